@@ -1,0 +1,44 @@
+# Every target does its own set-up; a fresh machine needs Python >= 3.11, make, and nothing else.
+PYTHON  ?= python3
+PROFILE ?= quick
+ARGS    ?=
+BIN     := .venv/bin
+STAMP   := .venv/installed
+
+.PHONY: help reproduce test lint lab lock clean
+
+help:  ## show what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+reproduce: $(STAMP)  ## regenerate every table and figure (PROFILE=smoke|quick|paper, ARGS="--only section54")
+	$(BIN)/gadam reproduce --profile $(PROFILE) $(ARGS)
+
+test: $(STAMP)  ## the tests, and every notebook in profile smoke (nbval)
+	$(BIN)/pytest $(ARGS)
+	GADAM_DATA_CHOICE=auto $(BIN)/pytest --nbval notebooks
+
+lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+lab: $(STAMP)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+lock: $(STAMP)  ## resolve pyproject.toml into requirements.lock again
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras \
+		--upgrade --quiet pyproject.toml --output-file requirements.lock
+
+clean:  ## remove the virtual environment (not data, runs or reports)
+	rm -rf .venv
+
+# The stamp is written last, so an interrupted installation starts again. The package itself is built by the locked
+# hatchling, without build isolation: everything that is installed has a hash in requirements.lock.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "gadam needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)

@@ -1,0 +1,172 @@
+"""The files around the code say the same thing: requirements, versions, commands, hooks, notebooks."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge has another name for a package
+DATASET_FILE = re.compile(r"(ubyte(\.gz)?|\.pgm|adult\.(data|test)|yeast\.data|letter-recognition\.data)$")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/*.ipynb"))
+
+in_checkout = pytest.mark.skipif(
+    not (ROOT / ".git").exists() or shutil.which("git") is None, reason="not a git checkout"
+)
+
+
+def run(*command):
+    """What a command prints, run in the project's folder and not as a part of a make that is running."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def direct(*extras):
+    """Name and version range of each dependency in pyproject.toml, of the engine and of the extras."""
+    texts = [*PROJECT["dependencies"], *(text for extra in extras for text in PROJECT["optional-dependencies"][extra])]
+    requirements = [Requirement(text) for text in texts]
+    return {canonicalize_name(each.name): each.specifier for each in requirements if each.name != PROJECT["name"]}
+
+
+def locked():
+    """Each requirement of requirements.lock and the text of its hashes."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "requirements.lock").read_text(), flags=re.MULTILINE)
+    for line in text.replace("\\\n", " ").splitlines():
+        requirement, *hashes = re.split(r"\s+--hash=", line.strip())
+        yield Requirement(requirement), hashes
+
+
+# --- environment.yml ---
+
+
+def test_environment_has_the_dependencies_and_ranges_of_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [Requirement(text) for text in environment["dependencies"] if isinstance(text, str)]
+    expected = {CONDA_NAMES.get(name, name): ranges for name, ranges in direct("paper", "notebooks", "test").items()}
+    expected |= {"python": PROJECT["requires-python"], "pip": ""}
+    assert {each.name: str(each.specifier) for each in conda} == {name: str(each) for name, each in expected.items()}
+    assert len(conda) == len(expected)
+
+
+def test_environment_takes_packages_from_conda_forge_alone_and_gadam_from_here():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    assert [each for each in environment["dependencies"] if isinstance(each, dict)] == [{"pip": ["-e ."]}]
+
+
+# --- requirements.lock ---
+
+
+def test_lock_pins_and_hashes_every_requirement():
+    for requirement, hashes in locked():
+        assert re.fullmatch(r"==[\w.!+]+", str(requirement.specifier)), requirement
+        assert hashes, requirement
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), requirement
+
+
+def test_lock_has_each_direct_dependency_within_its_range():
+    ranges = direct(*PROJECT["optional-dependencies"])
+    pins = [(requirement.name, str(requirement.specifier).removeprefix("==")) for requirement, _ in locked()]
+    assert ranges.keys() <= {name for name, _ in pins}
+    assert [(name, pin) for name, pin in pins if name in ranges and not ranges[name].contains(pin)] == []
+
+
+def test_lock_names_no_host():
+    text = (ROOT / "requirements.lock").read_text()
+    assert re.findall(r"\S*://\S*|\S+\.(?:org|com|io|net|dev)\b\S*|--(?!hash)\S+", text) == []
+    assert [requirement for requirement, _ in locked() if requirement.url] == []
+
+
+# --- versions ---
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert version("gadam") == PROJECT["version"], "installed from another state: remove .venv/installed and make again"
+
+
+# --- commands and hooks ---
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_help_lists_every_target():
+    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1].split()
+    listed = [line.split(maxsplit=1) for line in run("make", "--no-print-directory", "help").splitlines()]
+    assert {"reproduce", "test", "lint", "lab"} <= set(targets)
+    assert sorted(target for target, _ in listed) == sorted(targets)
+
+
+def test_ci_script_is_executable():
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_hooks_are_local_and_use_the_locked_tools():
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [each["repo"] for each in repositories] == ["local"]
+    hooks = repositories[0]["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    tools = [hook["entry"].split()[0] for hook in hooks]
+    assert tools == [".venv/bin/ruff", ".venv/bin/ruff", ".venv/bin/mypy", ".venv/bin/nbstripout"]
+
+
+# --- what git keeps ---
+
+
+@in_checkout
+@pytest.mark.parametrize("path", ["data/MNIST/raw/any", "data/yeast.zip", "reports/runs/any.json"])
+def test_git_ignores_what_is_downloaded_or_computed(path):
+    assert run("git", "check-ignore", "--no-index", path).strip() == path
+
+
+@in_checkout
+@pytest.mark.parametrize("path", ["data/README.md", "reports/paper/tables/table1.csv", "requirements.lock"])
+def test_git_keeps_sources_and_reports(path):
+    assert subprocess.run(["git", "check-ignore", "--quiet", "--no-index", path], cwd=ROOT).returncode == 1
+
+
+@in_checkout
+def test_no_dataset_file_is_tracked():
+    paths = run("git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    assert "pyproject.toml" in paths
+    assert [path for path in paths if DATASET_FILE.search(path)] == []
+
+
+# --- notebooks ---
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return json.loads(request.param.read_text())
+
+
+def test_notebook_runs_with_the_kernel_that_everyone_has(notebook):
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_notebook_has_one_parameters_cell_of_literal_assignments(notebook):
+    tagged = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    assert [cell["cell_type"] for cell in tagged] == ["code"]
+    statements = ast.parse("".join(tagged[0]["source"])).body
+    assert statements
+    for statement in statements:
+        assert isinstance(statement, ast.Assign | ast.AnnAssign), ast.unparse(statement)
+        ast.literal_eval(statement.value)  # fails on whatever is not a literal
+
+
+def test_notebook_is_stripped(notebook):
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
