@@ -1,0 +1,349 @@
+"""evolve(): the generation loop of Section 3."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Generator, Tensor, nn
+from tqdm.auto import tqdm
+
+from gadam import genetics
+from gadam.checks import check_batch, check_fit, check_rows, check_vectorised
+from gadam.config import GadamConfig, InputError
+from gadam.executors import as_executor, train_shards
+from gadam.population import Population
+from gadam.randomness import GENETICS, VALIDATION, stream
+from gadam.training import Data, Progress, Record, Shard, Trained, Trainer
+from gadam.vectorised import Batch, Loss, Programs
+
+logger = logging.getLogger("gadam")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation taken apart, as a callback sees it. Indices of `survivors` count parents first, then children.
+
+    Attributes:
+        number: k, from 1.
+        parents: the trained parents (Section 3.2), g units.
+        newborn: the children after crossover and mutation, before training (Section 3.3).
+        children: the children after training.
+        next: the survivors, fittest first, who form the next generation (Section 3.4).
+        normalized: [g], the parents' losses in [0, 1].
+        probabilities: [g] of Eq. 8.
+        pairs: int64 [g, 2], the parents of each child.
+        inheritance: [g] of Eq. 10.
+        mutation_rates: [g] of Eq. 12.
+        survivors: int64 [g].
+        history: the rows of `Result.history` for this generation.
+    """
+
+    number: int
+    parents: Population
+    newborn: Population
+    children: Population
+    next: Population
+    normalized: Tensor
+    probabilities: Tensor
+    pairs: Tensor
+    inheritance: Tensor
+    mutation_rates: Tensor
+    survivors: Tensor
+    history: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `evolve` returns.
+
+    Attributes:
+        best: the fittest unit of the last generation, in evaluation mode, on the CPU.
+        population: the last generation, fittest first.
+        history: tidy, a row per unit per generation, see `evolve`.
+        config: the settings.
+        stopped: why it ended: "generations" (K reached), "converged" (Eq. 13) or "callback".
+        gradient_steps: optimizer steps over all units, parents and children.
+        seconds: wall time.
+    """
+
+    best: nn.Module
+    population: Population
+    history: pd.DataFrame
+    config: GadamConfig
+    stopped: str
+    gradient_steps: int
+    seconds: float
+
+
+class Callback:
+    """What may be passed to `evolve`; override what is of interest."""
+
+    def on_start(self, config: GadamConfig, population: Population) -> None:
+        """The initial generation is there, untrained."""
+
+    def on_generation(self, generation: Generation) -> bool | None:
+        """A generation is complete. Return True to stop the evolution after it."""
+
+    def on_end(self, result: Result) -> None:
+        """The evolution is over."""
+
+
+def evolve(
+    make_model: Callable[[], nn.Module],
+    data: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    config: GadamConfig | None = None,
+    *,
+    loss: Loss = nn.functional.cross_entropy,
+    validation: tuple[Tensor | tuple[Tensor, ...], Tensor] | None = None,
+    executor: Executor | int | None = None,
+    device: torch.device | str = "auto",
+    callbacks: Iterable[Callback] = (),
+    record: Record | None = None,
+    progress: bool | None = None,
+) -> Result:
+    """Train a population of unit models and evolve it, generation by generation (Section 3).
+
+    Args:
+        make_model: returns a fresh unit model, any `nn.Module` whose architecture is the same at each call. Dropout,
+            BatchNorm, tied and frozen parameters are fine. Python attributes that `forward` changes are not seen.
+        data: inputs [n, *features] (or a tuple of such, given to the module as its arguments) and targets [n, ...].
+        config: the settings; the defaults of `GadamConfig` if None.
+        loss: (output, targets) -> scalar, a mean over rows; lower is fitter.
+        validation: rows from which validation batches are drawn; None draws from `data`, as the paper does (V in T).
+        executor: a `concurrent.futures.Executor`, a number of threads, or None for what suits the machine.
+        device: "auto" (CUDA where there is a GPU) or a torch device.
+        callbacks: told of the start, of each generation and of the end.
+        record: told of the parameters after every step; only with threads of this process.
+        progress: a bar over generations and steps; None shows it where somebody looks (a terminal, JupyterLab).
+
+    Returns:
+        The result; its `history` has the columns generation (from 1), role ("parent" or "child"), unit (from 0 within
+        its role), parent_a, parent_b (units of the same generation; missing for parents), loss_start, loss_trained
+        (mean loss on the generation's validation batch before and after training), loss_survival (on the shared new
+        batch), survived, steps, seconds (a unit's share of its shard's time).
+
+    Raises:
+        InputError: an argument cannot be used; one line says which and why, before any training.
+    """
+    config = config or GadamConfig()
+    device = _device(device)
+    train = check_batch("data", data, device)
+    held_out = train if validation is None else check_batch("validation", validation, device)
+    started = time.perf_counter()
+    population = Population.make(
+        make_model, config.population_size, seed=config.seed, initialisation=config.initialisation, device=device
+    )
+    check_fit(population, train, loss, config.batch_size)
+    if validation is not None:
+        try:
+            check_rows(population, held_out, loss)
+        except InputError as error:
+            raise InputError(f"validation: {error}") from error.__cause__
+    trainer = _trainer(population, train, loss, config)
+    callbacks = list(callbacks)
+    layout = _layout(config, trainer.programs)
+    useful = min(torch.get_num_threads(), layout) if device.type == "cpu" else 1
+
+    for callback in callbacks:
+        callback.on_start(config, population)
+    history: list[pd.DataFrame] = []
+    stopped = "generations"
+    # The initial generation has not been selected by a loss yet; Eq. 13 takes what it has before training.
+    previous: Tensor | None = None
+    total = 2 * config.generations * config.steps * config.population_size
+    counting = threading.Lock()
+
+    def progressed(steps: int) -> None:
+        with counting:  # the bar's own count is not safe between threads
+            bar.update(steps)
+
+    with (
+        as_executor(executor, useful) as pool,
+        tqdm(total=total, unit="step", unit_scale=True, disable=None if progress is None else not progress) as bar,
+    ):
+        for number in range(1, config.generations + 1):
+            bar.set_description(f"generation {number}/{config.generations}")
+            generation, losses = _generation(
+                number, population, trainer, layout, train, held_out, pool, progressed, record
+            )
+            population = generation.next
+            history.append(generation.history)
+            selected = losses[generation.survivors]
+            bar.set_postfix(best=f"{selected[0]:.4g}", refresh=False)
+            logger.info("generation %d/%d: best loss %.4g", number, config.generations, selected[0])
+            wants_stop = [callback.on_generation(generation) for callback in callbacks]
+            if previous is None:
+                rows = generation.history
+                previous = torch.tensor(rows.loc[rows["role"] == "parent", "loss_start"].to_numpy(), device=device)
+            if any(wants_stop):
+                stopped = "callback"
+                break
+            if number < config.generations and genetics.has_converged(previous, selected, config.threshold):
+                stopped = "converged"
+                break
+            previous = selected
+
+    frame = pd.concat(history, ignore_index=True)
+    result = Result(
+        best=population.take(slice(0, 1)).to("cpu").unit(0),
+        population=population,
+        history=frame,
+        config=config,
+        stopped=stopped,
+        gradient_steps=int(frame["steps"].sum()),
+        seconds=time.perf_counter() - started,
+    )
+    for callback in callbacks:
+        callback.on_end(result)
+    return result
+
+
+def _generation(
+    number: int,
+    population: Population,
+    trainer: Trainer,
+    layout: int,
+    train: Batch,
+    held_out: Batch,
+    pool: Executor | None,
+    progress: Progress,
+    record: Record | None,
+) -> tuple[Generation, Tensor]:
+    """Sections 3.2 to 3.4 once. Returns the generation, and what parents and children lose on the new batch, [2g]."""
+    config = trainer.config
+    device = train[1].device
+    batches = stream(device, config.seed, VALIDATION, number)
+    draw = stream(device, config.seed, GENETICS, number)
+    data = Data(train, *(_validation_batch(held_out, config.validation_size, batches) for _ in range(2)))
+
+    def trained(role: str, units: Population) -> tuple[Population, pd.DataFrame]:
+        shards = _shards(units, layout, role, number)
+        results = train_shards(pool, trainer, shards, data, progress, record)
+        return Population.join([result.population for result in results]), _rows(shards, results, config.steps)
+
+    parents, parent_rows = trained("parent", population)
+    fitness = torch.tensor(parent_rows["loss_trained"].to_numpy(), device=device)
+    normalized = genetics.normalize_losses(fitness)
+    probabilities = genetics.selection_probabilities(normalized, eligible=fitness.isfinite())
+    pairs = genetics.select_parents(probabilities, config.population_size, generator=draw)
+    inheritance = genetics.inheritance_probabilities(normalized, pairs)
+    rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
+    newborn = _breed(parents, pairs, inheritance, rates, config, draw)
+    children, child_rows = trained("child", newborn)
+
+    child_rows["parent_a"], child_rows["parent_b"] = pairs[:, 0].tolist(), pairs[:, 1].tolist()
+    rows = pd.concat([parent_rows, child_rows], ignore_index=True)
+    rows[["parent_a", "parent_b"]] = rows[["parent_a", "parent_b"]].astype("Int64")
+    losses = torch.tensor(rows["loss_survival"].to_numpy(), device=device)
+    survivors = genetics.survivors(losses, config.population_size)
+    rows["survived"] = False
+    rows.loc[survivors.tolist(), "survived"] = True
+    following = Population.join([parents, children]).take(survivors)
+    generation = Generation(
+        number, parents, newborn, children, following, normalized, probabilities, pairs, inheritance, rates, survivors,
+        rows[HISTORY],
+    )  # fmt: skip
+    return generation, losses
+
+
+HISTORY = [
+    "generation", "role", "unit", "parent_a", "parent_b", "loss_start", "loss_trained", "loss_survival", "survived",
+    "steps", "seconds",
+]  # fmt: skip
+
+
+def _breed(
+    parents: Population, pairs: Tensor, inheritance: Tensor, rates: Tensor, config: GadamConfig, draw: Generator
+) -> Population:
+    """Children by crossover and mutation (Sections 3.3.2 and 3.3.3)."""
+    before = draw.get_state()
+    crossed = genetics.crossover(parents.parameters, pairs, inheritance, generator=draw)
+    moments: dict[str, Tensor] = {}
+    # Moments that are carried go with their entry: the same draws for each kind of state.
+    for state in dict.fromkeys(name.partition("/")[0] for name in parents.moments):
+        entries = {name: parents.moments[f"{state}/{name}"] for name in parents.parameters}
+        if state == "step":
+            mixed = genetics.inherit(entries, pairs, inheritance)
+        else:
+            again = Generator(draw.device).set_state(before)
+            mixed = genetics.crossover(entries, pairs, inheritance, generator=again)
+        moments |= {f"{state}/{name}": entry for name, entry in mixed.items()}
+    mutated = genetics.mutate(crossed, rates, generator=draw, distribution=config.mutation)
+    buffers = genetics.inherit(parents.buffers, pairs, inheritance)
+    return replace(parents, parameters=mutated, buffers=buffers, moments=moments)
+
+
+def _validation_batch(rows: Batch, size: int, generator: Generator) -> Batch:
+    """Distinct rows, at most all there are."""
+    inputs, targets = rows
+    index = torch.randperm(len(targets), generator=generator, device=targets.device)[:size]
+    return tuple(tensor[index] for tensor in inputs), targets[index]
+
+
+def _shards(population: Population, count: int, role: str, generation: int) -> list[Shard]:
+    parts, first = [], 0
+    for part in population.shards(count):
+        parts.append(Shard(part, range(first, first + len(part)), role, generation))
+        first += len(part)
+    return parts
+
+
+def _rows(shards: Sequence[Shard], results: Sequence[Trained], steps: int) -> pd.DataFrame:
+    """The history of one role, still without lineage and survival."""
+    frames = []
+    for shard, result in zip(shards, results, strict=True):
+        columns: dict[str, Any] = {
+            "generation": shard.generation,
+            "role": shard.role,
+            "unit": list(shard.units),
+            "parent_a": pd.array([pd.NA] * len(shard.units), dtype="Int64"),
+            "parent_b": pd.array([pd.NA] * len(shard.units), dtype="Int64"),
+            "steps": steps,
+            "seconds": result.seconds / len(shard.units),
+        }
+        for name in ("loss_start", "loss_trained", "loss_survival"):
+            columns[name] = getattr(result, name).double().tolist()
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _layout(config: GadamConfig, programs: Programs | None) -> int:
+    """Shards of a generation."""
+    default = config.population_size if programs is None else 1
+    return min(config.shards or default, config.population_size)
+
+
+def _trainer(population: Population, train: Batch, loss: Loss, config: GadamConfig) -> Trainer:
+    """Decide between loop and vectorised, by the model and the device."""
+    programs = None
+    convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in population.template.modules())
+    on_cpu = train[1].device.type == "cpu"
+    # On a CPU a grouped convolution is no faster than its parts one by one, and those can use all cores.
+    if config.mode == "vectorised" or (config.mode == "auto" and not (convolves and on_cpu)):
+        programs = Programs(population.template, loss)
+        reason = check_vectorised(population, train, Trainer(config, loss, programs))
+        if reason:
+            warnings.warn(f"training unit by unit, because the model cannot be vectorised: {reason}", stacklevel=3)
+            programs = None
+    return Trainer(config, loss, programs)
+
+
+def _device(device: torch.device | str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.rand(1, generator=Generator(chosen), device=chosen)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise InputError(f'device={str(device)!r} cannot be used ({reason}); give "auto", "cpu" or "cuda"') from None
+    return chosen

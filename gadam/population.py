@@ -1,0 +1,175 @@
+"""Population: g unit models of one architecture as one set of tensors with a leading unit dimension."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from gadam.config import InputError
+from gadam.randomness import INITIALISATION, global_stream, stream_seed
+
+
+@dataclass(frozen=True)
+class Population:
+    """Unit models, stacked. Immutable: every method returns a new population.
+
+    Attributes:
+        template: a module of the architecture; its own values are not used.
+        parameters: what the optimizer learns and genetics mixes: name -> [g, *shape]. Tied parameters appear once.
+        buffers: all else that a unit carries, frozen parameters among it: name -> [g, *shape].
+        moments: the optimizer's state where it is kept: "<state>/<parameter>" -> [g, *shape] or [g].
+    """
+
+    template: nn.Module
+    parameters: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def make(
+        cls,
+        make_model: Callable[[], nn.Module],
+        size: int,
+        *,
+        seed: int = 0,
+        initialisation: str = "module",
+        device: torch.device | str = "cpu",
+    ) -> Population:
+        """Fresh units (Section 3.1), each initialised from a stream of its own.
+
+        Args:
+            make_model: returns a new module; called `size` times with torch's global generator seeded for the unit.
+            size: g, the number of units.
+            seed: the seed of the streams.
+            initialisation: "module" or "standard_normal", see `GadamConfig`.
+            device: where the tensors live.
+
+        Raises:
+            InputError: what `make_model` returns is no module, has nothing to learn, or differs in shape between calls.
+        """
+        if isinstance(make_model, nn.Module) or not callable(make_model):
+            kind = type(make_model).__name__
+            raise InputError(f"make_model: is a {kind}, must be a function that returns a new module at each call")
+        modules: list[nn.Module] = []
+        for unit in range(size):
+            with global_stream(stream_seed(seed, INITIALISATION, unit)):
+                module = make_model()
+                if not isinstance(module, nn.Module):
+                    raise InputError(f"make_model: returned {type(module).__name__}, must return a torch.nn.Module")
+                if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+                    kind = type(module).__name__
+                    raise InputError(
+                        f"make_model: {kind} is lazy, must have its shapes; call it once on some rows first"
+                    )
+                if initialisation == "standard_normal":
+                    for parameter in _learned(module).values():
+                        nn.init.normal_(parameter)
+            modules.append(module)
+        if not _learned(modules[0]):
+            raise InputError(f"make_model: {type(modules[0]).__name__} has no parameter that requires a gradient")
+        if len(set(modules)) < size:
+            raise InputError("make_model: returned the same module twice, must return a new one at each call")
+        return cls.stack(modules).to(device)
+
+    @classmethod
+    def stack(cls, modules: Sequence[nn.Module], template: nn.Module | None = None) -> Population:
+        """The population of given modules, which must agree in names, shapes and what is frozen. Values are copied.
+
+        Args:
+            modules: the units.
+            template: a module of the architecture; None copies the first unit, which must not have been called for
+                that: a module that keeps what it computed (`self.features = ...`) cannot be copied.
+        """
+        template = copy.deepcopy(modules[0]) if template is None else template
+        return cls(template, _stack(map(_learned, modules)), _stack(map(_carried, modules)))
+
+    @classmethod
+    def join(cls, populations: Sequence[Population]) -> Population:
+        """The units of several populations, in order."""
+        first = populations[0]
+
+        def join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+        return replace(
+            first,
+            parameters=join([population.parameters for population in populations]),
+            buffers=join([population.buffers for population in populations]),
+            moments=join([population.moments for population in populations]),
+        )
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parameters.values())))
+
+    def __repr__(self) -> str:
+        entries = sum(tensor[0].numel() for tensor in self.parameters.values())
+        return f"Population({len(self)} x {type(self.template).__name__}, {entries:,} learned entries each)"
+
+    def take(self, units: slice | Tensor) -> Population:
+        """Some of the units: a slice shares memory, an int64 [n] index copies and may repeat."""
+        return self._map(lambda tensor: tensor[units])
+
+    def to(self, device: torch.device | str) -> Population:
+        """The population on another device."""
+        moved = self._map(lambda tensor: tensor.to(device))
+        return replace(moved, template=copy.deepcopy(self.template).to(device))
+
+    def shards(self, count: int) -> list[Population]:
+        """Cut into at most `count` parts of nearly equal size, in order."""
+        bounds = [round(part * len(self) / count) for part in range(count + 1)]
+        return [self.take(slice(low, high)) for low, high in pairwise(bounds) if low < high]
+
+    def unit(self, index: int) -> nn.Module:
+        """One unit as a module of its own, in evaluation mode; it shares no memory with the population."""
+        module = copy.deepcopy(self.template).eval()
+        own = _learned(module) | _carried(module)
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_((self.parameters if name in self.parameters else self.buffers)[name][index])
+        return module
+
+    def units(self) -> Iterator[nn.Module]:
+        """Each unit as a module of its own."""
+        return (self.unit(index) for index in range(len(self)))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Population:
+        def apply(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: function(tensor) for name, tensor in tensors.items()}
+
+        return replace(
+            self, parameters=apply(self.parameters), buffers=apply(self.buffers), moments=apply(self.moments)
+        )
+
+
+def _learned(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters that are trained, tied ones once."""
+    return {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
+
+
+def _carried(module: nn.Module) -> dict[str, Tensor]:
+    """Frozen parameters and buffers."""
+    frozen = {name: tensor for name, tensor in module.named_parameters() if not tensor.requires_grad}
+    return frozen | dict(module.named_buffers())
+
+
+def _stack(units: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+    first, *others = list(units)
+    for other in others:
+        for name in first.keys() | other.keys():
+            a, b = first.get(name), other.get(name)
+            if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+                raise InputError(
+                    f"make_model: {name} is {_describe(a)} in one call and {_describe(b)} in another, must be the same"
+                )
+    # Contiguous whatever the modules' memory formats: the fused optimizers and the traced programs count on it.
+    return {name: torch.stack([unit[name].detach() for unit in (first, *others)]).contiguous() for name in first}
+
+
+def _describe(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

@@ -1,0 +1,118 @@
+"""Random streams: one seed gives everything, and each unit draws from a generator of its own.
+
+PyTorch's global generator is shared by threads, and `nn.Dropout` takes no generator. So the random operators of a
+module are caught where every one of them passes, in the dispatcher, and are given the stream of the unit that calls
+them: by a dispatch mode where a unit runs alone (`unit_stream`), by rewriting the traced program where a shard runs in
+one call (`gadam.vectorised`). Both draw the same numbers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# What a stream is for. Part of the seed: changing a number changes every result.
+INITIALISATION, BATCHES, DRAWS, VALIDATION, GENETICS = range(5)
+ROLES = {"parent": 0, "child": 1}
+
+_global_generator = threading.RLock()
+
+
+def stream_seed(*words: int) -> int:
+    """A seed in [0, 2^63) from non-negative integers: (seed, purpose, generation, role, unit)."""
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def stream(device: torch.device | str, *words: int) -> Generator:
+    """A generator on a device, seeded with `stream_seed(*words)`."""
+    return Generator(device).manual_seed(stream_seed(*words))
+
+
+@contextmanager
+def global_stream(seed: int) -> Iterator[None]:
+    """PyTorch's global generators seeded inside, as they were outside: for code that can draw from nothing else."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _global_generator, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def is_random(operator: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bool:
+    """Whether a call of an operator draws from a generator; fused attention whose dropout is zero does not."""
+    if torch.Tag.nondeterministic_seeded not in getattr(operator, "tags", ()):
+        return False
+    for argument, value in zip_longest(operator._schema.arguments, args):
+        if argument is not None and argument.name == "dropout_p":
+            return (kwargs or {}).get("dropout_p", argument.default_value if value is None else value) != 0
+    return True
+
+
+# Operator -> (tensor to fill, generator, further arguments). All are reduced to filling a contiguous tensor, so that
+# the numbers do not depend on memory formats nor on whether one unit is drawn for or many.
+_FILL: dict[str, Callable[..., Tensor]] = {
+    "aten.bernoulli.p": lambda out, stream, p: out.bernoulli_(p, generator=stream),
+    "aten.bernoulli_.float": lambda out, stream, p=0.5: out.bernoulli_(p, generator=stream),
+    "aten.rand.default": lambda out, stream: out.uniform_(generator=stream),
+    "aten.rand_like.default": lambda out, stream: out.uniform_(generator=stream),
+    "aten.randn.default": lambda out, stream: out.normal_(generator=stream),
+    "aten.randn_like.default": lambda out, stream: out.normal_(generator=stream),
+    "aten.uniform_.default": lambda out, stream, low=0.0, high=1.0: out.uniform_(low, high, generator=stream),
+    "aten.normal_.default": lambda out, stream, mean=0.0, std=1.0: out.normal_(mean, std, generator=stream),
+    "aten.exponential_.default": lambda out, stream, rate=1.0: out.exponential_(rate, generator=stream),
+}
+
+
+def can_draw(operator: Any) -> bool:
+    """Whether `draw` knows a random operator."""
+    return str(operator) in _FILL or str(operator) == "aten.native_dropout.default"
+
+
+def draw(operator: str, streams: Generator | Sequence[Generator], target: Any, *args: Any, **options: Any) -> Any:
+    """A random operator with its numbers taken from streams.
+
+    Args:
+        operator: name of the operator, one that `can_draw` knows.
+        streams: one generator, or one for each slice of the leading dimension.
+        target: the operator's first argument: a tensor, or the shape to make.
+        args: its further positional arguments.
+        options: its keywords; `dtype` and `device` count.
+    """
+    if operator == "aten.native_dropout.default":  # the fused dropout of CUDA: (input, p, train) -> (output, mask)
+        p = args[0]
+        mask = draw("aten.bernoulli.p", streams, target, 1 - p)
+        return target * mask * (1 / (1 - p) if p < 1 else 0.0), mask.bool()
+    like = target if isinstance(target, Tensor) else torch.empty((), dtype=None, device=options.get("device"))
+    shape = target.shape if isinstance(target, Tensor) else target
+    out = torch.empty(shape, dtype=options.get("dtype") or like.dtype, device=like.device)
+    parts, generators = ([out], [streams]) if isinstance(streams, Generator) else (out.unbind(0), streams)
+    for part, generator in zip(parts, generators, strict=True):
+        _FILL[operator](part, generator, *args)
+    in_place = operator.split(".")[1].endswith("_")
+    return target.copy_(out) if in_place else out
+
+
+class unit_stream(TorchDispatchMode):  # noqa: N801, used like the function torch.no_grad
+    """Inside it, every random operator of this thread draws from one generator."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not is_random(func, args, kwargs) or kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        if can_draw(func):
+            return draw(str(func), self.generator, *args, **kwargs)
+        # An operator that cannot be told where to draw from: seed what it does draw from, one thread at a time.
+        seed = torch.randint(2**62, (), generator=self.generator, device=self.generator.device)
+        with global_stream(int(seed)):
+            return func(*args, **kwargs)

@@ -1,0 +1,243 @@
+"""Training a shard (Section 3.2): each unit alone ("loop", the reference), or all in one call ("vectorised").
+
+Nothing mixes units: Adam is elementwise, so Adam on stacked tensors is g independent Adams, and losses are summed over
+units, never averaged across them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gadam.config import GadamConfig
+from gadam.population import Population
+from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
+from gadam.vectorised import Batch, Loss, Programs
+
+# Batch indices are drawn for so many steps at once, whatever the shard: a unit's stream depends on no neighbour.
+BLOCK = 64
+
+Progress = Callable[[int], None]
+"""Told of unit-steps done since it was last told; may raise to stop the training."""
+Record = Callable[[range, int, Mapping[str, Tensor]], None]
+"""Told after each step: the units, the step (from 1), and their parameters [n, ...], which it must copy to keep."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some units of one role in one generation: all that a worker must be told."""
+
+    population: Population
+    units: range
+    role: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A shard after training. Losses are means on the batches of `Data`, [n] each; seconds are the whole shard's."""
+
+    population: Population
+    loss_start: Tensor
+    loss_trained: Tensor
+    loss_survival: Tensor
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training rows, and the two validation batches of a generation (Sections 3.3.1 and 3.4)."""
+
+    train: Batch
+    fitness: Batch
+    survival: Batch
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How the units of one architecture are trained.
+
+    Attributes:
+        config: the settings.
+        loss: (output, targets) -> scalar, a mean over rows.
+        programs: the vectorised programs, or None to train unit by unit.
+        threads: intra-operator threads of a shard. Not for the executor to choose: sums may differ in their last bits
+            with the number of threads. One, because shards side by side use the cores without waiting for each other.
+    """
+
+    config: GadamConfig
+    loss: Loss
+    programs: Programs | None = None
+    threads: int = 1
+
+    def train(
+        self, shard: Shard, data: Data, progress: Progress | None = None, record: Record | None = None
+    ) -> Trained:
+        """Evaluate a shard, train it for `config.steps` steps, and evaluate it again."""
+        with _intra_operator_threads(self.threads):
+            start = time.perf_counter()
+            loss_start = self.evaluate(shard, shard.population, data.fitness)
+            train = self._train_loop if self.programs is None else self._train_vectorised
+            population = train(shard, data.train, progress or (lambda _: None), record)
+            loss_trained = self.evaluate(shard, population, data.fitness)
+            loss_survival = self.evaluate(shard, population, data.survival)
+            return Trained(population, loss_start, loss_trained, loss_survival, time.perf_counter() - start)
+
+    def evaluate(self, shard: Shard, population: Population, batch: Batch) -> Tensor:
+        """Mean loss of each unit in evaluation mode on one batch (Eq. 7 divided by the rows of V), [n]."""
+        # A unit that draws even in evaluation mode draws the same at every evaluation: its fitness is comparable.
+        draws = [self._stream(shard, DRAWS, unit, evaluation=1) for unit in shard.units]
+        if self.programs is not None:
+            return self.programs.losses(population.parameters, population.buffers, batch, draws)
+        losses = []
+        with torch.no_grad():
+            for unit, generator in zip(population.units(), draws, strict=True):
+                with unit_stream(generator):
+                    losses.append(self.loss(unit(*batch[0]), batch[1]))
+        return torch.stack(losses)
+
+    def _train_loop(self, shard: Shard, rows: Batch, progress: Progress, record: Record | None) -> Population:
+        trained = []
+        for index, unit in enumerate(shard.units):
+            population = shard.population.take(slice(index, index + 1))
+            module = population.unit(0).train()
+            learned = {name: entry for name, entry in module.named_parameters() if entry.requires_grad}
+            optimizer = make_optimizer(self.config, list(learned.values()))
+            _load_state(optimizer, learned, {name: entry[0] for name, entry in population.moments.items()})
+            draws = self._stream(shard, DRAWS, unit)
+            for step, index_block in self._batches(shard, range(unit, unit + 1), len(rows[1])):
+                inputs, targets = _rows(rows, index_block[0])
+                optimizer.zero_grad()
+                with unit_stream(draws):
+                    loss = self.loss(module(*inputs), targets)
+                loss.backward()
+                optimizer.step()
+                if record is not None:
+                    record(range(unit, unit + 1), step, {name: entry.detach()[None] for name, entry in learned.items()})
+                if step % BLOCK == 0 or step == self.config.steps:
+                    progress((step - 1) % BLOCK + 1)
+            moments = {name: entry[None] for name, entry in _state(optimizer, learned).items()}
+            stacked = Population.stack([module], shard.population.template)
+            trained.append(replace(stacked, moments=moments if self._carries else {}))
+        return Population.join(trained)
+
+    def _train_vectorised(self, shard: Shard, rows: Batch, progress: Progress, record: Record | None) -> Population:
+        assert self.programs is not None
+        learned = {name: entry.clone() for name, entry in shard.population.parameters.items()}
+        buffers: Mapping[str, Tensor] = shard.population.buffers
+        optimizer = make_optimizer(self.config, list(learned.values()), fused=True)
+        # All units of a shard have lived equally long: the one step count that torch keeps for a tensor fits them all.
+        moments = shard.population.moments
+        _load_state(optimizer, learned, {n: m[0] if n.startswith("step/") else m for n, m in moments.items()})
+        draws = [self._stream(shard, DRAWS, unit) for unit in shard.units]
+        count = len(shard.units)
+        for step, index_block in self._batches(shard, shard.units, len(rows[1])):
+            inputs, targets = _rows(rows, index_block.flatten())
+            batch = (
+                tuple(tensor.unflatten(0, (count, -1)) for tensor in inputs),
+                targets.unflatten(0, (count, -1)),
+            )
+            _, gradients, buffers = self.programs.gradients(learned, buffers, batch, draws)
+            for name, entry in learned.items():
+                entry.grad = gradients[name]
+            optimizer.step()
+            if record is not None:
+                record(shard.units, step, learned)
+            if step % BLOCK == 0 or step == self.config.steps:
+                progress(((step - 1) % BLOCK + 1) * count)
+        for entry in learned.values():
+            entry.grad = None
+        state = _state(optimizer, learned) if self._carries else {}
+        moments = {n: m.expand(count).clone() if n.startswith("step/") else m for n, m in state.items()}
+        return replace(shard.population, parameters=learned, buffers=buffers, moments=moments)
+
+    @property
+    def _carries(self) -> bool:
+        return self.config.moments == "carry"
+
+    def _stream(self, shard: Shard, purpose: int, unit: int, evaluation: int = 0) -> torch.Generator:
+        device = next(iter(shard.population.parameters.values())).device
+        words = (self.config.seed, purpose, shard.generation, ROLES[shard.role], unit, evaluation)
+        return stream(device, *words)
+
+    def _batches(self, shard: Shard, units: range, rows: int) -> Iterator[tuple[int, Tensor]]:
+        """Steps from 1 with the row numbers of their batches, [units, batch_size], uniform with replacement."""
+        streams = [self._stream(shard, BATCHES, unit) for unit in units]
+        shape = (BLOCK, self.config.batch_size)
+        for step in range(self.config.steps):
+            if step % BLOCK == 0:
+                block = torch.stack([torch.randint(rows, shape, generator=s, device=s.device) for s in streams], 1)
+            yield step + 1, block[step % BLOCK]
+
+
+def make_optimizer(config: GadamConfig, parameters: list[Tensor], *, fused: bool = False) -> torch.optim.Optimizer:
+    """The optimizer of a config: Adam as in Eq. 2, or one of Table 1's: torch's defaults, momentum 0.9 for SGDM."""
+    rate = config.learning_rate
+    match config.optimizer:
+        case "adam":
+            return torch.optim.Adam(
+                parameters, lr=rate, betas=config.betas, eps=config.epsilon, fused=fused and _can_fuse(parameters)
+            )
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=rate)
+        case "sgdm":
+            return torch.optim.SGD(parameters, lr=rate, momentum=0.9)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=rate)
+        case "adagrad":
+            return torch.optim.Adagrad(parameters, lr=rate)
+        case "adadelta":
+            return torch.optim.Adadelta(parameters, lr=rate)
+
+
+def _can_fuse(parameters: list[Tensor]) -> bool:
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+
+
+def _state(optimizer: torch.optim.Optimizer, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An optimizer's tensors, as "<state>/<parameter>", the same ones for every parameter.
+
+    A parameter that no loss depended on has none yet, and gets what all of them start from: zeros.
+    """
+    states = [optimizer.state[entry] for entry in learned.values()]
+    kept = {key: value for key, value in next(filter(None, states), {}).items() if isinstance(value, Tensor)}
+    return {
+        f"{key}/{name}": state[key] if key in state else torch.zeros_like(like if key == "step" else entry)
+        for (name, entry), state in zip(learned.items(), states, strict=True)
+        for key, like in kept.items()
+    }
+
+
+def _load_state(optimizer: torch.optim.Optimizer, learned: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
+    for key, value in moments.items():
+        state, _, name = key.partition("/")
+        optimizer.state[learned[name]][state] = value.clone()
+
+
+def _rows(batch: Batch, index: Tensor) -> Batch:
+    inputs, targets = batch
+    return tuple(tensor.index_select(0, index) for tensor in inputs), targets.index_select(0, index)
+
+
+# One entry for each thread inside, all of them what the process had before the first came in.
+_threads_before: list[int] = []
+_threads_lock = threading.Lock()
+
+
+@contextmanager
+def _intra_operator_threads(count: int) -> Iterator[None]:
+    """PyTorch's setting, put back after: it has effect in the calling thread, and threads to come start from it."""
+    with _threads_lock:
+        _threads_before.append(_threads_before[0] if _threads_before else torch.get_num_threads())
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        with _threads_lock:
+            torch.set_num_threads(_threads_before.pop())

@@ -1,0 +1,144 @@
+"""A whole shard in one call: the step of one unit, vectorised over units by `torch.func` and traced once.
+
+The trace is a straight line of tensor operators without Python in between. Random operators in it are rewritten to draw
+for each unit from the unit's own stream, so the numbers are those that the unit would draw alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, fx, nn
+from torch.func import functional_call, grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from gadam.randomness import can_draw, draw, global_stream, is_random
+
+Loss = Callable[[Any, Tensor], Tensor]
+Batch = tuple[tuple[Tensor, ...], Tensor]  # inputs, targets
+
+
+# Tracing changes torch.nn.Module for the whole process while it lasts: one thread at a time, whoever it traces for.
+_tracing = threading.Lock()
+
+
+class Programs:
+    """The traced programs of one architecture and loss, one for each shape met. Safe to share between threads."""
+
+    def __init__(self, template: nn.Module, loss: Loss) -> None:
+        self._template = template
+        self._loss = loss
+        self._traced: dict[Any, fx.GraphModule] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Other processes trace for themselves."""
+        return {"_template": self._template, "_loss": self._loss}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_template"], state["_loss"])  # type: ignore[misc]
+
+    def gradients(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        streams: Sequence[Generator],
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Losses [g], gradients and buffers after the step, of units in training mode.
+
+        The losses are summed over units before differentiation, so no unit's gradient depends on another's.
+
+        Args:
+            parameters: name -> [g, ...].
+            buffers: name -> [g, ...].
+            batch: inputs ([g, b, ...], ...) and targets [g, b, ...], a batch for each unit.
+            streams: a generator for each unit.
+        """
+        outputs = self._call("gradients", parameters, buffers, batch, streams)
+        after = iter(outputs[1 + len(parameters) :])
+        return outputs[0], dict(zip(parameters, outputs[1:], strict=False)), {name: next(after) for name in buffers}
+
+    def losses(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        streams: Sequence[Generator],
+    ) -> Tensor:
+        """Losses [g] of units in evaluation mode on one batch, inputs ([b, ...], ...), which all units share."""
+        return self._call("losses", parameters, buffers, batch, streams)[0]
+
+    def _call(
+        self,
+        kind: str,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        streams: Sequence[Generator],
+    ) -> tuple[Tensor, ...]:
+        inputs, targets = batch
+        flat = (*parameters.values(), *buffers.values(), *inputs, targets)
+        key = (kind, *((tensor.shape, tensor.dtype, tensor.device) for tensor in flat))
+        if key not in self._traced:
+            with _tracing:
+                if key not in self._traced:
+                    self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
+        with torch.no_grad():  # the program computes its gradients itself
+            outputs: tuple[Tensor, ...] = self._traced[key](streams, *flat)
+        return outputs
+
+    def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> fx.GraphModule:
+        # A copy, because functional_call exchanges the tensors of the module that it is given.
+        module = copy.deepcopy(self._template).train(kind == "gradients")
+        split, cut = len(learned), len(learned) + len(carried)
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Any, targets: Tensor) -> Any:
+            # The module may write to its buffers, and may put new ones in their place: both are seen in `state`.
+            state = parameters | {name: tensor.clone() for name, tensor in buffers.items()}
+            output = functional_call(module, state, inputs)
+            return self._loss(output, targets), {name: state[name] for name in carried}
+
+        shared = kind == "losses"
+        units = vmap(one, in_dims=(0, 0, None, None) if shared else (0, 0, 0, 0), randomness="different")
+
+        def summed(parameters: dict[str, Tensor], *rest: Any) -> Any:
+            losses, buffers = units(parameters, *rest)
+            return losses.sum(), (losses, buffers)
+
+        def program(*flat: Tensor) -> tuple[Tensor, ...]:
+            parameters = dict(zip(learned, flat, strict=False))
+            buffers = dict(zip(carried, flat[split:], strict=False))
+            inputs, targets = flat[cut:-1], flat[-1]
+            if shared:
+                return (units(parameters, buffers, inputs, targets)[0],)
+            gradients, (losses, buffers) = grad(summed, has_aux=True)(parameters, buffers, inputs, targets)
+            # Contiguous like the parameters: the fused optimizers read both in the order in which they lie in memory.
+            aligned = (gradients[name].contiguous() for name in learned)
+            return (losses, *aligned, *(buffers[name] for name in carried))
+
+        # Tracing runs the program once, and its random operators with it: not at the cost of the user's generator.
+        with torch.no_grad(), global_stream(0), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            return _draw_from_streams(make_fx(program)(*flat))
+
+
+def _draw_from_streams(traced: fx.GraphModule) -> fx.GraphModule:
+    """Give the program one more input in front, the units' generators, and let its random operators draw from them."""
+    graph = traced.graph
+    with graph.inserting_before(next(iter(graph.nodes))):
+        streams = graph.placeholder("streams")
+    for node in list(graph.nodes):
+        if not is_random(node.target, node.args, node.kwargs):
+            continue
+        if not can_draw(node.target):
+            raise NotImplementedError(f"{node.target} cannot draw from a stream for each unit")
+        with graph.inserting_before(node):
+            ours = graph.call_function(draw, (str(node.target), streams, *node.args), node.kwargs)
+        node.replace_all_uses_with(ours)
+        graph.erase_node(node)
+    return fx.GraphModule(traced, graph)
