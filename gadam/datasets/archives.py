@@ -1,0 +1,62 @@
+"""Compressed files, unpacked in memory: nothing is written, so nothing in an archive can climb out of a folder."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import struct
+import zipfile
+import zlib
+
+from gadam.config import InputError
+
+LIMIT = 2**27  # bytes: more than any file of these datasets holds; where the unpacking of a hostile archive ends
+
+
+def gunzip(data: bytes, where: str = "file") -> bytes:
+    """Decompress what begins as gzip does, and leave all else as it is, whatever the name of the file says.
+
+    Raises:
+        InputError: the gzip file is truncated or damaged.
+    """
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            return stream.read(LIMIT)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{where} is a damaged gzip file: {error}") from None
+
+
+def unzip(data: bytes, files: tuple[str, ...], where: str = "archive") -> dict[str, bytes]:
+    """Read the wanted files out of a zip archive, below whatever folder they lie in it.
+
+    Nothing is written, and a member's own path is never used, so none can climb out of a folder.
+
+    Raises:
+        InputError: not a zip archive, damaged, or a file is not in it.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {f"/{member.filename}": member for member in archive.infolist() if member.file_size < LIMIT}
+            contents = {}
+            for file in files:
+                matches = [path for path in members if path.endswith(f"/{file}")]
+                if not matches:
+                    raise InputError(f"{where} has no {file}")
+                contents[file] = archive.read(members[min(matches, key=len)])
+            return contents
+    except InputError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        struct.error,
+        EOFError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise InputError(f"{where} is not an intact zip archive: {str(error)[:100]}") from None

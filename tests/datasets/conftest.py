@@ -1,0 +1,87 @@
+"""What the tests of the datasets share: no network unless a test serves one itself, real files where there are some."""
+
+import dataclasses
+import hashlib
+import http.server
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from gadam.datasets import SOURCES, download
+from gadam.datasets.standins import standin
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    monkeypatch.setenv("GADAM_OFFLINE", "1")
+    monkeypatch.setattr(download, "_failures", {})
+
+
+@pytest.fixture
+def real_folder():
+    folder = os.environ.get("GADAM_DATA")
+    if not folder:
+        pytest.skip("the real data is not here: set GADAM_DATA to a folder that has it")
+    return Path(folder)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A mirror on this machine: fill `.pages` (path -> bytes); `.address`; `.asked` lists the paths that were."""
+    monkeypatch.delenv("GADAM_OFFLINE")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    pages, asked = {}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            body = pages.get(self.path)
+            self.send_response(404 if body is None else 200)
+            self.send_header("Content-Length", str(len(body or b"")))
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.pages, running.asked = pages, asked
+        running.address = f"http://127.0.0.1:{running.server_port}"
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def publish(monkeypatch):
+    """Let the stand-in of a dataset count as what was published: `publish(name, mirrors)` gives its contents."""
+
+    def published(name, mirrors=()):
+        contents, _ = standin(name)
+        pixels = 112 * 92 if name == "orl" else 0  # of an image the header does not count
+        checks = {
+            files: hashlib.sha256(b"".join(contents[file][-pixels:] for file in files)).hexdigest()
+            for files in SOURCES[name].checks
+        }
+        monkeypatch.setitem(SOURCES, name, dataclasses.replace(SOURCES[name], checks=checks, mirrors=tuple(mirrors)))
+        return dict(contents)
+
+    return published
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Write the files of a dataset below `tmp_path`: `put(name, contents)` gives the folder that they lie in."""
+
+    def written(name, contents):
+        folder = tmp_path / SOURCES[name].folder
+        for file, content in contents.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(content)
+        return folder
+
+    return written

@@ -1,0 +1,124 @@
+import gzip
+import hashlib
+
+import pytest
+
+from gadam import InputError
+from gadam.datasets import files, load, locate, verify
+from gadam.datasets.pgm import read_pgm
+from gadam.datasets.standins import standin
+
+
+def refusal(name, folder):
+    with pytest.raises(InputError) as refused:
+        verify(name, folder)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_the_folder_is_the_given_one_else_of_the_environment_else_of_the_project(monkeypatch, tmp_path):
+    monkeypatch.setenv("GADAM_DATA", str(tmp_path))
+    assert files.data_folder("elsewhere").name == "elsewhere"
+    assert files.data_folder() == tmp_path
+    monkeypatch.delenv("GADAM_DATA")
+    assert files.data_folder().name == "data"
+    assert (files.data_folder().parent / "gadam").is_dir()
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda file, content: (file, content),
+        lambda file, content: (f"{file}.gz", gzip.compress(content, 1)),
+        lambda file, content: (file.replace("-idx", ".idx"), content),
+        lambda file, content: (f"{file.replace('-idx', '.idx')}.gz", gzip.compress(content, 1)),
+        lambda file, content: (f"{file}.gz", content),  # a browser decompresses and keeps the name
+    ],
+)
+def test_every_name_that_mnist_files_go_by(rename, publish, put, tmp_path):
+    contents = publish("mnist")
+    put("mnist", dict(rename(file, content) for file, content in contents.items()))
+    assert verify("mnist", tmp_path).hash == standin("mnist")[1]
+
+
+def plain_graymap(content):
+    pixels = read_pgm(content)
+    return b"P2\n# plain\n92 112\n255\n" + b"\n".join(b" ".join(b"%d" % value for value in row) for row in pixels)
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda content: b"P5 92 112 255 " + content[-10_304:],
+        lambda content: b"P5\n# made again\n92\n112\n255\n" + content[-10_304:],
+        plain_graymap,
+    ],
+)
+def test_the_pixels_of_a_face_count_and_its_header_does_not(rewrite, publish, put, tmp_path):
+    contents = publish("orl")
+    put("orl", contents | {"s7/3.pgm": rewrite(contents["s7/3.pgm"])})
+    assert verify("orl", tmp_path).hash == standin("orl")[1]
+
+
+def test_line_ends_of_windows_are_no_damage(publish, put, tmp_path):
+    contents = publish("adult")
+    put("adult", {file: content.replace(b"\n", b"\r\n") for file, content in contents.items()})
+    assert verify("adult", tmp_path).hash == standin("adult")[1]
+
+
+def test_an_archive_unpacked_by_hand_may_leave_its_top_folder(publish, put, tmp_path):
+    put("orl", {f"att_faces/{file}": content for file, content in publish("orl").items()})
+    assert verify("orl", tmp_path).path == tmp_path / "orl" / "att_faces"
+
+
+def test_the_hash_is_that_of_all_files_joined(publish, put, tmp_path):
+    contents = publish("adult")
+    put("adult", contents)
+    expected = hashlib.sha256(contents["adult.data"] + contents["adult.test"]).hexdigest()
+    assert verify("adult", tmp_path).hash == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "damage", "words"),
+    [
+        ("adult", "adult.test", lambda content: content[:-1], ["adult.test has wrong contents", "expected"]),
+        ("yeast", "yeast.data", lambda content: b"<html>Moved</html>", ["yeast.data", "(an HTML page)"]),
+        ("letter", "letter-recognition.data", lambda content: content[:99] + b"?" + content[100:], ["SHA-256"]),
+        ("mnist", "t10k-labels-idx1-ubyte", lambda content: gzip.compress(content)[:-9], ["damaged gzip file"]),
+        ("orl", "s7/3.pgm", lambda content: content[:-1], ["s7/3.pgm has 10303 pixels"]),
+        ("orl", "s7/3.pgm", lambda content: content[:-1] + b"?", ["one of", "s40/10.pgm has wrong contents"]),
+        ("orl", "s40/9.pgm", lambda content: b"<html>Moved</html>", ["s40/9.pgm does not begin as a PGM"]),
+    ],
+)
+def test_a_damaged_file_is_named_and_never_replaced_by_a_stand_in(name, file, damage, words, publish, put, tmp_path):
+    contents = publish(name)
+    folder = put(name, contents | {file: damage(contents[file])})
+    message = refusal(name, tmp_path)
+    for word in [f"{name}: ", str(folder), f"'gadam data fetch {name}'", *words]:
+        assert word in message
+    for door in (load, locate):
+        with pytest.raises(InputError):
+            door(name, folder=tmp_path)
+        with pytest.raises(InputError):
+            door(name, data="real", folder=tmp_path)
+
+
+def test_a_file_that_lacks_is_named(publish, put, tmp_path):
+    folder = put("adult", {"adult.data": publish("adult")["adult.data"]})
+    assert f"{folder} lacks adult.test (1 of 2 files are there)" in refusal("adult", tmp_path)
+
+
+def test_a_folder_without_files_is_a_missing_dataset(tmp_path):
+    (tmp_path / "adult").mkdir()
+    assert refusal("adult", tmp_path) == f"adult: not in {tmp_path / 'adult'}; run 'gadam data fetch adult'"
+
+
+def test_files_are_verified_again_when_one_has_changed_and_only_then(publish, put, tmp_path, monkeypatch):
+    contents = publish("yeast")
+    put("yeast", contents)
+    reads = []
+    monkeypatch.setattr(files, "gunzip", lambda data, where: reads.append(where) or data)
+    assert verify("yeast", tmp_path) == locate("yeast", folder=tmp_path) == verify("yeast", tmp_path)
+    assert len(reads) == 1
+    put("yeast", {"yeast.data": contents["yeast.data"] + b"\n"})
+    assert "wrong contents" in refusal("yeast", tmp_path)

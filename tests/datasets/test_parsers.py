@@ -1,0 +1,218 @@
+import gzip
+import io
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gadam import InputError
+from gadam.datasets.archives import gunzip, unzip
+from gadam.datasets.idx import read_idx, write_idx
+from gadam.datasets.pgm import read_pgm, write_pgm
+from gadam.datasets.registry import SOURCES
+from gadam.datasets.tables import FORMATS, read_table
+
+PIXELS = np.array([[0, 35, 255], [10, 32, 9]], np.uint8)  # 35 is "#", 10, 32 and 9 are white space
+RASTER = PIXELS.tobytes()
+IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+ADULT = b"39, Private, 77516, Bachelors, 13, Never-married, ?, Husband, White, Male, 2174, 0, 40, Cuba, "
+LETTER = b"T,2,8,3,5,1,8,13,0,6,6,10,8,0,8,0,8\n"
+YEAST = b"ADT1_YEAST  0.58  0.61  0.47  0.13  0.50  0.00  0.48  0.22  MIT\n"
+HTML = b"<!DOCTYPE html><html><body>Not here</body></html>\n"
+fuzzed = settings(max_examples=60, deadline=None)
+
+
+def archive(**members):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return stream.getvalue()
+
+
+def table(data, name):
+    return read_table(data, FORMATS[name], SOURCES[name].classes, "the file")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P5 3 2 255 " + RASTER,
+        b"P5\n3 2\n255\n" + RASTER,
+        b"P5\n3\n2\n255\n" + RASTER,
+        b"P5\n# CREATOR: XV 3.10\n3 2 # width, height\n# 1 1\n255\n" + RASTER,
+        b"P2\n3 2\n255\n0 35 255\n10 32 9\n",
+        b"P2 3 2 255 0 35 255 10 32 9",
+        b"P2\n# made by hand\n3 2\n255\n0 35 255 # first row\n10 32\n9",
+    ],
+)
+def test_every_way_to_write_a_graymap(data):
+    assert np.array_equal(read_pgm(data), PIXELS)
+
+
+def test_a_graymap_that_is_written_is_read_again():
+    assert np.array_equal(read_pgm(write_pgm(PIXELS)), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "does not begin as a PGM"),
+        (HTML, "does not begin as a PGM"),
+        (b"P6\n3 2\n255\n" + RASTER, "does not begin as a PGM"),
+        (b"P5\n3 2\n255\n" + RASTER[:-1], r"has 5 pixels, its header says 3 x 2"),
+        (b"P5\n3 2\n255\n" + RASTER + b"\n", r"has 7 pixels"),
+        (b"P5\n3 0\n255\n", "must be positive"),
+        (b"P5\n3 2\n65535\n" + RASTER, "at most 255"),
+        (b"P2\n3 2\n255\n0 35 255 10 32", "has 5 pixels"),
+        (b"P2\n3 2\n255\n0 35 256 10 32 9", "from 0 to 255"),
+        (b"P2\n3 2\n255\n0 35 -1 10 32 9", "from 0 to 255"),
+        (b"P2\n3 2\n255\n0 35 2551 10 32 9", "from 0 to 255"),
+        (b"P2\n3 2\n255\n0 35 01032 10 32 9", "from 0 to 255"),
+    ],
+)
+def test_a_damaged_graymap_is_refused(data, complaint):
+    with pytest.raises(InputError, match=complaint) as refusal:
+        read_pgm(data, "s1/1.pgm")
+    assert str(refusal.value).startswith("s1/1.pgm")
+
+
+def test_idx_files_are_read_through_torchvision():
+    assert read_idx(write_idx(IMAGES), 3).numpy().tolist() == IMAGES.tolist()
+    assert read_idx(write_idx(np.array([3, 1, 2], np.uint8)), 1).tolist() == [3, 1, 2]
+
+
+def test_the_magic_numbers_are_those_of_mnist():
+    assert struct.unpack(">I", write_idx(IMAGES)[:4]) == (2051,)
+    assert struct.unpack(">I", write_idx(IMAGES[0, 0])[:4]) == (2049,)
+
+
+@pytest.mark.parametrize(
+    ("data", "dimensions", "complaint"),
+    [
+        (b"", 3, "magic 2051"),
+        (HTML, 3, "magic 2051"),
+        (write_idx(IMAGES), 1, "magic 2049"),
+        (write_idx(IMAGES)[:-1], 3, r"holds 23 bytes of data, its header says \[2, 3, 4\]"),
+        (write_idx(IMAGES) + b"\0", 3, "holds 25 bytes"),
+        (write_idx(IMAGES)[:9], 3, "its header says"),
+        (write_idx(IMAGES[:0]), 3, "holds 0 bytes"),
+    ],
+)
+def test_a_damaged_idx_file_is_refused(data, dimensions, complaint):
+    with pytest.raises(InputError, match=complaint):
+        read_idx(data, dimensions, "train-images-idx3-ubyte")
+
+
+def test_yeast_rows_have_runs_of_spaces_and_a_name_that_is_dropped():
+    features, targets = table(YEAST + b"\nX_YEAST 0.1 0.2   0.3 0.4 0.5 0.6 0.7 0.8 CYT\r\n", "yeast")
+    assert list(features) == ["mcg", "gvh", "alm", "mit", "erl", "pox", "vac", "nuc"]
+    assert features.to_numpy()[1] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    assert [SOURCES["yeast"].classes[target] for target in targets] == ["MIT", "CYT"]
+
+
+def test_adult_test_has_a_comment_and_full_stops_and_question_marks_stay():
+    features, targets = table(b"|1x3 Cross validator\n" + ADULT + b"<=50K.\n" + ADULT + b">50K\n\n", "adult")
+    assert targets.tolist() == [0, 1]
+    assert list(features)[:6] == ["age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week"]
+    assert features["occupation"].tolist() == ["?", "?"]
+    assert features["age"].tolist() == [39, 39]
+
+
+def test_letter_rows_begin_with_the_label():
+    features, targets = table(LETTER, "letter")
+    assert targets.tolist() == [19]
+    assert features.to_numpy().tolist() == [[2, 8, 3, 5, 1, 8, 13, 0, 6, 6, 10, 8, 0, 8, 0, 8]]
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "complaint"),
+    [
+        (b"", "letter", "the file has no rows"),
+        (HTML, "letter", "line 1: 1 fields, expected 17"),
+        (LETTER + b"\n" + LETTER[:20], "letter", "line 3: 10 fields"),
+        (LETTER.replace(b"13", b"many"), "letter", "line 1: y-bar is 'many', must be a finite number"),
+        (LETTER.replace(b"13", b"nan"), "letter", "must be a finite number"),
+        (LETTER.replace(b"13", b"inf"), "letter", "must be a finite number"),
+        (LETTER.replace(b"13", b""), "letter", "must be a finite number"),
+        (LETTER.replace(b"T", b"t"), "letter", "line 1: class 't' is not one of A, B"),
+        (LETTER.replace(b"T", b"\xff"), "letter", "byte 0 is 0xff"),
+        (ADULT + b"<=60K.\n", "adult", "class '<=60K.' is not one of"),
+    ],
+)
+def test_a_damaged_table_is_refused_by_line(data, name, complaint):
+    with pytest.raises(InputError, match=complaint):
+        table(data, name)
+
+
+def test_what_is_not_compressed_passes_as_it_is():
+    assert gunzip(b"plain") == b"plain"
+    assert gunzip(gzip.compress(b"plain")) == b"plain"
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:12], lambda data: data[:-6] + bytes(6)])
+def test_a_truncated_or_damaged_gzip_file_is_refused(damage):
+    with pytest.raises(InputError, match="labels is a damaged gzip file"):
+        gunzip(damage(gzip.compress(bytes(range(256)) * 9)), "labels")
+
+
+def test_an_archive_may_have_a_top_folder():
+    files = ("s1/1.pgm", "s11/1.pgm")
+    members = {"faces/s11/1.pgm": b"eleven", "faces/s1/1.pgm": b"one", "faces/README": b"", "x/faces/s1/1.pgm": b"no"}
+    assert unzip(archive(**members), files) == {"s1/1.pgm": b"one", "s11/1.pgm": b"eleven"}
+    assert unzip(archive(**{"s1/1.pgm": b"one"}), files[:1]) == {"s1/1.pgm": b"one"}
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "not an intact zip archive"),
+        (HTML, "not an intact zip archive"),
+        (archive(**{"adult.names": b"words", "old.adult.data": b""}), "has no adult.data"),
+        (archive(**{"adult.data": bytes(999)})[:-30], "not an intact zip archive"),
+        (archive(**{"adult.data": ADULT})[:45] + b"?????" + archive(**{"adult.data": ADULT})[50:], "not an intact zip"),
+    ],
+)
+def test_a_wrong_archive_is_refused(data, complaint):
+    with pytest.raises(InputError, match=complaint):
+        unzip(data, ("adult.data",))
+
+
+def refusal(parse, data):
+    """What a parser says against some bytes; nothing if it takes them."""
+    try:
+        parse(data)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+PARSERS = {
+    "pgm": (read_pgm, [b"P5 3 2 255 " + RASTER, b"P2\n3 2\n255\n0 35 255\n10 32 9\n"]),
+    "images": (lambda data: read_idx(data, 3), [write_idx(IMAGES)]),
+    "labels": (lambda data: read_idx(data, 1), [write_idx(IMAGES[0, 0])]),
+    "yeast": (lambda data: table(data, "yeast"), [YEAST * 2]),
+    "adult": (lambda data: table(data, "adult"), [ADULT + b">50K.\n"]),
+    "letter": (lambda data: table(data, "letter"), [LETTER * 2]),
+    "gzip": (gunzip, [gzip.compress(YEAST * 9)]),
+    "zip": (lambda data: unzip(data, ("adult.data",)), [archive(**{"adult.data": ADULT * 9})]),
+}
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@given(data=st.data())
+@fuzzed
+def test_whatever_the_bytes_a_parser_answers_or_refuses_in_one_line(name, data):
+    parse, examples = PARSERS[name]
+    example = bytearray(data.draw(st.sampled_from(examples)))
+    for position, value in data.draw(st.lists(st.tuples(st.integers(0, len(example) - 1), st.integers(0, 255)))):
+        example[position] = value
+    shorter = bytes(example[: data.draw(st.integers(0, len(example)))])
+    longer = bytes(example) + data.draw(st.binary(max_size=30))
+    for candidate in (shorter, longer, data.draw(st.binary(max_size=300))):
+        message = refusal(parse, candidate)
+        assert len(message.splitlines()) <= 1
+        assert len(message) < 400
