@@ -1,4 +1,4 @@
-"""The command line: `gadam data`, and what later modules add to `app`."""
+"""The command line: `gadam reproduce`, `gadam report` and `gadam data`."""
 
 from __future__ import annotations
 
@@ -32,9 +32,36 @@ Names = Annotated[
 FolderOption = Annotated[Path | None, typer.Option(help="Where the data is; $GADAM_DATA, else data/, if not given.")]
 
 
-@app.callback()
-def _gadam() -> None:
-    """Keep `gadam data` a subcommand whatever other commands there are."""
+ProfileOption = Annotated[
+    str, typer.Option(help="smoke: minutes, for tests; quick: a laptop; paper: the paper's budgets.", metavar="NAME")
+]
+
+
+@app.command()
+def reproduce(
+    profile: ProfileOption = "quick",
+    only: Annotated[
+        str | None, typer.Option(help="A section (section54) or an exhibit (table4); all if not given.", metavar="NAME")
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="real, standin, or auto: real where it can be had.", metavar="CHOICE")
+    ] = "auto",
+) -> None:
+    """Execute the notebooks and write every table and figure, the scoreboard and the report page.
+
+    Finished runs are stored and never computed twice, so what was interrupted goes on where it stopped.
+    """
+    from gadam.reporting import reproduce
+
+    reproduce(profile, only, data)
+
+
+@app.command()
+def report(profile: ProfileOption = "quick") -> None:
+    """Write scoreboard, provenance and report page again from what is there; nothing is executed."""
+    from gadam.reporting import write_page
+
+    typer.echo(f"report: {write_page(profile)}")
 
 
 @data.command("list")
@@ -107,12 +134,18 @@ def main() -> None:
         app()
     except InputError as error:
         sys.exit(_complain(str(error)))
+    except RuntimeError as error:
+        from gadam.reporting import ReportError
+
+        if not isinstance(error, ReportError):
+            raise
+        sys.exit(_complain(str(error), status=1))
     except ModuleNotFoundError as error:
         if (error.name or "gadam").partition(".")[0] == "gadam":
             raise
         sys.exit(_complain(f"this command needs {error.name}, which is not installed: pip install 'gadam[paper]'"))
 
 
-def _complain(message: str) -> int:
+def _complain(message: str, status: int = 2) -> int:
     typer.echo(f"gadam: {message}", err=True)
-    return 2
+    return status

@@ -21,7 +21,7 @@ class GadamConfig(BaseModel):
     Attributes:
         population_size: g, unit models in a generation (Section 3.1); at least 2.
         generations: K, the largest number of generations (Section 3.1).
-        steps: optimizer steps per unit per generation, for parents and for children (Section 3.2; the paper says "epochs").
+        steps: optimizer steps per unit per generation, for parents and for children (Section 3.2: "epochs").
         batch_size: b, rows of a training batch, drawn uniformly with replacement (Section 3.2).
         learning_rate: eta of Eq. 2.
         betas: beta_1 and beta_2 of Eq. 2, each in [0, 1).
@@ -31,11 +31,11 @@ class GadamConfig(BaseModel):
         validation_size: rows of a validation batch V (Sections 3.3.1 and 3.4), at most the rows there are.
         seed: gives every random stream.
         optimizer: what trains the units. The paper's is Adam; the others are those of Table 1, with torch's defaults.
-        initialisation: "module" keeps what `make_model` returns, "standard_normal" draws every learned entry from N(0, 1).
-        moments: "fresh" starts each generation with zero optimizer state, "carry" lets it travel with the entries it belongs to.
-        mutation: a mutated entry is drawn from U[0, 1) ("uniform", Eq. 11) or from N(0, 0.1^2) ("normal", as in BGADAM).
+        initialisation: "module" keeps what `make_model` returns, "standard_normal" draws learned entries from N(0, 1).
+        moments: "fresh" starts each generation with zero optimizer state, "carry" lets it travel with its entries.
+        mutation: a mutated entry is from U[0, 1) ("uniform", Eq. 11) or from N(0, 0.1^2) ("normal", as in BGADAM).
         mode: "loop" trains unit by unit, "vectorised" a shard in one call, "auto" what suits the model and the device.
-        shards: parts into which a generation is cut; results are bit-identical for equal shards, whatever executes them.
+        shards: parts into which a generation is cut; results are bit-identical for equal shards, whoever executes them.
             None: one where a shard trains in one call, population_size where units train one by one.
 
     Raises:

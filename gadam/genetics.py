@@ -79,6 +79,7 @@ def crossover(
         parameters: name -> [g, ...].
         parents: int64 [pairs, 2].
         inheritance: [pairs], probability of the first parent.
+        generator: the stream.
 
     Returns:
         name -> [pairs, ...]. The draws depend on the generator and the shapes alone, so a second call from the same
@@ -137,6 +138,7 @@ def mutate(
     Args:
         parameters: name -> [pairs, ...].
         rates: [pairs], probability that an entry is replaced.
+        generator: the stream.
         distribution: "uniform" draws new values from U[0, 1) as Eq. 11 says, "normal" from N(0, 0.1^2).
 
     Returns:
@@ -158,7 +160,8 @@ def survivors(losses: Tensor, population_size: int) -> Tensor:
     """The fittest of parents and children together (Section 3.4).
 
     Args:
-        losses: [n], n >= population_size.
+        losses: [n].
+        population_size: g, at most n.
 
     Returns:
         int64 [population_size], fittest first; equals keep their order, non-finite losses come last.

@@ -1,0 +1,164 @@
+"""Execute a notebook from start to end, and believe nothing but what it leaves behind.
+
+papermill succeeds after `sys.exit(0)` in a cell, and runs the defaults after a misspelled parameter: so both are looked
+at here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from gadam.config import InputError
+from gadam.reporting.paths import ReportError
+
+KERNEL = Path(__file__).with_name("kernel.py")
+QUIET = {  # a progress bar is nothing in a log, nor is the warning that there are no widgets to draw it with
+    "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:IProgress not found"])),
+}
+
+
+class NotebookError(ReportError):
+    """A notebook did not do all that it promised."""
+
+
+def execute(
+    notebook: Path,
+    output: Path,
+    parameters: Mapping[str, Any],
+    *,
+    limit: float,
+    promised: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
+) -> float:
+    """Execute a notebook in its own folder and write it, executed, to `output`, whatever comes of it.
+
+    Args:
+        notebook: what to execute.
+        output: where it goes with its outputs.
+        parameters: values for the cell tagged `parameters`; each name must be assigned there.
+        limit: seconds after which it is stopped, with every process that it started.
+        promised: files that it must write.
+        environment: set for it, beside what this process has.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        InputError: there is no such notebook, or it does not declare a parameter.
+        NotebookError: it failed, did not finish, or did not write what it promised; one line.
+    """
+    _check_parameters(notebook, parameters)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    task = {"notebook": str(notebook.resolve()), "output": str(output.resolve()), "cwd": str(notebook.resolve().parent)}
+    with tempfile.TemporaryFile() as log, tempfile.NamedTemporaryFile(dir=output.parent) as marker:
+        # The folder's own clock, for comparing with the times of the files written there.
+        before = os.stat(marker.name).st_mtime_ns
+        started = time.monotonic()
+        process = subprocess.Popen(
+            # By its path, and without its folder among the imports: it needs nothing of this package.
+            [sys.executable, "-P", str(KERNEL), json.dumps({**task, "parameters": dict(parameters)})],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            encoding="utf-8",
+            errors="replace",
+            env=os.environ | QUIET | dict(environment or {}),
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
+        )
+        finished = _follow(process, limit)
+        seconds = time.monotonic() - started
+        failed, unfinished = _failures(output)
+        complaint = failed or (_last_line(log) if process.returncode else "") or unfinished
+    if not finished:
+        complaint = f"stopped after its limit of {limit:g} s; {unfinished or failed}"
+    if complaint:
+        raise NotebookError(f"{notebook.name}: {complaint} (executed so far: {output})")
+    if absent := [path for path in promised if not path.is_file() or path.stat().st_mtime_ns < before]:
+        raise NotebookError(f"{notebook.name}: it did not write {', '.join(str(path) for path in absent)}")
+    return seconds
+
+
+def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    if not notebook.is_file():
+        raise InputError(f"notebook={str(notebook)!r} is not a file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import papermill
+
+        declared = papermill.inspect_notebook(str(notebook))
+    for name in parameters:
+        if name not in declared:
+            raise InputError(f"{notebook.name}: {name!r} is not a parameter; there are {', '.join(declared) or 'none'}")
+
+
+def _follow(process: subprocess.Popen[str], limit: float) -> bool:
+    """Show what the process prints until it ends; False if it had to be stopped. Leaves no process behind."""
+    reader = threading.Thread(target=_show, args=(process.stdout,), daemon=True)
+    reader.start()
+    try:
+        process.wait(limit)
+        return True
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        _kill_tree(process)
+        reader.join(5)  # a process that escaped may still hold the other end
+        for pipe in (process.stdin, process.stdout):
+            if pipe and not reader.is_alive():
+                pipe.close()
+
+
+def _show(lines: IO[str]) -> None:
+    for line in lines:
+        print(f"  {line.rstrip()}", flush=True)
+
+
+def _kill_tree(process: subprocess.Popen[str]) -> None:
+    """End a process and all that it started; no process group holds them, for the kernel has a session of its own."""
+    import psutil  # type: ignore[import-untyped]  # ipykernel needs it too
+
+    try:
+        everyone = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    except psutil.NoSuchProcess:
+        everyone = []
+    process.kill()
+    for child in everyone:
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait()
+
+
+def _failures(output: Path) -> tuple[str, str]:
+    """Of an executed notebook: the first cell with an error, and the first that was not executed to its end."""
+    if not output.is_file():
+        return "", "nothing was executed"
+    failed = unfinished = ""
+    cells = [cell for cell in json.loads(output.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    for position, cell in enumerate((cell for cell in cells if "".join(cell["source"]).strip()), start=1):
+        number = cell["execution_count"] or position
+        for error in (part for part in cell["outputs"] if part["output_type"] == "error"):
+            last = (error["evalue"].strip().splitlines() or [""])[-1]
+            failed = failed or f"cell [{number}] failed: {error['ename']}: {last}"
+        if cell["execution_count"] is None or cell["metadata"]["papermill"]["status"] != "completed":
+            unfinished = unfinished or f"cell [{number}] was not executed to its end"
+    return failed, unfinished
+
+
+def _last_line(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "its process failed without a word"

@@ -1,0 +1,200 @@
+"""Report: what a notebook talks to. It asks for runs, and leaves tables, figures and claims behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gadam.config import InputError
+from gadam.experiments import PROFILES, SECTIONS
+from gadam.experiments.runs import Run
+from gadam.reporting import figures, page, scoreboard, tables
+from gadam.reporting.page import Shown
+from gadam.reporting.paths import reports_root, write_atomic
+from gadam.reporting.store import Stored
+from gadam.reporting.workers import compute
+
+DATA_CHOICES = ("auto", "real", "standin")
+SECTION_VARIABLE = "GADAM_SECTION"  # set by `reproduce` for the notebook it executes
+
+
+@dataclass
+class Report:
+    """The report of one profile; make it with `Report.open`.
+
+    Attributes:
+        profile: smoke, quick or paper.
+        data: auto, real or standin: what the notebook was asked for.
+        folder: where everything goes.
+        seen: the sources ("real", "stand-in") of the rows that were read through this report.
+    """
+
+    profile: str
+    data: str
+    folder: Path
+    seen: set[str] = field(default_factory=set)
+
+    @classmethod
+    def open(cls, profile: str, *, data: str = "auto", folder: Path | None = None) -> Report:
+        """The report of a profile, in `<folder>/<profile>`; default `$GADAM_REPORTS`, or `reports` of the project."""
+        check("profile", profile, PROFILES)
+        check("data", data, DATA_CHOICES)
+        figures.use_style()
+        return cls(profile, data, (folder or reports_root()) / profile)
+
+    def rows(self, runs: Sequence[Run], *, workers: int | None = None) -> pd.DataFrame:
+        """Each row of each run, in order: stored ones are read, the others computed. See `compute`."""
+        stored = compute(runs, workers)
+        self._record(stored)
+        frame = pd.DataFrame([row for item in stored for row in item.rows])
+        if "data" in frame:
+            self.seen |= _sources(frame["data"])
+        return frame
+
+    def table(
+        self,
+        name: str,
+        frame: pd.DataFrame,
+        *,
+        caption: str,
+        note: str = "",
+        source: str | None = None,
+        decimals: int | None = None,
+    ) -> Shown:
+        """Write a table as CSV, Markdown and LaTeX.
+
+        Args:
+            name: an id that a section promises.
+            frame: as a reader should see it; an index with a name becomes a column.
+            caption: what the table shows.
+            note: what a reader must know to read it.
+            source: "real" or "stand-in"; default: the frame's column `data`, else what the rows read so far came from.
+            decimals: of columns with fractions, for readers; default: four digits of a column's largest value.
+
+        On a stand-in the caption says so, there is a column `data`, and columns named "paper…" are empty in its rows.
+        """
+        _check_promised("table", name, [one for section in SECTIONS.values() for one in section.tables])
+        plain = tables.flat(frame)
+        evidence = self._evidence(source, plain)
+        if "stand-in" in evidence:
+            caption = f"{mark(evidence)}. {caption}"
+            plain = _marked(plain)
+        cells = tables.write(self.folder / "tables", name, plain, caption, note, decimals)
+        exhibit = self._exhibit(name, "table", evidence, caption=caption, note=note, **asdict(cells))
+        text = tables.to_markdown(cells, caption, note)
+        return Shown(html=page.render("table.html.j2", exhibit=exhibit), alt=text)
+
+    def figure(self, name: str, figure: Any, *, caption: str, alt: str, source: str | None = None) -> Shown:
+        """Write a figure as PNG and SVG, and close it.
+
+        Args:
+            name: an id that a section promises.
+            figure: a matplotlib figure, or what has one as its `figure`.
+            caption: what the figure shows.
+            alt: what there is to see, for who cannot see it.
+            source: "real" or "stand-in"; default: what the rows read so far came from.
+
+        On a stand-in the caption and the figure itself say so.
+        """
+        from matplotlib import pyplot
+
+        _check_promised("figure", name, [one for section in SECTIONS.values() for one in section.figures])
+        evidence = self._evidence(source)
+        if "stand-in" in evidence:
+            caption = f"{mark(evidence)}. {caption}"
+        png = figures.save(figure, self.folder / "figures" / name, mark=figures.MARK if "stand-in" in evidence else "")
+        pyplot.close(figure.figure)
+        self._exhibit(name, "figure", evidence, caption=caption, alt=alt)
+        return Shown(png=png, alt=alt)
+
+    def claims(self, section: str, frame: pd.DataFrame) -> Shown:
+        """Judge the claims of a section (columns: `scoreboard.COLUMNS`) and keep them for the scoreboard."""
+        check("section", section, SECTIONS)
+        if len(frame):
+            self._evidence(None, frame)
+        judged = scoreboard.write_claims(self.folder / "claims", section, frame, self.profile)
+        rows = scoreboard.readable(judged)
+        return Shown(html=page.render("claims.html.j2", rows=rows), alt=judged.to_string(index=False))
+
+    def _evidence(self, source: str | None, frame: pd.DataFrame | None = None) -> set[str]:
+        """Where a result comes from; empty where nobody said."""
+        stated = set() if source is None else {source}
+        column = _sources(frame["data"]) if frame is not None and "data" in frame else set()
+        for one in stated | column:
+            check("source", one, scoreboard.SOURCES)
+        if stated and column and stated != column:
+            raise InputError(f"source={source!r} is not what the column data says: {', '.join(sorted(column))}")
+        stated |= column
+        evidence = stated or self.seen
+        if self.data == "real" and "stand-in" in evidence:
+            raise InputError("Report: a result is from stand-in data, but the report was opened with data='real'")
+        return evidence
+
+    def _exhibit(self, name: str, kind: str, evidence: set[str], **content: Any) -> dict[str, Any]:
+        """Keep what the page needs beside the files."""
+        source = "stand-in" if "stand-in" in evidence else "real" if evidence else None
+        exhibit = {"id": name, "kind": kind, "source": source, **content}
+        write_atomic(
+            self.folder / "exhibits" / f"{name}.json", json.dumps(exhibit, indent=1, ensure_ascii=False) + "\n"
+        )
+        return exhibit
+
+    def _record(self, stored: Sequence[Stored]) -> None:
+        """Note which runs the section that is being reproduced uses; for its provenance."""
+        section = os.environ.get(SECTION_VARIABLE)
+        if not section:
+            return
+        path = self.folder / "used" / f"{section}.json"
+        content = json.loads(path.read_text("utf-8")) if path.is_file() else {"runs": {}, "machines": {}}
+        for item in stored:
+            function, config, data_hash = json.loads(item.run.identity())
+            computed = {name: item.metadata[name] for name in ("seconds", "stored")}
+            facts = {name: value for name, value in item.metadata.items() if name not in computed}
+            machine = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+            content["machines"][machine] = facts
+            content["runs"][item.key] = {
+                "label": item.run.label,
+                "function": function,
+                "config": config,
+                "data_hash": data_hash,
+                "sources": sorted({str(row["data"]) for row in item.rows if "data" in row}),
+                **computed,
+                "machine": machine,
+            }
+        write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def check(argument: str, value: Any, allowed: Any) -> None:
+    """Refuse what is not one of those allowed."""
+    if value not in allowed:
+        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {', '.join(allowed)}")
+
+
+def mark(evidence: set[str]) -> str:
+    """What a caption starts with when a stand-in took part."""
+    return "STAND-IN DATA, in part" if "real" in evidence else "STAND-IN DATA"
+
+
+def _check_promised(kind: str, name: str, promised: Sequence[str]) -> None:
+    if name not in promised:
+        raise InputError(f"{kind}: {name!r} is promised by no section; there are {', '.join(promised)}")
+
+
+def _sources(column: pd.Series[Any]) -> set[str]:
+    return {str(value) for value in column.dropna()}
+
+
+def _marked(frame: pd.DataFrame) -> pd.DataFrame:
+    """With a column `data`, and without the paper's numbers in rows that come from a stand-in."""
+    marked = frame.copy() if "data" in frame else frame.assign(data="stand-in")
+    paper = [str(name) for name in marked if any(part.lower().startswith("paper") for part in str(name).split(" · "))]
+    marked[paper] = marked[paper].astype(object)
+    marked.loc[marked["data"] == "stand-in", paper] = None
+    return marked

@@ -1,0 +1,162 @@
+"""Compute the runs that the store lacks, side by side in worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+
+from gadam.config import InputError
+from gadam.experiments.runs import Run
+from gadam.reporting import store
+from gadam.reporting.machine import THREAD_VARIABLES, usable_cores
+from gadam.reporting.paths import ReportError, runs_root
+from gadam.reporting.store import Stored
+
+DAY = 24 * 60 * 60
+
+
+class RunError(ReportError):
+    """A run failed; what had finished is stored."""
+
+
+def compute(runs: Sequence[Run], workers: int | None = None, root: Path | None = None) -> list[Stored]:
+    """Read the runs that are stored, compute and store the others.
+
+    Args:
+        runs: what is wanted. The same run twice is computed once.
+        workers: processes that compute, one thread each; default `$GADAM_WORKERS`, or as many as there are cores.
+        root: the folder of the store; default `$GADAM_RUNS`, or `reports/runs`.
+
+    Returns:
+        A stored run for each of `runs`, in their order.
+
+    Raises:
+        RunError: a run failed. Those under way are finished and stored first, those not begun are not begun.
+    """
+    folder = root or runs_root()
+    count = _worker_count(workers)
+    keys = store.keys(runs)
+    wanted = dict(zip(keys, runs, strict=True))
+    found = {key: stored for key, run in wanted.items() if (stored := store.read(folder, key, run))}
+    missing = {key: run for key, run in wanted.items() if key not in found}
+    started = time.monotonic()
+    if missing:
+        _remove_stale(folder)
+        _compute_missing(missing, folder, min(count, len(missing)), total=len(wanted))
+    summary = (
+        f"{len(found)} read, {len(missing)} computed in {time.monotonic() - started:.0f} s" if missing else "all read"
+    )
+    print(f"{len(wanted)} run{'s' * (len(wanted) != 1)}: {summary}", flush=True)
+    for key, run in missing.items():
+        stored = store.read(folder, key, run)
+        if stored is None:
+            raise RunError(f"run {_name(run)!r}: {store.path_of(folder, key)} was removed while runs were computed")
+        found[key] = stored
+    return [found[key] for key in keys]
+
+
+def _compute_missing(missing: dict[str, Run], folder: Path, workers: int, total: int) -> None:
+    """Compute and store, a line each; always in workers of one thread, so that rows do not depend on how many."""
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise)
+        try:
+            plain = {key: replace(run, config=dict(run.config)) for key, run in missing.items()}
+            futures = {pool.submit(_work, folder, key, run): run for key, run in plain.items()}
+            for done, future in enumerate(as_completed(list(futures)), total - len(missing) + 1):
+                seconds, failure = future.result()
+                run = futures.pop(future)
+                if failure:
+                    raise _run_error(run, failure)
+                print(f"[{done}/{total}] {_name(run)}: {seconds:.1f} s", flush=True)
+        except BrokenProcessPool:
+            names = [_name(run) for run in futures.values()]
+            listed = ", ".join(names[:workers]) + ", …" * (len(names) > workers)
+            raise RunError(f"a worker process died (out of memory?); not finished: {listed}") from None
+        except RunError:
+            raise
+        except BaseException:  # interrupted: nobody waits for what is under way, and it leaves no half file
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _work(folder: Path, key: str, run: Run) -> tuple[float, str]:
+    """In a worker: (seconds, what went wrong). As text, since not every exception survives pickling."""
+    try:
+        if stored := store.read(folder, key, run):  # another process was faster
+            return float(stored.metadata["seconds"]), ""
+        return store.execute_and_write(folder, key, run), ""
+    except Exception:
+        return 0.0, traceback.format_exc()
+
+
+def _initialise() -> None:
+    """In a worker, before its first run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone; the parent decides
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    with contextlib.suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def _exit_with_parent() -> None:
+    """Without this, the workers of a killed process wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Workers inherit these: the libraries beside torch read them when they are loaded."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _worker_count(workers: int | None) -> int:
+    given = workers if workers is not None else os.environ.get("GADAM_WORKERS") or usable_cores()
+    if not str(given).isdecimal() or int(given) < 1:
+        raise InputError(f"compute: workers={given!r} is not allowed; it must be a whole number, at least 1")
+    return int(given)
+
+
+def _run_error(run: Run, failure: str) -> RunError:
+    error = RunError(f"run {_name(run)!r} ({run.function}) failed: {failure.strip().splitlines()[-1]}")
+    error.add_note(failure)
+    return error
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what writers that were killed left behind a day ago or earlier."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > DAY:
+                path.unlink()
+
+
+def _name(run: Run) -> str:
+    return run.label or run.function

@@ -1,0 +1,180 @@
+import json
+import os
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from gadam import InputError
+from gadam.experiments import SECTIONS
+from gadam.reporting import NotebookError, notebooks, reproduce, reproduction
+
+PARAMETERS = {"profile": "quick", "data": "auto"}
+
+
+@pytest.fixture
+def execute(tmp_path):
+    """Execute a notebook of these cells, in a folder of its own."""
+
+    def run(*cells, limit=60.0, promised=(), parameters=PARAMETERS):
+        notebook = write(tmp_path / "notebooks" / "tiny.ipynb", *cells)
+        return notebooks.execute(notebook, tmp_path / "out" / "tiny.ipynb", parameters, limit=limit, promised=promised)
+
+    return run
+
+
+def write(path, *cells):
+    parameters = nbformat.v4.new_code_cell('profile = "smoke"\ndata = "auto"', metadata={"tags": ["parameters"]})
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    everything = [nbformat.v4.new_markdown_cell("# tiny"), parameters, *map(nbformat.v4.new_code_cell, cells)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=everything, metadata={"kernelspec": kernel}), path)
+    return path
+
+
+def test_notebook_gets_its_parameters_streams_its_lines_and_must_write_what_it_promises(execute, tmp_path, capsys):
+    new, stale = tmp_path / "new.csv", tmp_path / "stale.csv"
+    stale.touch()
+    os.utime(stale, (time.time() - 60,) * 2)
+    cells = [
+        "import os, pathlib, sys",
+        f"pathlib.Path({str(new)!r}).touch()",
+        "print(f'[1/2] {profile} {data} {pathlib.Path.cwd().name} {os.environ[\"TQDM_DISABLE\"]}', flush=True)",
+        "print('careful', file=sys.stderr)",
+        "",
+    ]
+    with pytest.raises(NotebookError, match=rf"^tiny\.ipynb: it did not write {stale}$"):
+        execute(*cells, promised=[new, stale])
+    assert capsys.readouterr().out.splitlines() == ["  [1/2] quick auto notebooks 1", "  careful"]
+    executed = nbformat.read(tmp_path / "out" / "tiny.ipynb", as_version=4)
+    assert "careful" in str(executed.cells[-2].outputs)
+
+
+def test_failing_cell_is_named_with_its_exception(execute, tmp_path):
+    with pytest.raises(
+        NotebookError, match=r"^tiny\.ipynb: cell \[3\] failed: ValueError: second \(executed so far: "
+    ) as info:
+        execute("raise ValueError('first\\nsecond')", "1 / 0")
+    assert "\n" not in str(info.value)
+    assert "second" in (tmp_path / "out" / "tiny.ipynb").read_text()
+
+
+def test_exit_in_a_cell_is_a_failure(execute):
+    with pytest.raises(NotebookError, match=r"cell \[3\] failed: SystemExit: 0"):
+        execute("import sys; sys.exit(0)", "done = True")
+
+
+def test_dying_kernel_is_a_failure(execute):
+    with pytest.raises(NotebookError, match=r"tiny\.ipynb: .*Kernel died"):
+        execute("import os; os._exit(0)")
+
+
+def test_hanging_notebook_is_stopped_with_all_that_it_started(execute, tmp_path):
+    pids = tmp_path / "pids"
+    hang = f"""
+import os, pathlib, subprocess, time
+child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+pathlib.Path({str(pids)!r}).write_text(f"{{os.getpid()}} {{child.pid}}")
+time.sleep(600)
+"""
+    for limit in (5, 40):  # the second for a machine so busy that the kernel takes longer than the first to start
+        started = time.monotonic()
+        with pytest.raises(
+            NotebookError, match=rf"after its limit of {limit} s; cell \[\d\] was not executed to its end"
+        ):
+            execute(hang, limit=limit)
+        assert time.monotonic() - started < limit + 10
+        if pids.exists():
+            break
+    for pid in map(int, pids.read_text().split()):
+        assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_undeclared_parameter_is_refused_before_anything_is_executed(execute, tmp_path):
+    with pytest.raises(InputError, match=r"tiny\.ipynb: 'profil' is not a parameter; there are profile, data"):
+        execute(parameters={"profil": "quick"})
+    assert not (tmp_path / "out").exists()
+
+
+def test_absent_notebook_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.ipynb' is not a file"):
+        notebooks.execute(tmp_path / "nowhere.ipynb", tmp_path / "out.ipynb", {}, limit=5)
+
+
+SECTION = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import matplotlib.pyplot as plt
+import pandas as pd
+from gadam.experiments import SECTIONS
+from gadam.experiments.runs import Run
+from gadam.reporting import Report
+report = Report.open(profile, data=data)
+rows = report.rows([Run("run_functions:standin", {{}}, data_hash="abc", label="tiny")])
+for name in SECTIONS["section54"].tables:
+    report.table(name, rows, caption="losses")
+for name in SECTIONS["section54"].figures:
+    report.figure(name, plt.figure(figsize=(2, 1)), caption="nothing", alt="nothing")
+claim = dict(claim="c", section="5.4", exhibit="table4", kind="greater", paper="> 0", ours=1, low=0, high=2)
+report.claims("section54", pd.DataFrame([claim | dict(interval="", seeds=2, data="stand-in")]))
+"""
+
+
+def test_reproduce_executes_a_section_and_writes_the_report(tmp_path, monkeypatch, capsys):
+    section = SECTIONS["section54"]
+    write(tmp_path / "notebooks" / section.notebook, SECTION)
+    monkeypatch.setattr(reproduction, "project_root", lambda: tmp_path)
+    monkeypatch.setenv("GADAM_RUNS", str(tmp_path / "runs"))
+    other = tmp_path / "reports" / "smoke" / "claims" / "section41.csv"
+    other.parent.mkdir(parents=True)
+    header = "claim,section,exhibit,kind,paper,ours,low,high,interval,seeds,data,verdict"
+    other.write_text(f"{header}\nearlier,4.1,figure2a,value,1,1,0,2,x,3,real,reproduced\n")
+
+    page = reproduce("smoke", only="table4", data="standin", folder=tmp_path / "reports")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"[1/1] {section.title}"
+    assert lines[1].startswith("  [1/1] tiny: ")
+    assert lines[-2].startswith(f"[1/1] {section.title} … ")
+    assert lines[-1] == f"report: {page}"
+    folder = tmp_path / "reports" / "smoke"
+    assert page == folder / "index.html"
+    assert len((folder / "scoreboard.csv").read_text().splitlines()) == 3
+    provenance = json.loads((folder / "provenance.json").read_text())
+    (run,) = provenance["runs"].values()
+    assert run["label"] == "tiny"
+    assert provenance["machines"][run["machine"]]["torch"]["threads"] == 1
+    assert provenance["sections"]["section54"]["seconds"] > 0
+    assert provenance["sections"]["section54"]["data"] == "standin"
+    text = page.read_text()
+    assert "earlier" in text
+    assert "STAND-IN DATA" in text
+    assert f'href="notebooks/{section.notebook}"' in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"profile": "big"}, "profile='big' is not allowed; it must be one of smoke, quick, paper"),
+        ({"data": "fake"}, "data='fake' is not allowed; it must be one of auto, real, standin"),
+        ({"only": "tabel4"}, "only='tabel4' is not allowed; it must be one of section3, "),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        reproduce(**arguments)
+
+
+def test_only_takes_a_section_or_an_exhibit():
+    assert reproduction.sections_of(None) == list(SECTIONS)
+    assert reproduction.sections_of("section41") == reproduction.sections_of("figure2a") == ["section41"]
+
+
+def test_limit_from_the_environment(monkeypatch):
+    monkeypatch.setenv("GADAM_NOTEBOOK_SECONDS", "7")
+    assert reproduction._limit("smoke") == 7
+    monkeypatch.setenv("GADAM_NOTEBOOK_SECONDS", "soon")
+    with pytest.raises(InputError, match="GADAM_NOTEBOOK_SECONDS='soon' is not allowed"):
+        reproduction._limit("smoke")
