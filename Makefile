@@ -14,8 +14,7 @@ reproduce: $(STAMP)  ## regenerate every table and figure (PROFILE=smoke|quick|p
 	$(BIN)/gadam reproduce --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP)  ## the tests, and every notebook in profile smoke (nbval)
-	$(BIN)/pytest $(ARGS)
-	GADAM_DATA_CHOICE=auto $(BIN)/pytest --nbval notebooks
+	$(BIN)/pytest -n 2 --dist loadfile --nbval tests notebooks $(ARGS)
 
 lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
 	$(BIN)/ruff format --check .

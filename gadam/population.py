@@ -161,7 +161,7 @@ def _carried(module: nn.Module) -> dict[str, Tensor]:
 def _stack(units: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
     first, *others = list(units)
     for other in others:
-        for name in first.keys() | other.keys():
+        for name in first | other:  # in order, so that the same mistake is always told with the same words
             a, b = first.get(name), other.get(name)
             if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
                 raise InputError(

@@ -33,7 +33,7 @@ class Programs:
     def __init__(self, template: nn.Module, loss: Loss) -> None:
         self._template = template
         self._loss = loss
-        self._traced: dict[Any, fx.GraphModule] = {}
+        self._traced: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Other processes trace for themselves."""
@@ -87,10 +87,10 @@ class Programs:
         if key not in self._traced:
             with _tracing:
                 if key not in self._traced:
-                    self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
+                    # Its `forward`, because a call of the module itself would pay for hooks at every step.
+                    self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat).forward
         with torch.no_grad():  # the program computes its gradients itself
-            outputs: tuple[Tensor, ...] = self._traced[key](streams, *flat)
-        return outputs
+            return self._traced[key](streams, *flat)
 
     def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> fx.GraphModule:
         # A copy, because functional_call exchanges the tensors of the module that it is given.

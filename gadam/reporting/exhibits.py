@@ -125,8 +125,11 @@ def landscape(rows: pd.DataFrame) -> Figure:
     heights = section41.landscape(grid[None, :], grid[:, None])
     for letter, axis, (panel, title) in zip("abcd", axes.flat, titles.items(), strict=True):
         # Levels crowd at the minima, where the paths end.
-        axis.contourf(grid, grid, heights, levels=_levels(heights), cmap="Greys", alpha=0.55)
-        axis.contour(grid, grid, heights, levels=_levels(heights), colors="#888888", linewidths=0.4)
+        # A picture inside the SVG: as paths the contours would be two megabytes.
+        axis.contourf(grid, grid, heights, levels=_levels(heights), cmap="Greys", alpha=0.55).set_rasterized(True)
+        axis.contour(grid, grid, heights, levels=_levels(heights), colors="#888888", linewidths=0.4).set_rasterized(
+            True
+        )
         _paths(axis, rows[rows["panel"] == panel])
         for first in (section41.LOCAL, section41.GLOBAL):
             for second in (section41.LOCAL, section41.GLOBAL):
@@ -193,7 +196,10 @@ def budget(rows: pd.DataFrame, depths: Mapping[str, int]) -> Figure:
         axis.axvline(depths[dataset], color=RED, linestyle="--", label="steps used")
         axis.set(title=dataset.upper(), xlabel="Adam steps")
     axes[0].set_ylabel("accuracy on held-out\ntraining rows, %")
-    axes[-1].legend(loc="lower right", title=f"{rows['unit'].nunique()} units")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False,
+        title=f"{rows['unit'].nunique()} units",
+    )  # fmt: skip
     return figure
 
 
@@ -227,19 +233,19 @@ def _paths(axis: Axes, rows: pd.DataFrame) -> None:
         axis.scatter(first["w1"], first["w2"], s=60, color=ORANGE if child else "#555555", zorder=5, edgecolor="white")
         axis.scatter(last["w1"], last["w2"], s=28, color=colour, zorder=5)
         if child:
-            ends = rows[(rows["role"] == "parent") & (rows["step"] == rows["step"].max())].set_index("unit")
-            parents = dict.fromkeys((int(first["parent_a"]), int(first["parent_b"])))
-            for name, parent in zip("AB", parents, strict=False):
-                origin = ends.loc[parent]
-                axis.annotate(
-                    "", (first["w1"], first["w2"]), (origin["w1"], origin["w2"]), zorder=4,
-                    arrowprops={"arrowstyle": "-|>", "color": ORANGE, "linestyle": ":", "linewidth": 1.5},
-                )  # fmt: skip
-                axis.annotate(
-                    name,
-                    (origin["w1"], origin["w2"]),
-                    (-14, -14),
-                    textcoords="offset points",
-                    weight="bold",
-                    fontsize=13,
-                )
+            _lineage(axis, rows, first)
+
+
+def _lineage(axis: Axes, rows: pd.DataFrame, newborn: pd.Series[Any]) -> None:
+    """Arrows from the parents' ends, A and B, to the newborn child, C."""
+    ends = rows[(rows["role"] == "parent") & (rows["step"] == rows["step"].max())].set_index("unit")
+    parents = ends.loc[list(dict.fromkeys((int(newborn["parent_a"]), int(newborn["parent_b"]))))]
+    # Parents that ended in one minimum are one point of the picture.
+    apart = parents[~parents[["w1", "w2"]].round(0).duplicated()].to_dict("records")
+    target = (newborn["w1"], newborn["w2"])
+    for origin in apart:
+        arrow = {"arrowstyle": "-|>", "color": ORANGE, "linestyle": ":", "linewidth": 1.5}
+        axis.annotate("", target, (origin["w1"], origin["w2"]), arrowprops=arrow, zorder=4)
+    named = [*zip("AB", ((origin["w1"], origin["w2"]) for origin in apart), strict=False), ("C", target)]
+    for name, place in named:
+        axis.annotate(name, place, (-16, -16), textcoords="offset points", weight="bold", fontsize=13)

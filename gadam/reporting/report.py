@@ -188,7 +188,8 @@ def _check_promised(kind: str, name: str, promised: Sequence[str]) -> None:
 
 
 def _sources(column: pd.Series[Any]) -> set[str]:
-    return {str(value) for value in column.dropna()}
+    """The sources that rows name; "none" is said of what needs no dataset."""
+    return {str(value) for value in column.dropna()} - {"none"}
 
 
 def _marked(frame: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ COLUMNS = (
     "claim", "section", "exhibit", "kind", "paper", "ours", "low", "high", "interval", "seeds", "data",
 )  # fmt: skip
 KINDS = ("value", "greater")
-SOURCES = ("real", "stand-in")
+SOURCES = ("real", "stand-in", "none")
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -33,7 +33,7 @@ DECISIVE = 0.1
 
 RULES = (
     'A value is "reproduced" when the paper\'s number lies in our interval, ends included, else "not reproduced". '
-    f"An interval wider than ± {DECISIVE:.0%} of the paper's number decides nothing: \"undecidable\".",
+    f'An interval that holds it but is wider than ± {DECISIVE:.0%} of it would hold much else: "undecidable".',
     'A difference that the paper says is greater than 0 is "reproduced" when our whole interval lies above 0, '
     '"not reproduced" when it lies below 0, else "undecidable".',
     'Without a result, an interval, or at least two seeds a claim is "undecidable".',
@@ -52,9 +52,10 @@ def verdict(row: Mapping[str, Any], profile: str = "quick") -> str:
     if any(math.isnan(value) for value in (ours, low, high, seeds)) or seeds < 2:
         return UNDECIDABLE
     if row["kind"] == "value":
-        if high - low > 2 * DECISIVE * abs(_number(row["paper"])):
-            return UNDECIDABLE
-        return REPRODUCED if low <= _number(row["paper"]) <= high else NOT_REPRODUCED
+        paper = _number(row["paper"])
+        if not low <= paper <= high:
+            return NOT_REPRODUCED
+        return REPRODUCED if high - low <= 2 * DECISIVE * abs(paper) else UNDECIDABLE
     return REPRODUCED if low > 0 else NOT_REPRODUCED if high < 0 else UNDECIDABLE
 
 

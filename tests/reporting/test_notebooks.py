@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -81,13 +82,12 @@ time.sleep(600)
 """
     for limit in (5, 40):  # the second for a machine so busy that the kernel takes longer than the first to start
         started = time.monotonic()
-        with pytest.raises(
-            NotebookError, match=rf"after its limit of {limit} s; cell \[\d\] was not executed to its end"
-        ):
+        with pytest.raises(NotebookError, match=f"after its limit of {limit} s; ") as stopped:
             execute(hang, limit=limit)
         assert time.monotonic() - started < limit + 10
         if pids.exists():
             break
+    assert re.search(r"cell \[\d\] was not executed to its end", str(stopped.value))
     for pid in map(int, pids.read_text().split()):
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 

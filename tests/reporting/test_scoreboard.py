@@ -31,6 +31,7 @@ GREATER = {
         (VALUE, {"paper": "92.5"}, "reproduced"),
         (VALUE, {"low": 82.0, "high": 103.0}, "undecidable"),  # wider than 10 % of the paper's value to either side
         (VALUE, {"low": 83.3, "high": 101.7}, "reproduced"),
+        (VALUE, {"low": 10.0, "high": 80.0}, "not reproduced"),
         (GREATER, {}, "reproduced"),
         (GREATER, {"low": 0.0}, "undecidable"),
         (GREATER, {"low": -0.1}, "undecidable"),

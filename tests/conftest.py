@@ -1,0 +1,18 @@
+"""What the tests share: their small modules (zoo.py), also in spawned processes, and one pool of such processes."""
+
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+# multiprocessing hands sys.path to the processes that it spawns.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """A pool of two spawned processes, which all tests of a worker share."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool

@@ -1,0 +1,225 @@
+"""A population is its units: nothing is lost, shared or mixed on the way into the stacked tensors and out again."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+import zoo
+from torch import nn
+
+from gadam.config import InputError
+from gadam.population import Population
+
+CASES = {name: zoo.ZOO[name] for name in zoo.ZOO if name not in ("own draws",)}
+
+
+def inputs_of(case):
+    return case.inputs if isinstance(case.inputs, tuple) else (case.inputs,)
+
+
+def complaint(make_model, size=3, **settings):
+    """The message of the InputError that a population of such models gives."""
+    with pytest.raises(InputError) as caught:
+        Population.make(make_model, size, **settings)
+    message = str(caught.value)
+    assert message.startswith("make_model: ")
+    assert "\n" not in message
+    return message
+
+
+# --- in and out ---
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_unit_computes_what_its_module_computed(name):
+    case = CASES[name]
+    modules = [case.make().eval() for _ in range(3)]
+    population = Population.stack(modules)
+    for index, module in enumerate(modules):
+        unit = population.unit(index)
+        assert not any(part.training for part in unit.modules())
+        assert unit.state_dict().keys() == module.state_dict().keys()
+        assert zoo.identical(unit.state_dict(), module.state_dict())
+        assert torch.equal(unit(*inputs_of(case)), module(*inputs_of(case)))
+        trained = [name for name, entry in unit.named_parameters() if entry.requires_grad]
+        assert trained == [name for name, entry in module.named_parameters() if entry.requires_grad]
+
+
+def test_stacking_copies():
+    modules = [zoo.batchnorm_mlp() for _ in range(2)]
+    population = Population.stack(modules)
+    before = copy.deepcopy(population)
+    with torch.no_grad():
+        for tensor in (*modules[0].parameters(), *modules[0].buffers()):
+            tensor.fill_(7)
+    assert zoo.same_population(population, before)
+
+
+def test_a_unit_shares_no_memory_with_its_population():
+    population = Population.make(zoo.batchnorm_mlp, 2)
+    before = copy.deepcopy(population)
+    unit = population.unit(0)
+    with torch.no_grad():
+        for tensor in (*unit.parameters(), *unit.buffers()):
+            tensor.fill_(7)
+    assert zoo.same_population(population, before)
+
+
+def test_tied_parameters_are_one_entry_and_tied_in_every_unit():
+    population = Population.make(zoo.Tied, 2)
+    assert "first.weight" in population.parameters
+    assert "second.weight" not in population.parameters
+    for unit in population.units():
+        assert unit.first.weight is unit.second.weight
+
+
+def test_frozen_parameters_are_carried_and_not_learned():
+    population = Population.make(zoo.frozen_mlp, 2)
+    assert population.parameters.keys() == {"2.weight", "2.bias"}
+    assert population.buffers.keys() == {"0.weight", "0.bias"}
+    assert [entry.requires_grad for entry in population.unit(0).parameters()] == [False, False, True, True]
+
+
+def test_buffers_keep_their_types():
+    population = Population.make(zoo.batchnorm_mlp, 2)
+    assert population.buffers["1.num_batches_tracked"].dtype == torch.int64
+    assert population.buffers["1.running_var"].dtype == torch.float32
+    assert Population.make(lambda: zoo.mlp().double(), 2).parameters["0.weight"].dtype == torch.float64
+
+
+def test_every_entry_has_a_leading_unit_dimension():
+    population = Population.make(zoo.Temperature, 3)
+    assert population.parameters["temperature"].shape == (3,)
+    assert population.parameters["layer.weight"].shape == (3, 3, 4)
+    assert not any(entry.requires_grad for entry in population.parameters.values())
+
+
+def test_entries_are_contiguous_whatever_the_memory_format_of_the_modules():
+    population = Population.make(zoo.channels_last_cnn, 2)
+    assert not population.template[0].weight.is_contiguous()
+    assert all(entry.is_contiguous() for entry in population.parameters.values())
+
+
+def test_a_population_can_be_sent_to_another_process():
+    population = Population.make(zoo.batchnorm_mlp, 2)
+    received = pickle.loads(pickle.dumps(population))
+    assert zoo.same_population(received, population)
+    assert torch.equal(received.unit(1)(zoo.FEATURES), population.unit(1)(zoo.FEATURES))
+
+
+def test_it_says_what_it_is():
+    assert repr(Population.make(zoo.mlp, 3)) == "Population(3 x Sequential, 67 learned entries each)"
+
+
+# --- cutting and joining ---
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 10, 11, 99])
+def test_shards_are_in_order_of_nearly_equal_size_and_join_to_the_whole(count):
+    population = Population.make(zoo.batchnorm_mlp, 10)
+    shards = population.shards(count)
+    sizes = [len(shard) for shard in shards]
+    assert len(shards) == min(count, 10)
+    assert max(sizes) - min(sizes) <= 1
+    assert zoo.same_population(Population.join(shards), population)
+
+
+def test_units_can_be_taken_by_number_and_repeat():
+    population = Population.make(zoo.batchnorm_mlp, 4)
+    taken = population.take(torch.tensor([3, 0, 3]))
+    assert len(taken) == 3
+    for name, entries in population.parameters.items():
+        assert torch.equal(taken.parameters[name], torch.stack([entries[3], entries[0], entries[3]]))
+    for name, entries in population.buffers.items():
+        assert torch.equal(taken.buffers[name], torch.stack([entries[3], entries[0], entries[3]]))
+
+
+# --- making ---
+
+
+def test_every_unit_is_initialised_by_itself():
+    few, many = (Population.make(zoo.mlp, size, seed=3) for size in (2, 4))
+    assert zoo.same_population(many.take(slice(0, 2)), few)
+    assert len(many.parameters["0.weight"].flatten(1).unique(dim=0)) == 4
+    other = Population.make(zoo.mlp, 2, seed=4)
+    assert not (few.parameters["0.weight"] == other.parameters["0.weight"]).any()
+
+
+def test_making_neither_hears_nor_moves_the_global_generator():
+    torch.manual_seed(1)
+    one = Population.make(zoo.mlp, 2)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert zoo.same_population(Population.make(zoo.mlp, 2), one)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_module_initialisation_is_that_of_the_module():
+    population = Population.make(lambda: nn.Linear(100, 400), 3)
+    assert float(population.parameters["weight"].abs().max()) <= 0.1  # torch's default for 100 inputs
+    assert float(population.parameters["weight"].std()) == pytest.approx(0.1 / 3**0.5, rel=0.01)
+
+
+def test_standard_normal_initialisation_draws_every_learned_entry_and_nothing_else():
+    def make():
+        module = nn.Sequential(nn.Linear(100, 100), nn.BatchNorm1d(100), nn.Linear(100, 1))
+        module[2].requires_grad_(False)
+        return nn.Sequential(*module)
+
+    population = Population.make(make, 3, initialisation="standard_normal")
+    for name in ("0.weight", "0.bias", "1.weight", "1.bias"):
+        entries = population.parameters[name]
+        sigma = entries.numel() ** -0.5
+        assert float(entries.mean()) == pytest.approx(0, abs=5 * sigma)
+        assert float(entries.std()) == pytest.approx(1, abs=5 * sigma)
+    assert float(population.buffers["2.weight"].abs().max()) <= 0.1
+    assert torch.equal(population.buffers["1.running_var"], torch.ones(3, 100))
+    weights = population.parameters["0.weight"].flatten(1)
+    assert float(torch.corrcoef(weights).fill_diagonal_(0).abs().max()) < 0.05  # a stream for each unit
+
+
+# --- mistakes ---
+
+
+def test_a_module_in_the_place_of_a_function_that_makes_one():
+    assert "Sequential" in complaint(zoo.mlp())
+    assert "int" in complaint(3)
+
+
+@pytest.mark.parametrize(("made", "named"), [(lambda: "model", "str"), (lambda: None, "NoneType"), (dict, "dict")])
+def test_a_function_that_returns_no_module(made, named):
+    assert named in complaint(made)
+
+
+@pytest.mark.parametrize("order", [[0, 0, 0], [0, 1, 0], [0, 1, 1]])
+def test_a_function_that_returns_a_module_twice(order):
+    modules, turns = [zoo.mlp(), zoo.mlp()], iter(order)
+    assert "same module twice" in complaint(lambda: modules[next(turns)])
+
+
+@pytest.mark.parametrize(
+    ("second", "named"),
+    [
+        (lambda: nn.Linear(4, 2), ["weight", "[3, 4]", "[2, 4]"]),
+        (lambda: nn.Linear(4, 3).double(), ["weight", "float32", "float64"]),
+        (lambda: nn.Linear(4, 3, bias=False), ["bias", "missing"]),
+        (lambda: nn.Linear(4, 3).requires_grad_(False), ["missing"]),
+    ],
+    ids=["shape", "dtype", "name", "frozen"],
+)
+def test_a_function_whose_modules_differ(second, named):
+    turns = iter([lambda: nn.Linear(4, 3), second, second])
+    message = complaint(lambda: next(turns)())
+    assert all(part in message for part in named)
+
+
+@pytest.mark.parametrize("make", [nn.ReLU, lambda: zoo.mlp().requires_grad_(False)])
+def test_a_module_with_nothing_to_learn(make):
+    assert "no parameter that requires a gradient" in complaint(make)
+
+
+@pytest.mark.parametrize("initialisation", ["module", "standard_normal"])
+@pytest.mark.parametrize("make", [lambda: nn.LazyLinear(3), lambda: nn.Sequential(zoo.mlp(), nn.LazyBatchNorm1d())])
+def test_a_lazy_module(make, initialisation):
+    assert "lazy" in complaint(make, initialisation=initialisation)

@@ -1,0 +1,341 @@
+"""Small modules of every kind that a unit model may be, with rows for them. Importable in spawned processes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+
+ROWS = 40
+CLASSES = 3
+
+
+def _rows(*shape, seed=0):
+    return torch.randn(ROWS, *shape, generator=Generator().manual_seed(seed))
+
+
+FEATURES = _rows(4)
+IMAGES = _rows(2, 6, 6)
+SEQUENCES = _rows(5, 8)
+SIGNALS = _rows(4, 6)
+LABELS = torch.randint(CLASSES, (ROWS,), generator=Generator().manual_seed(1))
+LABELS_OF_POSITIONS = torch.randint(CLASSES, (ROWS, 6), generator=Generator().manual_seed(2))
+VALUES = _rows(1, seed=3)
+TOKENS = torch.randint(7, (ROWS,), generator=Generator().manual_seed(4))
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+def dropout_mlp():
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, CLASSES))
+
+
+def dropout_cnn():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3),
+        nn.ReLU(),
+        nn.Dropout2d(0.2),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(16, CLASSES),
+    )
+
+
+def channels_last_cnn():
+    return dropout_cnn().to(memory_format=torch.channels_last)
+
+
+# No bias directly before a BatchNorm, nor for the keys of an attention: its gradient is exactly zero, what is computed
+# is rounding noise, and Adam divides the noise by its own size. In float32 such an entry wanders by up to the learning
+# rate at each step, in a direction that any two correct computations disagree on.
+def batchnorm_mlp():
+    return nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+def batchnorm_cnn():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, CLASSES)
+    )
+
+
+def cumulative_batchnorm():
+    """Its average needs the number of batches as a Python number."""
+    return nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8, momentum=None), nn.Linear(8, CLASSES))
+
+
+def dropout1d():
+    return nn.Sequential(nn.Conv1d(4, 6, 3), nn.Dropout1d(0.3), nn.Flatten(), nn.Linear(24, CLASSES))
+
+
+def alpha_dropout():
+    return nn.Sequential(nn.Linear(4, 8), nn.SELU(), nn.AlphaDropout(0.2), nn.Linear(8, CLASSES))
+
+
+def group_norm():
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(64, CLASSES))
+
+
+def layer_norm():
+    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+def weight_norm():
+    return nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 8)), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+def spectral_norm():
+    return nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 8)), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+def regression():
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def segmentation():
+    return nn.Sequential(nn.Conv1d(4, 6, 3, padding=1), nn.ReLU(), nn.Conv1d(6, CLASSES, 1))
+
+
+def frozen_mlp():
+    module = mlp()
+    module[0].requires_grad_(False)
+    return module
+
+
+class Linear(nn.Module):
+    """One layer, for others to build on."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, CLASSES)
+
+    def forward(self, inputs):
+        return self.layer(inputs)
+
+
+class Counting(Linear):
+    """Counts its training batches in an integer buffer, in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, inputs):
+        if self.training:
+            self.batches += 1
+        return self.layer(inputs)
+
+
+class Averaging(Linear):
+    """Puts a new buffer in the place of the old one at each training batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, inputs):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * inputs.mean(0)
+        return self.layer(inputs - self.mean)
+
+
+class Tied(nn.Module):
+    """Two layers, one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, CLASSES)
+        self.second.weight = self.first.weight
+
+    def forward(self, inputs):
+        return self.head(self.second(self.first(inputs).relu()).relu())
+
+
+class TwoInputs(nn.Module):
+    """Features and a token."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.layer = nn.Embedding(7, 3), nn.Linear(7, CLASSES)
+
+    def forward(self, features, tokens):
+        return self.layer(torch.cat([features, self.embedding(tokens)], 1))
+
+
+class Noisy(Linear):
+    """Draws in its forward, in training and in evaluation; one of its draws it does not use."""
+
+    def forward(self, inputs):
+        torch.rand_like(inputs)
+        return self.layer(inputs + 0.1 * torch.randn_like(inputs) + 0.1 * torch.rand(4))
+
+
+class Permuting(Linear):
+    """Draws what no stream can be told to: needs the global generator."""
+
+    def forward(self, inputs):
+        return self.layer(inputs[:, torch.randperm(4)] if self.training else inputs)
+
+
+class PlainAttribute(Linear):
+    """Holds a tensor that is neither parameter nor buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.tensor([1.0, 2.0, 3.0])
+
+    def forward(self, inputs):
+        return self.layer(inputs) * self.scale
+
+
+class Remembering(Linear):
+    """Keeps what it computed last, which has a gradient and therefore cannot be copied."""
+
+    def forward(self, inputs):
+        self.features = self.layer(inputs)
+        return self.features
+
+
+class Temperature(Linear):
+    """A parameter without dimensions."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, inputs):
+        return self.layer(inputs) / self.temperature
+
+
+class Unused(Linear):
+    """A parameter that no loss depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Linear(2, 2)
+
+
+class Branching(Linear):
+    """Control flow that depends on data."""
+
+    def forward(self, inputs):
+        outputs = self.layer(inputs)
+        return outputs if outputs.sum() > 0 else -outputs
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.2, bias=False, batch_first=True)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, inputs):
+        return self.head(self.attention(inputs, inputs, inputs, need_weights=False)[0].mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(8, 4, num_layers=2, dropout=0.3, batch_first=True)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, inputs):
+        return self.head(self.lstm(inputs)[0][:, -1])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A unit model, rows for it, and whether a shard of it can be trained in one call."""
+
+    make: Callable[[], nn.Module]
+    inputs: Tensor | tuple[Tensor, ...] = FEATURES
+    targets: Tensor = LABELS
+    loss: Callable[..., Tensor] = functional.cross_entropy
+    vectorises: bool = True
+
+
+ZOO = {
+    "Dropout": Case(dropout_mlp),
+    "Dropout1d": Case(dropout1d, SIGNALS),
+    "Dropout2d": Case(dropout_cnn, IMAGES),
+    "AlphaDropout": Case(alpha_dropout),
+    "BatchNorm1d": Case(batchnorm_mlp),
+    "BatchNorm2d": Case(batchnorm_cnn, IMAGES),
+    "cumulative BatchNorm": Case(cumulative_batchnorm, vectorises=False),
+    "GroupNorm": Case(group_norm, IMAGES),
+    "LayerNorm": Case(layer_norm),
+    "weight_norm": Case(weight_norm),
+    "spectral_norm": Case(spectral_norm, vectorises=False),
+    "integer buffer": Case(Counting),
+    "replaced buffer": Case(Averaging),
+    "tied parameters": Case(Tied),
+    "frozen parameters": Case(frozen_mlp),
+    "two inputs": Case(TwoInputs, (FEATURES, TOKENS)),
+    "own draws": Case(Noisy),
+    "own permutation": Case(Permuting, vectorises=False),
+    "plain tensor attribute": Case(PlainAttribute),
+    "kept activation": Case(Remembering),
+    "parameter without dimensions": Case(Temperature),
+    "unused parameter": Case(Unused),
+    "channels last": Case(channels_last_cnn, IMAGES),
+    "attention": Case(Attention, SEQUENCES),
+    "LSTM": Case(Recurrent, SEQUENCES, vectorises=False),
+    "control flow": Case(Branching, vectorises=False),
+    "regression": Case(regression, FEATURES, VALUES, functional.mse_loss),
+    "targets of two dimensions": Case(segmentation, SIGNALS, LABELS_OF_POSITIONS),
+}
+
+
+def double(case):
+    """The case in float64."""
+
+    def convert(tensor):
+        return tensor.double() if tensor.is_floating_point() else tensor
+
+    inputs = tuple(map(convert, case.inputs)) if isinstance(case.inputs, tuple) else convert(case.inputs)
+    return Case(lambda: case.make().double(), inputs, convert(case.targets), case.loss, case.vectorises)
+
+
+def difference(tensors, reference):
+    """The largest difference of two dicts of tensors, relative to the largest entry of a tensor; integers: 0 or inf."""
+    assert tensors.keys() == reference.keys()
+
+    def one(tensor, expected):
+        assert tensor.shape == expected.shape
+        assert tensor.dtype == expected.dtype
+        if not expected.is_floating_point():
+            return 0.0 if torch.equal(tensor, expected) else float("inf")
+        assert expected.isfinite().all()
+        return float((tensor - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+
+    return max((one(tensors[name], reference[name]) for name in reference), default=0.0)
+
+
+def identical(tensors, reference):
+    """Whether two dicts of tensors are the same bit by bit, NaN included."""
+    return tensors.keys() == reference.keys() and all(
+        tensors[name].dtype == reference[name].dtype
+        and tensors[name].shape == reference[name].shape
+        and bool(((tensors[name] == reference[name]) | (tensors[name].isnan() & reference[name].isnan())).all())
+        for name in reference
+    )
+
+
+def same_population(population, reference):
+    """Whether two populations are the same bit by bit."""
+    return (
+        identical(population.parameters, reference.parameters)
+        and identical(population.buffers, reference.buffers)
+        and identical(population.moments, reference.moments)
+    )
+
+
+def train_a_little():
+    """Imports all that training imports."""
+    from gadam import GadamConfig, evolve
+
+    evolve(mlp, (FEATURES, LABELS), GadamConfig(population_size=2, generations=1, steps=1, batch_size=4), executor=1)
