@@ -219,6 +219,26 @@ class Unused(Linear):
         self.spare = nn.Linear(2, 2)
 
 
+class GradientHook(Linear):
+    """Changes its gradient where it sees that there is one; inside `torch.func` it does not see it."""
+
+    def forward(self, inputs):
+        outputs = self.layer(inputs)
+        if outputs.requires_grad:
+            outputs.register_hook(lambda gradient: -gradient)
+        return outputs
+
+
+class CountingGradients(Counting):
+    """The same with a buffer."""
+
+    def forward(self, inputs):
+        outputs = self.layer(inputs)
+        if outputs.requires_grad:
+            self.batches += 1
+        return outputs
+
+
 class Branching(Linear):
     """Control flow that depends on data."""
 
@@ -285,6 +305,8 @@ ZOO = {
     "attention": Case(Attention, SEQUENCES),
     "LSTM": Case(Recurrent, SEQUENCES, vectorises=False),
     "control flow": Case(Branching, vectorises=False),
+    "gradient hook": Case(GradientHook, vectorises=False),
+    "count of gradients": Case(CountingGradients, vectorises=False),
     "regression": Case(regression, FEATURES, VALUES, functional.mse_loss),
     "targets of two dimensions": Case(segmentation, SIGNALS, LABELS_OF_POSITIONS),
 }

@@ -34,7 +34,7 @@ RANGE = 2.0  # starting points are drawn from [-RANGE, RANGE]^2
 SETTINGS: dict[str, Any] = {"learning_rate": 0.05, "batch_size": 1, "validation_size": 1}
 STEPS = 60
 
-PROFILES = {"smoke": {"trials": 4}, "quick": {"trials": 32}, "paper": {"trials": 400}}
+PROFILES = {"smoke": {"trials": 4}, "quick": {"trials": 24}, "paper": {"trials": 400}}
 G, K = 4, 3
 RATES = (0.0, 0.3)
 BUDGETS = {
