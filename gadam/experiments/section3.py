@@ -22,6 +22,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "quick": {"steps": 300, "validation_size": 256},
     "paper": {"steps": 300, "validation_size": 256},
 }
+DATASET = "yeast"
 G = 8
 MUTATION_RATE = 0.05  # five times the paper's, so that single mutated entries can be seen in a picture
 
@@ -36,9 +37,9 @@ def entry_runs(profile: str, data: str) -> list[Run]:
     return [_run("entries", "where a child's weights came from", profile, data)]
 
 
-def units(data: Any, **settings: Any) -> Rows:
+def units(dataset: str, data: Any, **settings: Any) -> Rows:
     """A row per parent and child of one generation: losses, selection, lineage, mutation, survival."""
-    generation, source = _one_generation(data, settings)
+    generation, source = _one_generation(dataset, data, settings)
     rows: Rows = []
     drawn = torch.bincount(generation.pairs.flatten(), minlength=G)
     for line in generation.history.drop(columns="seconds").to_dict("records"):
@@ -68,9 +69,9 @@ def units(data: Any, **settings: Any) -> Rows:
     return rows
 
 
-def entries(data: Any, **settings: Any) -> Rows:
+def entries(dataset: str, data: Any, **settings: Any) -> Rows:
     """A row per entry of the first layer of one child of two different parents: its value and where it came from."""
-    generation, source = _one_generation(data, settings)
+    generation, source = _one_generation(dataset, data, settings)
     pairs = generation.pairs.tolist()
     child = next(unit for unit, (a, b) in enumerate(pairs) if a != b)
     name = next(iter(generation.newborn.parameters))
@@ -106,9 +107,9 @@ class _Keep(Callback):
         self.generation = generation
 
 
-def _one_generation(data: Any, settings: dict[str, Any]) -> tuple[Generation, str]:
-    rows = load("yeast", data=data)
-    model = partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN["yeast"])
+def _one_generation(dataset: str, data: Any, settings: dict[str, Any]) -> tuple[Generation, str]:
+    rows = load(dataset, data=data)
+    model = partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[dataset])
     keep = _Keep()
     config = GadamConfig(population_size=G, generations=1, mutation_rate=MUTATION_RATE, **settings)
     evolve(model, rows.train, config, loss=nn.functional.cross_entropy, callbacks=[keep], progress=False)
@@ -123,6 +124,6 @@ def _origins(generation: Generation, child: int, name: str) -> Tensor:
 
 
 def _run(function: str, label: str, profile: str, data: str) -> Run:
-    found = locate("yeast", data=data)  # type: ignore[arg-type]
-    config = {"data": "real" if found.source == "real" else "standin", **PROFILES[profile]}
+    found = locate(DATASET, data=data)  # type: ignore[arg-type]
+    config = {"dataset": DATASET, "data": "real" if found.source == "real" else "standin", **PROFILES[profile]}
     return Run(f"{__name__}:{function}", config, found.hash, label)

@@ -154,7 +154,9 @@ def test_pictured_children_come_from_their_parents_and_end_in_the_global_minimum
 @pytest.fixture(scope="module")
 def generation():
     settings = section3.PROFILES["smoke"]
-    return pd.DataFrame(section3.units("standin", **settings)), pd.DataFrame(section3.entries("standin", **settings))
+    return pd.DataFrame(section3.units(section3.DATASET, "standin", **settings)), pd.DataFrame(
+        section3.entries(section3.DATASET, "standin", **settings)
+    )
 
 
 def test_one_generation_is_consistent_with_its_equations(generation):
