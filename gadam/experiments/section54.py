@@ -2,7 +2,8 @@
 
 The paper gives neither g, K nor the steps. A unit here is trained for 2 K times the steps of a generation along its
 longest line of descent (`depths`), and so is every unit by Adam. In "quick" the accuracy of Adam on held-out
-training rows has stopped rising there on YEAST and ADULT, and nearly on LETTER (`held_out_curve`, section54_budget).
+training rows has all but stopped rising there on YEAST and ADULT; on LETTER it still rises, slowly (`held_out_curve`,
+figure section54_budget).
 """
 
 from __future__ import annotations
