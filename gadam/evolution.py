@@ -122,7 +122,7 @@ def evolve(
         executor: a `concurrent.futures.Executor`, a number of threads, or None for what suits the machine.
         device: "auto" (CUDA where there is a GPU) or a torch device.
         callbacks: told of the start, of each generation and of the end.
-        record: told of the parameters after every step; only with threads of this process.
+        record: told of each step of each shard, see `gadam.training.Step`; only with threads of this process.
         progress: a bar over generations and steps; None shows it where somebody looks (a terminal, JupyterLab).
 
     Returns:
@@ -135,7 +135,7 @@ def evolve(
         InputError: an argument cannot be used; one line says which and why, before any training.
     """
     config = config or GadamConfig()
-    device = _device(device)
+    device = resolve_device(device)
     train = check_batch("data", data, device)
     held_out = train if validation is None else check_batch("validation", validation, device)
     started = time.perf_counter()
@@ -148,9 +148,9 @@ def evolve(
             check_rows(population, held_out, loss)
         except InputError as error:
             raise InputError(f"validation: {error}") from error.__cause__
-    trainer = _trainer(population, train, loss, config)
+    trainer = choose_trainer(population, train, loss, config)
     callbacks = list(callbacks)
-    layout = _layout(config, trainer.programs)
+    layout = shard_count(config, trainer.programs)
     useful = min(torch.get_num_threads(), layout) if device.type == "cpu" else 1
 
     for callback in callbacks:
@@ -226,7 +226,7 @@ def _generation(
     data = Data(train, *(_validation_batch(held_out, config.validation_size, batches) for _ in range(2)))
 
     def trained(role: str, units: Population) -> tuple[Population, pd.DataFrame]:
-        shards = _shards(units, layout, role, number)
+        shards = cut(units, layout, role, number)
         results = train_shards(pool, trainer, shards, data, progress, record)
         return Population.join([result.population for result in results]), _rows(shards, results, config.steps)
 
@@ -289,7 +289,8 @@ def _validation_batch(rows: Batch, size: int, generator: Generator) -> Batch:
     return tuple(tensor[index] for tensor in inputs), targets[index]
 
 
-def _shards(population: Population, count: int, role: str, generation: int) -> list[Shard]:
+def cut(population: Population, count: int, role: str, generation: int) -> list[Shard]:
+    """The units of one role as at most `count` shards."""
     parts, first = [], 0
     for part in population.shards(count):
         parts.append(Shard(part, range(first, first + len(part)), role, generation))
@@ -316,13 +317,13 @@ def _rows(shards: Sequence[Shard], results: Sequence[Trained], steps: int) -> pd
     return pd.concat(frames, ignore_index=True)
 
 
-def _layout(config: GadamConfig, programs: Programs | None) -> int:
+def shard_count(config: GadamConfig, programs: Programs | None) -> int:
     """Shards of a generation."""
     default = config.population_size if programs is None else 1
     return min(config.shards or default, config.population_size)
 
 
-def _trainer(population: Population, train: Batch, loss: Loss, config: GadamConfig) -> Trainer:
+def choose_trainer(population: Population, train: Batch, loss: Loss, config: GadamConfig) -> Trainer:
     """Decide between loop and vectorised, by the model and the device."""
     programs = None
     convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in population.template.modules())
@@ -337,7 +338,8 @@ def _trainer(population: Population, train: Batch, loss: Loss, config: GadamConf
     return Trainer(config, loss, programs)
 
 
-def _device(device: torch.device | str) -> torch.device:
+def resolve_device(device: torch.device | str) -> torch.device:
+    """The device that a name stands for here; InputError where it cannot be used."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

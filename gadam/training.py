@@ -25,9 +25,6 @@ BLOCK = 64
 
 Progress = Callable[[int], None]
 """Told of unit-steps done since it was last told; may raise to stop the training."""
-Record = Callable[[range, int, Mapping[str, Tensor]], None]
-"""Told after each step: the units, the step (from 1), and their parameters [n, ...], which it must copy to keep."""
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -37,6 +34,30 @@ class Shard:
     units: range
     role: str
     generation: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `record` is told after an optimizer step of some units.
+
+    Attributes:
+        generation: k, from 1.
+        role: "parent" or "child".
+        units: which of their role.
+        number: the step within the generation, from 1.
+        losses: [n], of each unit on its training batch, before the step.
+        parameters: name -> [n, ...] after it, which must be copied to be kept.
+    """
+
+    generation: int
+    role: str
+    units: range
+    number: int
+    losses: Tensor
+    parameters: Mapping[str, Tensor]
+
+
+Record = Callable[[Step], None]
 
 
 @dataclass(frozen=True)
@@ -119,7 +140,9 @@ class Trainer:
                 loss.backward()
                 optimizer.step()
                 if record is not None:
-                    record(range(unit, unit + 1), step, {name: entry.detach()[None] for name, entry in learned.items()})
+                    entries = {name: entry.detach()[None] for name, entry in learned.items()}
+                    alone = range(unit, unit + 1)
+                    record(Step(shard.generation, shard.role, alone, step, loss.detach()[None], entries))
                 if step % BLOCK == 0 or step == self.config.steps:
                     progress((step - 1) % BLOCK + 1)
             moments = {name: entry[None] for name, entry in _state(optimizer, learned).items()}
@@ -143,12 +166,12 @@ class Trainer:
                 tuple(tensor.unflatten(0, (count, -1)) for tensor in inputs),
                 targets.unflatten(0, (count, -1)),
             )
-            _, gradients, buffers = self.programs.gradients(learned, buffers, batch, draws)
+            losses, gradients, buffers = self.programs.gradients(learned, buffers, batch, draws)
             for name, entry in learned.items():
                 entry.grad = gradients[name]
             optimizer.step()
             if record is not None:
-                record(shard.units, step, learned)
+                record(Step(shard.generation, shard.role, shard.units, step, losses, learned))
             if step % BLOCK == 0 or step == self.config.steps:
                 progress(((step - 1) % BLOCK + 1) * count)
         for entry in learned.values():

@@ -267,7 +267,7 @@ def test_the_best_is_the_first_of_a_population_that_is_sorted():
 def test_gradient_steps_counts_every_optimizer_step():
     taken = []
     result = evolve(
-        zoo.mlp, DATA, settings(population_size=3, steps=5), record=lambda units, *_: taken.append(len(units))
+        zoo.mlp, DATA, settings(population_size=3, steps=5), record=lambda step: taken.append(len(step.units))
     )
     assert result.gradient_steps == sum(taken) == 2 * 3 * 2 * 5
     assert result.stopped == "generations"
@@ -408,7 +408,7 @@ def test_children_are_trained_as_long_as_parents():
     seen = []
     evolve(
         zoo.mlp, DATA, settings(population_size=2, generations=1, steps=5),
-        record=lambda units, step, _: seen.append((units.start, step)), executor=1,
+        record=lambda step: seen.append((step.units.start, step.number)), executor=1,
     )  # fmt: skip
     once = [(unit, step) for unit in range(2) for step in range(1, 6)]
     assert seen == once + once

@@ -122,10 +122,10 @@ def test_results_are_the_same_for_processes(processes):
 def test_results_come_in_the_order_of_the_shards_whoever_ends_first():
     late = threading.Event()
 
-    def record(units, step, _):
-        if step == STEPS and units.start == 0:
+    def record(step):
+        if step.number == STEPS and step.units.start == 0:
             assert late.wait(10)
-        elif step == STEPS and units.start == 3:
+        elif step.number == STEPS and step.units.start == 3:
             late.set()
 
     with ThreadPoolExecutor(4) as pool:
@@ -175,11 +175,11 @@ def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start():
     steps = dict.fromkeys(range(20), 0)
     running = threading.Event()
 
-    def record(units, step, _):
-        steps[units.start] = step
-        if units.start == 1:
+    def record(step):
+        steps[step.units.start] = step.number
+        if step.units.start == 1:
             running.set()
-        if units.start == 0:
+        if step.units.start == 0:
             assert running.wait(10)
             raise ZeroDivisionError
 
@@ -195,8 +195,8 @@ def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start():
 def test_record_is_told_by_threads_and_not_by_other_executors():
     told = set()
 
-    def record(units, step, _):
-        told.add((units.start, step))
+    def record(step):
+        told.add((step.units.start, step.number))
 
     train_shards(Inline(), trainer(), shards(), data(), record=record)
     assert not told

@@ -365,7 +365,7 @@ def test_progress_may_raise_to_stop(mode):
     with pytest.raises(KeyboardInterrupt):
         train(
             mode, case, Population.make(case.make, 2), settings(steps=10_000), progress=stop,
-            record=lambda _, step, __: steps.append(step),
+            record=lambda step: steps.append(step.number),
         )  # fmt: skip
     assert max(steps) == BLOCK
 
@@ -376,9 +376,10 @@ def test_record_sees_the_parameters_of_every_unit_after_every_step(mode):
     population = Population.make(case.make, 2)
     seen = {}
 
-    def record(units, step, parameters):
-        for position, unit in enumerate(units):
-            seen[unit, step] = {name: entry[position].clone() for name, entry in parameters.items()}
+    def record(step):
+        assert (step.role, len(step.losses)) == ("parent", len(step.units))
+        for position, unit in enumerate(step.units):
+            seen[unit, step.number] = {name: entry[position].clone() for name, entry in step.parameters.items()}
 
     train(mode, case, population, settings(steps=3), units=range(4, 6), record=record)
     assert seen.keys() == {(unit, step) for unit in (4, 5) for step in (1, 2, 3)}

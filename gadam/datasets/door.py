@@ -39,6 +39,11 @@ class Located:
     hash: str
     path: Path | None
 
+    @property
+    def choice(self) -> Choice:
+        """What to ask `load` for, to get this source and no other."""
+        return "real" if self.source == "real" else "standin"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:

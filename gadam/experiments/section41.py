@@ -160,7 +160,7 @@ def _paths(panel: str, starts: list[tuple[float, float]], seed: int, rate: float
     callback = _Keep()
     evolve(
         lambda: Point(start=next(remaining)), NOTHING, config, loss=value, callbacks=[callback], progress=False,
-        record=lambda _, step, parameters: seen.append((step, parameters["w"].clone())),
+        record=lambda step: seen.append((step.number, step.parameters["w"].clone())),
     )  # fmt: skip
     assert callback.generation is not None
     generation = callback.generation

@@ -25,7 +25,7 @@ from gadam.experiments.statistics import mean_interval, prediction_interval, pro
 from gadam.models import MLP_HIDDEN, mlp
 from gadam.population import Population
 from gadam.randomness import VALIDATION, stream
-from gadam.training import Data, Shard, Trainer
+from gadam.training import Data, Shard, Step, Trainer
 from gadam.vectorised import Programs
 
 Rows = list[dict[str, Any]]
@@ -141,11 +141,11 @@ def held_out_curve(dataset: str, data: Any, steps: int, units: int) -> Rows:
     batch = (rows.train[0][held],), rows.train[1][held]
     points: Rows = []
 
-    def record(_: range, step: int, parameters: Mapping[str, Tensor]) -> None:
-        if step % max(1, steps // 40) == 0:
-            for unit, model in enumerate(Population(template, parameters, {}).units()):
+    def record(step: Step) -> None:
+        if step.number % max(1, steps // 40) == 0:
+            for unit, model in enumerate(Population(template, step.parameters, {}).units()):
                 share = (_predict(model, batch[0][0]) == batch[1]).double().mean()
-                points.append(_common(rows) | {"step": step, "unit": unit, "accuracy": 100 * float(share)})
+                points.append(_common(rows) | {"step": step.number, "unit": unit, "accuracy": 100 * float(share)})
 
     template = _mlp(rows)
     train = (rows.train[0][kept],), rows.train[1][kept]

@@ -183,12 +183,12 @@ def test_every_figure_draws(generation):
         for unit in (0, 1)
     ]
     figures = [
-        exhibits.selection(generation[0]),
-        exhibits.inheritance(*generation),
-        exhibits.survival(generation[0]),
-        exhibits.landscape(pd.DataFrame(section41.trajectories())),
-        exhibits.differences(section54.differences(rows, "quick")),
-        exhibits.budget(pd.DataFrame(curve), section54.depths("smoke")),
+        exhibits.section3.selection(generation[0]),
+        exhibits.section3.inheritance(*generation),
+        exhibits.section3.survival(generation[0]),
+        exhibits.section41.landscape(pd.DataFrame(section41.trajectories())),
+        exhibits.section54.differences(section54.differences(rows, "quick")),
+        exhibits.section54.budget(pd.DataFrame(curve), section54.depths("smoke")),
     ]
     for figure in figures:
         figure.canvas.draw()

@@ -1,0 +1,79 @@
+"""What the sections share: units without evolution, their scores on many rows, parts of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from gadam.config import GadamConfig
+from gadam.datasets import Dataset
+from gadam.evolution import choose_trainer, cut, resolve_device, shard_count
+from gadam.executors import train_shards
+from gadam.population import Population
+from gadam.randomness import VALIDATION, stream
+from gadam.training import Data, Record
+from gadam.vectorised import Programs
+
+Part = tuple[Tensor, Tensor]
+"""Inputs [n, *features] and targets [n]."""
+
+CHUNK = 500  # rows evaluated at once: their activations stay near the processor
+cross_entropy = nn.functional.cross_entropy
+
+
+def independent(
+    make_model: Callable[[], nn.Module],
+    train: Part,
+    config: GadamConfig,
+    *,
+    record: Record | None = None,
+    device: torch.device | str = "auto",
+) -> Population:
+    """The initial units that `evolve` would start from, trained by the optimizer alone for `config.steps` steps."""
+    on = resolve_device(device)
+    inputs, targets = (tensor.to(on) for tensor in train)
+    population = Population.make(
+        make_model, config.population_size, seed=config.seed, initialisation=config.initialisation, device=on
+    )
+    batch = (inputs,), targets
+    trainer = choose_trainer(population, batch, cross_entropy, config)
+    shards = cut(population, shard_count(config, trainer.programs), "parent", 0)
+    nothing = (inputs[:1],), targets[:1]  # nobody asks for losses on a validation batch here
+    results = train_shards(None, trainer, shards, Data(batch, nothing, nothing), record=record)
+    return Population.join([result.population for result in results])
+
+
+def scores(population: Population, rows: Part) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy [g] float64 and right answers [g] int64 of each unit on many rows, in evaluation mode."""
+    device = next(iter(population.parameters.values())).device
+    outputs = Programs(population.template, lambda output, _: output)
+    losses = torch.zeros(len(population), dtype=torch.float64, device=device)
+    correct = torch.zeros(len(population), dtype=torch.int64, device=device)
+    for inputs, targets in zip(rows[0].split(CHUNK), rows[1].split(CHUNK), strict=True):
+        inputs, targets = inputs.to(device), targets.to(device)
+        logits = outputs.losses(population.parameters, population.buffers, ((inputs,), targets), [])
+        for unit, output in enumerate(logits):
+            losses[unit] += cross_entropy(output, targets, reduction="sum").double()
+            correct[unit] += (output.argmax(1) == targets).sum()
+    return losses.cpu() / len(rows[1]), correct.cpu()
+
+
+def held_out(train: Part, count: int, seed: int) -> tuple[Part, Part]:
+    """Training rows without `count` that the seed draws, and those."""
+    order = torch.randperm(len(train[1]), generator=stream("cpu", seed, VALIDATION))
+    return _take(train, order[count:]), _take(train, order[:count])
+
+
+def first_rows(dataset: Dataset, rows: int | None, seed: int) -> Dataset:
+    """The dataset with so many training rows, drawn by the seed; None takes all."""
+    if rows is None:
+        return dataset
+    index = torch.randperm(len(dataset.train[1]), generator=stream("cpu", seed))[:rows]
+    return replace(dataset, train=_take(dataset.train, index))
+
+
+def _take(part: Part, index: Tensor) -> Part:
+    return part[0][index], part[1][index]
