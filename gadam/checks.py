@@ -107,6 +107,8 @@ def check_vectorised(population: Population, rows: Batch, trainer: Trainer) -> s
     some = (tuple(tensor[:size] for tensor in rows[0]), rows[1][:size])
     shard = population.shards(trainer.config.shards or 1)[0]
     few = population.take(slice(0, min(2, len(shard))))
+    if trainer.programs is not None and trainer.programs.singly:
+        shard = few  # the others would go through the same program
     try:
         ours = replace(trainer, config=step).train(Shard(shard, range(len(shard)), "parent", 0), Data(rows, some, some))
     except Exception as error:

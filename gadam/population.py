@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +107,14 @@ class Population:
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle would write all the memory that a slice is part of: a worker gets its own units only."""
+
+        def own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {n: t.clone() if t.untyped_storage().nbytes() > t.nbytes else t for n, t in tensors.items()}
+
+        return self.__dict__ | {name: own(getattr(self, name)) for name in ("parameters", "buffers", "moments")}
 
     def __repr__(self) -> str:
         entries = sum(tensor[0].numel() for tensor in self.parameters.values())

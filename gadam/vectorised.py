@@ -1,12 +1,14 @@
 """A whole shard in one call: the step of one unit, vectorised over units by `torch.func` and traced once.
 
 The trace is a straight line of tensor operators without Python in between. Random operators in it are rewritten to draw
-for each unit from the unit's own stream, so the numbers are those that the unit would draw alone.
+for each unit from the unit's own stream, so the numbers are those that the unit would draw alone. Where one call for
+all gains nothing, convolutions on a CPU, the step of one unit is traced and called for each (`singly`).
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,7 @@ from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from gadam.randomness import can_draw, draw, global_stream, is_random
+from gadam.rewriting import use_kernels
 
 Loss = Callable[[Any, Tensor], Tensor]
 Batch = tuple[tuple[Tensor, ...], Tensor]  # inputs, targets
@@ -30,17 +33,22 @@ _tracing = threading.Lock()
 class Programs:
     """The traced programs of one architecture and loss, one for each shape met. Safe to share between threads."""
 
-    def __init__(self, template: nn.Module, loss: Loss) -> None:
+    def __init__(self, template: nn.Module, loss: Loss, *, singly: bool = False) -> None:
+        """Prepare to trace.
+
+        Args:
+            template: a module of the architecture.
+            loss: (output, targets) -> scalar.
+            singly: trace the step of one unit and call it for each unit in turn, instead of that of the whole shard.
+        """
         self._template = template
         self._loss = loss
+        self.singly = singly
         self._traced: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> Any:
         """Other processes trace for themselves."""
-        return {"_template": self._template, "_loss": self._loss}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["_template"], state["_loss"])  # type: ignore[misc]
+        return functools.partial(Programs, singly=self.singly), (self._template, self._loss)
 
     def gradients(
         self,
@@ -59,7 +67,10 @@ class Programs:
             batch: inputs ([g, b, ...], ...) and targets [g, b, ...], a batch for each unit.
             streams: a generator for each unit.
         """
-        outputs = self._call("gradients", parameters, buffers, batch, streams)
+        if self.singly:
+            outputs = self._one_by_one("gradients", parameters, buffers, batch, streams)
+        else:
+            outputs = self._call("gradients", parameters, buffers, batch, streams)
         after = iter(outputs[1 + len(parameters) :])
         return outputs[0], dict(zip(parameters, outputs[1:], strict=False)), {name: next(after) for name in buffers}
 
@@ -71,7 +82,32 @@ class Programs:
         streams: Sequence[Generator],
     ) -> Tensor:
         """Losses [g] of units in evaluation mode on one batch, inputs ([b, ...], ...), which all units share."""
+        if self.singly:
+            inputs, targets = batch
+            batches = (
+                tuple(tensor.expand(len(streams), *tensor.shape) for tensor in inputs),
+                targets.expand(len(streams), *targets.shape),
+            )
+            return self._one_by_one("losses", parameters, buffers, batches, streams)[0]
         return self._call("losses", parameters, buffers, batch, streams)[0]
+
+    def _one_by_one(
+        self,
+        kind: str,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        streams: Sequence[Generator],
+    ) -> tuple[Tensor, ...]:
+        def of(unit: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor[unit] for name, tensor in tensors.items()}
+
+        inputs, targets = batch
+        units = [
+            self._call(kind, of(i, parameters), of(i, buffers), (tuple(each[i] for each in inputs), targets[i]), stream)
+            for i, stream in enumerate(streams)
+        ]
+        return tuple(each[0][None] if len(each) == 1 else torch.stack(each) for each in zip(*units, strict=True))
 
     def _call(
         self,
@@ -79,7 +115,7 @@ class Programs:
         parameters: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],
         batch: Batch,
-        streams: Sequence[Generator],
+        streams: Generator | Sequence[Generator],
     ) -> tuple[Tensor, ...]:
         inputs, targets = batch
         flat = (*parameters.values(), *buffers.values(), *inputs, targets)
@@ -104,7 +140,8 @@ class Programs:
             return self._loss(output, targets), {name: state[name] for name in carried}
 
         shared = kind == "losses"
-        units = vmap(one, in_dims=(0, 0, None, None) if shared else (0, 0, 0, 0), randomness="different")
+        vectorised = vmap(one, in_dims=(0, 0, None, None) if shared else (0, 0, 0, 0), randomness="different")
+        units = one if self.singly else vectorised
 
         def summed(parameters: dict[str, Tensor], *rest: Any) -> Any:
             losses, buffers = units(parameters, *rest)
@@ -124,7 +161,10 @@ class Programs:
         # Tracing runs the program once, and its random operators with it: not at the cost of the user's generator.
         with torch.no_grad(), global_stream(0), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            return _draw_from_streams(make_fx(program)(*flat))
+            traced = make_fx(program)(*flat)
+        if self.singly and all(tensor.device.type == "cpu" for tensor in flat):
+            traced = use_kernels(traced)
+        return _draw_from_streams(traced)
 
 
 def _draw_from_streams(traced: fx.GraphModule) -> fx.GraphModule:

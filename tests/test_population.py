@@ -223,3 +223,11 @@ def test_a_module_with_nothing_to_learn(make):
 @pytest.mark.parametrize("make", [lambda: nn.LazyLinear(3), lambda: nn.Sequential(zoo.mlp(), nn.LazyBatchNorm1d())])
 def test_a_lazy_module(make, initialisation):
     assert "lazy" in complaint(make, initialisation=initialisation)
+
+
+def test_a_pickled_slice_carries_its_own_units_only():
+    population = Population.make(lambda: torch.nn.Linear(50, 50), 10)
+    whole, part = (len(pickle.dumps(part)) for part in (population, population.take(slice(3, 4))))
+    assert part < 0.3 * whole  # the template goes along, as large as a unit
+    again = pickle.loads(pickle.dumps(population.take(slice(3, 4))))
+    assert torch.equal(again.parameters["weight"][0], population.parameters["weight"][3])

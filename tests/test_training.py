@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from gadam import vectorised
 from gadam.config import GadamConfig
+from gadam.models import lenet5
 from gadam.population import Population
 from gadam.training import BLOCK, Data, Shard, Trainer
 from gadam.vectorised import Programs
@@ -27,7 +28,7 @@ PLAIN = {
     "adagrad": lambda parameters: torch.optim.Adagrad(parameters, lr=RATE),
     "adadelta": lambda parameters: torch.optim.Adadelta(parameters, lr=RATE),
 }
-MODES = ["loop", "vectorised"]
+MODES = ["loop", "vectorised", "singly"]
 DROPOUT = zoo.double(zoo.Case(zoo.dropout_mlp))
 FLOATS = {"float32": (lambda case: case, 1e-4), "float64": (zoo.double, 1e-10)}
 
@@ -46,13 +47,13 @@ def data_of(case):
 
 
 @functools.cache
-def programs_of(case):
+def programs_of(mode, case):
     """Traced once for all tests of a case: tracing is what costs."""
-    return Programs(case.make(), case.loss)
+    return Programs(case.make(), case.loss, singly=mode == "singly")
 
 
 def trainer_of(mode, case, config):
-    return Trainer(config, case.loss, programs_of(case) if mode == "vectorised" else None)
+    return Trainer(config, case.loss, None if mode == "loop" else programs_of(mode, case))
 
 
 def train(mode, case, population, config, *, units=None, role="parent", generation=1, **told):
@@ -62,9 +63,9 @@ def train(mode, case, population, config, *, units=None, role="parent", generati
     return trainer.train(Shard(population, units, role, generation), data_of(case), **told)
 
 
-def assert_equal_training(case, config, population, tolerance):
+def assert_equal_training(case, config, population, tolerance, mode="vectorised"):
     one_by_one = train("loop", case, population, config)
-    in_one_call = train("vectorised", case, population, config)
+    in_one_call = train(mode, case, population, config)
     for part in ("parameters", "buffers", "moments"):
         difference = zoo.difference(getattr(in_one_call.population, part), getattr(one_by_one.population, part))
         assert difference <= tolerance, part
@@ -83,11 +84,19 @@ def assert_equal_training(case, config, population, tolerance):
     [zoo.Case(zoo.mlp), zoo.Case(zoo.dropout_cnn, zoo.IMAGES), zoo.Case(zoo.batchnorm_cnn, zoo.IMAGES)],
     ids=["MLP", "CNN with dropout", "CNN with BatchNorm"],
 )
-def test_a_shard_in_one_call_equals_its_units_one_by_one_after_50_steps(case, floats):
+@pytest.mark.parametrize("mode", ["vectorised", "singly"])
+def test_a_shard_in_one_call_equals_its_units_one_by_one_after_50_steps(case, floats, mode):
     convert, tolerance = FLOATS[floats]
     case = convert(case)
     population = Population.make(case.make, 2)
-    assert_equal_training(case, settings(steps=50), population, tolerance)
+    assert_equal_training(case, settings(steps=50), population, tolerance, mode)
+
+
+def test_lenet5_in_traced_steps_equals_the_loop_after_50_steps():
+    """With dropout, and with the kernels of `gadam.kernels`."""
+    images = torch.rand(zoo.ROWS, 1, 28, 28, generator=torch.Generator().manual_seed(0)).clamp(min=0.5) - 0.5
+    case = zoo.double(zoo.Case(lenet5, images))
+    assert_equal_training(case, settings(steps=50, learning_rate=1e-3), Population.make(case.make, 2), 1e-10, "singly")
 
 
 @pytest.mark.parametrize("optimizer", PLAIN)

@@ -1,0 +1,145 @@
+"""A traced step of one unit with the kernels of `gadam.kernels` where they pay, and the library's where not.
+
+Nodes are `Any` here: of their arguments fx says only that they may be anything.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx
+
+from gadam.kernels import Plan, convolve, convolve_gradients, max_pool
+
+aten = torch.ops.aten
+
+# With more input channels the library is as fast: it then has enough to fill its vectors.
+WIDEST_POOLED, WIDEST = 7, 1
+# A larger matrix of columns goes to the library, for the memory that it needs.
+COLUMN_BYTES = 64 * 2**20
+
+
+def use_kernels(traced: fx.GraphModule) -> fx.GraphModule:
+    """The program with other kernels; it is changed."""
+    graph = traced.graph
+    for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
+        _pool_before_relu(graph, pool)
+    for convolution in graph.find_nodes(op="call_function", target=aten.convolution.default):
+        _replace_convolution(graph, convolution)
+    for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
+        _replace_pool(pool)
+    # What follows may lie in memory in another order than when it was traced.
+    for node in graph.nodes:
+        if node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default
+    graph.lint()
+    return fx.GraphModule(traced, graph)
+
+
+def _pool_before_relu(graph: fx.Graph, pool: Any) -> None:
+    """ReLU then pooling, and in the gradient pooling then ReLU: both the other way round."""
+    relu = pool.args[0]
+    value, back = _of_pool(pool)
+    if value is None or relu.target not in (aten.relu.default, aten.relu_.default):
+        return
+    source = relu.args[0]
+    mask: Any = next(iter(back.users)) if back and len(back.users) == 1 else None
+    if set(relu.users) != {pool, back, mask} - {None} or (relu.target is aten.relu_.default and len(source.users) > 1):
+        return
+    if back and (mask is None or mask.target is not aten.threshold_backward.default or mask.args[1:] != (relu, 0)):
+        return
+    pool.replace_input_with(relu, source)
+    with graph.inserting_after(value):
+        after = graph.call_function(aten.relu.default, (value,))
+    after.meta["val"] = value.meta["val"]
+    value.replace_all_uses_with(after, delete_user_cb=lambda user: user is not after)
+    if back:
+        with graph.inserting_before(back):
+            masked = graph.call_function(aten.threshold_backward.default, (back.args[0], after, 0))
+        back.args = (masked, source, *back.args[2:])
+        mask.replace_all_uses_with(back)
+        graph.erase_node(mask)
+    graph.erase_node(relu)
+
+
+def _replace_convolution(graph: fx.Graph, convolution: Any) -> None:
+    """A convolution, the pooling after it and the gradients of both."""
+    x, weight, bias, stride, padding, dilation, transposed, _, groups = convolution.args
+    image, kernel = (node.meta.get("val") for node in (x, weight))
+    if image is None or kernel is None or image.dtype not in (torch.float32, torch.float64):
+        return
+    if image.dim() != 4 or transposed or groups != 1 or any(step != 1 for step in dilation):
+        return
+    pool, value, back = _following_pool(convolution)
+    window = pool.args[1] if pool else (1, 1)
+    outputs = (value or convolution).meta["val"].shape[2:]
+    if image.shape[1] > (WIDEST_POOLED if pool else WIDEST):
+        return
+    plan = Plan(tuple(kernel.shape[2:]), tuple(stride), tuple(padding), tuple(window), tuple(outputs))
+    if plan.column_rows(image.shape[1]) * outputs.numel() * len(image) * image.itemsize > COLUMN_BYTES:
+        return
+    with graph.inserting_before(convolution):
+        ours = graph.call_function(convolve, (x, weight, bias, plan))
+        out, kept = (graph.call_function(operator.getitem, (ours, i)) for i in range(2))
+    out.meta["val"] = (value or convolution).meta["val"]
+    (value or convolution).replace_all_uses_with(out)
+    settings = convolution.args[3:]
+    for theirs in graph.find_nodes(op="call_function", target=aten.convolution_backward.default):
+        if theirs.args[1:3] != (x, weight) or theirs.args[4:10] != settings:
+            continue
+        gradient = theirs.args[0]
+        if pool:
+            if gradient is not back:
+                continue
+            gradient = back.args[0]
+        with graph.inserting_before(theirs):
+            new = graph.call_function(convolve_gradients, (gradient, kept, x, weight, plan, theirs.args[10]))
+        theirs.replace_all_uses_with(new)
+        graph.erase_node(theirs)
+    if pool:
+        if back:
+            graph.erase_node(back)
+        for item in list(pool.users):
+            graph.erase_node(item)
+        graph.erase_node(pool)
+    graph.erase_node(convolution)
+
+
+def _replace_pool(pool: Any) -> None:
+    """Forward only: the library is fast where it is told the indices."""
+    if _of_pool(pool)[0] is not None:
+        pool.target = max_pool
+        pool.args = (pool.args[0], tuple(pool.args[1]), any(item.args[1] == 1 for item in pool.users))
+
+
+def _following_pool(convolution: Any) -> tuple[Any, Any, Any]:
+    """The pooling that alone uses a convolution: its node, its values, and its gradient that alone the former needs."""
+    for pool in convolution.users:
+        if pool.target is not aten.max_pool2d_with_indices.default:
+            continue
+        value, back = _of_pool(pool)
+        if value is None or set(convolution.users) != {pool, back} - {None}:
+            break
+        if back and [user.target for user in back.users] != [aten.convolution_backward.default]:
+            break
+        return pool, value, back
+    return None, None, None
+
+
+def _of_pool(pool: Any) -> tuple[Any, Any]:
+    """A pooling's values and its gradient (None: there is none), or twice None if it is not of the kind we take."""
+    defaults: list[Any] = [None, None, (), (0, 0), (1, 1), False]
+    given: list[Any] = [*pool.args, *defaults[len(pool.args) :]]
+    image, window, stride, padding, dilation, _ = given
+    size = image.meta["val"].shape[2:] if "val" in image.meta else ()
+    plain = (tuple(stride) or tuple(window), *map(tuple, (padding, dilation))) == (tuple(window), (0, 0), (1, 1))
+    if not plain or len(size) != len(window) or any(n % w for n, w in zip(size, window, strict=True)):
+        return None, None
+    parts = {item.args[1]: item for item in pool.users}
+    backs = list(parts[1].users) if 1 in parts else []
+    ours = all(back.target is aten.max_pool2d_with_indices_backward.default for back in backs)
+    if 0 not in parts or len(backs) > 1 or not ours:
+        return None, None
+    return parts[0], backs[0] if backs else None

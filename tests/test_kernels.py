@@ -1,0 +1,208 @@
+"""The kernels for a CPU compute what PyTorch's own do, and the rewritten program takes them where they fit only."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional
+
+from gadam import rewriting
+from gadam.kernels import convolve, convolve_gradients, max_pool
+from gadam.models import lenet5
+from gadam.rewriting import use_kernels
+
+OURS = {convolve, convolve_gradients, max_pool}
+
+
+def program(module, inputs):
+    """Outputs, then gradients of parameters and inputs of a weighted sum of the outputs, traced; and its arguments."""
+    names = [name for name, _ in module.named_parameters()]
+    weights = torch.randn(module(inputs).shape, generator=torch.Generator().manual_seed(1), dtype=inputs.dtype)
+
+    def summed(parameters, inputs):
+        outputs = functional_call(module, parameters, inputs)
+        return (outputs * weights).sum(), outputs
+
+    def step(*flat):
+        (ours, of_inputs), outputs = grad(summed, (0, 1), has_aux=True)(dict(zip(names, flat, strict=False)), flat[-1])
+        return outputs, *ours.values(), of_inputs
+
+    flat = [entry.detach() for entry in module.parameters()] + [inputs]
+    with torch.no_grad():
+        return make_fx(step)(*flat), flat
+
+
+def used(traced):
+    return [node.target.__name__ for node in traced.graph.nodes if node.target in OURS]
+
+
+def assert_same(module, inputs):
+    """Ours equal PyTorch's; returns the names of the kernels in use."""
+    traced, flat = program(module, inputs)
+    expected = traced(*flat)
+    ours = use_kernels(traced)
+    for actual, reference in zip(ours(*flat), expected, strict=True):
+        torch.testing.assert_close(actual, reference, rtol=1e-10, atol=1e-10)
+    return used(ours)
+
+
+def images(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+SETTINGS = list(itertools.product((1, 2, (3, 2), 5), (1, 2, 3, (2, 1)), (0, 1, (2, 1)), (None, 1, 2, 3, (2, 1))))
+SIZES = ((5, 5), (9, 12), (10, 7), (13, 13))
+
+
+# Tracing takes time: every seventh of them, which has each value of each setting.
+@pytest.mark.parametrize(("kernel", "stride", "padding", "pool"), SETTINGS[::9])
+def test_a_convolution_and_its_pooling_have_pytorchs_values_and_gradients(kernel, stride, padding, pool):
+    for size in SIZES:
+        layers = [nn.Conv2d(1, 3, kernel, stride, padding, bias=kernel != 2), nn.ReLU()]
+        inputs = images(4, 1, *size)
+        if pool is not None:
+            if min(layers[0].double()(inputs).shape[2:]) < 3:
+                continue
+            layers.append(nn.MaxPool2d(pool))
+        used = assert_same(nn.Sequential(*layers).double(), inputs)
+        assert used.count("convolve") == used.count("convolve_gradients") == 1
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 7, 8, 16])
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_for_few_channels_only(channels, batch):
+    layers = [nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    inputs = images(batch, channels, 8, 6)
+    pooled = assert_same(nn.Sequential(*layers).double(), inputs)
+    assert ("convolve" in pooled) == (channels <= rewriting.WIDEST_POOLED)
+    assert ("max_pool" in pooled) == (channels > rewriting.WIDEST_POOLED)
+    alone = assert_same(nn.Sequential(layers[0]).double(), inputs)
+    assert ("convolve" in alone) == (channels <= rewriting.WIDEST)
+
+
+class Returning(nn.Module):
+    """Uses what lies between convolution and pooling elsewhere, or the indices."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+        self.convolution = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, inputs):
+        before = self.convolution(inputs)
+        after = before.relu()
+        pooled, index = functional.max_pool2d_with_indices(after, 2)
+        match self.what:
+            case "convolution":
+                return pooled.flatten(1).sum(1) + before.flatten(1).sum(1)
+            case "ReLU":
+                return pooled.flatten(1).sum(1) + after.flatten(1).sum(1)
+            case "indices":
+                return functional.max_unpool2d(pooled, index, 2)
+            case "pooled twice":
+                return pooled + functional.max_pool2d(after, 2) ** 2
+            case "weight twice":
+                return functional.max_pool2d(self.convolution(before.mean(1, keepdim=True)), 2)
+            case "same twice":
+                return self.convolution(inputs) * before
+
+
+@pytest.mark.parametrize("what", ["convolution", "ReLU", "indices", "pooled twice", "weight twice", "same twice"])
+def test_what_else_uses_a_value_gets_it(what):
+    assert_same(Returning(what).double(), images(3, 1, 8, 8))
+
+
+FALL_BACK = {
+    "dilation": nn.Conv2d(1, 2, 3, dilation=2),
+    "groups": nn.Conv2d(2, 4, 3, groups=2),
+    "transposed": nn.ConvTranspose2d(1, 2, 3),
+    "one dimension": nn.Sequential(nn.Flatten(2), nn.Conv1d(1, 2, 3)),
+    "three dimensions": nn.Sequential(nn.Unflatten(1, (1, 1)), nn.Conv3d(1, 2, (1, 3, 3))),
+    "overlapping pooling": nn.MaxPool2d(3, 2),
+    "padded pooling": nn.MaxPool2d(2, padding=1),
+    "dilated pooling": nn.MaxPool2d(2, dilation=2),
+    "pooling of a part": nn.MaxPool2d(3),
+    "pooling beyond the edge": nn.MaxPool2d(3, ceil_mode=True),
+}
+
+
+@pytest.mark.parametrize("kind", FALL_BACK)
+def test_anything_else_is_left_to_the_library(kind):
+    inputs = images(2, 2 if kind == "groups" else 1, 10, 8)
+    assert assert_same(nn.Sequential(FALL_BACK[kind]).double(), inputs) == []
+
+
+def test_columns_that_need_much_memory_are_left_to_the_library(monkeypatch):
+    module, inputs = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2)).double(), images(2, 1, 10, 8)
+    monkeypatch.setattr(rewriting, "COLUMN_BYTES", 16 * 12 * 2 * 8)
+    assert "convolve" in assert_same(module, inputs)
+    monkeypatch.setattr(rewriting, "COLUMN_BYTES", 16 * 12 * 2 * 8 - 1)
+    assert assert_same(module, inputs) == ["max_pool"]
+
+
+ACTIVATIONS = {
+    "ReLU before pooling": [nn.ReLU(), nn.MaxPool2d(2)],
+    "ReLU in place": [nn.ReLU(inplace=True), nn.MaxPool2d(2)],
+    "ReLU after pooling": [nn.MaxPool2d(2), nn.ReLU()],
+    "none": [nn.MaxPool2d(2)],
+    "Tanh": [nn.Tanh(), nn.MaxPool2d(2)],
+    "BatchNorm": [nn.BatchNorm2d(3, track_running_stats=False), nn.ReLU(), nn.MaxPool2d(2)],
+    "pooling by rows": [nn.ReLU(), nn.MaxPool2d((2, 1)), nn.MaxPool2d((1, 3))],
+}
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_any_activation_between_convolution_and_pooling(kind):
+    module = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), *ACTIVATIONS[kind], nn.Conv2d(3, 2, 2), nn.Flatten())
+    used = assert_same(module.double(), images(4, 1, 12, 12))
+    assert "convolve" in used
+    assert ("max_pool" in used) == (kind in ("Tanh", "BatchNorm", "pooling by rows"))
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("window", [(1, 1), (2, 2), (3, 2), (1, 4)])
+def test_pooling_takes_the_first_of_equals(window, indexed):
+    rows = torch.randint(3, (5, 2, 6, 8), generator=torch.Generator().manual_seed(0)).float()
+    for inputs in (rows, rows.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)):
+        values, index = functional.max_pool2d_with_indices(inputs, window)
+        ours, our_index = max_pool(inputs, window, indexed)
+        assert torch.equal(ours, values)
+        assert torch.equal(our_index, index) if indexed else our_index is None
+
+
+def test_the_gradient_of_equals_goes_to_the_first():
+    """Blank images and a kernel of ones: all positions of a window are equal."""
+    module = nn.Sequential(nn.Conv2d(1, 2, 1), nn.MaxPool2d(2)).double()
+    for inputs in (torch.zeros(2, 1, 4, 4), images(2, 1, 4, 4).round(), torch.ones(2, 1, 4, 4)):
+        assert "convolve" in assert_same(module, inputs.double())
+
+
+@pytest.mark.parametrize("what", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_lost(what):
+    module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)).double()
+    nn.init.constant_(module[0].weight, what)
+    traced, flat = program(module, images(2, 1, 4, 4))
+    for actual, expected in zip(use_kernels(traced)(*flat), traced(*flat), strict=True):
+        assert not actual[~expected.isfinite()].isfinite().any()
+
+
+def test_what_is_computed_may_be_written_to():
+    module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.ELU(inplace=True))
+    assert "convolve" in assert_same(module.double(), images(4, 1, 8, 8))
+
+
+def test_lenet5_uses_them_throughout():
+    assert sorted(assert_same(lenet5(dropout=0).double(), images(4, 1, 28, 28))) == sorted(
+        ["convolve", "convolve_gradients"] * 2
+    )
+
+
+def test_a_view_of_what_lies_otherwise_in_memory():
+    class Viewing(nn.Sequential):
+        def forward(self, inputs):
+            return super().forward(inputs).view(-1, 8)
+
+    assert "convolve" in assert_same(Viewing(nn.Conv2d(1, 2, 3)).double(), images(4, 1, 6, 6))
