@@ -46,14 +46,32 @@ def reproduce(
     data: Annotated[
         str, typer.Option(help="real, standin, or auto: real where it can be had.", metavar="CHOICE")
     ] = "auto",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what there is to compute and how long; do nothing.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With --plan: a line for each run.")] = False,
+    runs_only: Annotated[
+        bool, typer.Option("--runs-only", help="Compute and store the runs, without notebooks or a report.")
+    ] = False,
 ) -> None:
     """Execute the notebooks and write every table and figure, the scoreboard and the report page.
 
-    Finished runs are stored and never computed twice, so what was interrupted goes on where it stopped.
+    Finished runs are stored and never computed twice, so what was interrupted goes on where it stopped. With
+    --runs-only a machine without Jupyter computes what another one then renders from a copy of the run store
+    ($GADAM_RUNS). $GADAM_WORKERS says how many runs are computed side by side; by default one on each core.
     """
-    from gadam.reporting import reproduce
+    from gadam import reporting
 
-    reproduce(profile, only, data)
+    if plan and runs_only:
+        raise InputError("reproduce: --plan computes nothing and --runs-only computes; give one of them")
+    if plan:
+        from gadam.reporting.plan import describe, planned
+
+        typer.echo(describe(planned(profile, only, data), verbose=verbose or only is not None))
+    elif runs_only:
+        reporting.compute_runs(profile, only, data)
+    else:
+        reporting.reproduce(profile, only, data)
 
 
 @app.command()

@@ -43,7 +43,9 @@ def lenet5(dropout: float = 0.2) -> nn.Sequential:
     )
 
 
-def orl_cnn(dropout: float = 0.5, hidden: int = 1_024, classes: int = 40) -> nn.Sequential:
+def orl_cnn(
+    dropout: float = 0.5, hidden: int = 1_024, classes: int = 40, image_size: tuple[int, int] = (112, 92)
+) -> nn.Sequential:
     """The CNN of Section 5.4 for the ORL faces, 16,439,272 parameters as given.
 
     "Two full connection layers with 1024 and 40 hidden units" is read as one hidden layer and the 40 outputs. The
@@ -53,14 +55,19 @@ def orl_cnn(dropout: float = 0.5, hidden: int = 1_024, classes: int = 40) -> nn.
         dropout: share of the hidden units that is dropped, in [0, 1].
         hidden: units of the hidden layer, at least 1; fewer make nearly all of the model that much smaller.
         classes: people, at least 1.
+        image_size: height and width, each at least 16; the faces have 112 x 92.
 
     Returns:
-        A module from [n, 1, 112, 92] to logits [n, classes].
+        A module from [n, 1, *image_size] to logits [n, classes].
 
     Raises:
-        InputError: a size is below 1.
+        InputError: a size is too small.
     """
     _positive(hidden=hidden, classes=classes)
+    # Each convolution takes 4 pixels off a side, each pooling halves what is left.
+    height, width = (((side - 4) // 2 - 4) // 2 for side in image_size)
+    if min(height, width) < 1:
+        raise InputError(f"image_size={tuple(image_size)} is too small; both sides must be at least 16")
     return nn.Sequential(
         nn.Conv2d(1, 16, 5),
         nn.ReLU(),
@@ -69,7 +76,7 @@ def orl_cnn(dropout: float = 0.5, hidden: int = 1_024, classes: int = 40) -> nn.
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(32 * 25 * 20, hidden),
+        nn.Linear(32 * height * width, hidden),
         nn.ReLU(),
         nn.Dropout(dropout),
         nn.Linear(hidden, classes),

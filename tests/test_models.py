@@ -10,6 +10,7 @@ from gadam.models import MLP_HIDDEN, lenet5, mlp, orl_cnn
 MODELS = {
     "lenet5": (lenet5, (1, 28, 28), 10),
     "orl_cnn": (lambda: orl_cnn(hidden=8), (1, 112, 92), 40),
+    "orl_cnn of small images": (lambda: orl_cnn(hidden=8, image_size=(28, 23)), (1, 28, 23), 40),
     "mlp": (lambda: mlp(16, 26, MLP_HIDDEN["letter"]), (16,), 26),
 }
 
@@ -74,3 +75,10 @@ def test_a_population_trains_in_one_call_as_unit_by_unit(name):
 def test_a_size_below_one_is_refused(make, complaint):
     with pytest.raises(InputError, match=complaint):
         make()
+
+
+def test_the_cnn_for_faces_takes_images_down_to_16_pixels_a_side():
+    assert orl_cnn(hidden=8, image_size=(16, 17))(torch.zeros(2, 1, 16, 17)).shape == (2, 40)
+    for image_size in ((15, 92), (112, 15), (2, 2)):
+        with pytest.raises(InputError, match=r"image_size=\(\d+, \d+\) is too small; both sides must be at least 16"):
+            orl_cnn(image_size=image_size)

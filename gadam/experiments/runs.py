@@ -19,12 +19,16 @@ class Run:
         config: JSON values only, every seed and size among them.
         data_hash: identifies the contents of the dataset that the function loads; "" where it loads none.
         label: what a progress line calls it. Not part of what it is.
+        work: how much there is to compute, in any unit in which runs of this function compare (gradient steps times
+            units, rows times trees), for estimating how long it takes; None takes what the config says of sizes. Not
+            part of what it is.
     """
 
     function: str
     config: Mapping[str, Any]
     data_hash: str = ""
     label: str = ""
+    work: float | None = None
 
     def identity(self) -> str:
         """Canonical JSON of everything that the rows depend on, but for the code."""

@@ -30,6 +30,31 @@ def proportion_interval(successes: int, trials: int) -> tuple[float, float, floa
     return successes / trials, float(interval.low), float(interval.high)
 
 
+def difference_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
+    """Difference of two means and its 95 % interval by Welch's t, for repetitions that are not paired."""
+    (mean, spread, count), (other, other_spread, other_count) = _moments(first), _moments(second)
+    difference = mean - other
+    if min(count, other_count) < 2:
+        return difference, float("nan"), float("nan")
+    if spread == other_spread == 0:
+        return difference, difference, difference
+    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL)
+    return difference, float(interval.low), float(interval.high)
+
+
+def spread_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
+    """Decimal logarithm of the ratio of two standard deviations and its 95 % interval by Fisher's F.
+
+    NaN where a standard deviation is zero or cannot be had.
+    """
+    (_, spread, count), (_, other, other_count) = _moments(first), _moments(second)
+    if not (spread > 0 and other > 0):
+        return float("nan"), float("nan"), float("nan")
+    ratio = (spread / other) ** 2
+    high, low = (float(stats.f.ppf(tail, count - 1, other_count - 1)) for tail in (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
+    return tuple(float(np.log10(value)) / 2 for value in (ratio, ratio / low, ratio / high))  # type: ignore[return-value]
+
+
 def _moments(values: Sequence[float]) -> tuple[float, float, int]:
     array = np.asarray(values, dtype=float)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else np.nan, len(array)

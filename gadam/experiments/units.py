@@ -1,4 +1,4 @@
-"""What the sections share: units without evolution, their scores on many rows, parts of a dataset."""
+"""What the sections share: units without evolution, scores on many rows, parts of a dataset."""
 
 from __future__ import annotations
 
@@ -46,19 +46,28 @@ def independent(
     return Population.join([result.population for result in results])
 
 
-def scores(population: Population, rows: Part) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy [g] float64 and right answers [g] int64 of each unit on many rows, in evaluation mode."""
-    device = next(iter(population.parameters.values())).device
-    outputs = Programs(population.template, lambda output, _: output)
-    losses = torch.zeros(len(population), dtype=torch.float64, device=device)
-    correct = torch.zeros(len(population), dtype=torch.int64, device=device)
-    for inputs, targets in zip(rows[0].split(CHUNK), rows[1].split(CHUNK), strict=True):
-        inputs, targets = inputs.to(device), targets.to(device)
-        logits = outputs.losses(population.parameters, population.buffers, ((inputs,), targets), [])
-        for unit, output in enumerate(logits):
-            losses[unit] += cross_entropy(output, targets, reduction="sum").double()
-            correct[unit] += (output.argmax(1) == targets).sum()
-    return losses.cpu() / len(rows[1]), correct.cpu()
+def scorer(template: nn.Module) -> Callable[[Population, Part], tuple[Tensor, Tensor]]:
+    """A function from units of this architecture and many rows to each unit's mean cross-entropy and right answers.
+
+    Both are [g] on the CPU, float64 and int64, of units in evaluation mode.
+    """
+    together, singly = (Programs(template, lambda output, _: output, singly=alone) for alone in (False, True))
+
+    def scores(population: Population, rows: Part) -> tuple[Tensor, Tensor]:
+        device = next(iter(population.parameters.values())).device
+        programs = singly if device.type == "cpu" else together
+        nothing = [torch.Generator(device) for _ in range(len(population))]  # to draw from: units do not, in evaluation
+        losses = torch.zeros(len(population), dtype=torch.float64, device=device)
+        correct = torch.zeros(len(population), dtype=torch.int64, device=device)
+        for part in zip(rows[0].split(CHUNK), rows[1].split(CHUNK), strict=True):
+            inputs, targets = (tensor.to(device) for tensor in part)
+            outputs = programs.losses(population.parameters, population.buffers, ((inputs,), targets), nothing)
+            for unit, output in enumerate(outputs):
+                losses[unit] += cross_entropy(output, targets, reduction="sum").double()
+                correct[unit] += (output.argmax(1) == targets).sum()
+        return losses.cpu() / len(rows[1]), correct.cpu()
+
+    return scores
 
 
 def held_out(train: Part, count: int, seed: int) -> tuple[Part, Part]:

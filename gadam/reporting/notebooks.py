@@ -6,6 +6,7 @@ at here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from typing import IO, Any
 from gadam.config import InputError
 from gadam.reporting.paths import ReportError
 
+_POLL_SECONDS = 0.2
 KERNEL = Path(__file__).with_name("kernel.py")
 QUIET = {  # a progress bar is nothing in a log, nor is the warning that there are no widgets to draw it with
     "TQDM_DISABLE": "1",
@@ -40,6 +42,8 @@ def execute(
     limit: float,
     promised: Sequence[Path] = (),
     environment: Mapping[str, str] | None = None,
+    prefix: str = "",
+    stop: threading.Event | None = None,
 ) -> float:
     """Execute a notebook in its own folder and write it, executed, to `output`, whatever comes of it.
 
@@ -50,6 +54,8 @@ def execute(
         limit: seconds after which it is stopped, with every process that it started.
         promised: files that it must write.
         environment: set for it, beside what this process has.
+        prefix: before each line that it prints.
+        stop: another thread sets it to end the execution.
 
     Returns:
         Seconds.
@@ -77,12 +83,13 @@ def execute(
             env=os.environ | QUIET | dict(environment or {}),
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others
         )
-        finished = _follow(process, limit)
+        finished = _follow(process, limit, prefix, stop or threading.Event())
         seconds = time.monotonic() - started
         failed, unfinished = _failures(output)
         complaint = failed or (_last_line(log) if process.returncode else "") or unfinished
     if not finished:
-        complaint = f"stopped after its limit of {limit:g} s; {unfinished or failed}"
+        why = "" if stop and stop.is_set() else f" after its limit of {limit:g} s"
+        complaint = f"stopped{why}; {unfinished or failed}"
     if complaint:
         raise NotebookError(f"{notebook.name}: {complaint} (executed so far: {output})")
     if absent := [path for path in promised if not path.is_file() or path.stat().st_mtime_ns < before]:
@@ -103,15 +110,18 @@ def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
             raise InputError(f"{notebook.name}: {name!r} is not a parameter; there are {', '.join(declared) or 'none'}")
 
 
-def _follow(process: subprocess.Popen[str], limit: float) -> bool:
+def _follow(process: subprocess.Popen[str], limit: float, prefix: str, stop: threading.Event) -> bool:
     """Show what the process prints until it ends; False if it had to be stopped. Leaves no process behind."""
-    reader = threading.Thread(target=_show, args=(process.stdout,), daemon=True)
+    reader = threading.Thread(target=_show, args=(process.stdout, prefix), daemon=True)
     reader.start()
+    end = time.monotonic() + limit
     try:
-        process.wait(limit)
+        while process.poll() is None:
+            if stop.is_set() or time.monotonic() > end:
+                return False
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(min(_POLL_SECONDS, max(0, end - time.monotonic())))
         return True
-    except subprocess.TimeoutExpired:
-        return False
     finally:
         _kill_tree(process)
         reader.join(5)  # a process that escaped may still hold the other end
@@ -120,9 +130,9 @@ def _follow(process: subprocess.Popen[str], limit: float) -> bool:
                 pipe.close()
 
 
-def _show(lines: IO[str]) -> None:
+def _show(lines: IO[str], prefix: str) -> None:
     for line in lines:
-        print(f"  {line.rstrip()}", flush=True)
+        print(f"  {prefix}{line.rstrip()}", flush=True)
 
 
 def _kill_tree(process: subprocess.Popen[str]) -> None:

@@ -123,6 +123,12 @@ class Report:
         rows = scoreboard.readable(judged)
         return Shown(html=page.render("claims.html.j2", rows=rows), alt=judged.to_string(index=False))
 
+    def scoreboard(self) -> tuple[pd.DataFrame, Shown]:
+        """The claims that the sections have left behind in this report so far, and how they look."""
+        claims = scoreboard.merge(self.folder / "claims")
+        rows = scoreboard.readable(claims)
+        return claims, Shown(html=page.render("claims.html.j2", rows=rows), alt=claims.to_string(index=False))
+
     def _evidence(self, source: str | None, frame: pd.DataFrame | None = None) -> set[str]:
         """Where a result comes from; empty where nobody said."""
         stated = set() if source is None else {source}
@@ -156,7 +162,7 @@ class Report:
         for item in stored:
             function, config, data_hash = json.loads(item.run.identity())
             computed = {name: item.metadata[name] for name in ("seconds", "stored")}
-            facts = {name: value for name, value in item.metadata.items() if name not in computed}
+            facts = {name: value for name, value in item.metadata.items() if name not in (*computed, "work")}
             machine = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
             content["machines"][machine] = facts
             content["runs"][item.key] = {

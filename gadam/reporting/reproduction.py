@@ -1,16 +1,19 @@
-"""reproduce(): every notebook, then the scoreboard, the provenance and the page."""
+"""reproduce(): every run, then every notebook, then the scoreboard, the provenance and the page."""
 
 from __future__ import annotations
 
-import importlib
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from gadam.config import InputError
 from gadam.experiments import PROFILES, SECTIONS
 from gadam.reporting import figures, notebooks, provenance, scoreboard, site, tables
 from gadam.reporting.paths import project_root, reports_root, runs_root, write_atomic
+from gadam.reporting.plan import all_runs, sections_of
 from gadam.reporting.report import DATA_CHOICES, SECTION_VARIABLE, check
+from gadam.reporting.workers import compute, worker_count
 
 HOUR = 60 * 60
 LIMITS = {"smoke": HOUR / 2, "quick": 4 * HOUR, "paper": 30 * 24 * HOUR}  # seconds for a notebook, on a slow machine
@@ -45,10 +48,11 @@ def reproduce(profile: str = "quick", only: str | None = None, data: str = "auto
     environment = {"GADAM_REPORTS": str(root), "GADAM_RUNS": str(runs_root()), "GADAM_DATA": str(data_folder())}
     if data == "real":
         _require_data(chosen, profile)
-    for position, name in enumerate(chosen, start=1):
+    compute_runs(profile, only, data)
+    stop = threading.Event()
+
+    def execute(name: str) -> None:
         section = SECTIONS[name]
-        line = f"[{position}/{len(chosen)}] {section.title}"
-        print(line, flush=True)
         for stale in (provenance.used_path(report, name), report / "claims" / f"{name}.csv"):
             stale.unlink(missing_ok=True)
         seconds = notebooks.execute(
@@ -58,9 +62,21 @@ def reproduce(profile: str = "quick", only: str | None = None, data: str = "auto
             limit=_limit(profile),
             promised=promised(report, name),
             environment={**environment, SECTION_VARIABLE: name},
+            prefix=f"{name}: ",
+            stop=stop,
         )
         provenance.note_execution(report, name, data, seconds)
-        print(f"{line} … {seconds:.0f} s", flush=True)
+        print(f"{section.title} … {seconds:.0f} s", flush=True)
+
+    for group in ([name for name in chosen if SECTIONS[name].last == last] for last in (False, True)):
+        with ThreadPoolExecutor(worker_count(None)) as pool:
+            try:
+                for done in as_completed([pool.submit(execute, name) for name in group]):
+                    done.result()
+            except BaseException:
+                stop.set()  # the other notebooks end now, not when they are done
+                pool.shutdown(cancel_futures=True)
+                raise
     page = write_page(profile, root)
     print(f"report: {page}", flush=True)
     return page
@@ -76,18 +92,29 @@ def write_page(profile: str, folder: Path | None = None) -> Path:
     return site.write(report, content)
 
 
-def sections_of(only: str | None) -> list[str]:
-    """The sections to execute for a section's name, an exhibit's id, or None for all."""
-    if only is None:
-        return list(SECTIONS)
-    owners = [name for name, section in SECTIONS.items() if only in (name, *section.tables, *section.figures)]
-    if not owners:
-        check(
-            "only",
-            only,
-            [one for name, section in SECTIONS.items() for one in (name, *section.tables, *section.figures)],
-        )
-    return owners
+def compute_runs(profile: str = "quick", only: str | None = None, data: str = "auto") -> int:
+    """Compute and store the runs of the sections, without their notebooks: neither Jupyter nor papermill is needed.
+
+    So a machine with a GPU computes, and another renders: copy the run store (`$GADAM_RUNS`) there and `reproduce`.
+
+    Args:
+        profile: see `reproduce`.
+        only: see `reproduce`.
+        data: see `reproduce`.
+
+    Returns:
+        How many runs the sections have.
+    """
+    check("profile", profile, PROFILES)
+    check("data", data, DATA_CHOICES)
+    done: set[str] = set()
+    chosen = sections_of(only)
+    alone = [name for name in chosen if SECTIONS[name].alone]
+    for group, workers in (([name for name in chosen if name not in alone], None), *(([name], 1) for name in alone)):
+        runs = {run.identity(): run for name in group for run in all_runs(name, profile, data)}
+        compute([run for identity, run in runs.items() if identity not in done], workers)
+        done |= runs.keys()
+    return len(done)
 
 
 def promised(report: Path, name: str) -> list[Path]:
@@ -102,9 +129,7 @@ def promised(report: Path, name: str) -> list[Path]:
 def _require_data(sections: list[str], profile: str) -> None:
     """Naming a section's runs looks up the hash of its data, and fails where there is none."""
     for name in sections:
-        module = importlib.import_module(f"gadam.experiments.{name}")
-        if hasattr(module, "runs"):
-            module.runs(profile, "real")
+        all_runs(name, profile, "real")
 
 
 def _limit(profile: str) -> float:

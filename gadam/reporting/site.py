@@ -1,11 +1,14 @@
-"""The report as one HTML page that needs nothing else: images inside, no network."""
+"""The report as one HTML page that needs nothing else: images inside, no network. And a page for each notebook."""
 
 from __future__ import annotations
 
 import base64
 import json
+import warnings
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from gadam.experiments import SECTIONS
 from gadam.reporting import figures, page, scoreboard, tables
@@ -29,8 +32,9 @@ def write(folder: Path, provenance: dict[str, Any]) -> Path:
         "index.html.j2",
         provenance=provenance,
         profile_text=PROFILE_TEXT[provenance["profile"]],
-        rows=scoreboard.readable(claims),
+        groups=_groups(claims),
         counts=scoreboard.counts(claims),
+        marks=_marks(claims),
         rules=scoreboard.RULES,
         sections=sections,
         standin=standin or (["scoreboard"] if (claims["data"] == "stand-in").any() else []),
@@ -40,19 +44,63 @@ def write(folder: Path, provenance: dict[str, Any]) -> Path:
     return path
 
 
+def _groups(claims: pd.DataFrame) -> list[dict[str, Any]]:
+    """The claims of each section that has any, with how many there are of each verdict."""
+    owner = [name if name in SECTIONS else "" for name in claims["section"]]
+    groups = []
+    for name in dict.fromkeys(owner):
+        own = claims[[one == name for one in owner]]
+        title = SECTIONS[name].title if name else "Other claims"
+        groups.append({"name": name, "title": title, "rows": scoreboard.readable(own), "marks": _marks(own)})
+    return groups
+
+
+def _marks(claims: pd.DataFrame) -> dict[str, int]:
+    """How many claims are reproduced, not reproduced and undecidable; what there are none of is left out."""
+    found = [verdict.partition(" (")[0] for verdict in claims["verdict"]]
+    marks = (scoreboard.REPRODUCED, scoreboard.NOT_REPRODUCED, scoreboard.UNDECIDABLE)
+    return {mark: found.count(mark) for mark in marks if mark in found}
+
+
 def _section(folder: Path, name: str, provenance: dict[str, Any]) -> dict[str, Any]:
     section = SECTIONS[name]
     notebook = Path("notebooks") / section.notebook
+    readable = _notebook_page(folder / notebook, section.title) if (folder / notebook).is_file() else None
     return {
         "name": name,
         "title": section.title,
+        "short": _short(section.title),
         "notebook": notebook.as_posix() if (folder / notebook).is_file() else "",
+        "notebook_page": readable.relative_to(folder).as_posix() if readable else "",
         "executed": provenance["sections"].get(name, {}),
         "exhibits": [found for one in (*section.tables, *section.figures) if (found := _exhibit(folder, one))],
         "absent": [
             one for one in (*section.tables, *section.figures) if not (folder / "exhibits" / f"{one}.json").is_file()
         ],
     }
+
+
+def _short(title: str) -> str:
+    """What the navigation calls a section: "§ 5.1", and more where several have that number."""
+    number, _, rest = title.partition(": ")
+    alone = sum(section.title.startswith(f"{number}:") for section in SECTIONS.values()) == 1
+    return (number if alone else f"{number} {rest}").replace("Section", "§")
+
+
+def _notebook_page(path: Path, title: str) -> Path | None:
+    """An executed notebook as HTML beside it; None where nbconvert is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries below it
+            from nbconvert import HTMLExporter
+            from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+    except ImportError:
+        return None
+    exporter = HTMLExporter(template_name="basic", preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
+    body, _ = exporter.from_filename(str(path))
+    readable = path.with_suffix(".html")
+    write_atomic(readable, page.render("notebook.html.j2", title=title, body=body, notebook=path.name))
+    return readable
 
 
 def _exhibit(folder: Path, name: str) -> dict[str, Any] | None:

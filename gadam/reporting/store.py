@@ -81,6 +81,7 @@ def execute_and_write(root: Path, key: str, run: Run) -> float:
         "sha256": _digest(rows),
         "metadata": {
             "seconds": round(seconds, 3),
+            "work": run.work,
             "stored": datetime.now(UTC).isoformat(timespec="seconds"),
             **machine.describe(),
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,19 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     return plain
 
 
-def cells(frame: pd.DataFrame, decimals: int | None = None) -> Cells:
+Decimals = int | Mapping[str, int] | None
+
+
+def cells(frame: pd.DataFrame, decimals: Decimals = None) -> Cells:
     """A flat frame as text.
 
     Args:
         frame: what `flat` returns.
-        decimals: of every column with fractions; None gives each column what shows four digits of its largest value.
+        decimals: of every column with fractions, or of those named; None, and a column not named, shows four digits of
+            the column's largest value.
     """
-    columns = [_column_text(_values(frame, name), decimals) for name in frame.columns]
+    chosen = decimals if isinstance(decimals, Mapping) else dict.fromkeys(frame.columns, decimals)
+    columns = [_column_text(_values(frame, name), chosen.get(name)) for name in frame.columns]
     numeric = [_is_numeric(_values(frame, name)) for name in frame.columns]
     return Cells(list(frame.columns), numeric, [list(row) for row in zip(*columns, strict=True)])
 
@@ -84,7 +89,7 @@ def to_latex(table: Cells, caption: str, note: str = "", label: str = "") -> str
 
 
 def write(
-    folder: Path, name: str, frame: pd.DataFrame, caption: str, note: str = "", decimals: int | None = None
+    folder: Path, name: str, frame: pd.DataFrame, caption: str, note: str = "", decimals: Decimals = None
 ) -> Cells:
     """Write `<name>.csv`, `.md` and `.tex` into a folder; the cells, for the page."""
     if frame.empty:

@@ -44,7 +44,7 @@ def compute(runs: Sequence[Run], workers: int | None = None, root: Path | None =
         RunError: a run failed. Those under way are finished and stored first, those not begun are not begun.
     """
     folder = root or runs_root()
-    count = _worker_count(workers)
+    count = worker_count(workers)
     keys = store.keys(runs)
     wanted = dict(zip(keys, runs, strict=True))
     found = {key: stored for key, run in wanted.items() if (stored := store.read(folder, key, run))}
@@ -137,7 +137,8 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _worker_count(workers: int | None) -> int:
+def worker_count(workers: int | None = None) -> int:
+    """Processes that compute: as given, or `$GADAM_WORKERS`, or as many as there are cores."""
     given = workers if workers is not None else os.environ.get("GADAM_WORKERS") or usable_cores()
     if not str(given).isdecimal() or int(given) < 1:
         raise InputError(f"compute: workers={given!r} is not allowed; it must be a whole number, at least 1")

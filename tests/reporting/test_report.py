@@ -1,5 +1,6 @@
 import base64
 import json
+import sys
 
 import matplotlib as mpl
 import pandas as pd
@@ -7,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from gadam import InputError
+from gadam.experiments import SECTIONS
 from gadam.experiments.runs import Run
 from gadam.reporting import Report, figures, provenance, report, site, write_page
 from gadam.reporting.scoreboard import COLUMNS
@@ -204,6 +206,85 @@ def test_page_escapes_embeds_and_needs_nothing_else(make, tmp_path):
     assert "--only section3" in text  # what is not there yet, and how to get it
 
 
+def test_scoreboard_of_the_page_is_grouped_by_section_and_can_be_filtered_by_verdict_without_scripts(make, tmp_path):
+    one = make("real")
+    claims = [
+        {**CLAIM, "claim": "within budget", "section": "section54", "low": 92.0},
+        {**CLAIM, "claim": "beyond budget", "section": "section54", "budget": 0.0128},
+        {
+            **CLAIM,
+            "claim": "no difference",
+            "section": "section41",
+            "kind": "within",
+            "paper": 2.0,
+            "low": -1,
+            "high": 1,
+        },
+    ]
+    one.profile = "quick"  # smoke decides nothing
+    for name in ("section54", "section41"):
+        one.claims(name, pd.DataFrame([claim for claim in claims if claim["section"] == name]))
+    text = write_page("smoke", tmp_path).read_text()
+    assert "<script" not in text
+    first, second = (text.index(f'<details open id="claims-{name}">') for name in ("section41", "section54"))
+    assert first < text.index("no difference") < second < text.index("within budget") < text.index("beyond budget")
+    assert text.index('id="scoreboard"') < first < text.index('<section id="section3">')
+    for verdict, count in (("reproduced", 2), ("undecidable", 1)):
+        assert f'id="show-{verdict}"' in text
+        assert text.count(f'<tr class="is-{verdict}">') == count
+        assert f"#show-{verdict}:checked" in text
+    assert 'id="show-not-reproduced"' not in text  # there is none
+    assert "1.3 %" in text
+    assert "± 2" in text
+    assert "Undecidable because of: reduced budget 1." in " ".join(text.split())
+    merged, shown = one.scoreboard()
+    assert merged["verdict"].tolist() == ["reproduced", "reproduced", "undecidable (reduced budget)"]
+    assert "beyond budget" in shown.html
+
+
+def notebook(folder):
+    import nbformat
+
+    cells = [nbformat.v4.new_markdown_cell("# A *title*"), nbformat.v4.new_code_cell("print(1 < 2)")]
+    lines = [nbformat.v4.new_output("stream", name="stdout", text=f"line {number}\n") for number in (1, 2)]
+    cells[1]["outputs"] = lines
+    path = folder / "notebooks" / SECTIONS["section54"].notebook
+    path.parent.mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries below nbconvert
+def test_an_executed_notebook_has_a_page_of_its_own(tmp_path):
+    path = notebook(tmp_path / "smoke")
+    text = write_page("smoke", tmp_path).read_text()
+    readable = path.with_suffix(".html")
+    for one in (path, readable):
+        assert f'href="notebooks/{one.name}"' in text
+    html = readable.read_text()
+    assert "<h1" in html
+    assert "<em>title</em>" in html
+    assert "line 1\nline 2" in html
+    assert f'href="{path.name}"' in html
+    assert 'href="../index.html"' in html
+    assert "<script" not in html
+    assert "http" not in html.replace("http-equiv", "")
+
+
+def test_without_nbconvert_the_notebook_itself_is_linked(tmp_path, monkeypatch):
+    path = notebook(tmp_path / "smoke")
+    monkeypatch.setitem(sys.modules, "nbconvert", None)
+    text = write_page("smoke", tmp_path).read_text()
+    assert f'href="notebooks/{path.name}"' in text
+    assert not path.with_suffix(".html").exists()
+
+
+def test_navigation_tells_sections_of_one_number_apart():
+    names = [site._short(section.title) for section in SECTIONS.values()]
+    assert len(names) == len(set(names))
+    assert names[0] == "§ 3"
+
+
 def test_page_with_a_stand_in_is_loud(make, tmp_path):
     one = make("stand-in")
     one.claims("section54", pd.DataFrame([{**CLAIM, "data": "stand-in"}]))
@@ -211,6 +292,14 @@ def test_page_with_a_stand_in_is_loud(make, tmp_path):
     assert '<div class="banner" role="alert"><strong>STAND-IN DATA</strong>' in text
     assert "12.3" not in text  # ours, beside the paper's number
     assert "12.3" not in (one.folder / "scoreboard.csv").read_text()
+
+
+def test_page_on_which_every_claim_is_decided(tmp_path):
+    one = Report.open("quick", folder=tmp_path)
+    one.claims("section54", pd.DataFrame([{**CLAIM, "ours": 92.4, "low": 92.0}]))
+    text = write_page("quick", tmp_path).read_text()
+    assert 'id="show-reproduced"' in text
+    assert "Undecidable because of" not in text
 
 
 def test_page_of_an_empty_report(tmp_path):

@@ -1,5 +1,29 @@
 """The figures of the sections, a module each: tidy rows in, a matplotlib figure out."""
 
-from gadam.reporting.exhibits import section3, section41, section54
+from gadam.reporting.exhibits import (
+    pipeline,
+    section3,
+    section6,
+    section41,
+    section42,
+    section43,
+    section51,
+    section52,
+    section53,
+    section54,
+    section54_orl,
+)
 
-__all__ = ["section3", "section41", "section54"]
+__all__ = [
+    "pipeline",
+    "section3",
+    "section6",
+    "section41",
+    "section42",
+    "section43",
+    "section51",
+    "section52",
+    "section53",
+    "section54",
+    "section54_orl",
+]

@@ -29,7 +29,8 @@ def differences(frame: pd.DataFrame) -> Figure:
         axis.set(title=dataset, yticks=range(len(lines)), yticklabels=lines["method"])
         axis.margins(x=0.1, y=0.12)
     axes[0].invert_yaxis()
-    seeds = int(frame["seeds"].iloc[0])
+    fewest, most = int(frame["seeds"].min()), int(frame["seeds"].max())
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
     figure.supxlabel(
         f"MLP (GADAM) minus the method: test accuracy, percentage points (mean of {seeds} seeds, 95 % interval)"
     )

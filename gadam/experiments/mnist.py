@@ -1,0 +1,234 @@
+"""LeNet-5 on MNIST by GADAM and by each optimizer of Table 1: the runs behind Sections 5.1 and 5.2."""
+
+from __future__ import annotations
+
+import functools
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from gadam.config import GadamConfig
+from gadam.datasets import Dataset, load, locate
+from gadam.evolution import Callback, Generation, evolve
+from gadam.experiments.runs import Run
+from gadam.experiments.units import Part, first_rows, held_out, independent, scorer
+from gadam.models import lenet5
+from gadam.population import Population
+from gadam.training import Step
+
+Rows = list[dict[str, Any]]
+
+DATASET = "mnist"
+POINTS = 60
+"""Points of a training-loss curve, as many steps apart on a logarithmic axis; each is the mean since the one before."""
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "seeds": 2, "g": 3, "K": 1, "longest": 2, "sizes": (2, 3), "steps": 6, "batch_size": 16,
+        "validation_size": 64, "train_rows": 1_500, "test_rows": 500, "held": 250, "checkpoints": 2,
+    },
+    "quick": {
+        "seeds": 3, "g": 10, "K": 5, "longest": 10, "sizes": (2, 6, 10, 20), "steps": 40, "batch_size": 32,
+        "validation_size": 256, "train_rows": None, "test_rows": None, "held": 2_000, "checkpoints": 2,
+    },
+    "paper": {
+        "seeds": 10, "g": 10, "K": 5, "longest": 10, "sizes": tuple(range(2, 21, 2)), "steps": 8_000,
+        "batch_size": 128, "validation_size": 1_024, "train_rows": None, "test_rows": None, "held": 5_000,
+        "checkpoints": 20,
+    },
+}  # fmt: skip
+"""`longest`: generations of figure 3; `sizes`: populations of figure 4; `held`: training images for choosing."""
+
+PAPER_STEPS = 80_000
+
+
+def depth(profile: str) -> int:
+    """Steps of a unit along its longest line of descent in K generations, and of a unit without evolution."""
+    return 2 * int(PROFILES[profile]["K"]) * int(PROFILES[profile]["steps"])
+
+
+def budget_share(profile: str, steps: int) -> float:
+    """The share of Section 5.1's training that so many steps are: 80,000 batches of 128 images."""
+    return steps * int(PROFILES[profile]["batch_size"]) / (PAPER_STEPS * 128)
+
+
+@functools.lru_cache(maxsize=1)
+def images(dataset: str, data: Any) -> Dataset:
+    """The dataset, parsed once by a process: a worker has many runs on it."""
+    return load(dataset, data=data)
+
+
+def training_images(profile: str) -> int:
+    """Training images, without those held out."""
+    return int(PROFILES[profile]["train_rows"] or 60_000) - int(PROFILES[profile]["held"])
+
+
+def gadam_run(profile: str, data: str, seed: int, size: int, generations: int, learning_rate: float) -> Run:
+    """LeNet-5 by GADAM."""
+    budget = PROFILES[profile]
+    settings = {
+        "population_size": size, "generations": generations, "steps": budget["steps"], "learning_rate": learning_rate,
+        "validation_size": budget["validation_size"],
+    }  # fmt: skip
+    label = f"MNIST · GADAM, g = {size}, K = {generations} · seed {seed}"
+    work = 2 * size * generations * budget["steps"]
+    return _run("lenet_by_gadam", profile, data, label, work, seed=seed, **settings)
+
+
+def optimizer_run(profile: str, data: str, method: str, **settings: Any) -> Run:
+    """LeNet-5s by one optimizer, as deep as GADAM's."""
+    label = f"MNIST · {method} at {settings['learning_rate']:g}, {settings['population_size']} units"
+    checkpoints, steps = PROFILES[profile]["checkpoints"], depth(profile)
+    work = settings["population_size"] * steps
+    also = {"method": method, "checkpoints": checkpoints, "steps": steps}
+    return _run("lenets_by_optimizer", profile, data, label, work, **also, **settings)
+
+
+def _run(function: str, profile: str, data: str, label: str, work: float, **settings: Any) -> Run:
+    """`work`: gradient steps over all units; a step's time goes with its images."""
+    budget = PROFILES[profile]
+    found = locate(DATASET, data=data)  # type: ignore[arg-type]
+    shared = {name: budget[name] for name in ("train_rows", "test_rows", "held", "batch_size")}
+    config = {"dataset": DATASET, "data": found.choice, **shared, **settings}
+    return Run(f"{__name__}:{function}", config, found.hash, label, work * budget["batch_size"])
+
+
+def lenet_by_gadam(
+    dataset: str, data: Any, seed: int, train_rows: int | None, test_rows: int | None, held: int, **settings: Any
+) -> Rows:
+    """LeNet-5 by GADAM: rows of kind "unit" (the history), "curve" (training loss) and "checkpoint" (chosen units).
+
+    A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section 3.4).
+    The first k generations of a run are those of a run of k generations: streams know nothing of K.
+    """
+    parts = _parts(dataset, data, seed, train_rows, test_rows, held)
+    config = GadamConfig(seed=seed, **settings)
+    curve = _Curve(config.generations * 2 * config.steps, config.population_size)
+    checkpoints = _Checkpoints(parts)
+
+    def record(step: Step) -> None:
+        phases = 2 * (step.generation - 1) + (step.role == "child")
+        curve.add(phases * config.steps + step.number, step)
+
+    result = evolve(lenet5, parts.train, config, callbacks=[checkpoints], record=record, progress=False)
+    history = result.history.drop(columns=["seconds"]).astype(object)
+    units = history.where(history.notna(), None).to_dict("records")
+    rows: Rows = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
+    about = {
+        "method": "GADAM",
+        "g": config.population_size,
+        "seed": seed,
+        "learning_rate": config.learning_rate,
+        "data": parts.source,
+    }
+    return [row | about for row in (*rows, *curve.rows(), *checkpoints.rows)]
+
+
+def lenets_by_optimizer(
+    dataset: str,
+    data: Any,
+    method: str,
+    seed: int,
+    train_rows: int | None,
+    test_rows: int | None,
+    held: int,
+    checkpoints: int,
+    dropout: float,
+    **settings: Any,
+) -> Rows:
+    """Independent LeNet-5s by one optimizer: rows of kind "curve" and "checkpoint", a unit being a repetition.
+
+    Args:
+        dataset: "mnist".
+        data: "real" or "standin".
+        method: what the rows call it.
+        seed: of the units' streams; with GADAM's seed they start as its initial units do.
+        train_rows: training images, drawn by the seed; None takes all.
+        test_rows: test images, the first ones; None takes all.
+        held: training images held out for choosing a checkpoint.
+        checkpoints: how often a unit is evaluated, evenly spaced, the last time at the end.
+        dropout: of the fully connected layers.
+        settings: of `GadamConfig`; `steps` are all the steps of a unit.
+    """
+    parts = _parts(dataset, data, seed, train_rows, test_rows, held)
+    config = GadamConfig(seed=seed, **settings)
+    due = {round(config.steps * (place + 1) / checkpoints) for place in range(checkpoints)}
+    curve = _Curve(config.steps, config.population_size)
+    make_model = partial(lenet5, dropout)
+    template, found = make_model(), _Checkpoints(parts)
+
+    def record(step: Step) -> None:
+        curve.add(step.number, step)
+        if step.number in due:
+            found.add(Population(template, step.parameters, {}), step.units, step.number)
+
+    independent(make_model, parts.train, config, record=record)
+    about = {"method": method, "seed": seed, "learning_rate": config.learning_rate, "data": parts.source}
+    return [row | about for row in (*curve.rows(by_unit=True), *found.rows)]
+
+
+class _Parts:
+    """The images of a run: for training, for choosing a checkpoint, for the test."""
+
+    def __init__(self, images: Dataset, held: int, seed: int, test_rows: int | None) -> None:
+        self.train, self.held = held_out(images.train, held, seed)
+        self.test: Part = (images.test[0][:test_rows], images.test[1][:test_rows])
+        self.source = images.source
+        self.score = scorer(lenet5())
+
+
+class _Curve:
+    """The loss of every unit on its training batch at every step, thinned to `POINTS`."""
+
+    def __init__(self, steps: int, units: int) -> None:
+        self._losses = torch.full((steps, units), torch.nan)
+
+    def add(self, number: int, step: Step) -> None:
+        if self._losses.device != step.losses.device:
+            self._losses = self._losses.to(step.losses.device)
+        self._losses[number - 1, step.units.start : step.units.stop] = step.losses
+
+    def rows(self, by_unit: bool = False) -> Rows:
+        losses = self._losses.double().cpu().numpy()
+        ends = np.unique(np.geomspace(1, len(losses), POINTS).round().astype(int))
+        columns = losses.T if by_unit else losses.mean(axis=1)[None]
+        return [
+            {
+                "kind": "curve",
+                "step": int(end),
+                "unit": unit if by_unit else None,
+                "loss": float(column[start:end].mean()),
+            }
+            for unit, column in enumerate(columns)
+            for start, end in zip((0, *ends[:-1]), ends, strict=True)
+        ]
+
+
+class _Checkpoints(Callback):
+    """Scores on the images held out and on the test images."""
+
+    def __init__(self, parts: _Parts) -> None:
+        self.rows: Rows = []
+        self._parts = parts
+
+    def add(self, population: Population, units: range, step: int, **also: Any) -> None:
+        scored: dict[str, list[Any]] = {}
+        for name in ("held", "test"):
+            part = getattr(self._parts, name)
+            losses, correct = self._parts.score(population, part)
+            scored |= {f"{name}_loss": losses.tolist(), f"{name}_correct": correct.tolist()}
+            scored[f"{name}_rows"] = [len(part[1])] * len(losses)
+        for place, unit in enumerate(units):
+            values = {name: column[place] for name, column in scored.items()}
+            self.rows.append({"kind": "checkpoint", "step": step, "unit": unit, **values, **also})
+
+    def on_generation(self, generation: Generation) -> None:
+        depth = 2 * generation.number * int(generation.history["steps"].iloc[0])
+        self.add(generation.next.take(slice(0, 1)), range(1), depth, generation=generation.number)
+
+
+def _parts(dataset: str, data: Any, seed: int, train_rows: int | None, test_rows: int | None, held: int) -> _Parts:
+    return _Parts(first_rows(images(dataset, data), train_rows, seed), held, seed, test_rows)

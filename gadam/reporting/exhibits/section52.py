@@ -1,0 +1,86 @@
+"""The figures of Section 5.2: generations, size of the population, adoption of children."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gadam.experiments.statistics import mean_interval
+from gadam.reporting.exhibits.palette import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS
+
+NAMES = {"parent": "parents", "child": "children"}
+
+
+def generations(frame: pd.DataFrame, accuracies: pd.DataFrame, size: int) -> Figure:
+    """Figure 3: loss of parents and children by generation, and the test accuracy of the fittest unit."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.6), layout="constrained")
+    for role, colour in ROLE_COLOURS.items():
+        chosen = frame[frame["role"] == role]
+        means = chosen.groupby("generation")[["mean", "spread", "best"]].mean()
+        low, high = means["mean"] - means["spread"], means["mean"] + means["spread"]
+        left.fill_between(means.index, low.clip(lower=means["best"]), high, color=colour, alpha=0.18, linewidth=0)
+        _line(left, chosen, "generation", "mean", colour, label=f"{NAMES[role]}, mean")
+        left.plot(means.index, means["best"], color=colour, linestyle="--", label=f"{NAMES[role]}, lowest")
+    left.set(xlabel="generation", ylabel="loss on the generation's new validation batch", yscale="log")
+    left.set_title(f"{size} parents and {size} children\n(band: ± 1 standard deviation of the units)")
+    left.legend(loc="upper right")
+    _line(right, accuracies, "generation", "accuracy", GREEN)
+    right.set(xlabel="generation", ylabel="test accuracy, %", title="Fittest unit of each generation")
+    for axis in (left, right):
+        axis.set_xticks(sorted(frame["generation"].unique()))
+    _seeds(figure, frame)
+    return figure
+
+
+def populations(frame: pd.DataFrame, accuracies: pd.DataFrame) -> Figure:
+    """Figure 4: the survivors' losses and the fittest unit's test accuracy by the size of the population."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
+    _line(axes[0], frame, "g", "mean", BLUE, label="mean of the units")
+    _line(axes[0], frame, "g", "best", PURPLE, label="lowest")
+    axes[0].set(ylabel="loss on the last validation batch", title="Units of the last generation")
+    axes[0].legend()
+    _line(axes[1], frame, "g", "spread", GREY)
+    axes[1].set(ylabel="standard deviation of the units' losses", title="Spread of the units")
+    _line(axes[2], accuracies, "g", "accuracy", GREEN)
+    axes[2].set(ylabel="test accuracy, %", title="Fittest unit")
+    for axis in axes:
+        axis.set(xlabel="population size g", xticks=sorted(frame["g"].unique()))
+    _seeds(figure, frame)
+    return figure
+
+
+def adoption(frame: pd.DataFrame, size: int, last: int) -> Figure:
+    """Figure 5: the share of children among the survivors, by generation and by population size."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.2), layout="constrained", sharey=True)
+    by_age = frame[frame["g"] == size]
+    _line(left, by_age, "generation", "adopted", BLUE)
+    left.set(xlabel="generation", ylabel="adoption rate: share of children\namong the survivors", ylim=(0, 1))
+    left.set(title=f"By generation, g = {size}", xticks=sorted(by_age["generation"].unique()))
+    means = frame[frame["generation"] <= last].groupby(["g", "seed"])["adopted"].mean().reset_index()
+    _line(right, means, "g", "adopted", GREEN)
+    right.set(xlabel="population size g", title=f"By population size, mean of generations 1 to {last}")
+    right.set_xticks(sorted(means["g"].unique()))
+    for axis in (left, right):
+        axis.axhline(0.5, color="black", linestyle=":", linewidth=1.2)
+    left.annotate(
+        "as many children as parents", (0.99, 0.51), xycoords=("axes fraction", "data"), ha="right", fontsize=9
+    )
+    _seeds(figure, frame)
+    return figure
+
+
+def _line(axis: Axes, frame: pd.DataFrame, x: str, y: str, colour: Any, label: str | None = None) -> None:
+    """The mean over seeds with its 95 % interval."""
+    points = [(place, *mean_interval(group[y].dropna().tolist())) for place, group in frame.groupby(x)]
+    places, means, lows, highs = zip(*points, strict=True)
+    below = [mean - low for mean, low in zip(means, lows, strict=True)]
+    above = [high - mean for mean, high in zip(means, highs, strict=True)]
+    axis.errorbar(places, means, yerr=[below, above], color=colour, marker="o", capsize=3, label=label)
+
+
+def _seeds(figure: Figure, frame: pd.DataFrame) -> None:
+    figure.supxlabel(f"points and bars: mean over {frame['seed'].nunique()} seeds with its 95 % interval", fontsize=10)

@@ -1,0 +1,190 @@
+"""gcForest against naive loops, and against what it promises: nothing that it says of a row comes from that row."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from gadam.baselines import forests
+from gadam.baselines.forests import KINDS, class_vectors, deal, flat
+from gadam.baselines.gcforest import GcForestSettings, gcforest, windows
+from gadam.config import InputError
+
+SMALL = GcForestSettings(forests=1, trees=8, max_levels=3)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    images, targets = (torch.as_tensor(part) for part in load_digits(return_X_y=True))
+    images = images.float().reshape(-1, 1, 8, 8)
+    return images[:900], targets[:900], images[900:]
+
+
+@pytest.fixture(scope="module")
+def digits_test_targets():
+    return torch.as_tensor(load_digits().target[900:])
+
+
+def noise(rows, features=4, classes=3, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(rows, features)).astype(np.float32), generator.integers(classes, size=rows)
+
+
+def accuracy(result, targets):
+    return (result.probabilities.argmax(1) == targets).double().mean().item()
+
+
+@pytest.mark.parametrize(("size", "stride"), [((3, 3), 1), ((2, 4), 2), ((8, 5), 3)])
+@pytest.mark.parametrize("channels", [(), (2,)])
+def test_windows_are_those_of_a_naive_loop(size, stride, channels):
+    images = np.random.default_rng(0).normal(size=(3, *channels, 8, 6)).astype(np.float32)
+    expected = [
+        image[..., top : top + size[0], left : left + size[1]].flatten()
+        for image in images
+        for top in range(0, 8 - size[0] + 1, stride)
+        for left in range(0, 6 - size[1] + 1, stride)
+    ]
+    np.testing.assert_array_equal(windows(images, size, stride), expected)
+
+
+def test_folds_are_even_and_so_is_each_class_in_them():
+    targets = np.repeat([0, 1, 2], [30, 9, 2])
+    part = deal(targets, 3, (0,))
+    assert set(np.bincount(part)) <= {13, 14}
+    assert np.bincount(part[targets == 0]).tolist() == [10, 10, 10]
+    assert np.bincount(part[targets == 1]).tolist() == [3, 3, 3]
+    assert (part != deal(targets, 3, (1,))).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pieces", [None, 70])
+def test_no_forest_speaks_of_a_row_that_it_has_seen(kind, pieces, monkeypatch):
+    # Every row has a number of its own, in both its pieces; each forest remembers the numbers it is fitted to.
+    rows = np.arange(60, dtype=np.float32).repeat(4).reshape(60, 4)
+    targets = np.arange(60) % 2
+    seen, asked = [], []
+    for name in ("RandomForestClassifier", "ExtraTreesClassifier"):
+
+        class Watched(getattr(forests, name)):
+            def fit(self, pieces, labels):
+                self.numbers = set(pieces[:, 0])
+                seen.append(len(pieces))
+                assert (labels == pieces[:, 0] % 2).all()  # a piece has the class of its row
+                return super().fit(pieces, labels)
+
+            def predict_proba(self, pieces):
+                asked.append(set(pieces[:, 0]))
+                assert not self.numbers & asked[-1]
+                return super().predict_proba(pieces)
+
+        monkeypatch.setattr(forests, name, Watched)
+    monkeypatch.setattr(forests, "ROWS_AT_ONCE", 7)
+    halves = {"view": lambda rows: rows.reshape(-1, 2), "pieces": pieces}
+    train, test = class_vectors(kind, rows, targets, rows + 100, classes=2, trees=60, folds=3, seed=(0,), **halves)
+    assert seen == [80 if pieces is None else 70] * 6  # three folds, 50 and 10 trees each
+    assert set().union(*asked) == set(range(60)) | set(range(100, 160))
+    assert train.shape == test.shape == (60, 4)
+    np.testing.assert_allclose(train.reshape(60, 2, 2).sum(2), 1, rtol=1e-5)
+    np.testing.assert_allclose(test.reshape(60, 2, 2).sum(2), 1, rtol=1e-5)
+
+
+def test_labels_drawn_at_random_are_not_learned_out_of_fold():
+    rows, targets = noise(600)
+    for kind in KINDS:
+        train, _ = class_vectors(kind, rows, targets, rows[:1], classes=3, trees=20, folds=3, seed=(0,))
+        assert (train.argmax(1) == targets).mean() < 0.42  # chance is 1/3, and a forest knows its own rows
+
+
+def test_a_class_that_a_fold_lacks_has_its_column_all_the_same():
+    rows, targets = noise(30, classes=2)
+    targets[0] = 4
+    train, test = class_vectors("random", rows, targets, rows, classes=5, trees=5, folds=3, seed=(0,))
+    assert train.shape == (30, 5)
+    assert (train[:, 2:4] == 0).all()
+    assert train[0, 4] == 0
+    np.testing.assert_allclose(test.sum(1), 1, rtol=1e-5)
+
+
+def test_how_many_trees_and_rows_go_at_once_is_no_matter_to_the_votes(monkeypatch):
+    rows, targets = noise(50)
+    arguments = {"classes": 3, "trees": 6, "folds": 2, "seed": (3,)}
+    whole = class_vectors("random", rows, targets, rows, view=flat, **arguments)
+    monkeypatch.setattr(forests, "ROWS_AT_ONCE", 4)
+    for one, other in zip(whole, class_vectors("random", rows, targets, rows, view=flat, **arguments), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_cascade_stops_without_a_gain_and_keeps_the_best_level(monkeypatch):
+    truth = np.array([0, 1] * 10)
+    right = iter([10, 14, 14, 12, 18])  # rows that each level gets right, out of 20
+
+    def pretend(kind, train, targets, test, **_):
+        count = next(right)
+        said = np.eye(2, dtype=np.float32)[np.where(np.arange(20) < count, truth, 1 - truth)]
+        return said, np.full((len(test), 2), count, np.float32)
+
+    monkeypatch.setattr("gadam.baselines.gcforest.KINDS", ("random",))
+    monkeypatch.setattr("gadam.baselines.gcforest.class_vectors", pretend)
+    rows = torch.zeros(20, 3)
+    settings = GcForestSettings(forests=1, patience=2)
+    result = gcforest(rows, torch.as_tensor(truth), rows, settings=settings)
+    assert result.accuracies == (0.5, 0.7, 0.7, 0.6)
+    assert (result.probabilities == 14).all()
+    right = iter([10, 14, 14])
+    assert len(gcforest(rows, torch.as_tensor(truth), rows, settings=replace(settings, patience=1)).accuracies) == 3
+    right = iter([10, 14])
+    assert len(gcforest(rows, torch.as_tensor(truth), rows, settings=replace(settings, max_levels=2)).accuracies) == 2
+
+
+def test_levels_take_turns_with_the_windows_and_see_the_level_before(digits, monkeypatch):
+    widths = []
+
+    def watched(kind, train, *rest, **settings):
+        widths.append(train.reshape(len(train), -1).shape[1])
+        return class_vectors(kind, train, *rest, **settings)
+
+    monkeypatch.setattr("gadam.baselines.gcforest.class_vectors", watched)
+    inputs, targets, test = (part[:120] for part in digits)
+    settings = replace(SMALL, trees=2, scan_trees=2, windows=((4, 4), (6, 6)), stride=2, patience=9)
+    gcforest(inputs, targets, test, settings=settings)
+    scanned = 2 * 10 * np.array([9, 4])  # two forests, ten classes, so many positions
+    before = 2 * 10
+    assert widths == [64] * 4 + [scanned[0]] * 2 + [scanned[1] + before] * 2 + [scanned[0] + before] * 2
+
+
+def test_it_learns_digits_and_repeats_itself(digits, digits_test_targets):
+    settings = replace(SMALL, trees=12)
+    result = gcforest(*digits, settings=settings, seed=1)
+    assert result.probabilities.shape == (897, 10)
+    assert result.probabilities.dtype == torch.float32
+    torch.testing.assert_close(result.probabilities.sum(1), torch.ones(897))
+    assert accuracy(result, digits_test_targets) > 0.91
+    again = gcforest(*digits, settings=settings, seed=1)
+    assert torch.equal(again.probabilities, result.probabilities)
+    assert not torch.equal(
+        gcforest(*digits, settings=replace(settings, max_levels=1), seed=2).probabilities, result.probabilities
+    )
+
+
+def test_it_learns_digits_from_windows(digits, digits_test_targets):
+    settings = replace(SMALL, trees=8, max_levels=2, windows=((4, 4),), stride=2, scan_trees=5, scan_pieces=3_000)
+    assert accuracy(gcforest(*digits, settings=settings), digits_test_targets) > 0.85
+
+
+def test_mistakes_are_told_in_one_line(digits):
+    inputs, targets, test = digits
+    with pytest.raises(InputError, match="trees=0 must be at least 1"):
+        GcForestSettings(trees=0)
+    with pytest.raises(InputError, match="folds=1 must be at least 2"):
+        GcForestSettings(folds=1)
+    with pytest.raises(InputError, match=r"windows has \(0, 3\)"):
+        GcForestSettings(windows=((0, 3),))
+    with pytest.raises(InputError, match="which do not fit"):
+        gcforest(inputs, targets[1:], test)
+    with pytest.raises(InputError, match="fewer than folds=3"):
+        gcforest(inputs[:2], targets[:2], test)
+    for wrong, window in ((inputs, (9, 3)), (inputs.flatten(1), (3, 3))):
+        with pytest.raises(InputError, match="too small for a window"):
+            gcforest(wrong, targets, wrong, settings=replace(SMALL, windows=(window,)))
