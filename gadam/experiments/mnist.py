@@ -21,26 +21,27 @@ from gadam.training import Step
 Rows = list[dict[str, Any]]
 
 DATASET = "mnist"
-POINTS = 60
-"""Points of a training-loss curve, as many steps apart on a logarithmic axis; each is the mean since the one before."""
+RATIO = 1.12
+"""From one point of a training-loss curve to the next, in steps; each is the mean since the one before."""
 
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
         "seeds": 2, "g": 3, "K": 1, "longest": 2, "sizes": (2, 3), "steps": 6, "batch_size": 16,
-        "validation_size": 64, "train_rows": 1_500, "test_rows": 500, "held": 250, "checkpoints": 2,
+        "validation_size": 64, "train_rows": 1_500, "test_rows": 500, "held": 250, "checkpoints": 1,
     },
     "quick": {
-        "seeds": 3, "g": 10, "K": 5, "longest": 10, "sizes": (2, 6, 10, 20), "steps": 40, "batch_size": 32,
-        "validation_size": 256, "train_rows": None, "test_rows": None, "held": 2_000, "checkpoints": 2,
+        "seeds": 3, "g": 10, "K": 5, "longest": 10, "sizes": (2, 5, 10, 20), "steps": 25, "batch_size": 32,
+        "validation_size": 256, "train_rows": None, "test_rows": None, "held": 2_000, "checkpoints": 1,
     },
     "paper": {
         "seeds": 10, "g": 10, "K": 5, "longest": 10, "sizes": tuple(range(2, 21, 2)), "steps": 8_000,
         "batch_size": 128, "validation_size": 1_024, "train_rows": None, "test_rows": None, "held": 5_000,
-        "checkpoints": 20,
+        "checkpoints": 5,
     },
 }  # fmt: skip
-"""`longest`: generations of figure 3; `sizes`: populations of figure 4; `held`: training images for choosing."""
+"""`longest`: generations of figure 3; `sizes`: populations of figure 4; `held`: training images for choosing among
+`checkpoints`, evenly spaced and the same for every method."""
 
 PAPER_STEPS = 80_000
 
@@ -61,9 +62,11 @@ def images(dataset: str, data: Any) -> Dataset:
     return load(dataset, data=data)
 
 
-def training_images(profile: str) -> int:
-    """Training images, without those held out."""
-    return int(PROFILES[profile]["train_rows"] or 60_000) - int(PROFILES[profile]["held"])
+def checkpoints(profile: str) -> list[int]:
+    """The depths at which every method is looked at, whole generations of GADAM's, the last at the end."""
+    budget = PROFILES[profile]
+    chosen = {round(budget["K"] * (place + 1) / budget["checkpoints"]) for place in range(budget["checkpoints"])}
+    return [2 * number * budget["steps"] for number in sorted(chosen)]
 
 
 def gadam_run(profile: str, data: str, seed: int, size: int, generations: int, learning_rate: float) -> Run:
@@ -81,9 +84,8 @@ def gadam_run(profile: str, data: str, seed: int, size: int, generations: int, l
 def optimizer_run(profile: str, data: str, method: str, **settings: Any) -> Run:
     """LeNet-5s by one optimizer, as deep as GADAM's."""
     label = f"MNIST · {method} at {settings['learning_rate']:g}, {settings['population_size']} units"
-    checkpoints, steps = PROFILES[profile]["checkpoints"], depth(profile)
-    work = settings["population_size"] * steps
-    also = {"method": method, "checkpoints": checkpoints, "steps": steps}
+    work = settings["population_size"] * depth(profile)
+    also = {"method": method, "looks": checkpoints(profile), "steps": depth(profile)}
     return _run("lenets_by_optimizer", profile, data, label, work, **also, **settings)
 
 
@@ -104,9 +106,9 @@ def lenet_by_gadam(
     A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section 3.4).
     The first k generations of a run are those of a run of k generations: streams know nothing of K.
     """
-    parts = _parts(dataset, data, seed, train_rows, test_rows, held)
+    parts = _parts(dataset, data, train_rows, test_rows, held)
     config = GadamConfig(seed=seed, **settings)
-    curve = _Curve(config.generations * 2 * config.steps, config.population_size)
+    curve = _Curve(config.generations * 2 * config.steps, config.population_size, every=2 * config.steps)
     checkpoints = _Checkpoints(parts)
 
     def record(step: Step) -> None:
@@ -135,7 +137,7 @@ def lenets_by_optimizer(
     train_rows: int | None,
     test_rows: int | None,
     held: int,
-    checkpoints: int,
+    looks: list[int],
     dropout: float,
     **settings: Any,
 ) -> Rows:
@@ -146,23 +148,22 @@ def lenets_by_optimizer(
         data: "real" or "standin".
         method: what the rows call it.
         seed: of the units' streams; with GADAM's seed they start as its initial units do.
-        train_rows: training images, drawn by the seed; None takes all.
+        train_rows: training images; None takes all.
         test_rows: test images, the first ones; None takes all.
         held: training images held out for choosing a checkpoint.
-        checkpoints: how often a unit is evaluated, evenly spaced, the last time at the end.
+        looks: the steps after which a unit is evaluated.
         dropout: of the fully connected layers.
         settings: of `GadamConfig`; `steps` are all the steps of a unit.
     """
-    parts = _parts(dataset, data, seed, train_rows, test_rows, held)
+    parts = _parts(dataset, data, train_rows, test_rows, held)
     config = GadamConfig(seed=seed, **settings)
-    due = {round(config.steps * (place + 1) / checkpoints) for place in range(checkpoints)}
-    curve = _Curve(config.steps, config.population_size)
+    curve = _Curve(config.steps, config.population_size, every=config.steps)
     make_model = partial(lenet5, dropout)
     template, found = make_model(), _Checkpoints(parts)
 
     def record(step: Step) -> None:
         curve.add(step.number, step)
-        if step.number in due:
+        if step.number in looks:
             found.add(Population(template, step.parameters, {}), step.units, step.number)
 
     independent(make_model, parts.train, config, record=record)
@@ -173,18 +174,20 @@ def lenets_by_optimizer(
 class _Parts:
     """The images of a run: for training, for choosing a checkpoint, for the test."""
 
-    def __init__(self, images: Dataset, held: int, seed: int, test_rows: int | None) -> None:
-        self.train, self.held = held_out(images.train, held, seed)
+    def __init__(self, images: Dataset, held: int, test_rows: int | None) -> None:
+        # The same split for every seed, so that seeds differ in what the paper's runs differ in; a stand-in is small.
+        self.train, self.held = held_out(images.train, min(held, len(images.train[1]) // 5), seed=0)
         self.test: Part = (images.test[0][:test_rows], images.test[1][:test_rows])
         self.source = images.source
         self.score = scorer(lenet5())
 
 
 class _Curve:
-    """The loss of every unit on its training batch at every step, thinned to `POINTS`."""
+    """The loss of every unit on its training batch at every step, thinned; every curve has the same points."""
 
-    def __init__(self, steps: int, units: int) -> None:
+    def __init__(self, steps: int, units: int, every: int) -> None:
         self._losses = torch.full((steps, units), torch.nan)
+        self._every = every  # the end of each generation is a point too
 
     def add(self, number: int, step: Step) -> None:
         if self._losses.device != step.losses.device:
@@ -193,7 +196,8 @@ class _Curve:
 
     def rows(self, by_unit: bool = False) -> Rows:
         losses = self._losses.double().cpu().numpy()
-        ends = np.unique(np.geomspace(1, len(losses), POINTS).round().astype(int))
+        spaced = np.floor(RATIO ** np.arange(np.log(len(losses)) / np.log(RATIO) + 1)).astype(int)
+        ends = np.union1d(spaced[spaced <= len(losses)], np.arange(self._every, len(losses) + 1, self._every))
         columns = losses.T if by_unit else losses.mean(axis=1)[None]
         return [
             {
@@ -223,12 +227,13 @@ class _Checkpoints(Callback):
             scored[f"{name}_rows"] = [len(part[1])] * len(losses)
         for place, unit in enumerate(units):
             values = {name: column[place] for name, column in scored.items()}
-            self.rows.append({"kind": "checkpoint", "step": step, "unit": unit, **values, **also})
+            known = {"step": step, "unit": unit, "images": len(self._parts.train[1])}
+            self.rows.append({"kind": "checkpoint", **known, **values, **also})
 
     def on_generation(self, generation: Generation) -> None:
         depth = 2 * generation.number * int(generation.history["steps"].iloc[0])
         self.add(generation.next.take(slice(0, 1)), range(1), depth, generation=generation.number)
 
 
-def _parts(dataset: str, data: Any, seed: int, train_rows: int | None, test_rows: int | None, held: int) -> _Parts:
-    return _Parts(first_rows(images(dataset, data), train_rows, seed), held, seed, test_rows)
+def _parts(dataset: str, data: Any, train_rows: int | None, test_rows: int | None, held: int) -> _Parts:
+    return _Parts(first_rows(images(dataset, data), train_rows, 0), held, test_rows)

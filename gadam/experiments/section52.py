@@ -94,6 +94,15 @@ def summary(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     return pd.DataFrame(lines).assign(data=rows["data"].iloc[0])
 
 
+def note(profile: str) -> str:
+    """What a reader of the table must know."""
+    share = mnist.budget_share(profile, mnist.depth(profile))
+    return (
+        f"{share:.2%} of the paper's training per unit. Losses on the generation's validation batch; the lowest of "
+        "more units is lower for that reason alone. adoption rate: mean of generations. gradient steps: of all units."
+    )
+
+
 def claims(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     """What Section 5.2 says of figures 3 to 5."""
     by_generation, by_size, adopted = generations(rows, profile), populations(rows, profile), adoption(rows)

@@ -126,7 +126,11 @@ def claims(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     gained = (by_count[reach] - 1).tolist() if reach > 1 else [float("nan")] * len(by_count)
     compared = [
         (f"A generation is faster on {reach} threads than on one (speed-up − 1)", mean_interval(gained), None),
-        (f"Time decreases with every thread up to the {cores} cores here (weakest, %)", _weakest(rows, reach), None),
+        (
+            f"Time decreases with every thread up to {reach}, for {cores} cores (weakest, %)",
+            _weakest(rows, reach),
+            None,
+        ),
         ("Time decreases with every thread up to 10 (weakest, %)", _weakest(rows, max(THREADS)), min(1.0, cores / 10)),
     ]
     return pd.DataFrame([
@@ -140,14 +144,15 @@ def claims(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
 
 
 def _weakest(rows: pd.DataFrame, reach: int) -> tuple[float, float, float]:
-    """The smallest decrease of time from one number of threads to the next, in percent, by the low end of intervals."""
+    """The least certain decrease of time from one number of threads to the next, in percent: one refuted goes first."""
     seconds = rows.pivot_table(index="repeat", columns="threads", values="seconds")
     counts = sorted(int(count) for count in rows["threads"].unique() if count <= reach)
     decreases = [
         mean_interval((100 * (1 - seconds[more] / seconds[fewer])).tolist())
         for fewer, more in itertools.pairwise(counts)
     ]
-    return min(decreases, key=lambda interval: interval[1]) if decreases else (float("nan"),) * 3
+    refuted = [interval for interval in decreases if interval[2] < 0]
+    return min(refuted or decreases, key=lambda interval: interval[1], default=(float("nan"),) * 3)
 
 
 class _Threads(Executor):

@@ -36,10 +36,12 @@ def difference_interval(first: Sequence[float], second: Sequence[float]) -> tupl
     difference = mean - other
     if min(count, other_count) < 2:
         return difference, float("nan"), float("nan")
-    if spread == other_spread == 0:
+    variances = spread**2 / count, other_spread**2 / other_count
+    if sum(variances) == 0:
         return difference, difference, difference
-    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL)
-    return difference, float(interval.low), float(interval.high)
+    freedom = sum(variances) ** 2 / (variances[0] ** 2 / (count - 1) + variances[1] ** 2 / (other_count - 1))
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * sum(variances) ** 0.5
+    return difference, difference - half, difference + half
 
 
 def spread_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gadam.baselines.gcforest import GcForestSettings
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.evolution import choose_trainer, cut, resolve_device, shard_count
@@ -46,22 +48,23 @@ def independent(
     return Population.join([result.population for result in results])
 
 
-def scorer(template: nn.Module) -> Callable[[Population, Part], tuple[Tensor, Tensor]]:
+def scorer(template: nn.Module, singly: bool | None = None) -> Callable[[Population, Part], tuple[Tensor, Tensor]]:
     """A function from units of this architecture and many rows to each unit's mean cross-entropy and right answers.
 
-    Both are [g] on the CPU, float64 and int64, of units in evaluation mode.
+    Both are [g] on the CPU, float64 and int64, of units in evaluation mode. `singly` evaluates one unit after another;
+    None does so on a CPU only.
     """
-    together, singly = (Programs(template, lambda output, _: output, singly=alone) for alone in (False, True))
+    programs = [Programs(template, lambda output, _: output, singly=alone) for alone in (False, True)]
 
     def scores(population: Population, rows: Part) -> tuple[Tensor, Tensor]:
         device = next(iter(population.parameters.values())).device
-        programs = singly if device.type == "cpu" else together
+        chosen = programs[device.type == "cpu" if singly is None else singly]
         nothing = [torch.Generator(device) for _ in range(len(population))]  # to draw from: units do not, in evaluation
         losses = torch.zeros(len(population), dtype=torch.float64, device=device)
         correct = torch.zeros(len(population), dtype=torch.int64, device=device)
         for part in zip(rows[0].split(CHUNK), rows[1].split(CHUNK), strict=True):
             inputs, targets = (tensor.to(device) for tensor in part)
-            outputs = programs.losses(population.parameters, population.buffers, ((inputs,), targets), nothing)
+            outputs = chosen.losses(population.parameters, population.buffers, ((inputs,), targets), nothing)
             for unit, output in enumerate(outputs):
                 losses[unit] += cross_entropy(output, targets, reduction="sum").double()
                 correct[unit] += (output.argmax(1) == targets).sum()
@@ -76,6 +79,11 @@ def held_out(train: Part, count: int, seed: int) -> tuple[Part, Part]:
     return _take(train, order[count:]), _take(train, order[:count])
 
 
+def validation_size(dataset: Dataset) -> int:
+    """Rows of a validation batch: the engine's 1,024, or a quarter of T, for a batch of all of T is never a new one."""
+    return max(1, min(1_024, len(dataset.train[1]) // 4))
+
+
 def first_rows(dataset: Dataset, rows: int | None, seed: int) -> Dataset:
     """The dataset with so many training rows, drawn by the seed; None takes all."""
     if rows is None:
@@ -86,3 +94,10 @@ def first_rows(dataset: Dataset, rows: int | None, seed: int) -> Dataset:
 
 def _take(part: Part, index: Tensor) -> Part:
     return part[0][index], part[1][index]
+
+
+def gcforest_share(settings: Mapping[str, Any]) -> float:
+    """The share of the published gcForest's trees (`GcForestSettings()`): per level, and per window where it scans."""
+    whole = GcForestSettings()
+    share = settings["forests"] * settings["trees"] / (whole.forests * whole.trees)
+    return float(share * (settings["scan_trees"] / whole.scan_trees if settings.get("windows") else 1))

@@ -37,17 +37,21 @@ VERDICTS = (REPRODUCED, NOT_REPRODUCED, WIDE, REDUCED, NO_RESULT, NO_INTERVAL, O
 
 # An interval that reaches further than this share of the paper's value to either side could agree with anything.
 DECISIVE = 0.1
+# For accuracies in percent, most of which lie between 90 and 100, it is so many points: what methods differ by.
+DECISIVE_POINTS = 2.0
 
 RULES = (
     'A value is "reproduced" when the paper\'s number lies in our interval, ends included, else "not reproduced". '
-    f'An interval that holds it but is wider than ± {DECISIVE:.0%} of it would hold much else: "undecidable".',
+    f"An interval that holds it but is wider than ± {DECISIVE_POINTS:g} points, for a loss ± {DECISIVE:.0%} of it, "
+    'would hold much else: "undecidable".',
     'A difference that the paper says is greater than 0 is "reproduced" when our whole interval lies above 0, '
     '"not reproduced" when it lies below 0, else "undecidable".',
     'A difference that the paper says is no difference, within a margin m that is given in its place, is "reproduced" '
     'when our whole interval lies in [-m, m], ends included, "not reproduced" when all of it lies outside, else '
     '"undecidable".',
-    "Where the paper states a budget (training steps, rows, network size) and we spent less of it than all, the claim "
-    'is "undecidable (reduced budget)", whatever our number is; "budget" is the share spent, "–" where none is stated.',
+    "Where we spent less than the paper's stated budget (training steps, images, trees), or, where it states none, "
+    'less than profile paper does, the claim is "undecidable (reduced budget)", whatever our number is; "budget" is '
+    'the share spent, "–" where it was all, or where a budget is nothing that the claim depends on.',
     'Without a result, an interval, or at least two seeds a claim is "undecidable".',
     "Profile smoke decides nothing: its budgets only show that everything runs.",
     'On stand-in data every claim is "undecidable (stand-in data)", and our number is not shown beside the paper\'s.',
@@ -72,12 +76,18 @@ def verdict(row: Mapping[str, Any], profile: str = "quick") -> str:
     theirs = _number(row["paper"])
     if row["kind"] == "value":
         differs = not low <= theirs <= high
-        agrees = not differs and high - low <= 2 * DECISIVE * abs(theirs)
+        agrees = not differs and high - low <= 2 * _decisive(str(row.get("item") or ""), theirs)
     elif row["kind"] == "within":
         agrees, differs = -theirs <= low and high <= theirs, low > theirs or high < -theirs
     else:
         agrees, differs = low > 0, high < 0
     return REPRODUCED if agrees else NOT_REPRODUCED if differs else WIDE
+
+
+def _decisive(item: str, theirs: float) -> float:
+    """The half width up to which an interval around the paper's number says something."""
+    is_accuracy = bool(item) and not item.endswith("/loss")
+    return DECISIVE_POINTS if is_accuracy else DECISIVE * abs(theirs)
 
 
 def judged(claims: pd.DataFrame, profile: str = "quick") -> pd.DataFrame:

@@ -138,11 +138,18 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def worker_count(workers: int | None = None) -> int:
-    """Processes that compute: as given, or `$GADAM_WORKERS`, or as many as there are cores."""
-    given = workers if workers is not None else os.environ.get("GADAM_WORKERS") or usable_cores()
+    """Processes that compute: as given, or `$GADAM_WORKERS`, or as many as there are cores, on a GPU two."""
+    given = workers if workers is not None else os.environ.get("GADAM_WORKERS") or _useful()
     if not str(given).isdecimal() or int(given) < 1:
         raise InputError(f"compute: workers={given!r} is not allowed; it must be a whole number, at least 1")
     return int(given)
+
+
+def _useful() -> int:
+    """One process keeps a GPU busy but for its start and end; each more takes its memory."""
+    import torch
+
+    return min(2, usable_cores()) if torch.cuda.is_available() else usable_cores()
 
 
 def _run_error(run: Run, failure: str) -> RunError:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from gadam import GadamConfig, evolve
 from gadam.experiments import PROFILES, mnist, paper, section51, section52
 from gadam.experiments.statistics import mean_interval
 from gadam.models import lenet5
@@ -18,30 +17,37 @@ TINY = {"train_rows": 300, "test_rows": 80, "held": 40, "batch_size": 8}
 def made_up(profile="quick"):
     """Rows as the runs of Section 5.1 give them, with losses that depend on method, rate, seed, unit and step."""
     rows = []
-    for run in [
-        *section51.gadam_runs(profile, "standin", section51.EVIDENT),
-        *section51.optimizer_runs(profile, "standin"),
-    ]:
+    evolved = section51.evolved_runs(profile, "standin", section51.EVIDENT)
+    for run in [*evolved, *section51.optimizer_runs(profile, "standin")]:
         config = run.config
         method = config.get("method", section51.GADAM)
-        evolved = method == section51.GADAM
         about = {"method": method, "seed": config["seed"], "learning_rate": config["learning_rate"], "data": "real"}
-        if evolved:
-            about["g"] = config["population_size"]
-        deepest = 2 * config["generations"] * config["steps"] if evolved else config["steps"]
+        depth = mnist.depth(profile)
+        looks = config.get(
+            "looks", [2 * config["steps"] * (place + 1) for place in range(config.get("generations", 0))]
+        )
         best = 0.01 if method in ("SGD", "SGDM", section51.GD) else section51.EVIDENT
         penalty = abs(np.log10(config["learning_rate"] / best))
-        for unit in range(1 if evolved else config["population_size"]):
+        if method == section51.GADAM:
+            about["g"] = config["population_size"]
+            rows += [
+                {**about, "kind": "unit", "generation": 1, "role": role, "unit": 0, "loss_start": loss}
+                for role, loss in (("parent", 2.3), ("child", 1.5 + 0.01 * config["seed"]))
+            ]
+        for unit in range(1 if method == section51.GADAM else config["population_size"]):
             jitter = 0.01 * ((7 * unit + 3 * config["seed"] + len(method)) % 5)
-            for step in (1, deepest // 2, deepest):
-                loss = 2.3 / (1 + step / deepest) + 0.1 * penalty + jitter
-                rows.append({**about, "kind": "curve", "step": step, "unit": None if evolved else unit, "loss": loss})
-            for place in range(1, 11):
-                correct = int(8_000 + 100 * place - 100 * penalty - 1_000 * jitter)
+            for step in (1, depth // 2, depth):
+                loss = 2.3 / (1 + step / depth) + 0.1 * penalty + jitter
+                whose = None if method == section51.GADAM else unit
+                rows.append({**about, "kind": "curve", "step": step, "unit": whose, "loss": loss})
+            for look in looks:
+                share = look / depth
+                correct = int(8_000 + 500 * share - 100 * penalty - 1_000 * jitter)
                 rows.append({
-                    **about, "kind": "checkpoint", "step": deepest * place // 10, "unit": unit, "generation": place,
-                    "held_loss": 1 / place + 0.1 * penalty + jitter, "held_correct": 1, "held_rows": 2,
-                    "test_loss": 1.1 / place + 0.1 * penalty + jitter, "test_correct": correct, "test_rows": 10_000,
+                    **about, "kind": "checkpoint", "step": look, "unit": unit, "generation": 5 * share,
+                    "held_loss": 1 / share + 0.1 * penalty + jitter, "held_correct": 1, "held_rows": 2,
+                    "test_loss": 1.1 / share + 0.1 * penalty + jitter, "test_correct": correct, "test_rows": 10_000,
+                    "images": 58_000,
                 })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -57,9 +63,14 @@ def other_rows(profile="quick"):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_method_trains_as_deep_and_best_of_g_costs_what_gadam_costs(profile):
+    evolved = section51.evolved_runs(profile, "standin", section51.EVIDENT)
+    control = next(run.config for run in evolved if run.config.get("method") == section51.BEST_OF_G)
     runs = section51.optimizer_runs(profile, "standin")
-    assert {run.config["steps"] for run in runs} == {mnist.depth(profile)}
-    control = next(run.config for run in runs if run.config["method"] == section51.BEST_OF_G)
+    assert {run.config["steps"] for run in runs} == {mnist.depth(profile)} == {control["steps"]}
+    assert (
+        {tuple(run.config["looks"]) for run in runs} == {tuple(control["looks"])} == {tuple(mnist.checkpoints(profile))}
+    )
+    assert mnist.checkpoints(profile)[-1] == mnist.depth(profile)
     assert control["population_size"] * control["steps"] == section51.gradient_steps(
         section51.GADAM, "evident", profile
     )
@@ -83,23 +94,27 @@ def test_the_grid_is_the_same_for_every_optimizer():
 
 
 def test_a_checkpoint_is_chosen_by_images_held_out_and_the_record_by_the_test_set():
+    looks = mnist.checkpoints("paper")
     cell = {"kind": "checkpoint", "method": "Adam", "learning_rate": 1e-3, "seed": 0, "unit": 0, "data": "real",
-            "test_rows": 100}  # fmt: skip
+            "test_rows": 100, "images": 55_000}  # fmt: skip
     rows = pd.DataFrame([
-        {**cell, "step": 100, "held_loss": 0.5, "test_loss": 0.7, "test_correct": 80},
-        {**cell, "step": 200, "held_loss": 0.4, "test_loss": 0.8, "test_correct": 70},
-        {**cell, "step": 300, "held_loss": float("nan"), "test_loss": 0.1, "test_correct": 90},
+        {**cell, "step": looks[0], "held_loss": 0.5, "test_loss": 0.7, "test_correct": 80},
+        {**cell, "step": looks[1], "held_loss": 0.4, "test_loss": 0.8, "test_correct": 70},
+        {**cell, "step": looks[2], "held_loss": float("nan"), "test_loss": 0.1, "test_correct": 90},
+        {**cell, "step": looks[2] + 1, "held_loss": 0.1, "test_loss": 0.0, "test_correct": 100},
     ])  # fmt: skip
-    line = section51.results(rows, "quick").iloc[0]
-    assert (line["held_loss"], line["loss"], line["accuracy"], line["record"]) == (0.4, 0.8, 70, 90)
+    line = section51.results(rows, "paper").iloc[0]
+    assert (line["held_loss"], line["loss"], line["accuracy"]) == (0.4, 0.8, 70)
+    assert (line["record"], line["record_loss"], line["looks"]) == (90, 0.1, 3)  # not a look that others do not have
 
 
 def test_only_the_first_k_generations_count_for_table1():
     rows = made_up()
+    assert rows.loc[rows["method"] == section51.GADAM, "step"].max() == 2 * mnist.depth("quick")
     found = section51.results(rows, "quick")
     gadam = found[found["method"] == section51.GADAM]
-    half = rows[(rows["method"] == section51.GADAM) & (rows["generation"] == 5) & (rows["seed"] == 0)]
-    assert float(gadam[gadam["repetition"] == 0]["loss"].iloc[0]) == float(half["test_loss"].iloc[0])
+    last = rows[(rows["method"] == section51.GADAM) & (rows["step"] == mnist.depth("quick")) & (rows["seed"] == 0)]
+    assert float(gadam[gadam["repetition"] == 0]["loss"].iloc[0]) == float(last["test_loss"].dropna().iloc[0])
 
 
 def test_tuning_takes_the_lowest_held_out_loss_and_gadam_follows_adam():
@@ -111,7 +126,7 @@ def test_tuning_takes_the_lowest_held_out_loss_and_gadam_follows_adam():
 def test_table1_has_both_settings_counts_the_grid_and_the_papers_values_once():
     found = section51.results(made_up(), "quick")
     table = section51.table1(found, other_rows(), "quick")
-    assert len(table) == 7 * 2 + 1 + 1 + 4
+    assert len(table) == 8 * 2 + 1 + 4
     paired = table.set_index(["method", "setting"])
     depth, rates = mnist.depth("quick"), len(section51.PROFILES["quick"]["rates"])
     assert paired.loc[("SGD", "tuned"), "gradient steps"] == rates * depth
@@ -134,6 +149,12 @@ def test_every_number_of_table1_is_a_claim_and_a_reduced_budget_decides_none():
     assert judged["verdict"].str.startswith("undecidable").all()
     full = scoreboard.judged(claims.assign(budget=1.0))
     assert not full["verdict"].str.startswith("undecidable (reduced").any()
+    started = full.set_index("claim").filter(like="children start lower", axis=0)
+    assert started["verdict"].tolist() == ["reproduced"]
+    early = full[full["claim"].str.contains("in 1,000 steps")]
+    assert (early["verdict"] == "undecidable (no result)").all()  # no run is long enough to tell
+    assert full["claim"].str.contains("best of g on MNIST at equal compute").sum() == 1
+    section51.note(section51.results(made_up(), "quick"), "quick")
 
 
 @pytest.mark.parametrize("mode", [{}, {"mode": "vectorised"}, {"mode": "loop"}])
@@ -152,14 +173,10 @@ def test_the_first_generations_of_a_run_are_a_shorter_run(mode):
 def test_curves_are_the_losses_of_the_training_batches():
     rows = pd.DataFrame(
         mnist.lenets_by_optimizer(
-            "mnist", "standin", "Adam", 3, 300, 80, 40, 2, 0.0, population_size=2, steps=4, batch_size=8,
+            "mnist", "standin", "Adam", 3, 300, 80, 40, [2, 4], 0.0, population_size=2, steps=4, batch_size=8,
             optimizer="adam", learning_rate=0.01,
         )
     )  # fmt: skip
-    parts = mnist._Parts(mnist.first_rows(mnist.images("mnist", "standin"), 300, 3), 40, 3, 80)
-    first = []
-    config = GadamConfig(population_size=2, generations=1, steps=1, batch_size=8, seed=3, learning_rate=0.01)
-    evolve(lambda: lenet5(0.0), parts.train, config, record=lambda step: first.append(step.losses), progress=False)
     curve = rows[(rows["kind"] == "curve") & (rows["step"] == 1)]
     assert len(curve) == 2
     assert curve["loss"].between(2, 2.7).all()  # ten classes, untrained: about ln 10
@@ -167,6 +184,22 @@ def test_curves_are_the_losses_of_the_training_batches():
     assert points.groupby("unit")["step"].apply(list).tolist() == [[2, 4], [2, 4]]
     assert (points["test_rows"] == 80).all()
     assert (points["held_rows"] == 40).all()
+    assert (points["images"] == 260).all()
+
+
+def test_a_small_dataset_still_leaves_rows_to_train_on():
+    parts = mnist._parts("mnist", "standin", None, None, 5_000)
+    assert len(parts.train[1]) > 4 * len(parts.held[1]) - 5
+
+
+def test_curves_of_any_length_have_the_same_points_and_every_step_counts_once():
+    curves = [mnist._Curve(steps, 1, every=50) for steps in (100, 200)]
+    for curve in curves:
+        curve._losses[:] = torch.arange(1.0, len(curve._losses) + 1)[:, None]
+    short, long = (pd.DataFrame(curve.rows()).set_index("step")["loss"] for curve in curves)
+    pd.testing.assert_series_equal(short, long.loc[:100])
+    steps = np.diff(long.index, prepend=0)
+    assert (long * steps).sum() == pytest.approx(sum(range(1, 201)))
 
 
 @pytest.mark.parametrize("method", section51.OTHERS)
@@ -244,13 +277,14 @@ def test_every_figure_draws():
         plt.close(figure)
 
 
-def test_units_in_evaluation_score_like_their_modules():
+@pytest.mark.parametrize("singly", [None, True, False])  # False is how a GPU does it
+def test_units_in_evaluation_score_like_their_modules(singly):
     from gadam.experiments.units import CHUNK, scorer
     from gadam.population import Population
 
     population = Population.make(lenet5, 2, seed=1)
     inputs, targets = torch.randn(CHUNK + 30, 1, 28, 28), torch.randint(10, (CHUNK + 30,))
-    losses, correct = scorer(lenet5())(population, (inputs, targets))
+    losses, correct = scorer(lenet5(), singly)(population, (inputs, targets))
     for unit, module in enumerate(population.units()):
         with torch.no_grad():
             output = module(inputs)

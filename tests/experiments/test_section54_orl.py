@@ -67,22 +67,24 @@ def test_each_method_runs_on_each_split_of_each_size(profile):
     assert len({run.data_hash for run in [*runs, *section54_orl.curve_runs(profile, "standin")]}) == 1
 
 
-def test_quick_has_four_seeds_and_paper_ten_and_the_network_of_the_paper():
-    assert section54_orl.PROFILES["quick"]["seeds"] >= 4
+def test_quick_has_several_seeds_and_paper_ten_and_the_network_of_the_paper():
+    assert section54_orl.PROFILES["quick"]["seeds"] >= 3
     size = section54_orl.PROFILES["paper"]
     assert size["seeds"] >= 10
     assert (size["shrink"], size["hidden"], size["trees"], size["gcforest"]["trees"]) == (1, 1_024, 2_000, 500)
 
 
-def test_the_share_of_the_budget_is_of_pixels_hidden_units_and_trees(monkeypatch):
+def test_the_share_of_the_budget_is_of_pixels_hidden_units_training_and_trees(monkeypatch):
     for method in section54_orl.METHODS:
         assert section54_orl.budget_share(method, "paper") is None
-    small = {"shrink": 2, "hidden": 512, "trees": 200, "gcforest": {"trees": 50}}
+    paper = section54_orl.PROFILES["paper"]
+    forest = paper["gcforest"] | {"trees": 50, "scan_trees": 250}
+    small = paper | {"shrink": 2, "hidden": 512, "trees": 200, "gcforest": forest, "g": 5, "steps": 30}
     monkeypatch.setitem(section54_orl.PROFILES, "small", small)
     shares = {method: section54_orl.budget_share(method, "small") for method in section54_orl.METHODS}
     assert shares == pytest.approx({
-        section54_orl.GADAM: 1 / 8, section54_orl.ADAM: 1 / 8, section54_orl.ADAM_BEST: 1 / 8,
-        section54_orl.GCFOREST: 1 / 40, section54_orl.FOREST: 1 / 10, section54_orl.SVM: None, section54_orl.KNN: None,
+        **dict.fromkeys((section54_orl.GADAM, section54_orl.ADAM, section54_orl.ADAM_BEST), 1 / 32),
+        section54_orl.GCFOREST: 1 / 80, section54_orl.FOREST: 1 / 10, section54_orl.SVM: None, section54_orl.KNN: None,
     })  # fmt: skip
 
 
@@ -91,10 +93,9 @@ def test_table3_shows_mean_interval_and_the_papers_value():
     table = section54_orl.table3(rows, "quick").set_index(["images", "method"])
     assert len(table) == 21
     line = table.loc[(7, section54_orl.GADAM)]
-    assert (line["ours"], line["low"], line["high"]) == pytest.approx(
-        mean_interval(accuracies(rows, 7, section54_orl.GADAM))
-    )
-    assert (line["paper"], line["seeds"], line["test faces"]) == (99.17, 4, 120)
+    mean, low, high = mean_interval(accuracies(rows, 7, section54_orl.GADAM))
+    assert (line["ours"], line["low"], line["high"]) == pytest.approx((mean, low, min(high, 100)))
+    assert (line["paper"], line["seeds"], line["test faces"]) == (99.17, section54_orl.PROFILES["quick"]["seeds"], 120)
     assert pd.isna(table.loc[(9, section54_orl.ADAM_BEST), "paper"])
     assert (table["high"] <= 100).all()
 
@@ -109,10 +110,10 @@ def test_every_number_of_table3_is_a_claim():
     claims = section54_orl.claims(rows, "quick")
     judged = scoreboard.judged(claims)
     assert not [item for item in scoreboard.without_claim(judged) if item.startswith("table3/")]
-    assert claims["kind"].value_counts().to_dict() == {"value": 18, "greater": 15}
+    assert claims["kind"].value_counts().to_dict() == {"value": 18, "greater": 18}
     line = claims.set_index("claim").loc["kNN (k=3) reaches 92.50 % on ORL with 9 images"]
     low, high = prediction_interval(accuracies(rows, 9, section54_orl.KNN))
-    assert (line["low"], line["high"]) == pytest.approx((low, min(high, 100)))
+    assert (line["low"], line["high"]) == pytest.approx((low, high))
     verdicts = judged.set_index("claim")["verdict"]
     reduced = verdicts == scoreboard.REDUCED
     assert not reduced["SVM (rbf) reaches 80.50 % on ORL with 5 images"]
