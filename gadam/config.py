@@ -34,7 +34,8 @@ class GadamConfig(BaseModel):
         initialisation: "module" keeps what `make_model` returns, "standard_normal" draws learned entries from N(0, 1).
         moments: "fresh" starts each generation with zero optimizer state, "carry" lets it travel with its entries.
         mutation: a mutated entry is from U[0, 1) ("uniform", Eq. 11) or from N(0, 0.1^2) ("normal", as in BGADAM).
-        mode: "loop" trains unit by unit, "vectorised" a shard in one call, "auto" what suits the model and the device.
+        mode: "loop" trains unit by unit, "vectorised" by a traced program: a shard in one call, or on a CPU with
+            convolutions unit by unit; "auto" takes what suits the model and the device.
         shards: parts into which a generation is cut; results are bit-identical for equal shards, whoever executes them.
             None: one where a shard trains in one call, population_size where units train one by one.
 

@@ -44,9 +44,16 @@ class Plan(NamedTuple):
         reach = [k + s * (p - 1) for k, s, p in zip(self.kernel, self.stride, self.pool, strict=True)]
         return -(-reach[0] // self.step[0]), -(-reach[1] // self.step[1])
 
-    def column_rows(self, channels: int) -> int:
-        """Entries of a window."""
-        return channels * self.steps[0] * self.step[0] * self.steps[1] * self.step[1]
+    @property
+    def window(self) -> int:
+        """Pixels of a window of all phases."""
+        return self.steps[0] * self.step[0] * self.steps[1] * self.step[1]
+
+    def kept(self, batch: int, channels: int, maps: int) -> int:
+        """Numbers in the columns, the matrix and the phases."""
+        rows, phases = channels * self.window, self.pool[0] * self.pool[1] * maps
+        columns = self.outputs[0] * self.outputs[1] * batch
+        return rows * columns + phases * rows + phases * columns
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -88,7 +95,7 @@ def _columns(x: Tensor, plan: Plan) -> Tensor:
         x = pad(x, (0, 0, left, right, top, bottom))
     x = x.contiguous().unflatten(2, (-1, across)).unflatten(1, (-1, down))  # c, H, down, W, across, b
     windows = x.unfold(1, n, 1).unfold(3, m, 1)  # c, high, down, wide, across, b, n, m
-    return windows.permute(0, 6, 2, 7, 4, 1, 3, 5).reshape(plan.column_rows(x.shape[0]), -1)
+    return windows.permute(0, 6, 2, 7, 4, 1, 3, 5).reshape(x.shape[0] * plan.window, -1)
 
 
 def _sum_columns(columns: Tensor, shape: Sequence[int], plan: Plan) -> Tensor:
@@ -128,8 +135,11 @@ def max_pool(x: Tensor, window: tuple[int, int], indexed: bool) -> tuple[Tensor,
     if not indexed:
         return largest, None
     height, width = x.shape[2:]
-    corners = torch.arange(0, height, high)[:, None] * width + torch.arange(0, width, wide)
-    index, later = corners.expand(largest.shape).contiguous(), torch.tensor(True)
+    if largest.sum().isnan():  # NaN is not equal to itself; which of them the library takes, it knows best
+        return torch.ops.aten.max_pool2d_with_indices(x, window)
+    down, across = (torch.arange(0, n, step, device=x.device) for n, step in ((height, high), (width, wide)))
+    index = (down[:, None] * width + across).expand(largest.shape).contiguous()
+    later = torch.tensor(True, device=x.device)
     places = list(product(range(high), range(wide)))
     for (row, column), (next_row, next_column) in pairwise(places):
         later = later & (x[:, :, row::high, column::wide] != largest)
@@ -138,7 +148,11 @@ def max_pool(x: Tensor, window: tuple[int, int], indexed: bool) -> tuple[Tensor,
 
 
 def _to_largest(gradient: Tensor, phases: Tensor, largest: Tensor) -> Tensor:
-    """The gradient where the first of the largest is, zeros elsewhere. Among NaN only, the last one takes it."""
+    """The gradient where the first of the largest is, zeros elsewhere."""
+    if not (gradient.sum() + largest.sum()).isfinite():
+        # Zero times infinity would be NaN in the other places; and NaN is not equal to itself.
+        first = ((phases == largest) | phases.isnan()).byte().argmax(0, keepdim=True)
+        return torch.zeros_like(phases).scatter_(0, first, gradient[None])
     out = torch.eq(phases, largest, out=torch.empty_like(phases))  # ones and zeros
     rest = gradient
     for part in out[:-1]:

@@ -5,11 +5,15 @@ Nodes are `Any` here: of their arguments fx says only that they may be anything.
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from gadam.kernels import Plan, convolve, convolve_gradients, max_pool
 
@@ -17,36 +21,88 @@ aten = torch.ops.aten
 
 # With more input channels the library is as fast: it then has enough to fill its vectors.
 WIDEST_POOLED, WIDEST = 7, 1
-# A larger matrix of columns goes to the library, for the memory that it needs.
-COLUMN_BYTES = 64 * 2**20
+# The window of all phases has zeros around each kernel: multiplying by more of them than this costs more than it saves.
+LARGEST_WINDOW = 2
+# A pooling over more positions goes to the library: there is a pass over memory for each.
+MOST_POSITIONS = 16
+# A convolution that would keep more than this goes to the library.
+KEPT_BYTES = 128 * 2**20
+
+KERNELS = (convolve, convolve_gradients, max_pool)
+# Operators that take their inputs as they lie in memory, and what they return lies as they took it.
+_VIEWS = (aten.reshape.default, aten.permute.default, aten.t.default, aten.transpose.int)
+# Operators that take their inputs as they lie in memory, and what they return is contiguous.
+_PRODUCTS = (aten.mm.default, aten.addmm.default)
 
 
-def use_kernels(traced: fx.GraphModule) -> fx.GraphModule:
-    """The program with other kernels; it is changed."""
-    graph = traced.graph
+def use_kernels(traced: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.GraphModule | None:
+    """The program with other kernels, or None if there is nowhere to use them.
+
+    Args:
+        traced: the program, which stays as it is.
+        inputs: what it was traced with. It runs once more, and draws from the global generator.
+    """
+    # Nothing is written to in place then, so a value may be moved, left out or computed anew wherever it is.
+    pure = make_fx(functionalize(traced, remove="mutations"))(*inputs)
+    graph = pure.graph
+    if any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in graph.nodes):
+        return None  # it writes to its inputs
     for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
         _pool_before_relu(graph, pool)
     for convolution in graph.find_nodes(op="call_function", target=aten.convolution.default):
         _replace_convolution(graph, convolution)
     for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
         _replace_pool(pool)
-    # What follows may lie in memory in another order than when it was traced.
-    for node in graph.nodes:
-        if node.target in (aten.view.default, aten._unsafe_view.default):
-            node.target = aten.reshape.default
+    if not any(node.target in KERNELS for node in graph.nodes):
+        return None
+    _keep_strides(graph)
     graph.lint()
-    return fx.GraphModule(traced, graph)
+    return fx.GraphModule(pure, graph)
+
+
+def strided(x: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """The same values, with these strides."""
+    return x if x.stride() == strides else x.new_empty_strided(x.shape, strides).copy_(x)
+
+
+def _keep_strides(graph: fx.Graph) -> None:
+    """Operators get inputs with the strides that they were traced with, but for a few that take any.
+
+    What the kernels return lies in memory with the batch last. Which operators the library calls, and where it copies,
+    was decided when tracing, by strides: so were the operator for an attention and each `contiguous()`.
+    """
+    loose: set[Any] = set()
+    restored: dict[Any, Any] = {}
+    for node in list(graph.nodes):
+        if node.target in (aten.view.default, aten._unsafe_view.default) and node.args[0] in loose:
+            node.target = aten.reshape.default
+        sources = [source for source in node.all_input_nodes if source in loose]
+        if node.target in KERNELS or (sources and (node.target is operator.getitem or _follows(node.target))):
+            loose.add(node)
+        elif node.target not in _PRODUCTS:
+            for source in sources:
+                if source not in restored:
+                    with graph.inserting_before(node):
+                        strides = tuple(source.meta["val"].stride())
+                        restored[source] = graph.call_function(strided, (source, strides))
+                node.replace_input_with(source, restored[source])
+
+
+def _follows(target: Any) -> bool:
+    tags = getattr(target, "tags", ())
+    pointwise = torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags
+    return pointwise or target in _VIEWS
 
 
 def _pool_before_relu(graph: fx.Graph, pool: Any) -> None:
     """ReLU then pooling, and in the gradient pooling then ReLU: both the other way round."""
     relu = pool.args[0]
     value, back = _of_pool(pool)
-    if value is None or relu.target not in (aten.relu.default, aten.relu_.default):
+    if value is None or relu.target is not aten.relu.default:
         return
     source = relu.args[0]
     mask: Any = next(iter(back.users)) if back and len(back.users) == 1 else None
-    if set(relu.users) != {pool, back, mask} - {None} or (relu.target is aten.relu_.default and len(source.users) > 1):
+    if set(relu.users) != {pool, back, mask} - {None}:
         return
     if back and (mask is None or mask.target is not aten.threshold_backward.default or mask.args[1:] != (relu, 0)):
         return
@@ -58,6 +114,7 @@ def _pool_before_relu(graph: fx.Graph, pool: Any) -> None:
     if back:
         with graph.inserting_before(back):
             masked = graph.call_function(aten.threshold_backward.default, (back.args[0], after, 0))
+        masked.meta["val"] = after.meta["val"]
         back.args = (masked, source, *back.args[2:])
         mask.replace_all_uses_with(back)
         graph.erase_node(mask)
@@ -78,22 +135,26 @@ def _replace_convolution(graph: fx.Graph, convolution: Any) -> None:
     if image.shape[1] > (WIDEST_POOLED if pool else WIDEST):
         return
     plan = Plan(tuple(kernel.shape[2:]), tuple(stride), tuple(padding), tuple(window), tuple(outputs))
-    if plan.column_rows(image.shape[1]) * outputs.numel() * len(image) * image.itemsize > COLUMN_BYTES:
+    if plan.window > LARGEST_WINDOW * math.prod(plan.kernel):
+        return
+    if plan.kept(len(image), image.shape[1], len(kernel)) * image.itemsize > KEPT_BYTES:
+        return
+    backs = [
+        theirs
+        for theirs in graph.find_nodes(op="call_function", target=aten.convolution_backward.default)
+        if theirs.args[1:3] == (x, weight)
+        and theirs.args[4:10] == convolution.args[3:]
+        and (not pool or theirs.args[0] is back)
+    ]
+    if back and not backs:
         return
     with graph.inserting_before(convolution):
         ours = graph.call_function(convolve, (x, weight, bias, plan))
         out, kept = (graph.call_function(operator.getitem, (ours, i)) for i in range(2))
     out.meta["val"] = (value or convolution).meta["val"]
     (value or convolution).replace_all_uses_with(out)
-    settings = convolution.args[3:]
-    for theirs in graph.find_nodes(op="call_function", target=aten.convolution_backward.default):
-        if theirs.args[1:3] != (x, weight) or theirs.args[4:10] != settings:
-            continue
-        gradient = theirs.args[0]
-        if pool:
-            if gradient is not back:
-                continue
-            gradient = back.args[0]
+    for theirs in backs:
+        gradient = back.args[0] if back else theirs.args[0]
         with graph.inserting_before(theirs):
             new = graph.call_function(convolve_gradients, (gradient, kept, x, weight, plan, theirs.args[10]))
         theirs.replace_all_uses_with(new)
@@ -133,6 +194,8 @@ def _of_pool(pool: Any) -> tuple[Any, Any]:
     defaults: list[Any] = [None, None, (), (0, 0), (1, 1), False]
     given: list[Any] = [*pool.args, *defaults[len(pool.args) :]]
     image, window, stride, padding, dilation, _ = given
+    if not 1 < math.prod(window) <= MOST_POSITIONS:
+        return None, None
     size = image.meta["val"].shape[2:] if "val" in image.meta else ()
     plain = (tuple(stride) or tuple(window), *map(tuple, (padding, dilation))) == (tuple(window), (0, 0), (1, 1))
     if not plain or len(size) != len(window) or any(n % w for n, w in zip(size, window, strict=True)):

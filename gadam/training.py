@@ -257,7 +257,7 @@ def _keep_freed_memory() -> None:
     again: a fifth of the time of a LeNet-5 step on a virtual machine. It stops where it has seen one block of nearly
     32 MB freed (`mallopt(3)`, M_MMAP_THRESHOLD, on its dynamic adjustment), be it one that was never written to.
     """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
+    torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
 
 
 # One entry for each thread inside, all of them what the process had before the first came in.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -162,9 +163,53 @@ class Programs:
         with torch.no_grad(), global_stream(0), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
             traced = make_fx(program)(*flat)
-        if self.singly and all(tensor.device.type == "cpu" for tensor in flat):
-            traced = use_kernels(traced)
-        return _draw_from_streams(traced)
+            if self.singly and all(tensor.device.type == "cpu" for tensor in flat):
+                return _with_kernels(traced, flat)
+            return _draw_from_streams(traced)
+
+
+def _with_kernels(traced: fx.GraphModule, flat: Sequence[Tensor]) -> fx.GraphModule:
+    """The program with the kernels of `gadam.kernels`, or as traced if there is anything wrong with that."""
+    ours, reason = None, ""
+    try:
+        ours = use_kernels(traced, flat)
+        ours = ours and _draw_from_streams(ours)
+    except Exception as error:
+        ours, reason = None, f"{type(error).__name__}: {error}"
+    plain = _draw_from_streams(traced)
+    if ours is not None:
+
+        def run(program: fx.GraphModule) -> tuple[Tensor, ...]:
+            return program(torch.Generator().manual_seed(0), *(tensor.clone() for tensor in flat))
+
+        expected = run(plain)
+        try:
+            reason = _difference(run(ours), expected)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+    if reason:
+        logging.getLogger("gadam").info("The library's own convolutions are used: %s", reason)
+    return plain if ours is None or reason else ours
+
+
+def _difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> str:
+    """How two runs of a program differ beyond rounding, or "". What should not be finite is not compared."""
+    scale = max((float(b.nan_to_num(0, 0, 0).norm()) for b in expected if b.is_floating_point()), default=0.0)
+    for number, (a, b) in enumerate(zip(outputs, expected, strict=True)):
+        if a.shape != b.shape or a.dtype != b.dtype or a.stride() != b.stride():
+            return f"output {number} is of another kind"
+        if not b.is_floating_point():
+            if not torch.equal(a, b):
+                return f"output {number} differs"
+            continue
+        finite = b.isfinite()
+        a, b = a[finite], b[finite]
+        close = 1e-8 if b.dtype is torch.float64 else 1e-3
+        # A gradient may be nothing but rounding, such as that of a bias before BatchNorm.
+        distance, allowed = float((a - b).norm()), close * (float(b.norm()) + 1e-2 * scale)
+        if not distance <= allowed:
+            return f"output {number} differs by {distance:.1e}, more than {allowed:.1e}"
+    return ""
 
 
 def _draw_from_streams(traced: fx.GraphModule) -> fx.GraphModule:

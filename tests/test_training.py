@@ -11,7 +11,7 @@ import zoo
 from torch import nn
 from torch.nn import functional
 
-from gadam import vectorised
+from gadam import kernels, vectorised
 from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
@@ -97,6 +97,49 @@ def test_lenet5_in_traced_steps_equals_the_loop_after_50_steps():
     images = torch.rand(zoo.ROWS, 1, 28, 28, generator=torch.Generator().manual_seed(0)).clamp(min=0.5) - 0.5
     case = zoo.double(zoo.Case(lenet5, images))
     assert_equal_training(case, settings(steps=50, learning_rate=1e-3), Population.make(case.make, 2), 1e-10, "singly")
+
+
+class Residual(nn.Module):
+    """Writes in place to what the kernels return, and attends to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4 * 16, 3)
+
+    def forward(self, inputs):
+        before = self.convolution(inputs)
+        after = functional.max_pool2d(functional.relu(before), 2)
+        after += before[:, :, ::2, ::2]
+        after = self.norm(functional.relu_(after)).flatten(2)[:, None]
+        after = functional.scaled_dot_product_attention(after, after, after).flatten(1)
+        return self.head(functional.dropout(after, 0.5, self.training))
+
+
+def test_a_module_that_writes_in_place_is_traced_to_what_the_loop_does():
+    images = torch.randn(zoo.ROWS, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    case = zoo.double(zoo.Case(Residual, images))
+    assert_equal_training(case, settings(steps=20), Population.make(case.make, 2), 1e-10, "singly")
+
+
+@pytest.mark.parametrize("fault", ["wrong", "raises"])
+def test_a_faulty_kernel_is_told_and_not_used(fault, monkeypatch, caplog):
+    def faulty(*arguments):
+        if fault == "raises":
+            raise RuntimeError("out of order")
+        return spread(*arguments) * 1.0001
+
+    spread = kernels._spread
+    monkeypatch.setattr(kernels, "_spread", faulty)
+    case = zoo.double(zoo.Case(zoo.dropout_cnn, zoo.IMAGES))
+    one_by_one = train("loop", case, Population.make(case.make, 1), settings())
+    population = Population.make(case.make, 1)
+    trainer = Trainer(settings(), case.loss, Programs(case.make(), case.loss, singly=True))
+    with caplog.at_level("INFO", "gadam"):
+        traced = trainer.train(Shard(population, range(1), "parent", 1), data_of(case))
+    assert zoo.difference(traced.population.parameters, one_by_one.population.parameters) <= 1e-10
+    assert ("differs by" if fault == "wrong" else "out of order") in caplog.text
 
 
 @pytest.mark.parametrize("optimizer", PLAIN)

@@ -160,7 +160,7 @@ def describe(lines: Sequence[Planned], *, workers: int | None = None, verbose: b
         if verbose:
             text += [_run_line(line) for line in own]
     text.append(_line("all", lines, *total))
-    text.append(f"wall time with {count} worker{'s' * (count != 1)} ($GADAM_WORKERS); one section after another")
+    text.append(f"wall time with {count} worker{'s' * (count != 1)} ($GADAM_WORKERS); side by side, the sum at most")
     if waiting := [one for name, own in sections.items() if own for one in later(name)]:
         text.append(f"may add runs once others are computed, not in the plan: {', '.join(waiting)}")
     unknown = [line.run.function for line in lines if line.seconds is None]

@@ -228,3 +228,18 @@ def test_no_claims_yet(tmp_path):
 
 def test_smoke_decides_nothing():
     assert scoreboard.verdict(VALUE, "smoke") == scoreboard.verdict(GREATER, "smoke") == "undecidable (profile smoke)"
+
+
+@pytest.mark.parametrize(
+    ("item", "paper", "low", "high", "expected"),
+    [
+        ("table4/MLP (GADAM)/yeast", 63.7, 62.0, 65.9, "reproduced"),
+        ("table4/MLP (GADAM)/yeast", 63.7, 61.0, 66.0, "undecidable (interval too wide)"),
+        ("table1/GADAM/loss", 0.0396, 0.037, 0.042, "reproduced"),
+        ("table1/GADAM/loss", 0.0396, 0.03, 0.05, "undecidable (interval too wide)"),
+        ("table1/GADAM/accuracy", 99.37, 95.0, 100.0, "undecidable (interval too wide)"),
+    ],
+)
+def test_how_wide_an_interval_may_be_depends_on_what_it_is_of(item, paper, low, high, expected):
+    row = {"kind": "value", "paper": paper, "ours": paper, "low": low, "high": high, "seeds": 5, "data": "real"}
+    assert scoreboard.verdict({**row, "item": item}) == expected
