@@ -27,7 +27,7 @@ def generations(frame: pd.DataFrame, accuracies: pd.DataFrame, size: int) -> Fig
         left.plot(means.index, means["best"], color=colour, linestyle="--", label=f"{NAMES[role]}, lowest")
     left.set(xlabel="generation", ylabel="loss on the generation's new validation batch", yscale="log")
     left.set_title(f"{size} parents and {size} children\n(band: ± 1 standard deviation of the units)")
-    left.legend(loc="upper right")
+    left.legend(loc="lower left", fontsize=9)
     _line(right, accuracies, "generation", "accuracy", GREEN)
     right.set(xlabel="generation", ylabel="test accuracy, %", title="Fittest unit of each generation")
     for axis in (left, right):
