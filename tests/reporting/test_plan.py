@@ -137,7 +137,7 @@ def test_the_command_prints_the_plan(section):
     assert text[0].split() == ["section", "runs", "stored", "to", "do", "unknown", "core", "time", "wall", "time"]
     assert text[1].split()[:5] == ["section0", "3", "1", "2", "1"]
     assert text[2].split()[:2] == ["stored", "took"]
-    assert text[3].split()[:4] == ["to", "do", "about", "1"]
+    assert text[3].split()[:3] == ["to", "do", "about"]  # as long as the stored one took, which is next to nothing
     assert text[4].split() == ["to", "do", "unknown", "value", "3"]
     assert text[5].split()[0] == "all"
     assert "with 2 workers" in text[6]
@@ -150,7 +150,7 @@ def test_the_command_prints_the_plan(section):
 def test_runs_only_computes_and_stores_the_runs_without_a_report(section, capsys):
     assert compute_runs("smoke", "section0") == 3
     assert computed(section) == 3
-    assert capsys.readouterr().out.splitlines()[0] == "[1/1] Section 0: nothing"
+    assert "3 runs: 1 read, 2 computed" in capsys.readouterr().out
     assert not (section / "reports").exists()
     result = CliRunner().invoke(app, ["reproduce", "--profile", "smoke", "--runs-only", "--only", "section0"])
     assert result.exit_code == 0, result.output
