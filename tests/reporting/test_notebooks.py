@@ -126,6 +126,7 @@ def test_reproduce_executes_a_section_and_writes_the_report(tmp_path, monkeypatc
     section = SECTIONS["section54"]
     write(tmp_path / "notebooks" / section.notebook, SECTION)
     monkeypatch.setattr(reproduction, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(reproduction, "all_runs", lambda *_: [])
     monkeypatch.setenv("GADAM_RUNS", str(tmp_path / "runs"))
     other = tmp_path / "reports" / "smoke" / "claims" / "section41.csv"
     other.parent.mkdir(parents=True)
@@ -135,9 +136,9 @@ def test_reproduce_executes_a_section_and_writes_the_report(tmp_path, monkeypatc
     page = reproduce("smoke", only="table4", data="standin", folder=tmp_path / "reports")
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"[1/1] {section.title}"
-    assert lines[1].startswith("  [1/1] tiny: ")
-    assert lines[-2].startswith(f"[1/1] {section.title} … ")
+    assert lines[0] == "0 runs: all read"  # those that the section plans
+    assert lines[1].startswith("  section54: [1/1] tiny: ")
+    assert lines[-2].startswith(f"{section.title} … ")
     assert lines[-1] == f"report: {page}"
     folder = tmp_path / "reports" / "smoke"
     assert page == folder / "index.html"
