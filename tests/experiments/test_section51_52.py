@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from gadam.experiments import PROFILES, mnist, paper, section51, section52
+from gadam.experiments import PROFILES, mnist, paper, section51, section51_results, section52
 from gadam.experiments.statistics import mean_interval
 from gadam.models import lenet5
 from gadam.reporting import exhibits, scoreboard
@@ -71,7 +71,7 @@ def test_every_method_trains_as_deep_and_best_of_g_costs_what_gadam_costs(profil
         {tuple(run.config["looks"]) for run in runs} == {tuple(control["looks"])} == {tuple(mnist.checkpoints(profile))}
     )
     assert mnist.checkpoints(profile)[-1] == mnist.depth(profile)
-    assert control["population_size"] * control["steps"] == section51.gradient_steps(
+    assert control["population_size"] * control["steps"] == section51_results.gradient_steps(
         section51.GADAM, "evident", profile
     )
 
@@ -103,7 +103,7 @@ def test_a_checkpoint_is_chosen_by_images_held_out_and_the_record_by_the_test_se
         {**cell, "step": looks[2], "held_loss": float("nan"), "test_loss": 0.1, "test_correct": 90},
         {**cell, "step": looks[2] + 1, "held_loss": 0.1, "test_loss": 0.0, "test_correct": 100},
     ])  # fmt: skip
-    line = section51.results(rows, "paper").iloc[0]
+    line = section51_results.results(rows, "paper").iloc[0]
     assert (line["held_loss"], line["loss"], line["accuracy"]) == (0.4, 0.8, 70)
     assert (line["record"], line["record_loss"], line["looks"]) == (90, 0.1, 3)  # not a look that others do not have
 
@@ -111,21 +111,21 @@ def test_a_checkpoint_is_chosen_by_images_held_out_and_the_record_by_the_test_se
 def test_only_the_first_k_generations_count_for_table1():
     rows = made_up()
     assert rows.loc[rows["method"] == section51.GADAM, "step"].max() == 2 * mnist.depth("quick")
-    found = section51.results(rows, "quick")
+    found = section51_results.results(rows, "quick")
     gadam = found[found["method"] == section51.GADAM]
     last = rows[(rows["method"] == section51.GADAM) & (rows["step"] == mnist.depth("quick")) & (rows["seed"] == 0)]
     assert float(gadam[gadam["repetition"] == 0]["loss"].iloc[0]) == float(last["test_loss"].dropna().iloc[0])
 
 
 def test_tuning_takes_the_lowest_held_out_loss_and_gadam_follows_adam():
-    tuned = section51.tuned_rates(section51.results(made_up(), "quick"))
+    tuned = section51_results.tuned_rates(section51_results.results(made_up(), "quick"))
     assert tuned["SGD"] == tuned["SGDM"] == tuned[section51.GD] == 0.01
     assert tuned["Adam"] == tuned[section51.GADAM] == section51.EVIDENT
 
 
 def test_table1_has_both_settings_counts_the_grid_and_the_papers_values_once():
-    found = section51.results(made_up(), "quick")
-    table = section51.table1(found, other_rows(), "quick")
+    found = section51_results.results(made_up(), "quick")
+    table = section51_results.table1(found, other_rows(), "quick")
     assert len(table) == 8 * 2 + 1 + 4
     paired = table.set_index(["method", "setting"])
     depth, rates = mnist.depth("quick"), len(section51.PROFILES["quick"]["rates"])
@@ -140,7 +140,7 @@ def test_table1_has_both_settings_counts_the_grid_and_the_papers_values_once():
 
 
 def test_every_number_of_table1_is_a_claim_and_a_reduced_budget_decides_none():
-    claims = section51.claims(made_up(), other_rows(), "quick")
+    claims = section51_results.claims(made_up(), other_rows(), "quick")
     items = set(claims.loc[claims["kind"] == "value", "item"])
     expected = {f"table1/{method}/accuracy" for method in paper.TABLE1}
     expected |= {f"table1/{method}/loss" for method, (loss, _) in paper.TABLE1.items() if loss is not None}
@@ -154,7 +154,7 @@ def test_every_number_of_table1_is_a_claim_and_a_reduced_budget_decides_none():
     early = full[full["claim"].str.contains("in 1,000 steps")]
     assert (early["verdict"] == "undecidable (no result)").all()  # no run is long enough to tell
     assert full["claim"].str.contains("best of g on MNIST at equal compute").sum() == 1
-    section51.note(section51.results(made_up(), "quick"), "quick")
+    section51_results.note(section51_results.results(made_up(), "quick"), "quick")
 
 
 @pytest.mark.parametrize("mode", [{}, {"mode": "vectorised"}, {"mode": "loop"}])
@@ -265,7 +265,7 @@ def test_every_figure_draws():
     rows, settings = made_up(), settings_rows()
     accuracies = section52.accuracies(settings)
     figures = [
-        exhibits.section51.training_loss(section51.curves(rows, "quick")),
+        exhibits.section51.training_loss(section51_results.curves(rows, "quick")),
         exhibits.section52.generations(section52.generations(settings, "quick"), accuracies.query("g == 10"), 10),
         exhibits.section52.populations(section52.populations(settings, "quick"), accuracies.query("generation == 5")),
         exhibits.section52.adoption(section52.adoption(settings), 10, 5),
