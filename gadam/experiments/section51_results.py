@@ -20,6 +20,8 @@ from gadam.experiments.section51 import (
     PROFILES,
     SVM,
     Rows,
+    results,
+    tuned_rates,
 )
 from gadam.experiments.statistics import (
     difference_interval,
@@ -29,37 +31,6 @@ from gadam.experiments.statistics import (
     spread_interval,
 )
 from gadam.experiments.units import gcforest_share
-
-
-def results(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """A row per method, learning rate and repetition of LeNet-5: the checkpoint of the lowest loss on images held out.
-
-    For "Adam, best of g" the g units' checkpoints are candidates together.
-
-    Returns:
-        Columns method, learning_rate, repetition, held_loss, loss and accuracy (test, %), record_loss and record (the
-        lowest test loss and the highest test accuracy of any look: what the paper reports), looks, images, data.
-    """
-    found = rows[(rows["kind"] == "checkpoint") & rows["step"].isin(mnist.checkpoints(profile))].copy()
-    found["repetition"] = found["seed"].where(found["method"].isin([GADAM, BEST_OF_G]), found["unit"]).astype(int)
-    found["accuracy"] = 100 * found["test_correct"].astype(float) / found["test_rows"].astype(float)
-    found["held_loss"] = found["held_loss"].astype(float).fillna(np.inf)
-    chosen = found.loc[found.groupby(CELL)["held_loss"].idxmin()]
-    record = found.groupby(CELL).agg(
-        record=("accuracy", "max"), record_loss=("test_loss", "min"), looks=("accuracy", "size")
-    )
-    columns = [*CELL, "held_loss", "test_loss", "accuracy", "images", "data"]
-    return chosen[columns].rename(columns={"test_loss": "loss"}).merge(record.reset_index(), on=CELL)
-
-
-CELL = ["method", "learning_rate", "repetition"]
-
-
-def tuned_rates(found: pd.DataFrame) -> dict[str, float]:
-    """For each method the learning rate with the lowest mean loss on images held out."""
-    means = found.pivot_table(index="method", columns="learning_rate", values="held_loss")
-    best = {str(method): float(rate) for method, rate in means.idxmin(axis=1).items()}
-    return best | {GADAM: best["Adam"], BEST_OF_G: best["Adam"]}
 
 
 def table1(found: pd.DataFrame, others: pd.DataFrame, profile: str) -> pd.DataFrame:

@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gadam.experiments import PROFILES, SECTIONS
 from gadam.experiments.runs import Run
 from gadam.reporting import machine, store
 from gadam.reporting.paths import runs_root
 from gadam.reporting.report import DATA_CHOICES, check
+from gadam.reporting.store import Stored
 from gadam.reporting.workers import worker_count
 
 # Settings that a run's time is about proportional to, by the names that the sections give them.
@@ -57,26 +60,25 @@ class Timed:
 def all_runs(name: str, profile: str, data: str) -> list[Run]:
     """Every run of a section that is known before any was computed, once.
 
-    Those of its public functions named `runs` or `..._runs` that take nothing but `profile` and `data`, or less. One
-    that takes more (a learning rate that other runs find) adds at most runs that cannot be planned; see `later`.
+    Those of its public functions named `runs` or `..._runs` that take nothing but `profile` and `data`, or less.
     """
     given = {"profile": profile, "data": data}
+    module = importlib.import_module(f"gadam.experiments.{name}")
+    own = [one for one in vars(module).values() if inspect.isfunction(one) and one.__module__ == module.__name__]
+    lists = [one for one in own if f"_{one.__name__}".endswith("_runs") and not one.__name__.startswith("_")]
     found: dict[str, Run] = {}
-    for function in _run_lists(name):
+    for function in sorted(lists, key=lambda one: one.__name__ != "runs"):
         wanted = inspect.signature(function).parameters
-        if not _further(function):
-            runs = function(**{parameter: value for parameter, value in given.items() if parameter in wanted})
-            found |= {run.identity(): run for run in runs}
+        if wanted.keys() <= given.keys():
+            found |= {run.identity(): run for run in function(**{one: given[one] for one in wanted})}
     return list(found.values())
 
 
-def later(name: str) -> list[str]:
-    """The functions of a section that may add runs once others are computed, and what they wait for."""
-    return [
-        f"{name}.{function.__name__} ({', '.join(_further(function))})"
-        for function in _run_lists(name)
-        if _further(function)
-    ]
+def later_runs(name: str) -> Callable[[str, str, pd.DataFrame], list[Run]] | None:
+    """A section's function that names further runs once it is given the rows of `all_runs`, if it has one."""
+    module = importlib.import_module(f"gadam.experiments.{name}")
+    function: Callable[[str, str, pd.DataFrame], list[Run]] | None = getattr(module, "later_runs", None)
+    return function
 
 
 def sections_of(only: str | None) -> list[str]:
@@ -94,17 +96,21 @@ def planned(profile: str, only: str | None = None, data: str = "auto", root: Pat
     check("data", data, DATA_CHOICES)
     folder = root or runs_root()
     known = timed(folder)
-    wanted: dict[str, tuple[str, Run]] = {}
+    found: dict[str, Planned] = {}
+
+    def add(name: str, runs: list[Run]) -> list[Stored | None]:
+        own = [store.read(folder, key, run) for key, run in zip(store.keys(runs), runs, strict=True)]
+        for run, stored in zip(runs, own, strict=True):
+            seconds = float(stored.metadata["seconds"]) if stored else estimate(run, known)
+            found.setdefault(run.identity(), Planned(name, run, stored is not None, seconds))
+        return own
+
     for name in sections_of(only):
-        for run in all_runs(name, profile, data):
-            wanted.setdefault(run.identity(), (name, run))
-    keys = store.keys([run for _, run in wanted.values()])
-    lines = []
-    for key, (name, run) in zip(keys, wanted.values(), strict=True):
-        stored = store.read(folder, key, run)
-        seconds = float(stored.metadata["seconds"]) if stored else estimate(run, known)
-        lines.append(Planned(name, run, stored is not None, seconds))
-    return lines
+        computed = add(name, all_runs(name, profile, data))
+        further = later_runs(name)
+        if further and all(computed):
+            add(name, further(profile, data, store.frame([one for one in computed if one])))
+    return list(found.values())
 
 
 def timed(folder: Path) -> list[Timed]:
@@ -161,8 +167,8 @@ def describe(lines: Sequence[Planned], *, workers: int | None = None, verbose: b
             text += [_run_line(line) for line in own]
     text.append(_line("all", lines, *total))
     text.append(f"wall time with {count} worker{'s' * (count != 1)} ($GADAM_WORKERS); side by side, the sum at most")
-    if waiting := [one for name, own in sections.items() if own for one in later(name)]:
-        text.append(f"may add runs once others are computed, not in the plan: {', '.join(waiting)}")
+    if waiting := [name for name, own in sections.items() if later_runs(name) and not all(one.stored for one in own)]:
+        text.append(f"once these are computed, further runs are known of: {', '.join(waiting)}")
     unknown = [line.run.function for line in lines if line.seconds is None]
     if unknown:
         text.append(
@@ -179,20 +185,6 @@ def duration(seconds: float) -> str:
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3_600:.1f} h" if seconds < 48 * 3_600 else f"{seconds / 86_400:,.1f} d"
-
-
-def _run_lists(name: str) -> list[Callable[..., list[Run]]]:
-    """The functions of a section that name runs, `runs` first."""
-    module = importlib.import_module(f"gadam.experiments.{name}")
-    own = [one for one in vars(module).values() if inspect.isfunction(one) and one.__module__ == module.__name__]
-    lists = [one for one in own if f"_{one.__name__}".endswith("_runs") and not one.__name__.startswith("_")]
-    return sorted(lists, key=lambda one: one.__name__ != "runs")
-
-
-def _further(function: Callable[..., Any]) -> list[str]:
-    """What a function must be given beside profile and data."""
-    parameters = inspect.signature(function).parameters.values()
-    return [one.name for one in parameters if one.name not in ("profile", "data") and one.default is one.empty]
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pandas as pd
 from gadam.config import InputError
 from gadam.experiments import PROFILES, SECTIONS
 from gadam.experiments.runs import Run
-from gadam.reporting import figures, page, scoreboard, tables
+from gadam.reporting import figures, page, scoreboard, store, tables
 from gadam.reporting.page import Shown
 from gadam.reporting.paths import reports_root, write_atomic
 from gadam.reporting.store import Stored
@@ -53,7 +53,7 @@ class Report:
         """Each row of each run, in order: stored ones are read, the others computed. See `compute`."""
         stored = compute(runs, workers)
         self._record(stored)
-        frame = pd.DataFrame([row for item in stored for row in item.rows])
+        frame = store.frame(stored)
         if "data" in frame:
             self.seen |= _sources(frame["data"])
         return frame

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from gadam.config import InputError
 from gadam.experiments import PROFILES, SECTIONS
-from gadam.reporting import figures, notebooks, provenance, scoreboard, site, tables
+from gadam.experiments.runs import Run
+from gadam.reporting import figures, notebooks, provenance, scoreboard, site, store, tables
 from gadam.reporting.paths import project_root, reports_root, runs_root, write_atomic
-from gadam.reporting.plan import all_runs, sections_of
+from gadam.reporting.plan import all_runs, later_runs, sections_of
 from gadam.reporting.report import DATA_CHOICES, SECTION_VARIABLE, check
 from gadam.reporting.workers import compute, worker_count
 
@@ -108,12 +110,23 @@ def compute_runs(profile: str = "quick", only: str | None = None, data: str = "a
     check("profile", profile, PROFILES)
     check("data", data, DATA_CHOICES)
     done: set[str] = set()
+
+    def add(runs: Iterable[Run], workers: int | None) -> None:
+        missing = {identity: run for run in runs if (identity := run.identity()) not in done}
+        if missing:
+            compute(list(missing.values()), workers)
+            done.update(missing)
+
     chosen = sections_of(only)
     alone = [name for name in chosen if SECTIONS[name].alone]
-    for group, workers in (([name for name in chosen if name not in alone], None), *(([name], 1) for name in alone)):
-        runs = {run.identity(): run for name in group for run in all_runs(name, profile, data)}
-        compute([run for identity, run in runs.items() if identity not in done], workers)
-        done |= runs.keys()
+    together = [name for name in chosen if name not in alone]
+    first = {name: all_runs(name, profile, data) for name in chosen}
+    add([run for name in together for run in first[name]], None)
+    for name in together:
+        if further := later_runs(name):
+            add(further(profile, data, store.frame(compute(first[name]))), None)
+    for name in alone:
+        add(first[name], 1)
     return len(done)
 
 

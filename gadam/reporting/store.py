@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from gadam.config import InputError
 from gadam.experiments.runs import Run
@@ -66,6 +67,11 @@ def read(root: Path, key: str, run: Run) -> Stored | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         warnings.warn(f"{path}: damaged ({error}); this run is computed again", RuntimeWarning, stacklevel=2)
         return None
+
+
+def frame(stored: Sequence[Stored]) -> pd.DataFrame:
+    """Each row of each run, in order."""
+    return pd.DataFrame([row for one in stored for row in one.rows])
 
 
 def execute_and_write(root: Path, key: str, run: Run) -> float:

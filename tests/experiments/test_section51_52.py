@@ -17,8 +17,7 @@ TINY = {"train_rows": 300, "test_rows": 80, "held": 40, "batch_size": 8}
 def made_up(profile="quick"):
     """Rows as the runs of Section 5.1 give them, with losses that depend on method, rate, seed, unit and step."""
     rows = []
-    evolved = section51.evolved_runs(profile, "standin", section51.EVIDENT)
-    for run in [*evolved, *section51.optimizer_runs(profile, "standin")]:
+    for run in section51.lenet_runs(profile, "standin"):
         config = run.config
         method = config.get("method", section51.GADAM)
         about = {"method": method, "seed": config["seed"], "learning_rate": config["learning_rate"], "data": "real"}
@@ -63,9 +62,8 @@ def other_rows(profile="quick"):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_method_trains_as_deep_and_best_of_g_costs_what_gadam_costs(profile):
-    evolved = section51.evolved_runs(profile, "standin", section51.EVIDENT)
-    control = next(run.config for run in evolved if run.config.get("method") == section51.BEST_OF_G)
-    runs = section51.optimizer_runs(profile, "standin")
+    runs = [run for run in section51.lenet_runs(profile, "standin") if "looks" in run.config]
+    control = next(run.config for run in runs if run.config["method"] == section51.BEST_OF_G)
     assert {run.config["steps"] for run in runs} == {mnist.depth(profile)} == {control["steps"]}
     assert (
         {tuple(run.config["looks"]) for run in runs} == {tuple(control["looks"])} == {tuple(mnist.checkpoints(profile))}
@@ -86,8 +84,8 @@ def test_paper_profile_has_the_papers_budget():
 
 def test_the_grid_is_the_same_for_every_optimizer():
     rates = {}
-    for run in section51.optimizer_runs("quick", "standin"):
-        if run.config["method"] != section51.BEST_OF_G:
+    for run in section51.lenet_runs("quick", "standin"):
+        if run.config.get("method", section51.BEST_OF_G) != section51.BEST_OF_G:
             rates.setdefault(run.config["method"], []).append(run.config["learning_rate"])
     assert len(rates) == 7
     assert all(tuple(found) == section51.PROFILES["quick"]["rates"] for found in rates.values())
@@ -103,7 +101,7 @@ def test_a_checkpoint_is_chosen_by_images_held_out_and_the_record_by_the_test_se
         {**cell, "step": looks[2], "held_loss": float("nan"), "test_loss": 0.1, "test_correct": 90},
         {**cell, "step": looks[2] + 1, "held_loss": 0.1, "test_loss": 0.0, "test_correct": 100},
     ])  # fmt: skip
-    line = section51_results.results(rows, "paper").iloc[0]
+    line = section51.results(rows, "paper").iloc[0]
     assert (line["held_loss"], line["loss"], line["accuracy"]) == (0.4, 0.8, 70)
     assert (line["record"], line["record_loss"], line["looks"]) == (90, 0.1, 3)  # not a look that others do not have
 
@@ -111,20 +109,34 @@ def test_a_checkpoint_is_chosen_by_images_held_out_and_the_record_by_the_test_se
 def test_only_the_first_k_generations_count_for_table1():
     rows = made_up()
     assert rows.loc[rows["method"] == section51.GADAM, "step"].max() == 2 * mnist.depth("quick")
-    found = section51_results.results(rows, "quick")
+    found = section51.results(rows, "quick")
     gadam = found[found["method"] == section51.GADAM]
     last = rows[(rows["method"] == section51.GADAM) & (rows["step"] == mnist.depth("quick")) & (rows["seed"] == 0)]
     assert float(gadam[gadam["repetition"] == 0]["loss"].iloc[0]) == float(last["test_loss"].dropna().iloc[0])
 
 
 def test_tuning_takes_the_lowest_held_out_loss_and_gadam_follows_adam():
-    tuned = section51_results.tuned_rates(section51_results.results(made_up(), "quick"))
+    tuned = section51.tuned_rates(section51.results(made_up(), "quick"))
     assert tuned["SGD"] == tuned["SGDM"] == tuned[section51.GD] == 0.01
     assert tuned["Adam"] == tuned[section51.GADAM] == section51.EVIDENT
 
 
+def test_gadam_is_trained_again_with_the_rate_that_adams_grid_finds():
+    rows = made_up()
+    assert section51.later_runs("quick", "standin", rows) == []  # the evident one is the best
+    adam = rows["method"] == "Adam"
+    rows.loc[adam & (rows["learning_rate"] == 0.01), "held_loss"] = 0.0
+    later = section51.later_runs("quick", "standin", rows)
+    assert {run.config["learning_rate"] for run in later} == {0.01}
+    budget = mnist.PROFILES["quick"]
+    gadam = [run.config for run in later if "generations" in run.config]
+    assert [config["seed"] for config in gadam] == list(range(budget["seeds"]))
+    assert {config["generations"] for config in gadam} == {budget["K"]}
+    assert len(later) == 2 * budget["seeds"]
+
+
 def test_table1_has_both_settings_counts_the_grid_and_the_papers_values_once():
-    found = section51_results.results(made_up(), "quick")
+    found = section51.results(made_up(), "quick")
     table = section51_results.table1(found, other_rows(), "quick")
     assert len(table) == 8 * 2 + 1 + 4
     paired = table.set_index(["method", "setting"])
@@ -154,7 +166,7 @@ def test_every_number_of_table1_is_a_claim_and_a_reduced_budget_decides_none():
     early = full[full["claim"].str.contains("in 1,000 steps")]
     assert (early["verdict"] == "undecidable (no result)").all()  # no run is long enough to tell
     assert full["claim"].str.contains("best of g on MNIST at equal compute").sum() == 1
-    section51_results.note(section51_results.results(made_up(), "quick"), "quick")
+    section51_results.note(section51.results(made_up(), "quick"), "quick")
 
 
 @pytest.mark.parametrize("mode", [{}, {"mode": "vectorised"}, {"mode": "loop"}])

@@ -77,13 +77,13 @@ def section(tmp_path, monkeypatch):
     def extra_runs(profile):
         return [run(2, work=20.0), run(3)]
 
-    def tuned_runs(profile, data, rate):
-        raise AssertionError("nobody knows the rate")
+    def later_runs(profile, data, rows):
+        return [run(int(rows["value"].sum()))]
 
     def _hidden_runs():
         raise AssertionError("private")
 
-    for function in (extra_runs, runs, tuned_runs, _hidden_runs):
+    for function in (extra_runs, runs, later_runs, _hidden_runs):
         function.__module__ = module.__name__
         setattr(module, function.__name__, function)
     module.no_runs = lambda: 1 / 0  # of another module
@@ -110,7 +110,6 @@ def computed(section):
 
 def test_every_run_list_of_a_section_is_found_once(section):
     assert [run.label for run in plan.all_runs("section0", "quick", "auto")] == ["value 1", "value 2", "value 3"]
-    assert plan.later("section0") == ["section0.tuned_runs (rate)"]
 
 
 def test_a_plan_says_what_is_stored_and_executes_nothing(section):
@@ -146,27 +145,32 @@ def test_the_command_prints_the_plan(section):
     assert text[4].split() == ["to", "do", "unknown", "value", "3"]
     assert text[5].split()[0] == "all"
     assert "with 2 workers" in text[6]
-    assert "section0.tuned_runs (rate)" in text[7]
+    assert text[7] == "once these are computed, further runs are known of: section0"
     assert text[8].startswith("unknown, not in the times (no stored run ")
     assert text[9].split() == ["1", "of", "run_functions:rows"]
     assert computed(section) == 1
 
 
 def test_runs_only_computes_and_stores_the_runs_without_a_report(section, capsys):
-    assert compute_runs("smoke", "section0") == 3
-    assert computed(section) == 3
-    assert "3 runs: 1 read, 2 computed" in capsys.readouterr().out
+    assert compute_runs("smoke", "section0") == 4
+    assert computed(section) == 4
+    said = capsys.readouterr().out
+    assert "3 runs: 1 read, 2 computed" in said
+    assert "1 run: 0 read, 1 computed" in said
     assert not (section / "reports").exists()
     result = CliRunner().invoke(app, ["reproduce", "--profile", "smoke", "--runs-only", "--only", "section0"])
     assert result.exit_code == 0, result.output
     assert "3 runs: all read" in result.stdout
-    assert all(line.stored for line in plan.planned("smoke", "section0"))
+    lines = plan.planned("smoke", "section0")
+    assert [line.run.label for line in lines] == ["value 1", "value 2", "value 3", "value 12"]
+    assert all(line.stored for line in lines)
+    assert "further runs" not in plan.describe(lines)
 
 
 def test_runs_only_needs_no_jupyter(section, monkeypatch):
     for name in ("papermill", "nbval", "nbclient", "nbformat", "nbconvert", "ipykernel"):
         monkeypatch.setitem(sys.modules, name, None)  # whoever imports it gets an ImportError
-    assert compute_runs("smoke", "section0") == 3
+    assert compute_runs("smoke", "section0") == 4
 
 
 def test_wrong_arguments_are_refused(section):
