@@ -31,7 +31,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "validation_size": 64, "train_rows": 1_500, "test_rows": 500, "held": 250, "checkpoints": 1,
     },
     "quick": {
-        "seeds": 3, "g": 10, "K": 5, "longest": 10, "sizes": (2, 5, 10, 20), "steps": 25, "batch_size": 32,
+        "seeds": 3, "g": 10, "K": 5, "longest": 10, "sizes": (2, 5, 10, 20), "steps": 20, "batch_size": 32,
         "validation_size": 256, "train_rows": None, "test_rows": None, "held": 2_000, "checkpoints": 1,
     },
     "paper": {

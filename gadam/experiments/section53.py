@@ -39,7 +39,7 @@ G = 10
 THREADS = tuple(range(1, 11))
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"threads": (1, 2), "repeats": 2, "steps": 1, "warm_up": 1, "validation_size": 32},
-    "quick": {"threads": THREADS, "repeats": 4, "steps": 6, "warm_up": 1, "validation_size": 128},
+    "quick": {"threads": THREADS, "repeats": 4, "steps": 4, "warm_up": 1, "validation_size": 128},
     "paper": {"threads": THREADS, "repeats": 5, "steps": 5_000, "warm_up": 0, "validation_size": 1_024},
 }
 """`warm_up`: generations before those that are timed; 5,000 steps need none. V is small where the steps are few, or

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gadam.baselines.gcforest import GcForestSettings
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
-from gadam.evolution import choose_trainer, cut, resolve_device, shard_count
 from gadam.executors import train_shards
+from gadam.layout import choose_trainer, cut, resolve_device, shard_count
 from gadam.population import Population
 from gadam.randomness import VALIDATION, stream
 from gadam.training import Data, Record

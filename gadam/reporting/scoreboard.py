@@ -30,10 +30,11 @@ NO_RESULT = f"{UNDECIDABLE} (no result)"
 NO_INTERVAL = f"{UNDECIDABLE} (no interval)"
 ONE_SEED = f"{UNDECIDABLE} (fewer than 2 seeds)"
 WIDE = f"{UNDECIDABLE} (interval too wide)"
+BOTH_SIDES = f"{UNDECIDABLE} (limit in interval)"
 REDUCED = f"{UNDECIDABLE} (reduced budget)"
 STANDIN = f"{UNDECIDABLE} (stand-in data)"
 SMOKE = f"{UNDECIDABLE} (profile smoke)"
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, WIDE, REDUCED, NO_RESULT, NO_INTERVAL, ONE_SEED, STANDIN, SMOKE)
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, WIDE, BOTH_SIDES, REDUCED, NO_RESULT, NO_INTERVAL, ONE_SEED, STANDIN, SMOKE)
 
 # An interval that reaches further than this share of the paper's value to either side could agree with anything.
 DECISIVE = 0.1
@@ -43,12 +44,12 @@ DECISIVE_POINTS = 2.0
 RULES = (
     'A value is "reproduced" when the paper\'s number lies in our interval, ends included, else "not reproduced". '
     f"An interval that holds it but is wider than ± {DECISIVE_POINTS:g} points, for a loss ± {DECISIVE:.0%} of it, "
-    'would hold much else: "undecidable".',
+    'would hold much else: "undecidable (interval too wide)".',
     'A difference that the paper says is greater than 0 is "reproduced" when our whole interval lies above 0, '
-    '"not reproduced" when it lies below 0, else "undecidable".',
+    '"not reproduced" when it lies below 0, else "undecidable (limit in interval)".',
     'A difference that the paper says is no difference, within a margin m that is given in its place, is "reproduced" '
     'when our whole interval lies in [-m, m], ends included, "not reproduced" when all of it lies outside, else '
-    '"undecidable".',
+    '"undecidable (limit in interval)".',
     "Where we spent less than the paper's stated budget (training steps, images, trees), or, where it states none, "
     'less than profile paper does, the claim is "undecidable (reduced budget)", whatever our number is; "budget" is '
     'the share spent, "–" where it was all, or where a budget is nothing that the claim depends on.',
@@ -81,7 +82,8 @@ def verdict(row: Mapping[str, Any], profile: str = "quick") -> str:
         agrees, differs = -theirs <= low and high <= theirs, low > theirs or high < -theirs
     else:
         agrees, differs = low > 0, high < 0
-    return REPRODUCED if agrees else NOT_REPRODUCED if differs else WIDE
+    open_verdict = WIDE if row["kind"] == "value" else BOTH_SIDES
+    return REPRODUCED if agrees else NOT_REPRODUCED if differs else open_verdict
 
 
 def _decisive(item: str, theirs: float) -> float:

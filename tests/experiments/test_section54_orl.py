@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from gadam.experiments import PROFILES, paper, section54_orl
+from gadam.experiments import PROFILES, paper, section54_orl, section54_orl_results
 from gadam.experiments.statistics import mean_interval, prediction_interval
 from gadam.reporting import exhibits, scoreboard
 
@@ -76,12 +76,12 @@ def test_quick_has_several_seeds_and_paper_ten_and_the_network_of_the_paper():
 
 def test_the_share_of_the_budget_is_of_pixels_hidden_units_training_and_trees(monkeypatch):
     for method in section54_orl.METHODS:
-        assert section54_orl.budget_share(method, "paper") is None
+        assert section54_orl_results.budget_share(method, "paper") is None
     paper = section54_orl.PROFILES["paper"]
     forest = paper["gcforest"] | {"trees": 50, "scan_trees": 250}
     small = paper | {"shrink": 2, "hidden": 512, "trees": 200, "gcforest": forest, "g": 5, "steps": 30}
     monkeypatch.setitem(section54_orl.PROFILES, "small", small)
-    shares = {method: section54_orl.budget_share(method, "small") for method in section54_orl.METHODS}
+    shares = {method: section54_orl_results.budget_share(method, "small") for method in section54_orl.METHODS}
     assert shares == pytest.approx({
         **dict.fromkeys((section54_orl.GADAM, section54_orl.ADAM, section54_orl.ADAM_BEST), 1 / 32),
         section54_orl.GCFOREST: 1 / 80, section54_orl.FOREST: 1 / 10, section54_orl.SVM: None, section54_orl.KNN: None,
@@ -90,7 +90,7 @@ def test_the_share_of_the_budget_is_of_pixels_hidden_units_training_and_trees(mo
 
 def test_table3_shows_mean_interval_and_the_papers_value():
     rows = made_up()
-    table = section54_orl.table3(rows, "quick").set_index(["images", "method"])
+    table = section54_orl_results.table3(rows, "quick").set_index(["images", "method"])
     assert len(table) == 21
     line = table.loc[(7, section54_orl.GADAM)]
     mean, low, high = mean_interval(accuracies(rows, 7, section54_orl.GADAM))
@@ -101,13 +101,13 @@ def test_table3_shows_mean_interval_and_the_papers_value():
 
 
 def test_the_note_says_what_was_reduced_and_nothing_where_nothing_was():
-    assert "averaged over 4 x 4 pixels, 28 x 23 for 112 x 92" in section54_orl.note("quick")
-    assert "Reduced" not in section54_orl.note("paper")
+    assert "averaged over 4 x 4 pixels, 28 x 23 for 112 x 92" in section54_orl_results.note("quick")
+    assert "Reduced" not in section54_orl_results.note("paper")
 
 
 def test_every_number_of_table3_is_a_claim():
     rows = made_up()
-    claims = section54_orl.claims(rows, "quick")
+    claims = section54_orl_results.claims(rows, "quick")
     judged = scoreboard.judged(claims)
     assert not [item for item in scoreboard.without_claim(judged) if item.startswith("table3/")]
     assert claims["kind"].value_counts().to_dict() == {"value": 18, "greater": 18}
@@ -118,20 +118,22 @@ def test_every_number_of_table3_is_a_claim():
     reduced = verdicts == scoreboard.REDUCED
     assert not reduced["SVM (rbf) reaches 80.50 % on ORL with 5 images"]
     assert reduced["CNN (GADAM) reaches 97.00 % on ORL with 5 images"]
-    assert not (scoreboard.judged(section54_orl.claims(rows, "paper"), "paper")["verdict"] == scoreboard.REDUCED).any()
+    assert not (
+        scoreboard.judged(section54_orl_results.claims(rows, "paper"), "paper")["verdict"] == scoreboard.REDUCED
+    ).any()
 
 
 def test_gadam_is_compared_split_by_split():
     rows = made_up()
     by_seed = rows[rows["images"] == 5].pivot_table(index="seed", columns="method", values="accuracy")
     expected = mean_interval((by_seed[section54_orl.GADAM] - by_seed[section54_orl.KNN]).tolist())
-    line = section54_orl.differences(rows).set_index(["images", "method"]).loc[(5, section54_orl.KNN)]
+    line = section54_orl_results.differences(rows).set_index(["images", "method"]).loc[(5, section54_orl.KNN)]
     assert (line["difference"], line["low"], line["high"]) == pytest.approx(expected)
-    claims = section54_orl.claims(rows, "quick").set_index("claim")
+    claims = section54_orl_results.claims(rows, "quick").set_index("claim")
     line = claims.loc["CNN (GADAM) is more accurate than kNN (k=3) on ORL with 5 images"]
     assert (line["ours"], line["low"], line["high"]) == pytest.approx(expected)
     assert line["paper"] == "+21.00"
-    assert line["budget"] == section54_orl.budget_share(section54_orl.GADAM, "quick")
+    assert line["budget"] == section54_orl_results.budget_share(section54_orl.GADAM, "quick")
 
 
 def test_the_papers_table3_is_as_printed():
@@ -172,7 +174,7 @@ def test_the_held_out_curve_sees_training_faces_only_and_falls():
 @pytest.mark.parametrize("source", ["real", "stand-in"])
 def test_figures_draw_and_show_the_papers_values_on_real_data_only(source):
     rows = made_up(source=source)
-    figure = exhibits.section54_orl.accuracies(rows, section54_orl.table3(rows, "quick"))
+    figure = exhibits.section54_orl.accuracies(rows, section54_orl_results.table3(rows, "quick"))
     figure.canvas.draw()
     assert ("paper" in [text.get_text() for text in figure.legends[0].get_texts()]) == (source == "real")
     plt.close(figure)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from gadam.experiments import PROFILES, SECTIONS, paper, section3, section41, section54
+from gadam.experiments import PROFILES, SECTIONS, paper, section3, section41, section54, section54_results
 from gadam.experiments.statistics import mean_interval, prediction_interval
 from gadam.reporting import exhibits, scoreboard
 
@@ -58,23 +58,25 @@ def test_quick_has_five_seeds_and_paper_ten():
 
 def test_a_method_with_fewer_seeds_says_so_and_is_paired_over_those():
     rows = table4_rows()
-    table = section54.table4(rows, "quick").set_index(["dataset", "method"])
+    table = section54_results.table4(rows, "quick").set_index(["dataset", "method"])
     assert table.loc["ADULT", "seeds"].to_dict() == dict.fromkeys(section54.METHODS, 5) | {section54.GCFOREST: 3}
     by_seed = rows.query("dataset == 'adult'").pivot_table(index="seed", columns="method", values="accuracy")
     theirs = by_seed[section54.GCFOREST].dropna()
     line = table.loc["ADULT", section54.GCFOREST]
     assert (line["ours"], line["low"], line["high"]) == pytest.approx(mean_interval(theirs.tolist()))
-    line = section54.differences(rows, "quick").set_index(["dataset", "method"]).loc["ADULT", section54.GCFOREST]
+    line = (
+        section54_results.differences(rows, "quick").set_index(["dataset", "method"]).loc["ADULT", section54.GCFOREST]
+    )
     assert line["seeds"] == 3
     paired = (by_seed[section54.GADAM] - by_seed[section54.GCFOREST]).dropna()
     assert (line["difference"], line["low"], line["high"]) == pytest.approx(mean_interval(paired.tolist()))
-    claims = section54.claims(rows, "quick").set_index("claim")
+    claims = section54_results.claims(rows, "quick").set_index("claim")
     assert claims.loc["MLP (GADAM) is more accurate than gcForest on ADULT", "seeds"] == 3
 
 
 def test_table4_shows_mean_interval_and_the_papers_value():
     rows = table4_rows()
-    table = section54.table4(rows, "quick").set_index(["dataset", "method"])
+    table = section54_results.table4(rows, "quick").set_index(["dataset", "method"])
     assert len(table) == 21
     line = table.loc[("YEAST", section54.GADAM)]
     accuracies = rows.query("dataset == 'yeast' and method == @section54.GADAM")["accuracy"].tolist()
@@ -87,7 +89,7 @@ def test_table4_shows_mean_interval_and_the_papers_value():
 
 def test_differences_are_paired_by_seed():
     rows = table4_rows()
-    frame = section54.differences(rows, "quick").set_index(["dataset", "method"])
+    frame = section54_results.differences(rows, "quick").set_index(["dataset", "method"])
     by_seed = rows.query("dataset == 'letter'").pivot_table(index="seed", columns="method", values="accuracy")
     paired = (by_seed[section54.GADAM] - by_seed[section54.ADAM]).tolist()
     line = frame.loc[("LETTER", section54.ADAM)]
@@ -100,7 +102,7 @@ def test_differences_are_paired_by_seed():
 
 def test_claims_hold_the_papers_run_against_where_one_more_of_ours_would_lie():
     rows = table4_rows()
-    claims = section54.claims(rows, "quick").set_index("claim")
+    claims = section54_results.claims(rows, "quick").set_index("claim")
     line = claims.loc["MLP (GADAM) reaches 63.70 % on YEAST"]
     accuracies = rows.query("dataset == 'yeast' and method == @section54.GADAM")["accuracy"].tolist()
     assert (line["low"], line["high"]) == pytest.approx(prediction_interval(accuracies))
@@ -109,7 +111,7 @@ def test_claims_hold_the_papers_run_against_where_one_more_of_ours_would_lie():
     stated = claims.loc[claims["kind"] == "greater", "paper"]
     assert all(text.startswith(("+", "no claim")) for text in stated)  # what the paper says is greater, is
     line = claims.loc["SVM (rbf) is more accurate than MLP (GADAM) on LETTER"]  # so says Table 4
-    ours = section54.differences(rows, "quick").set_index(["dataset", "method"]).loc[("LETTER", section54.SVM)]
+    ours = section54_results.differences(rows, "quick").set_index(["dataset", "method"]).loc[("LETTER", section54.SVM)]
     assert line["paper"] == "+0.16"
     assert (line["ours"], line["low"], line["high"]) == (-ours["difference"], -ours["high"], -ours["low"])
     assert len(scoreboard.judged(claims.reset_index())) == 36
@@ -212,7 +214,7 @@ def test_every_figure_draws(generation):
         exhibits.section3.inheritance(*generation),
         exhibits.section3.survival(generation[0]),
         exhibits.section41.landscape(pd.DataFrame(section41.trajectories())),
-        exhibits.section54.differences(section54.differences(rows, "quick")),
+        exhibits.section54.differences(section54_results.differences(rows, "quick")),
         exhibits.section54.budget(pd.DataFrame(curve), section54.depths("smoke")),
     ]
     for figure in figures:

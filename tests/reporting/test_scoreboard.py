@@ -25,6 +25,7 @@ GREATER = {
 }
 WITHIN = {**VALUE, "claim": "remains stable", "kind": "within", "paper": 1.0, "ours": 0.1, "low": -0.2, "high": 0.4}
 WIDE, REDUCED = "undecidable (interval too wide)", "undecidable (reduced budget)"
+BOTH = "undecidable (limit in interval)"
 
 
 @pytest.mark.parametrize(
@@ -40,16 +41,16 @@ WIDE, REDUCED = "undecidable (interval too wide)", "undecidable (reduced budget)
         (VALUE, {"low": 83.3, "high": 101.7}, "reproduced"),
         (VALUE, {"low": 10.0, "high": 80.0}, "not reproduced"),
         (GREATER, {}, "reproduced"),
-        (GREATER, {"low": 0.0}, WIDE),
-        (GREATER, {"low": -0.1}, WIDE),
+        (GREATER, {"low": 0.0}, BOTH),
+        (GREATER, {"low": -0.1}, BOTH),
         (GREATER, {"low": -2.0, "high": -1.0}, "not reproduced"),
-        (GREATER, {"low": -2.0, "high": 0.0}, WIDE),
+        (GREATER, {"low": -2.0, "high": 0.0}, BOTH),
         (WITHIN, {}, "reproduced"),
         (WITHIN, {"low": -1.0, "high": 1.0}, "reproduced"),
-        (WITHIN, {"low": -1.01}, WIDE),
-        (WITHIN, {"high": 1.01}, WIDE),
-        (WITHIN, {"low": -3.0, "high": 3.0}, WIDE),
-        (WITHIN, {"low": 1.0, "high": 3.0}, WIDE),
+        (WITHIN, {"low": -1.01}, BOTH),
+        (WITHIN, {"high": 1.01}, BOTH),
+        (WITHIN, {"low": -3.0, "high": 3.0}, BOTH),
+        (WITHIN, {"low": 1.0, "high": 3.0}, BOTH),
         (WITHIN, {"low": 1.01, "high": 3.0}, "not reproduced"),
         (WITHIN, {"low": -3.0, "high": -1.01}, "not reproduced"),
         *((base, {"ours": none}, "undecidable (no result)") for base in (VALUE, GREATER) for none in (None, np.nan)),
