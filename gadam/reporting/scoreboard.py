@@ -20,7 +20,7 @@ COLUMNS = (
     "item",
 )  # fmt: skip
 OPTIONAL = {"budget": None, "item": ""}  # and what stands for them where a section says nothing
-KINDS = ("value", "greater", "within")
+KINDS = ("value", "greater", "within", "open")
 SOURCES = ("real", "stand-in", "none")
 
 REPRODUCED = "reproduced"
@@ -31,10 +31,23 @@ NO_INTERVAL = f"{UNDECIDABLE} (no interval)"
 ONE_SEED = f"{UNDECIDABLE} (fewer than 2 seeds)"
 WIDE = f"{UNDECIDABLE} (interval too wide)"
 BOTH_SIDES = f"{UNDECIDABLE} (limit in interval)"
+AS_STATED = f"{UNDECIDABLE} (as stated)"
 REDUCED = f"{UNDECIDABLE} (reduced budget)"
 STANDIN = f"{UNDECIDABLE} (stand-in data)"
 SMOKE = f"{UNDECIDABLE} (profile smoke)"
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, WIDE, BOTH_SIDES, REDUCED, NO_RESULT, NO_INTERVAL, ONE_SEED, STANDIN, SMOKE)
+VERDICTS = (
+    REPRODUCED,
+    NOT_REPRODUCED,
+    WIDE,
+    BOTH_SIDES,
+    AS_STATED,
+    REDUCED,
+    NO_RESULT,
+    NO_INTERVAL,
+    ONE_SEED,
+    STANDIN,
+    SMOKE,
+)
 
 # An interval that reaches further than this share of the paper's value to either side could agree with anything.
 DECISIVE = 0.1
@@ -50,6 +63,8 @@ RULES = (
     'A difference that the paper says is no difference, within a margin m that is given in its place, is "reproduced" '
     'when our whole interval lies in [-m, m], ends included, "not reproduced" when all of it lies outside, else '
     '"undecidable (limit in interval)".',
+    'A claim with nothing in it that an experiment could contradict (a "finite" number, "minor" beside what is not '
+    'said) is "undecidable (as stated)"; what we saw of it stands beside it.',
     "Where we spent less than the paper's stated budget (training steps, images, trees), or, where it states none, "
     'less than profile paper does, the claim is "undecidable (reduced budget)", whatever our number is; "budget" is '
     'the share spent, "–" where it was all, or where a budget is nothing that the claim depends on.',
@@ -65,6 +80,8 @@ def verdict(row: Mapping[str, Any], profile: str = "quick") -> str:
         return STANDIN
     if profile == "smoke":
         return SMOKE
+    if row["kind"] == "open":
+        return AS_STATED
     ours, low, high, seeds = (_number(row[name]) for name in ("ours", "low", "high", "seeds"))
     if math.isnan(ours):
         return NO_RESULT
