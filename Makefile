@@ -5,7 +5,7 @@ ARGS    ?=
 BIN     := .venv/bin
 STAMP   := .venv/installed
 
-.PHONY: help reproduce test lint lab lock clean
+.PHONY: help reproduce test lint bench lab lock clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -21,6 +21,9 @@ lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+bench: $(STAMP)  ## time training beside PyTorch, joblib and JAX (ARGS="--workload orl --units 1,10")
+	$(BIN)/gadam bench $(ARGS)
 
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -1,4 +1,4 @@
-"""The command line: `gadam reproduce`, `gadam report` and `gadam data`."""
+"""The command line: `gadam reproduce`, `gadam report`, `gadam data` and `gadam bench`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,37 @@ def report(profile: ProfileOption = "quick") -> None:
     from gadam.reporting import write_page
 
     typer.echo(f"report: {write_page(profile)}")
+
+
+@app.command("bench")
+def run_bench(
+    workload: Annotated[
+        list[str] | None, typer.Option(help="mlp, lenet or orl; may be repeated. mlp and lenet if not given.")
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Population sizes, such as 1,10,100; each workload's own if not given.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Measurements of each contestant.")] = 5,
+    seconds: Annotated[float, typer.Option(help="About what one measurement takes.")] = 1.5,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Part of a contestant's name; may be repeated. All if not given.")
+    ] = None,
+    by_hand: Annotated[
+        bool, typer.Option("--by-hand", help="Also gadam with shards and threads chosen by hand.")
+    ] = False,
+    folder: Annotated[Path | None, typer.Option(help="Where tables and figure go; reports/bench if not given.")] = None,
+) -> None:
+    """Time training beside PyTorch's own ways, joblib and JAX, and beside what the machine allows.
+
+    What is not installed is skipped and said so: pip install 'gadam[bench]' brings JAX.
+    """
+    from gadam.bench.command import bench, sizes
+
+    bench(
+        workload, sizes(units), repeats=repeats, seconds=seconds, device=device, only=only, by_hand=by_hand,
+        folder=folder, say=typer.echo,
+    )  # fmt: skip
 
 
 @data.command("list")

@@ -1,9 +1,9 @@
 """The code that the rows of a run depend on, as one hash.
 
 Two parts. The engine: every source file of the package but those that only show results (`reporting/`, `plotting.py`,
-`cli.py`) and those that say which runs there are (`experiments/`). And of the run's own module, the definitions that
-its function reaches by name, followed into modules of the same package. So a new table or another section's change does
-not cost a stored run, and a change in anything that could alter its rows does.
+`cli.py`), those that say which runs there are (`experiments/`) and those that time them (`bench/`). And of the run's
+own module, the definitions that its function reaches by name, followed into modules of the same package. So a new table
+or another section's change does not cost a stored run, and a change in anything that could alter its rows does.
 
 Hashed is the syntax tree without docstrings, so comments, layout and prose do not count, nor does the Python version.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import gadam
 from gadam.config import InputError
 
-NOT_ENGINE = ("reporting", "plotting.py", "cli.py", "experiments")
+NOT_ENGINE = ("reporting", "plotting.py", "cli.py", "experiments", "bench")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

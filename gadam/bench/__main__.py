@@ -1,0 +1,43 @@
+"""`python -m gadam.bench`: the benchmark with nothing but the standard library for its command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gadam.bench.command import DEFAULT_WORKLOADS, bench, sizes
+from gadam.config import InputError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it; a mistake of the user is one line and exit status 2."""
+    parser = argparse.ArgumentParser(prog="python -m gadam.bench", description=__doc__)
+    parser.add_argument("--workload", action="append", metavar="NAME", help="mlp, lenet or orl; may be repeated")
+    parser.add_argument("--units", metavar="SIZES", help="population sizes, such as 1,10,100")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each contestant")
+    parser.add_argument("--seconds", type=float, default=1.5, help="about what one measurement takes")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--only", action="append", metavar="TEXT", help="part of a contestant's name; may be repeated")
+    parser.add_argument("--by-hand", action="store_true", help="also gadam with settings chosen by hand")
+    parser.add_argument("--folder", type=Path, help="where tables and figure go; reports/bench if not given")
+    given = parser.parse_args(arguments)
+    try:
+        bench(
+            given.workload or DEFAULT_WORKLOADS,
+            sizes(given.units),
+            repeats=given.repeats,
+            seconds=given.seconds,
+            device=given.device,
+            only=given.only,
+            by_hand=given.by_hand,
+            folder=given.folder,
+        )
+    except InputError as error:
+        print(f"gadam: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
