@@ -150,7 +150,7 @@ def evolve(
             raise InputError(f"validation: {error}") from error.__cause__
     trainer = choose_trainer(population, train, loss, config)
     callbacks = list(callbacks)
-    layout = shard_count(config, trainer.programs)
+    layout = shard_count(config, trainer, device)
     useful = min(torch.get_num_threads(), layout) if device.type == "cpu" else 1
 
     for callback in callbacks:

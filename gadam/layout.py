@@ -23,9 +23,22 @@ def cut(population: Population, count: int, role: str, generation: int) -> list[
     return parts
 
 
-def shard_count(config: GadamConfig, programs: Programs | None) -> int:
-    """Shards of a generation: units that are trained one by one anyway are shared out best each alone."""
-    default = config.population_size if programs is None or programs.singly else 1
+UNITS_PER_SHARD = 4
+"""Of a shard that is trained in one call at least so many: with fewer, Python between the calls takes the time."""
+
+
+def shard_count(config: GadamConfig, trainer: Trainer, device: torch.device) -> int:
+    """Shards of a generation.
+
+    Units that are trained one by one anyway are shared out best each alone. A population that is trained in one call
+    is cut for as many threads as PyTorch is set to use: so this default may differ between machines, and with it the
+    last bits of results; `GadamConfig.shards` fixes it. It does not depend on who executes the shards.
+    """
+    if trainer.programs is None or trainer.programs.singly:
+        default = config.population_size
+    else:
+        threads = torch.get_num_threads() if device.type == "cpu" else 1
+        default = max(1, min(threads, config.population_size // UNITS_PER_SHARD))
     return min(config.shards or default, config.population_size)
 
 

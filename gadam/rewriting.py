@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.func import functionalize
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from gadam.kernels import Plan, convolve, convolve_gradients, max_pool
 
@@ -35,18 +32,13 @@ _VIEWS = (aten.reshape.default, aten.permute.default, aten.t.default, aten.trans
 _PRODUCTS = (aten.mm.default, aten.addmm.default)
 
 
-def use_kernels(traced: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.GraphModule | None:
-    """The program with other kernels, or None if there is nowhere to use them.
+def use_kernels(pure: fx.GraphModule) -> bool:
+    """Put the kernels into a program without writes in place (`gadam.simplify.without_writes`).
 
-    Args:
-        traced: the program, which stays as it is.
-        inputs: what it was traced with. It runs once more, and draws from the global generator.
+    Returns:
+        Whether there was anywhere to use them.
     """
-    # Nothing is written to in place then, so a value may be moved, left out or computed anew wherever it is.
-    pure = make_fx(functionalize(traced, remove="mutations"))(*inputs)
     graph = pure.graph
-    if any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in graph.nodes):
-        return None  # it writes to its inputs
     for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
         _pool_before_relu(graph, pool)
     for convolution in graph.find_nodes(op="call_function", target=aten.convolution.default):
@@ -54,10 +46,11 @@ def use_kernels(traced: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.GraphMod
     for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
         _replace_pool(pool)
     if not any(node.target in KERNELS for node in graph.nodes):
-        return None
+        return False
     _keep_strides(graph)
     graph.lint()
-    return fx.GraphModule(pure, graph)
+    pure.recompile()
+    return True
 
 
 def strided(x: Tensor, strides: tuple[int, ...]) -> Tensor:

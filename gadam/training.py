@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from gadam.config import GadamConfig
+from gadam.optimizers import load_state, make_optimizer, make_stepper, state_of
 from gadam.population import Population
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.vectorised import Batch, Loss, Programs
 
 # Batch indices are drawn for so many steps at once, whatever the shard: a unit's stream depends on no neighbour.
 BLOCK = 64
+# Batches of steps to come are gathered while they take no more than this: they still are near the processor when used.
+GATHERED_BYTES = 2**20
 
 Progress = Callable[[int], None]
 """Told of unit-steps done since it was last told; may raise to stop the training."""
@@ -132,10 +135,10 @@ class Trainer:
             module = population.unit(0).train()
             learned = {name: entry for name, entry in module.named_parameters() if entry.requires_grad}
             optimizer = make_optimizer(self.config, list(learned.values()))
-            _load_state(optimizer, learned, {name: entry[0] for name, entry in population.moments.items()})
+            load_state(optimizer, learned, {name: entry[0] for name, entry in population.moments.items()})
             draws = self._stream(shard, DRAWS, unit)
-            for step, index_block in self._batches(shard, range(unit, unit + 1), len(rows[1])):
-                inputs, targets = _rows(rows, index_block[0])
+            for step, (inputs, targets) in enumerate(_gathered(rows, self._batches(shard, [unit], len(rows[1]))), 1):
+                inputs, targets = tuple(tensor[0] for tensor in inputs), targets[0]
                 optimizer.zero_grad()
                 with unit_stream(draws):
                     loss = self.loss(module(*inputs), targets)
@@ -147,7 +150,7 @@ class Trainer:
                     record(Step(shard.generation, shard.role, alone, step, loss.detach()[None], entries))
                 if step % BLOCK == 0 or step == self.config.steps:
                     progress((step - 1) % BLOCK + 1)
-            moments = {name: entry[None] for name, entry in _state(optimizer, learned).items()}
+            moments = {name: entry[None] for name, entry in state_of(optimizer, learned).items()}
             stacked = Population.stack([module], shard.population.template)
             trained.append(replace(stacked, moments=moments if self._carries else {}))
         return Population.join(trained)
@@ -156,29 +159,21 @@ class Trainer:
         assert self.programs is not None
         learned = {name: entry.clone() for name, entry in shard.population.parameters.items()}
         buffers: Mapping[str, Tensor] = shard.population.buffers
-        optimizer = make_optimizer(self.config, list(learned.values()), fused=True)
         # All units of a shard have lived equally long: the one step count that torch keeps for a tensor fits them all.
         moments = shard.population.moments
-        _load_state(optimizer, learned, {n: m[0] if n.startswith("step/") else m for n, m in moments.items()})
+        state = {name: entry[0] if name.startswith("step/") else entry for name, entry in moments.items()}
+        optimizer = make_stepper(self.config, learned, state)
         draws = [self._stream(shard, DRAWS, unit) for unit in shard.units]
         count = len(shard.units)
-        for step, index_block in self._batches(shard, shard.units, len(rows[1])):
-            inputs, targets = _rows(rows, index_block.flatten())
-            batch = (
-                tuple(tensor.unflatten(0, (count, -1)) for tensor in inputs),
-                targets.unflatten(0, (count, -1)),
-            )
+        batches = _gathered(rows, self._batches(shard, shard.units, len(rows[1])))
+        for step, batch in enumerate(batches, 1):
             losses, gradients, buffers = self.programs.gradients(learned, buffers, batch, draws)
-            for name, entry in learned.items():
-                entry.grad = gradients[name]
-            optimizer.step()
+            optimizer.step(gradients)
             if record is not None:
                 record(Step(shard.generation, shard.role, shard.units, step, losses, learned))
             if step % BLOCK == 0 or step == self.config.steps:
                 progress(((step - 1) % BLOCK + 1) * count)
-        for entry in learned.values():
-            entry.grad = None
-        state = _state(optimizer, learned) if self._carries else {}
+        state = optimizer.state() if self._carries else {}
         moments = {n: m.expand(count).clone() if n.startswith("step/") else m for n, m in state.items()}
         return replace(shard.population, parameters=learned, buffers=buffers, moments=moments)
 
@@ -191,63 +186,26 @@ class Trainer:
         words = (self.config.seed, purpose, shard.generation, ROLES[shard.role], unit, evaluation)
         return stream(device, *words)
 
-    def _batches(self, shard: Shard, units: range, rows: int) -> Iterator[tuple[int, Tensor]]:
-        """Steps from 1 with the row numbers of their batches, [units, batch_size], uniform with replacement."""
+    def _batches(self, shard: Shard, units: Sequence[int], rows: int) -> Iterator[Tensor]:
+        """Blocks of the row numbers of batches, [steps, units, batch_size], uniform with replacement."""
         streams = [self._stream(shard, BATCHES, unit) for unit in units]
         shape = (BLOCK, self.config.batch_size)
-        for step in range(self.config.steps):
-            if step % BLOCK == 0:
-                block = torch.stack([torch.randint(rows, shape, generator=s, device=s.device) for s in streams], 1)
-            yield step + 1, block[step % BLOCK]
+        for done in range(0, self.config.steps, BLOCK):
+            block = torch.stack([torch.randint(rows, shape, generator=s, device=s.device) for s in streams], 1)
+            yield block[: self.config.steps - done]
 
 
-def make_optimizer(config: GadamConfig, parameters: list[Tensor], *, fused: bool = False) -> torch.optim.Optimizer:
-    """The optimizer of a config: Adam as in Eq. 2, or one of Table 1's: torch's defaults, momentum 0.9 for SGDM."""
-    rate = config.learning_rate
-    match config.optimizer:
-        case "adam":
-            return torch.optim.Adam(
-                parameters, lr=rate, betas=config.betas, eps=config.epsilon, fused=fused and _can_fuse(parameters)
-            )
-        case "sgd":
-            return torch.optim.SGD(parameters, lr=rate)
-        case "sgdm":
-            return torch.optim.SGD(parameters, lr=rate, momentum=0.9)
-        case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=rate)
-        case "adagrad":
-            return torch.optim.Adagrad(parameters, lr=rate)
-        case "adadelta":
-            return torch.optim.Adadelta(parameters, lr=rate)
-
-
-def _can_fuse(parameters: list[Tensor]) -> bool:
-    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
-
-
-def _state(optimizer: torch.optim.Optimizer, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An optimizer's tensors, as "<state>/<parameter>", the same ones for every parameter.
-
-    A parameter that no loss depended on has none yet, and gets what all of them start from: zeros.
-    """
-    states = [optimizer.state[entry] for entry in learned.values()]
-    kept = {key: value for key, value in next(filter(None, states), {}).items() if isinstance(value, Tensor)}
-    return {
-        f"{key}/{name}": state[key] if key in state else torch.zeros_like(like if key == "step" else entry)
-        for (name, entry), state in zip(learned.items(), states, strict=True)
-        for key, like in kept.items()
-    }
-
-
-def _load_state(optimizer: torch.optim.Optimizer, learned: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
-    for key, value in moments.items():
-        state, _, name = key.partition("/")
-        optimizer.state[learned[name]][state] = value.clone()
-
-
-def _rows(batch: Batch, index: Tensor) -> Batch:
-    inputs, targets = batch
-    return tuple(tensor.index_select(0, index) for tensor in inputs), targets.index_select(0, index)
+def _gathered(rows: Batch, blocks: Iterable[Tensor]) -> Iterator[Batch]:
+    """The batches of each step, [units, batch_size, ...]: those of several steps at once while they are small."""
+    inputs, targets = rows
+    each = sum(tensor.nbytes // max(1, len(tensor)) for tensor in (*inputs, targets))
+    for block in blocks:
+        several = max(1, GATHERED_BYTES // max(1, each * block[0].numel()))
+        for part in block.split(several):
+            index = part.flatten()
+            gathered = [tensor.index_select(0, index).view(*part.shape, *tensor.shape[1:]) for tensor in inputs]
+            of_step = zip(*(tensor.unbind() for tensor in gathered), strict=True)
+            yield from zip(of_step, targets.index_select(0, index).view(*part.shape, *targets.shape[1:]), strict=True)
 
 
 def _keep_freed_memory() -> None:

@@ -20,11 +20,14 @@ from torch import Generator, Tensor, fx, nn
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from gadam.compiled import Compiled
 from gadam.randomness import can_draw, draw, global_stream, is_random
 from gadam.rewriting import use_kernels
+from gadam.simplify import simplify, without_writes
 
 Loss = Callable[[Any, Tensor], Tensor]
 Batch = tuple[tuple[Tensor, ...], Tensor]  # inputs, targets
+Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
 
 
 # Tracing changes torch.nn.Module for the whole process while it lasts: one thread at a time, whoever it traces for.
@@ -45,7 +48,7 @@ class Programs:
         self._template = template
         self._loss = loss
         self.singly = singly
-        self._traced: dict[Any, Callable[..., tuple[Tensor, ...]]] = {}
+        self._traced: dict[Any, Program] = {}
 
     def __reduce__(self) -> Any:
         """Other processes trace for themselves."""
@@ -124,12 +127,11 @@ class Programs:
         if key not in self._traced:
             with _tracing:
                 if key not in self._traced:
-                    # Its `forward`, because a call of the module itself would pay for hooks at every step.
-                    self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat).forward
+                    self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
         with torch.no_grad():  # the program computes its gradients itself
             return self._traced[key](streams, *flat)
 
-    def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> fx.GraphModule:
+    def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> Program:
         # A copy, because functional_call exchanges the tensors of the module that it is given.
         module = copy.deepcopy(self._template).train(kind == "gradients")
         split, cut = len(learned), len(learned) + len(carried)
@@ -163,33 +165,49 @@ class Programs:
         with torch.no_grad(), global_stream(0), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
             traced = make_fx(program)(*flat)
-            if self.singly and all(tensor.device.type == "cpu" for tensor in flat):
-                return _with_kernels(traced, flat)
-            return _draw_from_streams(traced)
+            kernels = self.singly and all(tensor.device.type == "cpu" for tensor in flat)
+            if shared and not kernels:  # called three times a generation: not worth more tracing
+                return _draw_from_streams(traced).forward
+            return _faster(traced, flat, kernels, units=0 if self.singly else len(flat[-1]))
 
 
-def _with_kernels(traced: fx.GraphModule, flat: Sequence[Tensor]) -> fx.GraphModule:
-    """The program with the kernels of `gadam.kernels`, or as traced if there is anything wrong with that."""
-    ours, reason = None, ""
+def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units: int) -> Program:
+    """The fastest that gives the same: compiled, simplified (with the kernels of `gadam.kernels` if wanted), as traced.
+
+    `units`: how many generators the program takes; 0: one that is no list.
+    """
+    device = flat[-1].device
+
+    def streams() -> Any:
+        several = [Generator(device).manual_seed(unit) for unit in range(max(1, units))]
+        return several if units else several[0]
+
+    found: list[Program] = []
+    reason = "it writes to its inputs"
     try:
-        ours = use_kernels(traced, flat)
-        ours = ours and _draw_from_streams(ours)
+        ours = without_writes(traced, flat)
+        if ours is not None:
+            if kernels:
+                use_kernels(ours)
+            simplify(ours)
+            ours = _draw_from_streams(ours)
+            found.append(ours.forward)
+            if device.type == "cpu":
+                found.append(Compiled(ours, streams(), flat))
     except Exception as error:
-        ours, reason = None, f"{type(error).__name__}: {error}"
-    plain = _draw_from_streams(traced)
-    if ours is not None:
-
-        def run(program: fx.GraphModule) -> tuple[Tensor, ...]:
-            return program(torch.Generator().manual_seed(0), *(tensor.clone() for tensor in flat))
-
-        expected = run(plain)
+        reason = f"{type(error).__name__}: {error}"
+    plain = _draw_from_streams(traced).forward
+    expected = plain(streams(), *(tensor.clone() for tensor in flat))
+    while found:
+        fastest = found.pop()
         try:
-            reason = _difference(run(ours), expected)
+            reason = _difference(fastest(streams(), *(tensor.clone() for tensor in flat)), expected)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-    if reason:
-        logging.getLogger("gadam").info("The library's own convolutions are used: %s", reason)
-    return plain if ours is None or reason else ours
+        if not reason:
+            return fastest
+    logging.getLogger("gadam").info("A program is used as it was traced: %s", reason)
+    return plain
 
 
 def _difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> str:

@@ -42,7 +42,7 @@ def independent(
     )
     batch = (inputs,), targets
     trainer = choose_trainer(population, batch, cross_entropy, config)
-    shards = cut(population, shard_count(config, trainer.programs), "parent", 0)
+    shards = cut(population, shard_count(config, trainer, on), "parent", 0)
     nothing = (inputs[:1],), targets[:1]  # nobody asks for losses on a validation batch here
     results = train_shards(None, trainer, shards, Data(batch, nothing, nothing), record=record)
     return Population.join([result.population for result in results])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -39,12 +40,13 @@ def generations(frame: pd.DataFrame, accuracies: pd.DataFrame, size: int) -> Fig
 def populations(frame: pd.DataFrame, accuracies: pd.DataFrame) -> Figure:
     """Figure 4: the survivors' losses and the fittest unit's test accuracy by the size of the population."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
-    _line(axes[0], frame, "g", "mean", BLUE, label="mean of the units")
-    _line(axes[0], frame, "g", "best", PURPLE, label="lowest")
+    _line(axes[0], frame, "g", "mean", BLUE, label="mean of the units", beside=-0.12)
+    _line(axes[0], frame, "g", "best", PURPLE, label="lowest", beside=0.12)
     axes[0].set(ylabel="loss on the last validation batch", title="Units of the last generation")
     axes[0].legend()
     _line(axes[1], frame, "g", "spread", GREY)
     axes[1].set(ylabel="standard deviation of the units' losses", title="Spread of the units")
+    axes[1].set_ylim(bottom=0)  # an interval by Student's t does not know that there is no less
     _line(axes[2], accuracies, "g", "accuracy", GREEN)
     axes[2].set(ylabel="test accuracy, %", title="Fittest unit")
     for axis in axes:
@@ -73,13 +75,23 @@ def adoption(frame: pd.DataFrame, size: int, last: int) -> Figure:
     return figure
 
 
-def _line(axis: Axes, frame: pd.DataFrame, x: str, y: str, colour: Any, label: str | None = None) -> None:
-    """The mean over seeds with its 95 % interval."""
+def _line(
+    axis: Axes, frame: pd.DataFrame, x: str, y: str, colour: Any, label: str | None = None, beside: float = 0.0
+) -> None:
+    """The mean over seeds with its 95 % interval, so far beside its place."""
     points = [(place, *mean_interval(group[y].dropna().tolist())) for place, group in frame.groupby(x)]
     places, means, lows, highs = zip(*points, strict=True)
     below = [mean - low for mean, low in zip(means, lows, strict=True)]
     above = [high - mean for mean, high in zip(means, highs, strict=True)]
-    axis.errorbar(places, means, yerr=[below, above], color=colour, marker="o", capsize=3, label=label)
+    axis.errorbar(
+        np.asarray(places, dtype=float) + beside,
+        means,
+        yerr=[below, above],
+        color=colour,
+        marker="o",
+        capsize=3,
+        label=label,
+    )
 
 
 def _seeds(figure: Figure, frame: pd.DataFrame) -> None:
