@@ -97,21 +97,34 @@ def check_rows(population: Population, rows: Batch, loss: Loss) -> None:
         raise InputError(f"loss: {loss_name} of {fit} gives {_shape(value)}, must give a scalar (a mean over rows)")
 
 
-def check_vectorised(population: Population, rows: Batch, trainer: Trainer) -> str:
+class TooManyUnitsError(Exception):
+    """There is too little memory to train so many units in one call."""
+
+
+def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
     """Why a vectorised step is not what the loop does, or "" if it is: one gradient step of each, on real rows.
 
     The step is plain gradient descent with rate 1, so that it shows the gradient itself.
+
+    Args:
+        shard: as many units as will be trained in one call, so that this traces what training needs.
+        rows: the training rows.
+        trainer: with programs.
+
+    Raises:
+        TooManyUnitsError: the shard does not fit.
     """
     step = trainer.config.model_copy(update={"steps": 1, "optimizer": "sgd", "learning_rate": 1.0, "moments": "fresh"})
     size = trainer.config.validation_size
     some = (tuple(tensor[:size] for tensor in rows[0]), rows[1][:size])
-    shard = population.shards(trainer.config.shards or 1)[0]
-    few = population.take(slice(0, min(2, len(shard))))
+    few = shard.take(slice(0, min(2, len(shard))))
     if trainer.programs is not None and trainer.programs.singly:
         shard = few  # the others would go through the same program
     try:
         ours = replace(trainer, config=step).train(Shard(shard, range(len(shard)), "parent", 0), Data(rows, some, some))
     except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise TooManyUnitsError(_first_line(error)) from None  # without the frames, which hold what was allocated
         return _first_line(error)
     theirs = replace(trainer, config=step, programs=None).train(
         Shard(few, range(len(few)), "parent", 0), Data(rows, some, some)

@@ -90,14 +90,19 @@ def run_bench(
     units: Annotated[
         str | None, typer.Option(help="Population sizes, such as 1,10,100; each workload's own if not given.")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Measurements of each contestant.")] = 5,
-    seconds: Annotated[float, typer.Option(help="About what one measurement takes.")] = 1.5,
+    repeats: Annotated[int | None, typer.Option(help="Measurements of each; 5 if not given, with --scale 3.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="About what one measurement takes; 1.5 if not given, with --scale 0.5.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     only: Annotated[
         list[str] | None, typer.Option(help="Part of a contestant's name; may be repeated. All if not given.")
     ] = None,
     by_hand: Annotated[
         bool, typer.Option("--by-hand", help="Also gadam with shards and threads chosen by hand.")
+    ] = False,
+    growth: Annotated[
+        bool, typer.Option("--scale", help="Instead: how time and memory grow with population, model and threads.")
     ] = False,
     folder: Annotated[Path | None, typer.Option(help="Where tables and figure go; reports/bench if not given.")] = None,
 ) -> None:
@@ -107,6 +112,14 @@ def run_bench(
     """
     from gadam.bench.command import bench, sizes
 
+    if growth:
+        from gadam.bench.scale import alone, scale
+
+        alone(workload=workload, units=units, only=only, by_hand=by_hand)
+        repeats, seconds = 3 if repeats is None else repeats, 0.5 if seconds is None else seconds
+        scale(folder, device, repeats=repeats, seconds=seconds, say=typer.echo)
+        return
+    repeats, seconds = 5 if repeats is None else repeats, 1.5 if seconds is None else seconds
     bench(
         workload, sizes(units), repeats=repeats, seconds=seconds, device=device, only=only, by_hand=by_hand,
         folder=folder, say=typer.echo,

@@ -35,9 +35,10 @@ class GadamConfig(BaseModel):
         moments: "fresh" starts each generation with zero optimizer state, "carry" lets it travel with its entries.
         mutation: a mutated entry is from U[0, 1) ("uniform", Eq. 11) or from N(0, 0.1^2) ("normal", as in BGADAM).
         mode: "loop" trains unit by unit, "vectorised" by a traced program: a shard in one call, or on a CPU with
-            convolutions unit by unit; "auto" takes what suits the model and the device.
+            convolutions unit by unit; "auto" takes what suits the model, the device and the length of the training.
         shards: parts into which a generation is cut; results are bit-identical for equal shards, whoever executes them.
-            None: one where a shard trains in one call, population_size where units train one by one.
+            None: population_size where units train one by one; where a shard trains in one call, one, or on a CPU one
+            for each thread that PyTorch uses, with at least 4 units in each.
 
     Raises:
         InputError: a value is out of range or a name is unknown; one line.

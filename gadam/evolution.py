@@ -19,7 +19,7 @@ from gadam import genetics
 from gadam.checks import check_batch, check_fit, check_rows
 from gadam.config import GadamConfig, InputError
 from gadam.executors import as_executor, train_shards
-from gadam.layout import choose_trainer, cut, resolve_device, shard_count
+from gadam.layout import cut, lay_out, resolve_device
 from gadam.population import Population
 from gadam.randomness import GENETICS, VALIDATION, stream
 from gadam.training import Data, Progress, Record, Shard, Trained, Trainer
@@ -148,9 +148,9 @@ def evolve(
             check_rows(population, held_out, loss)
         except InputError as error:
             raise InputError(f"validation: {error}") from error.__cause__
-    trainer = choose_trainer(population, train, loss, config)
+    total = 2 * config.generations * config.steps * config.population_size
+    trainer, layout = lay_out(population, train, loss, config, total)
     callbacks = list(callbacks)
-    layout = shard_count(config, trainer, device)
     useful = min(torch.get_num_threads(), layout) if device.type == "cpu" else 1
 
     for callback in callbacks:
@@ -159,7 +159,6 @@ def evolve(
     stopped = "generations"
     # The initial generation has not been selected by a loss yet; Eq. 13 takes what it has before training.
     previous: Tensor | None = None
-    total = 2 * config.generations * config.steps * config.population_size
     counting = threading.Lock()
 
     def progressed(steps: int) -> None:
@@ -232,25 +231,20 @@ def _generation(
 
     parents, parent_rows = trained("parent", population)
     fitness = torch.tensor(parent_rows["loss_trained"].to_numpy(), device=device)
-    normalized = genetics.normalize_losses(fitness)
-    probabilities = genetics.selection_probabilities(normalized, eligible=fitness.isfinite())
-    pairs = genetics.select_parents(probabilities, config.population_size, generator=draw)
-    inheritance = genetics.inheritance_probabilities(normalized, pairs)
-    rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
-    newborn = _breed(parents, pairs, inheritance, rates, config, draw)
-    children, child_rows = trained("child", newborn)
+    bred = breed(parents, fitness, config, draw)
+    children, child_rows = trained("child", bred.newborn)
 
-    child_rows["parent_a"], child_rows["parent_b"] = pairs[:, 0].tolist(), pairs[:, 1].tolist()
+    child_rows["parent_a"], child_rows["parent_b"] = bred.pairs[:, 0].tolist(), bred.pairs[:, 1].tolist()
     rows = pd.concat([parent_rows, child_rows], ignore_index=True)
     rows[["parent_a", "parent_b"]] = rows[["parent_a", "parent_b"]].astype("Int64")
     losses = torch.tensor(rows["loss_survival"].to_numpy(), device=device)
     survivors = genetics.survivors(losses, config.population_size)
     rows["survived"] = False
     rows.loc[survivors.tolist(), "survived"] = True
-    following = Population.join([parents, children]).take(survivors)
+    following = Population.choose([parents, children], survivors.tolist())
     generation = Generation(
-        number, parents, newborn, children, following, normalized, probabilities, pairs, inheritance, rates, survivors,
-        rows[HISTORY],
+        number=number, parents=parents, children=children, next=following, survivors=survivors, history=rows[HISTORY],
+        **vars(bred),
     )  # fmt: skip
     return generation, losses
 
@@ -261,10 +255,32 @@ HISTORY = [
 ]  # fmt: skip
 
 
-def _breed(
-    parents: Population, pairs: Tensor, inheritance: Tensor, rates: Tensor, config: GadamConfig, draw: Generator
-) -> Population:
-    """Children by crossover and mutation (Sections 3.3.2 and 3.3.3)."""
+@dataclass(frozen=True)
+class Bred:
+    """The newborn children of a generation, and what chose their parents and entries; see `Generation`."""
+
+    newborn: Population
+    normalized: Tensor
+    probabilities: Tensor
+    pairs: Tensor
+    inheritance: Tensor
+    mutation_rates: Tensor
+
+
+def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Generator) -> Bred:
+    """Selection, crossover and mutation (Section 3.3): g children of trained parents.
+
+    Args:
+        parents: g units.
+        fitness: [g], their mean losses on the validation batch (Eq. 7 divided by the rows of V).
+        config: the settings.
+        draw: the stream.
+    """
+    normalized = genetics.normalize_losses(fitness)
+    probabilities = genetics.selection_probabilities(normalized, eligible=fitness.isfinite())
+    pairs = genetics.select_parents(probabilities, config.population_size, generator=draw)
+    inheritance = genetics.inheritance_probabilities(normalized, pairs)
+    rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
     before = draw.get_state()
     crossed = genetics.crossover(parents.parameters, pairs, inheritance, generator=draw)
     moments: dict[str, Tensor] = {}
@@ -279,7 +295,8 @@ def _breed(
         moments |= {f"{state}/{name}": entry for name, entry in mixed.items()}
     mutated = genetics.mutate(crossed, rates, generator=draw, distribution=config.mutation)
     buffers = genetics.inherit(parents.buffers, pairs, inheritance)
-    return replace(parents, parameters=mutated, buffers=buffers, moments=moments)
+    newborn = replace(parents, parameters=mutated, buffers=buffers, moments=moments)
+    return Bred(newborn, normalized, probabilities, pairs, inheritance, rates)
 
 
 def _validation_batch(rows: Batch, size: int, generator: Generator) -> Batch:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import torch
 from torch import Generator, nn
 
-from gadam.checks import check_vectorised
+from gadam.checks import TooManyUnitsError, check_vectorised
 from gadam.config import GadamConfig, InputError
 from gadam.population import Population
 from gadam.training import Shard, Trainer
@@ -42,22 +43,61 @@ def shard_count(config: GadamConfig, trainer: Trainer, device: torch.device) -> 
     return min(config.shards or default, config.population_size)
 
 
-def choose_trainer(population: Population, train: Batch, loss: Loss, config: GadamConfig) -> Trainer:
-    """Decide between loop and vectorised, by the settings, the model and the device."""
-    if config.mode == "loop":
-        return Trainer(config, loss)
+TRACING_PAYS = {"whole": 1_000, "singly": 200}
+"""Steps of units, all together, that the loop takes in the time of tracing: about a second."""
+
+
+class Layout(NamedTuple):
+    """How a population is trained: by what, and in how many shards."""
+
+    trainer: Trainer
+    shards: int
+
+
+def lay_out(population: Population, train: Batch, loss: Loss, config: GadamConfig, unit_steps: float) -> Layout:
+    """Decide between loop and vectorised, by the settings, the model, the device and the length of the training.
+
+    A population that does not fit the memory is cut into more shards, with a warning.
+
+    Args:
+        population: as it will be trained.
+        train: the rows to train on.
+        loss: (output, targets) -> scalar.
+        config: the settings.
+        unit_steps: optimizer steps that will be taken, over all units.
+    """
+    device = train[1].device
+    loop = Trainer(config, loss)
     # On a CPU a grouped convolution is no faster than its parts one by one, whose images still fit the caches. One by
     # one, a traced step takes half the time of the loop's with LeNet-5 and two thirds with the CNN for ORL.
     convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in population.template.modules())
-    singly = convolves and train[1].device.type == "cpu"
+    singly = convolves and device.type == "cpu"
+    too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
+    if config.mode == "loop" or too_short:
+        return Layout(loop, shard_count(config, loop, device))
     trainer = Trainer(config, loss, Programs(population.template, loss, singly=singly))
-    reason = check_vectorised(population, train, trainer)
+    count = first = shard_count(config, trainer, device)
+    while True:
+        shard = population.shards(count)[0]
+        try:
+            reason = check_vectorised(shard, train, trainer)
+            break
+        except TooManyUnitsError as error:
+            if len(shard) == 1:
+                reason = str(error)
+                break
+            count = min(2 * count, len(population))
     if not reason:
-        return trainer
+        if count > first:
+            warnings.warn(
+                f"{len(population)} units do not fit the memory of {device} at once: trained in {count} shards",
+                stacklevel=3,
+            )
+        return Layout(trainer, count)
     # Nobody asked for more than the loop where "auto" would have it one by one.
     if config.mode == "vectorised" or not singly:
         warnings.warn(f"training unit by unit, because the model cannot be vectorised: {reason}", stacklevel=3)
-    return Trainer(config, loss)
+    return Layout(loop, shard_count(config, loop, device))
 
 
 def resolve_device(device: torch.device | str) -> torch.device:

@@ -105,6 +105,21 @@ class Population:
             moments=join([population.moments for population in populations]),
         )
 
+    @classmethod
+    def choose(cls, populations: Sequence[Population], units: Sequence[int]) -> Population:
+        """Some units of several populations, numbered through them in order; each is copied once."""
+
+        def choose(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+            rows = {name: [row for part in parts for row in part[name].unbind()] for name in parts[0]}
+            return {name: torch.stack([each[unit] for unit in units]) for name, each in rows.items()}
+
+        return replace(
+            populations[0],
+            parameters=choose([population.parameters for population in populations]),
+            buffers=choose([population.buffers for population in populations]),
+            moments=choose([population.moments for population in populations]),
+        )
+
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
 

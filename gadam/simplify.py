@@ -69,6 +69,8 @@ def without_writes(traced: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.Graph
 def simplify(pure: fx.GraphModule) -> None:
     """Take out of a program without writes what it can do without. Changes it."""
     graph = pure.graph
+    for node in graph.find_nodes(op="call_function", target=aten.native_dropout.default):
+        _open_dropout(graph, node)
     for node in list(graph.nodes):
         if node.op == "call_function":
             _drop(node)
@@ -88,6 +90,30 @@ def simplify(pure: fx.GraphModule) -> None:
         node.target = _QUICK.get(node.target, node.target)
     graph.lint()
     pure.recompile()
+
+
+def _open_dropout(graph: fx.Graph, dropout: Any) -> None:
+    """The fused dropout of a GPU as a mask and products: what is drawn then depends on no input."""
+    x, rate, train = dropout.args
+    if not train:
+        return
+    value = x.meta["val"]
+
+    def call(target: Any, *args: Any, like: Any = value, **options: Any) -> Any:
+        node = graph.call_function(target, args, options)
+        node.meta["val"] = like
+        return node
+
+    with graph.inserting_before(dropout):
+        zero = call(aten.scalar_tensor.default, 0.0, like=value.new_empty(()), dtype=value.dtype, device=value.device)
+        zeros = call(aten.expand.default, zero, list(value.shape), like=value.new_empty(()).expand(value.shape))
+        mask = call(aten.bernoulli.p, zeros, 1 - rate)
+        scaled = call(aten.mul.Tensor, call(aten.mul.Tensor, x, mask), 1 / (1 - rate) if rate < 1 else 0.0)
+        parts = scaled, call(aten.ne.Scalar, mask, 0, like=value.new_empty(value.shape, dtype=torch.bool))
+    for item in list(dropout.users):
+        item.replace_all_uses_with(parts[item.args[1]])
+        graph.erase_node(item)
+    graph.erase_node(dropout)
 
 
 def _drop(node: Any) -> None:

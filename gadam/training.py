@@ -6,6 +6,7 @@ units, never averaged across them.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +16,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gadam.captured import CAPTURES, Captured
 from gadam.config import GadamConfig
-from gadam.optimizers import load_state, make_optimizer, make_stepper, state_of
+from gadam.optimizers import FusedAdam, Stepper, load_state, make_optimizer, make_stepper, state_of
 from gadam.population import Population
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.vectorised import Batch, Loss, Programs
@@ -25,6 +27,9 @@ from gadam.vectorised import Batch, Loss, Programs
 BLOCK = 64
 # Batches of steps to come are gathered while they take no more than this: they still are near the processor when used.
 GATHERED_BYTES = 2**20
+
+# Steps of a generation from which on capturing one of them pays; it takes the time of about as many.
+CAPTURE_PAYS = 20
 
 Progress = Callable[[int], None]
 """Told of unit-steps done since it was last told; may raise to stop the training."""
@@ -166,16 +171,44 @@ class Trainer:
         draws = [self._stream(shard, DRAWS, unit) for unit in shard.units]
         count = len(shard.units)
         batches = _gathered(rows, self._batches(shard, shard.units, len(rows[1])))
+        captured: Captured | None = None
         for step, batch in enumerate(batches, 1):
-            losses, gradients, buffers = self.programs.gradients(learned, buffers, batch, draws)
-            optimizer.step(gradients)
+            if step == 1:
+                captured = self._capture(optimizer, learned, buffers, batch, draws)
+            if captured is not None:
+                losses, buffers = captured.step(batch), captured.buffers
+            else:
+                losses, gradients, buffers = self.programs.gradients(learned, buffers, batch, draws)
+                optimizer.step(gradients)
             if record is not None:
-                record(Step(shard.generation, shard.role, shard.units, step, losses, learned))
+                record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
             if step % BLOCK == 0 or step == self.config.steps:
                 progress(((step - 1) % BLOCK + 1) * count)
         state = optimizer.state() if self._carries else {}
         moments = {n: m.expand(count).clone() if n.startswith("step/") else m for n, m in state.items()}
         return replace(shard.population, parameters=learned, buffers=buffers, moments=moments)
+
+    def _capture(
+        self,
+        optimizer: Stepper,
+        learned: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        draws: Sequence[torch.Generator],
+    ) -> Captured | None:
+        """The step as a CUDA graph where there is a GPU, it pays and it can be had."""
+        assert self.programs is not None
+        capture = CAPTURES.get(batch[1].device.type)
+        if capture is None or not isinstance(optimizer, FusedAdam) or self.config.steps < CAPTURE_PAYS:
+            return None
+        program = self.programs.drawn(learned, buffers, batch)
+        if program is None:
+            return None
+        try:
+            return Captured(program, optimizer, learned, buffers, batch, draws, capture)
+        except RuntimeError as error:
+            logging.getLogger("gadam").info("Steps are not captured in a CUDA graph: %s", error)
+            return None
 
     @property
     def _carries(self) -> bool:

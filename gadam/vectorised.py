@@ -12,7 +12,7 @@ import functools
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Generator, Tensor, fx, nn
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from gadam.compiled import Compiled
+from gadam.compiled import Drawn, compiled
 from gadam.randomness import can_draw, draw, global_stream, is_random
 from gadam.rewriting import use_kernels
 from gadam.simplify import simplify, without_writes
@@ -78,6 +78,12 @@ class Programs:
         after = iter(outputs[1 + len(parameters) :])
         return outputs[0], dict(zip(parameters, outputs[1:], strict=False)), {name: next(after) for name in buffers}
 
+    def drawn(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], batch: Batch) -> Drawn | None:
+        """What computes `gradients` of a whole shard, if its random numbers can be drawn before."""
+        flat = (*parameters.values(), *buffers.values(), *batch[0], batch[1])
+        program = self._program("gradients", parameters, buffers, flat)
+        return program if isinstance(program, Drawn) and not self.singly else None
+
     def losses(
         self,
         parameters: Mapping[str, Tensor],
@@ -123,13 +129,16 @@ class Programs:
     ) -> tuple[Tensor, ...]:
         inputs, targets = batch
         flat = (*parameters.values(), *buffers.values(), *inputs, targets)
+        with torch.no_grad():  # the program computes its gradients itself
+            return self._program(kind, parameters, buffers, flat)(streams, *flat)
+
+    def _program(self, kind: str, learned: Iterable[str], carried: Iterable[str], flat: Sequence[Tensor]) -> Program:
         key = (kind, *((tensor.shape, tensor.dtype, tensor.device) for tensor in flat))
         if key not in self._traced:
             with _tracing:
                 if key not in self._traced:
-                    self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
-        with torch.no_grad():  # the program computes its gradients itself
-            return self._traced[key](streams, *flat)
+                    self._traced[key] = self._trace(kind, list(learned), list(carried), flat)
+        return self._traced[key]
 
     def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> Program:
         # A copy, because functional_call exchanges the tensors of the module that it is given.
@@ -192,8 +201,7 @@ def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units
             simplify(ours)
             ours = _draw_from_streams(ours)
             found.append(ours.forward)
-            if device.type == "cpu":
-                found.append(Compiled(ours, streams(), flat))
+            found.append(compiled(ours, streams(), flat) if device.type == "cpu" else Drawn(ours))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     plain = _draw_from_streams(traced).forward
@@ -201,7 +209,7 @@ def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units
     while found:
         fastest = found.pop()
         try:
-            reason = _difference(fastest(streams(), *(tensor.clone() for tensor in flat)), expected)
+            reason = difference(fastest(streams(), *(tensor.clone() for tensor in flat)), expected)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
         if not reason:
@@ -210,7 +218,7 @@ def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units
     return plain
 
 
-def _difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> str:
+def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> str:
     """How two runs of a program differ beyond rounding, or "". What should not be finite is not compared."""
     scale = max((float(b.nan_to_num(0, 0, 0).norm()) for b in expected if b.is_floating_point()), default=0.0)
     for number, (a, b) in enumerate(zip(outputs, expected, strict=True)):

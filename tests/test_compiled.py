@@ -8,7 +8,7 @@ import zoo
 from torch import nn
 
 from gadam import vectorised
-from gadam.compiled import Compiled
+from gadam.compiled import compiled
 from gadam.population import Population
 from gadam.vectorised import Programs
 
@@ -19,11 +19,11 @@ def programs_of(case, monkeypatch, singly=False):
     """The programs of a case, and the simplified program that its compiled one was made from."""
     made = []
 
-    def compiled(program, streams, flat):
-        made.append((program, Compiled(program, streams, flat)))
+    def kept(program, streams, flat):
+        made.append((program, compiled(program, streams, flat)))
         return made[-1][1]
 
-    monkeypatch.setattr(vectorised, "Compiled", compiled)
+    monkeypatch.setattr(vectorised, "compiled", kept)
     return Programs(case.make(), case.loss, singly=singly), made
 
 
@@ -43,12 +43,12 @@ def test_it_draws_and_computes_what_the_program_does(make, monkeypatch):
     programs, made = programs_of(case, monkeypatch)
     given = arguments(case)
     outputs = programs.gradients(*given, streams(7))
-    ((program, compiled),) = made
+    ((program, without_python),) = made
     flat = (*given[0].values(), *given[1].values(), *given[2][0], given[2][1])
     for seed in (7, 8):
-        for actual, expected in zip(compiled(streams(seed), *flat), program(streams(seed), *flat), strict=True):
+        for actual, expected in zip(without_python(streams(seed), *flat), program(streams(seed), *flat), strict=True):
             torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
-    assert torch.equal(outputs[0], compiled(streams(7), *flat)[0])
+    assert torch.equal(outputs[0], without_python(streams(7), *flat)[0])
 
 
 def test_threads_may_call_it_at_once(monkeypatch):

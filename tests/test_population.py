@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -231,3 +232,15 @@ def test_a_pickled_slice_carries_its_own_units_only():
     assert part < 0.3 * whole  # the template goes along, as large as a unit
     again = pickle.loads(pickle.dumps(population.take(slice(3, 4))))
     assert torch.equal(again.parameters["weight"][0], population.parameters["weight"][3])
+
+
+def test_units_chosen_from_several_populations_are_copies_in_the_order_asked_for():
+    populations = [Population.make(zoo.batchnorm_mlp, 3, seed=seed) for seed in range(2)]
+    carried = [replace(each, moments={"exp_avg/a": torch.rand(3, 2)}) for each in populations]
+    units = [5, 0, 4]
+    chosen, expected = Population.choose(carried, units), Population.join(carried).take(torch.tensor(units))
+    for kind in ("parameters", "buffers", "moments"):
+        assert zoo.identical(getattr(chosen, kind), getattr(expected, kind))
+    for tensor in chosen.parameters.values():
+        tensor.fill_(7)
+    assert not any((tensor == 7).all() for each in populations for tensor in each.parameters.values())

@@ -6,10 +6,12 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from gadam import simplify as simplification
+from gadam.compiled import Drawn
 from gadam.models import mlp
 from gadam.population import Population
+from gadam.randomness import draw
 from gadam.simplify import simplify, without_writes
-from gadam.vectorised import Programs
+from gadam.vectorised import Programs, _draw_from_streams
 
 
 def numbers(*shape):
@@ -138,6 +140,21 @@ def test_what_is_not_finite_stays_so():
     x = torch.tensor([[[float("nan"), float("inf")]]], dtype=torch.float64)
     program = simplified(lambda x: torch.relu(x @ torch.ones(1, 2, 1, dtype=x.dtype) + 1) * 1, numbers(1, 1, 2))
     assert program(x).isnan().all()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_what_the_fused_dropout_of_a_gpu_draws_depends_on_no_input(rate):
+    x = numbers(6, 5)
+    with torch.no_grad():
+        traced = make_fx(lambda x: torch.native_dropout(x, rate, True))(x)
+        pure = without_writes(traced, [x])
+        simplify(pure)
+        drawn = Drawn(_draw_from_streams(pure))
+        outputs = drawn(torch.Generator().manual_seed(3), x)
+        expected = draw("aten.native_dropout.default", torch.Generator().manual_seed(3), x, rate, True)
+    for actual, reference in zip(outputs, expected, strict=True):
+        assert torch.equal(actual, reference)
+    assert len(drawn.draw(torch.Generator())) == 1
 
 
 def test_the_step_of_a_small_network_is_half_as_many_operators(monkeypatch):

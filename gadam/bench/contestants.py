@@ -7,6 +7,7 @@ be done once (tracing, compiling, starting processes) it does in its first train
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from gadam.bench.workloads import GENERATION, ROLE, SEED, Work
 from gadam.config import GadamConfig
 from gadam.executors import as_executor, train_shards
-from gadam.layout import choose_trainer, cut, shard_count
+from gadam.layout import cut, lay_out
 from gadam.population import Population
 from gadam.reporting.machine import usable_cores
 from gadam.training import Data
@@ -74,11 +75,10 @@ def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[R
     # The settings are for evolving, which takes two; training alone does not.
     config = GadamConfig(population_size=max(units, 2), batch_size=work.batch_size, seed=SEED, **settings)
     rows = (work.inputs,), work.targets
-    trainer = choose_trainer(work.population, rows, cross_entropy, config)
-    layout = min(shard_count(config, trainer, work.device), units)
+    trainer, layout = lay_out(work.population, rows, cross_entropy, config, math.inf)
     shards = cut(work.population, layout, ROLE, GENERATION)
     one = (work.inputs[:1],), work.targets[:1]
-    useful = min(torch.get_num_threads(), layout) if work.device.type == "cpu" else 1
+    useful = min(torch.get_num_threads(), len(shards)) if work.device.type == "cpu" else 1
     with as_executor(threads, useful) as pool:
 
         def train(steps: int) -> Callable[[], Weights]:
@@ -87,7 +87,7 @@ def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[R
             return lambda: Population.join([each.population for each in trained]).to("cpu").parameters
 
         way = "loop" if trainer.programs is None else "unit by unit" if trainer.programs.singly else "vectorised"
-        yield Ready(train, f"{way}, shards: {layout}, threads: {threads or useful}")
+        yield Ready(train, f"{way}, shards: {len(shards)}, threads: {threads or useful}")
 
 
 @contextmanager

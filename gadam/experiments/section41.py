@@ -31,7 +31,9 @@ TILT = 0.3
 GLOBAL = 1.035_579  # where h has its lowest minimum
 LOCAL = -0.960_150  # and its other one
 RANGE = 2.0  # starting points are drawn from [-RANGE, RANGE]^2
-SETTINGS: dict[str, Any] = {"learning_rate": 0.05, "batch_size": 1, "validation_size": 1}
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 0.05, "batch_size": 1, "validation_size": 1, "mode": "vectorised", "shards": 1,
+}  # fmt: skip
 STEPS = 60
 
 PROFILES = {"smoke": {"trials": 4}, "quick": {"trials": 24}, "paper": {"trials": 400}}

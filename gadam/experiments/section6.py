@@ -60,13 +60,12 @@ DATASETS = ("yeast", "letter")
 HELD_OUT = 5  # one in so many training rows, where validation rows are held out
 
 PROFILES: dict[str, dict[str, Any]] = {
-    # Unit by unit, for tracing a program would take longer than these steps.
-    "smoke": {"seeds": {"yeast": 2, "letter": 2}, "g": 3, "K": 1, "steps": {"yeast": 5, "letter": 5}, "mode": "loop"},
+    "smoke": {"seeds": {"yeast": 2, "letter": 2}, "g": 3, "K": 1, "steps": {"yeast": 5, "letter": 5}},
     "quick": {
-        "seeds": {"yeast": 5, "letter": 3}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 60}, "mode": "auto",
+        "seeds": {"yeast": 5, "letter": 3}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 60},
     },
     "paper": {
-        "seeds": {"yeast": 10, "letter": 10}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 8_000}, "mode": "auto",
+        "seeds": {"yeast": 10, "letter": 10}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 8_000},
     },
 }  # fmt: skip
 
@@ -79,7 +78,6 @@ def runs(profile: str, data: str) -> list[Run]:
         found = locate(name, data=data)  # type: ignore[arg-type]
         source = "real" if found.source == "real" else "standin"
         size = {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]}
-        size["mode"] = budget["mode"]
         for reading in READINGS:
             for seed in range(budget["seeds"][name]):
                 config = {"dataset": name, "data": source, "reading": reading, "seed": seed, **size}

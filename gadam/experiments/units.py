@@ -13,7 +13,7 @@ from gadam.baselines.gcforest import GcForestSettings
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.executors import train_shards
-from gadam.layout import choose_trainer, cut, resolve_device, shard_count
+from gadam.layout import cut, lay_out, resolve_device
 from gadam.population import Population
 from gadam.randomness import VALIDATION, stream
 from gadam.training import Data, Record
@@ -41,8 +41,8 @@ def independent(
         make_model, config.population_size, seed=config.seed, initialisation=config.initialisation, device=on
     )
     batch = (inputs,), targets
-    trainer = choose_trainer(population, batch, cross_entropy, config)
-    shards = cut(population, shard_count(config, trainer, on), "parent", 0)
+    trainer, count = lay_out(population, batch, cross_entropy, config, len(population) * config.steps)
+    shards = cut(population, count, "parent", 0)
     nothing = (inputs[:1],), targets[:1]  # nobody asks for losses on a validation batch here
     results = train_shards(None, trainer, shards, Data(batch, nothing, nothing), record=record)
     return Population.join([result.population for result in results])
