@@ -11,18 +11,18 @@ import torch
 from typer.testing import CliRunner
 
 from gadam import InputError, cli
-from gadam.bench import __main__, scale
+from gadam.bench import __main__, memory, scale, scale_results
 from gadam.bench.workloads import make_work, workloads
 
 CPU = torch.device("cpu")
 
 
 def test_fit_recovers_a_line_and_says_how_far_off_it_is():
-    line = scale.fit([1, 10, 100, 1_000], [0.5 + 0.06 * g for g in (1, 10, 100, 1_000)])
+    line = scale_results.fit([1, 10, 100, 1_000], [0.5 + 0.06 * g for g in (1, 10, 100, 1_000)])
     assert (line.a, line.b) == pytest.approx((0.5, 0.06))
     assert line.deviation == pytest.approx(0, abs=1e-9)
     noisy = np.random.default_rng(0).uniform(0.9, 1.1, 200)
-    line = scale.fit(range(1, 201), [(2 + 3 * g) * factor for g, factor in enumerate(noisy, 1)])
+    line = scale_results.fit(range(1, 201), [(2 + 3 * g) * factor for g, factor in enumerate(noisy, 1)])
     assert line.a == pytest.approx(2, rel=0.25)
     assert line.b == pytest.approx(3, rel=0.02)
     assert 0.05 < line.deviation < 0.15
@@ -30,22 +30,22 @@ def test_fit_recovers_a_line_and_says_how_far_off_it_is():
 
 def test_fit_weighs_relative_errors():
     """A constant factor on one of two values at the same x is split alike, however large x is."""
-    small, large = (scale.fit([1, 1, g], [1.0, 1.0, 1.0 * g]) for g in (2, 2_000))
+    small, large = (scale_results.fit([1, 1, g], [1.0, 1.0, 1.0 * g]) for g in (2, 2_000))
     assert small.deviation == pytest.approx(large.deviation, abs=1e-9)
-    assert scale.fit([1, 2, 3], [1.0, math.nan, 3.0]).b == pytest.approx(1)
+    assert scale_results.fit([1, 2, 3], [1.0, math.nan, 3.0]).b == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("x", "y"), [([], []), ([5], [1.0]), ([5, 5], [1.0, 2.0]), ([1, 2], [1.0, math.nan])])
 def test_fit_of_too_little_is_missing(x, y):
-    assert math.isnan(scale.fit(x, y).a)
+    assert math.isnan(scale_results.fit(x, y).a)
 
 
 def test_memory_model_of_the_mlp():
     """16-70-50-26: 6,066 entries; outputs of 70, 70, 50, 50 and 26 numbers a row; 64 batches of 128 row numbers."""
     work = make_work(workloads(CPU)["mlp"], 3, CPU)
-    assert scale.entries(work.population) == 6_066
+    assert memory.entries(work.population) == 6_066
     activations = 4 * 128 * (70 + 70 + 50 + 50 + 26)
-    assert scale.memory_model(work) == {
+    assert memory.memory_model(work) == {
         "copies": 3 * 5 * 4 * 6_066,
         "activations": 3 * activations,
         "gradients": 3 * activations,
@@ -54,15 +54,15 @@ def test_memory_model_of_the_mlp():
 
 
 def test_share_of_genetics():
-    assert scale.share(16_000, 1) == 50
-    assert scale.share(160, 0.99) == pytest.approx(1)
+    assert scale_results.share(16_000, 1) == 50
+    assert scale_results.share(160, 0.99) == pytest.approx(1)
 
     def row(what, g, value):
         return {"what": what, "g": g, "entries": 7, "value": value}
 
-    times = [row("genetics, MLP", 4, value) for value in (1.0, 5.0, 2.0)] + [row(scale.STEP, 4, 0.5)]
-    times += [row(scale.LENET, 10, 20.0), row("genetics, LeNet-5", 5, 3.0), row("genetics, MLP", 8, 1.0)]
-    found = scale.shares(times)  # of g = 8 there is no step
+    times = [row("genetics, MLP", 4, value) for value in (1.0, 5.0, 2.0)] + [row(scale_results.STEP, 4, 0.5)]
+    times += [row(scale_results.LENET, 10, 20.0), row("genetics, LeNet-5", 5, 3.0), row("genetics, MLP", 8, 1.0)]
+    found = scale_results.shares(times)  # of g = 8 there is no step
     assert [(each["what"], each["g"], each["unit"]) for each in found] == [
         ("share of genetics, MLP", 4, "%"),
         ("share of genetics, LeNet-5", 5, "%"),
@@ -90,37 +90,43 @@ def test_a_tiny_run_writes_everything(small, tmp_path):
     assert len(rows) == len(frame)
     assert rows["unit"].isin(["ms", "MB", "%"]).all()
     assert (rows["value"] > 0).all()
-    timed = {scale.STEP, scale.WIDER, scale.WORKERS, scale.LENET, *scale.BREEDING.values()}
+    timed = {
+        scale_results.STEP,
+        scale_results.WIDER,
+        scale_results.WORKERS,
+        scale_results.LENET,
+        *scale_results.BREEDING.values(),
+    }
     assert timed <= set(rows["what"])
     about = json.loads((tmp_path / "scale.json").read_text())
     assert about["machine"]["torch"]["version"] == torch.__version__
-    assert about["models"][scale.STEP].keys() == {"a", "b", "deviation", "unit_of_a", "unit_of_b"}
-    assert about["models"][scale.WIDER]["a"] is None  # one point makes no line
+    assert about["models"][scale_results.STEP].keys() == {"a", "b", "deviation", "unit_of_a", "unit_of_b"}
+    assert about["models"][scale_results.WIDER]["a"] is None  # one point makes no line
     assert max(len(line) for text in said for line in text.splitlines()) <= 120
     assert "nan" not in "".join(said)
-    assert (set(scale.MEMORY) <= set(rows["what"])) != any("Memory is left out" in text for text in said)
+    assert (set(scale_results.MEMORY) <= set(rows["what"])) != any("Memory is left out" in text for text in said)
 
 
 def test_where_the_system_does_not_tell_memory_is_left_out(monkeypatch):
     def unknown(on, peak=False):
         raise OSError("there is no /proc")
 
-    monkeypatch.setattr(scale, "_memory", unknown)
-    monkeypatch.setattr(scale, "gadam", lambda work: nullcontext(scale.Ready(lambda steps: dict)))
-    assert scale.watch(1, "cpu") is None
-    middle = scale.medians(
+    monkeypatch.setattr(memory, "_memory", unknown)
+    monkeypatch.setattr(memory, "gadam", lambda work: nullcontext(scale.Ready(lambda steps: dict)))
+    assert memory.watch(1, "cpu") is None
+    middle = scale_results.medians(
         pd.DataFrame(
             [
                 {"what": what, "g": g, "entries": 5 * g, "threads": None, "value": 1.0 * g}
-                for what in (scale.STEP, scale.WIDER)
+                for what in (scale_results.STEP, scale_results.WIDER)
                 for g in (1, 2)
             ]
         )
     )
-    lines = scale.models(middle)
-    assert set(lines) == {scale.STEP, scale.WIDER}
-    assert not any("Memory" in text for text in scale.tables(middle, lines, "a model"))
-    figure = scale.draw(middle, lines)
+    lines = scale_results.models(middle)
+    assert set(lines) == {scale_results.STEP, scale_results.WIDER}
+    assert not any("Memory" in text for text in scale_results.tables(middle, lines, "a model"))
+    figure = scale_results.draw(middle, lines)
     assert [axis.get_title() for axis in figure.axes] == ["Time of a step by g", "Time of a step by |w|", "Genetics"]
     scale.plt.close(figure)
 
