@@ -111,7 +111,7 @@ class Trainer:
     ) -> Trained:
         """Evaluate a shard, train it for `config.steps` steps, and evaluate it again."""
         _keep_freed_memory()
-        with _intra_operator_threads(self.threads):
+        with _intra_operator_threads(self.threads), float32_as_asked(data.train[1].device):
             start = time.perf_counter()
             loss_start = self.evaluate(shard, shard.population, data.fitness)
             train = self._train_loop if self.programs is None else self._train_vectorised
@@ -267,3 +267,24 @@ def _intra_operator_threads(count: int) -> Iterator[None]:
     finally:
         with _threads_lock:
             torch.set_num_threads(_threads_before.pop())
+
+
+@contextmanager
+def float32_as_asked(device: torch.device) -> Iterator[None]:
+    """On a GPU PyTorch lets cuDNN round convolutions to TF32 unasked: inside, only if matrix products may be too.
+
+    That is asked for by `torch.set_float32_matmul_precision("high")` or the newer `fp32_precision` settings.
+    """
+    try:
+        exact = device.type == "cuda" and torch.get_float32_matmul_precision() == "highest"
+        before = torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # the newer settings are in use, which PyTorch does not let one mix with these
+        exact = False
+    if not exact:
+        yield
+        return
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

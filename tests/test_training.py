@@ -15,7 +15,7 @@ from gadam import kernels, vectorised
 from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
-from gadam.training import BLOCK, Data, Shard, Trainer
+from gadam.training import BLOCK, Data, Shard, Trainer, float32_as_asked
 from gadam.vectorised import Programs
 
 RATE = 1e-2
@@ -528,3 +528,19 @@ def test_programs_are_traced_by_one_thread_at_a_time(monkeypatch):
     assert len(most) == 2 * 2  # of each population: a step and an evaluation
     assert max(most) == 1
     assert nn.Module.__call__ is call
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "rounded"), [("cuda", "highest", False), ("cuda", "high", True), ("cpu", "highest", True)]
+)
+def test_convolutions_on_a_gpu_are_rounded_only_where_that_is_asked_for(device, asked, rounded):
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision(asked)
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with float32_as_asked(torch.device(device)):
+            assert torch.backends.cudnn.allow_tf32 == rounded
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

@@ -15,6 +15,7 @@ import pandas as pd
 from gadam.bench.contestants import (
     OURS,
     Contestant,
+    ablations,
     convolves,
     ensembling,
     full_precision,
@@ -27,13 +28,17 @@ from gadam.bench.jax_contestant import jax_units
 from gadam.bench.limits import Limits, flops
 from gadam.bench.measure import Say, measure, reason, summarise
 from gadam.bench.results import short, table, write
+from gadam.bench.spent import spent, text
 from gadam.bench.workloads import BATCH, Work, find, make_work
 from gadam.config import InputError
 from gadam.layout import resolve_device
 from gadam.reporting.machine import describe, usable_cores
-from gadam.reporting.paths import reports_root
+from gadam.reporting.paths import reports_root, write_atomic
+from gadam.reporting.tables import to_csv
 
 DEFAULT_WORKLOADS = ("mlp", "lenet")
+THIRD = 100 / 3  # percent of the limit, under which a profile says what the rest is spent on
+PROFILED = 300.0  # milliseconds of training that are profiled
 BUSY = 0.3  # load of a core, at the start, above which times say little
 
 CONTESTANTS = (
@@ -75,8 +80,10 @@ def bench(
         seconds: about what one measurement takes.
         device: "auto", "cpu" or "cuda".
         only: parts of names: a contestant is timed if its name has one of them. Ours always is, to compare with.
-        by_hand: time also the settings of gadam that one would try by hand, shards x threads, on a CPU.
-        folder: for bench.csv, bench_summary.csv, bench.json, bench.png and bench.svg; None is `bench` of the reports.
+        by_hand: time also the settings of gadam that one would try by hand, shards x threads, on a CPU, and gadam
+            without the parts that make its programs faster.
+        folder: for bench.csv, bench_summary.csv, bench_spent.csv (where a step of ours under a third of the limit
+            goes), bench.json, bench.png and bench.svg; None is `bench` of the reports.
         say: told of what is going on, and given the tables.
 
     Returns:
@@ -88,7 +95,7 @@ def bench(
     _check(units, repeats, seconds)
     on = resolve_device(device)
     chosen = find(list(workloads or DEFAULT_WORKLOADS), on)
-    _chosen(only or (), [*CONTESTANTS, *(hand_chosen(2) if by_hand else ())])
+    _chosen(only or (), [*CONTESTANTS, *((*hand_chosen(2), *ablations()) if by_hand else ())])
     folder = reports_root() / "bench" if folder is None else folder
     limits = Limits(on)
     busy = load()
@@ -96,7 +103,7 @@ def bench(
         say(
             f"This machine is busy with something else (load {busy:.1f}): several threads wait for the slowest of them."
         )
-    rows, summaries, works = [], [], []
+    rows, summaries, works, profiles = [], [], [], []
     about: dict[str, Any] = {"machine": describe(), "packages": _versions(), "device": str(on)}
     about |= {"load": busy, "batch_size": BATCH, "repeats": repeats, "seconds": seconds}
     with full_precision():
@@ -107,12 +114,17 @@ def bench(
                 except RuntimeError as error:  # out of memory, before anybody began
                     say(f"{workload.name}, g={size}: {reason(error)}")
                     continue
-                everyone = [*CONTESTANTS, *(hand_chosen(size) if by_hand and on.type == "cpu" else ())]
+                everyone = [*CONTESTANTS, *((*hand_chosen(size), *ablations()) if by_hand and on.type == "cpu" else ())]
                 contestants = [each for each in _chosen(only or (), everyone) if each.fits(work)]
                 found = measure(work, contestants, limits, repeats=repeats, seconds=seconds, say=say)
                 limit = limits.seconds(work)
                 summary = summarise(found, 1e3 * limit, size)
                 say(table(summary, _title(work, limits, limit)))
+                ours = summary.loc[summary["contestant"] == OURS].iloc[0]
+                if ours["limit_percent"] < THIRD and on.type == "cpu":
+                    where = spent(work, steps=max(3, round(PROFILED / ours["ms_per_step"])))
+                    say(text(where, f"{workload.title}, g = {size}"))
+                    profiles.append(where.assign(workload=workload.name, g=size))
                 rows.append(found)
                 summary.insert(0, "workload", workload.name)
                 summary.insert(1, "title", workload.title)
@@ -124,6 +136,8 @@ def bench(
                     about["limit"]["bytes_per_second"] = limits.bytes
                 # After each, so that an interrupted run leaves what it has.
                 write(folder, pd.concat(rows, ignore_index=True), pd.concat(summaries, ignore_index=True), about)
+                if profiles:
+                    write_atomic(folder / "bench_spent.csv", to_csv(pd.concat(profiles, ignore_index=True)))
     if not summaries:
         raise InputError(f"units={list(units or ())} leave nothing that fits the memory of {on}; give smaller ones")
     say(f"\nbench: {folder}")

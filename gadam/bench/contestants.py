@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
+from gadam import vectorised
 from gadam.bench.workloads import GENERATION, ROLE, SEED, Work
 from gadam.config import GadamConfig
 from gadam.executors import as_executor, train_shards
@@ -186,6 +188,29 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def ablations() -> list[Contestant]:
+    """Contestants: gadam in one shard on one thread, without what makes its traced programs faster, part by part."""
+
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError
+
+    def as_traced(traced: Any, *_: Any, **__: Any) -> Any:
+        return vectorised._draw_from_streams(traced).forward
+
+    def without(name: str, replacement: Callable[..., Any]) -> Callable[[Work], AbstractContextManager[Ready]]:
+        @contextmanager
+        def start(work: Work) -> Iterator[Ready]:
+            with mock.patch.object(vectorised, name, replacement), gadam(work, 1, shards=1) as ready:
+                yield ready
+
+        return start
+
+    return [
+        Contestant(f"{OURS}, 1 shard, called from Python", without("compiled", refuse)),
+        Contestant(f"{OURS}, 1 shard, as traced", without("_faster", as_traced)),
+    ]
 
 
 def hand_chosen(units: int) -> list[Contestant]:

@@ -202,7 +202,7 @@ def test_speed_of_the_machine_is_measured(monkeypatch):
 def test_files_are_written(fast, tmp_path):
     said = []
     summary = command.bench(["mlp"], [1, 2], repeats=2, seconds=0.1, folder=tmp_path, say=said.append)
-    names = {"bench.csv", "bench_summary.csv", "bench.json", "bench.png", "bench.svg"}
+    names = {"bench.csv", "bench_summary.csv", "bench_spent.csv", "bench.json", "bench.png", "bench.svg"}
     assert {path.name for path in tmp_path.iterdir()} == names
     rows = pd.read_csv(tmp_path / "bench.csv")
     assert rows.groupby(["g", "contestant"]).size().to_dict() == {
