@@ -6,6 +6,7 @@ parameters, buffers and Adam's state change where they are.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -19,11 +20,12 @@ Compute = Callable[[], Tensor]
 Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
 """From what computes a step to what repeats it, and to the memory of its result."""
 
+_capturing = threading.Lock()
 WARM_UPS = 3  # libraries choose their kernels and allocate in the first calls, which a graph cannot hold
 
 
 def cuda_graph(compute: Compute) -> tuple[Callable[[], None], Tensor]:
-    """Capture a computation; it runs a few times before."""
+    """Capture a computation; it runs a few times before. One thread at a time, and without a word on what others do."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -31,7 +33,7 @@ def cuda_graph(compute: Compute) -> tuple[Callable[[], None], Tensor]:
             compute()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with _capturing, torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         result = compute()
     return graph.replay, result
 

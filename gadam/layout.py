@@ -78,7 +78,7 @@ def lay_out(population: Population, train: Batch, loss: Loss, config: GadamConfi
     trainer = Trainer(config, loss, Programs(population.template, loss, singly=singly))
     count = first = shard_count(config, trainer, device)
     while True:
-        shard = population.shards(count)[0]
+        shard = max(population.shards(count), key=len)
         try:
             reason = check_vectorised(shard, train, trainer)
             break

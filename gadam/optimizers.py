@@ -15,13 +15,13 @@ from gadam.config import GadamConfig
 
 
 class Stepper(Protocol):
-    """Changes named parameters in place, step by step."""
+    """Changes stacked parameters in place, step by step."""
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         """One step with the gradients of all parameters, in their order."""
 
     def state(self) -> dict[str, Tensor]:
-        """Its tensors, as "<state>/<parameter>"."""
+        """Its tensors, as "<state>/<parameter>", [g, ...]; "step" is how many steps each unit has lived, [g]."""
 
 
 def make_optimizer(config: GadamConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -43,22 +43,39 @@ def make_optimizer(config: GadamConfig, parameters: list[Tensor]) -> torch.optim
 
 
 def make_stepper(config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Stepper:
-    """The optimizer of a config for stacked parameters, going on from a state of it, or from none if that is empty."""
+    """The optimizer of a config for stacked parameters, going on from a state of it, or from none if that is empty.
+
+    Units that carry their moments need not have lived equally long, and Adam's bias correction depends on it.
+    """
     kinds = {(entry.dtype, entry.device) for entry in parameters.values()}
     if config.optimizer == "adam" and len(kinds) == 1 and _can_fuse(*next(iter(kinds))):
-        return FusedAdam(config, parameters, state)
+        ages = next((entry for name, entry in state.items() if name.startswith("step/")), torch.zeros(1))
+        return (
+            FusedAdam(config, parameters, state)
+            if bool((ages == ages[0]).all())
+            else _AgedAdam(config, parameters, state)
+        )
+    if config.optimizer == "adam":
+        return _AgedAdam(config, parameters, state)
     return _Torch(config, parameters, state)
 
 
 def state_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """An optimizer's tensors, as "<state>/<parameter>", the same ones for every parameter.
 
-    A parameter that no loss depended on has none yet, and gets what all of them start from: zeros.
+    A parameter that no loss depended on has none yet, and gets what all of them start from: zeros. Some optimizers
+    count steps on the CPU; here everything is where the parameter is.
     """
     states = [optimizer.state[entry] for entry in parameters.values()]
     kept = {key: value for key, value in next(filter(None, states), {}).items() if isinstance(value, Tensor)}
     return {
-        f"{key}/{name}": state[key] if key in state else torch.zeros_like(like if key == "step" else entry)
+        f"{key}/{name}": (
+            state[key].to(entry.device)
+            if key in state
+            else like.new_zeros(like.shape, device=entry.device)
+            if key == "step"
+            else torch.zeros_like(entry)
+        )
         for (name, entry), state in zip(parameters.items(), states, strict=True)
         for key, like in kept.items()
     }
@@ -68,33 +85,43 @@ def load_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor
     """The inverse of `state_of`."""
     for key, value in state.items():
         kind, _, name = key.partition("/")
-        optimizer.state[parameters[name]][kind] = value.clone()
+        optimizer.state[parameters[name]][kind] = value.clone().cpu() if kind == "step" else value.clone()
 
 
 class _Torch:
-    """One of torch.optim."""
+    """One of torch.optim whose arithmetic does not depend on the steps taken: those of each unit are counted here."""
 
     def __init__(self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
         self._parameters = parameters
         self._optimizer = make_optimizer(config, list(parameters.values()))
-        load_state(self._optimizer, parameters, state)
+        self._before = {name: entry for name, entry in state.items() if name.startswith("step/")}
+        self._taken = 0
+        load_state(self._optimizer, parameters, {n: e[0] if n in self._before else e for n, e in state.items()})
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         for name, entry in self._parameters.items():
             entry.grad = gradients[name]
         self._optimizer.step()
+        self._taken += 1
         for entry in self._parameters.values():
             entry.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        return state_of(self._optimizer, self._parameters)
+        found = state_of(self._optimizer, self._parameters)
+        units = {name: len(entry) for name, entry in self._parameters.items()}
+        return {
+            name: self._before.get(name, entry.new_zeros(units[name.partition("/")[2]])) + self._taken
+            if name.startswith("step/")
+            else entry
+            for name, entry in found.items()
+        }
 
 
-class FusedAdam:
-    """torch.optim.Adam(fused=True), without what it does before the kernel at each step: a third of a millisecond."""
+class _Adam:
+    """What both kinds of Adam keep: two moments and the steps that each unit has lived."""
 
     def __init__(self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-        self._parameters = parameters
+        self._config, self._parameters = config, parameters
         self._first, self._second = (
             {
                 name: state[f"{kind}/{name}"].clone() if state else torch.zeros_like(entry)
@@ -102,31 +129,60 @@ class FusedAdam:
             }
             for kind in ("exp_avg", "exp_avg_sq")
         )
-        some = next(iter(parameters))
-        # All parameters have taken as many steps as one of them.
-        zero = torch.zeros((), dtype=torch.float32, device=parameters[some].device)
-        self._steps = state[f"step/{some}"].clone() if state else zero
-        self._config = config
-        lists = (list(each.values()) for each in (parameters, self._first, self._second))
-        self._entries, *moments = lists
-        self._tensors = *moments, list[Tensor](), [self._steps] * len(parameters)
+        some, entry = next(iter(parameters.items()))
+        # All parameters of a unit have taken as many steps.
+        none = torch.zeros(len(entry), dtype=torch.float32, device=entry.device)
+        self._ages = state[f"step/{some}"].clone() if state else none
+
+    def state(self) -> dict[str, Tensor]:
+        kinds = {"step": dict.fromkeys(self._parameters, self._ages), "exp_avg": self._first}
+        return {
+            f"{kind}/{name}": entry
+            for kind, entries in (kinds | {"exp_avg_sq": self._second}).items()
+            for name, entry in entries.items()
+        }
+
+
+class FusedAdam(_Adam):
+    """torch.optim.Adam(fused=True) for units of one age.
+
+    Without what that does before the kernel at each step, which takes a third of a millisecond.
+    """
+
+    def __init__(self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+        """Go on from a state of stacked units that have lived equally long, or from none if that is empty."""
+        super().__init__(config, parameters, state)
+        self._entries = list(parameters.values())
+        self._tensors = (
+            list(self._first.values()), list(self._second.values()), list[Tensor](),
+            [self._ages[0]] * len(parameters),  # a view: the count of the first unit is that of all
+        )  # fmt: skip
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:  # noqa: D102
         config = self._config
-        self._steps += 1
+        self._ages += 1
         torch._fused_adam_(
             self._entries, list(gradients.values()), *self._tensors, lr=config.learning_rate,
             beta1=config.betas[0], beta2=config.betas[1], weight_decay=0.0, eps=config.epsilon, amsgrad=False,
             maximize=False,
         )  # fmt: skip
 
-    def state(self) -> dict[str, Tensor]:  # noqa: D102
-        kinds = {"step": dict.fromkeys(self._parameters, self._steps), "exp_avg": self._first}
-        return {
-            f"{kind}/{name}": entry
-            for kind, entries in (kinds | {"exp_avg_sq": self._second}).items()
-            for name, entry in entries.items()
-        }
+
+class _AgedAdam(_Adam):
+    """Adam as in Eq. 2 for units of any ages: torch.optim.Adam's arithmetic, with a bias correction for each unit."""
+
+    def step(self, gradients: Mapping[str, Tensor]) -> None:
+        config = self._config
+        self._ages += 1
+        sizes, roots = (1 - beta ** self._ages.double() for beta in config.betas)
+        for name, entry in self._parameters.items():
+            gradient, first, second = gradients[name], self._first[name], self._second[name]
+            per_unit = (-1, *[1] * (entry.dim() - 1))
+            first.lerp_(gradient, 1 - config.betas[0])
+            second.mul_(config.betas[1]).addcmul_(gradient, gradient.conj(), value=1 - config.betas[1])
+            size = (config.learning_rate / sizes).to(entry.dtype).view(per_unit)
+            root = roots.sqrt().to(entry.dtype).view(per_unit)
+            entry.sub_(size * first / (second.sqrt() / root + config.epsilon))
 
 
 def _can_fuse(dtype: torch.dtype, device: torch.device) -> bool:

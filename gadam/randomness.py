@@ -86,7 +86,9 @@ def draw(operator: str, streams: Generator | Sequence[Generator], target: Any, *
         options: its keywords; `dtype` and `device` count.
     """
     if operator == "aten.native_dropout.default":  # the fused dropout of CUDA: (input, p, train) -> (output, mask)
-        p = args[0]
+        p, train = (*args, None)[:2]
+        if train is False:
+            return target, torch.ones_like(target, dtype=torch.bool)
         mask = draw("aten.bernoulli.p", streams, target, 1 - p)
         return target * mask * (1 / (1 - p) if p < 1 else 0.0), mask.bool()
     like = target if isinstance(target, Tensor) else torch.empty((), dtype=None, device=options.get("device"))

@@ -82,6 +82,7 @@ def simplify(pure: fx.GraphModule) -> None:
     for node in list(graph.nodes):
         if node.target is aten.add.Tensor:
             _add_in_product(graph, node)
+    _own_results(graph)
     graph.eliminate_dead_code()
     for node in graph.nodes:
         if node.target in _OVERWRITE:
@@ -95,7 +96,7 @@ def simplify(pure: fx.GraphModule) -> None:
 def _open_dropout(graph: fx.Graph, dropout: Any) -> None:
     """The fused dropout of a GPU as a mask and products: what is drawn then depends on no input."""
     x, rate, train = dropout.args
-    if not train:
+    if train is False:
         return
     value = x.meta["val"]
 
@@ -125,8 +126,7 @@ def _drop(node: Any) -> None:
     if _is_turn(node) and _is_turn(source):
         source, same = source.args[0], True
     if node.target in (aten.mul.Scalar, aten.mul.Tensor) and type(node.args[1]) in (int, float):
-        is_result = any(user.op == "output" for user in node.users)  # who gets it may write to it
-        same = node.args[1] == 1 and _dtype(node) == _dtype(source) and not is_result
+        same = node.args[1] == 1 and _dtype(node) == _dtype(source)
     if same:
         node.replace_all_uses_with(source)
         node.graph.erase_node(node)
@@ -145,22 +145,21 @@ def _merge_equal(graph: fx.Graph) -> None:
 
 
 def _keep_constants(pure: fx.GraphModule) -> None:
-    """What depends on no input is computed once. A result stays: who gets it may write to it."""
+    """What depends on no input is computed once."""
     graph, values = pure.graph, dict[Any, Any]()
-    results = set(graph.output_node().all_input_nodes)
 
     def known(source: Any) -> Any:
         value = source.meta["val"]
         return values[source] if source in values else torch.empty(value.shape, dtype=value.dtype, device=value.device)
 
     for node in graph.nodes:
-        if node.op != "call_function" or node in results or is_random(node.target, node.args, node.kwargs):
+        if node.op != "call_function" or is_random(node.target, node.args, node.kwargs):
             continue
         filled = node.target in _FILLED and all("val" in source.meta for source in node.all_input_nodes)
         if filled or all(source in values for source in node.all_input_nodes):
             values[node] = node.target(*fx.map_arg(node.args, known), **fx.map_arg(node.kwargs, known))
     for node, value in values.items():
-        small = isinstance(value, Tensor) and value.nbytes <= KEPT_BYTES
+        small = isinstance(value, Tensor) and value.untyped_storage().nbytes() <= KEPT_BYTES
         if small and not all(user in values for user in node.users):
             name = f"constant_{node.name}"
             pure.register_buffer(name, value, persistent=False)
@@ -222,6 +221,32 @@ def _overwrite(node: Any) -> None:
     if alone and _layout(node) == _layout(source) and _dtype(node) == _dtype(source):
         node.target, out = _OVERWRITE[node.target]
         node.kwargs = {out: source} if out else {}
+
+
+def _own_results(graph: fx.Graph) -> None:
+    """Each result has memory of its own: who gets it may write to it, and a constant or an input stays what it is."""
+    output: Any = graph.output_node()
+    (given,) = output.args
+    met, results = set[Any](), list[Any]()
+    with graph.inserting_before(output):
+        for result in (given,) if isinstance(given, fx.Node) else given:
+            base = result
+            while isinstance(base, fx.Node) and _is_view(base):
+                base = base.args[0]
+            if isinstance(base, fx.Node) and (base in met or base.op != "call_function"):
+                copy = graph.call_function(aten.clone.default, (result,))
+                copy.meta["val"] = result.meta["val"]
+                result = copy
+            met.add(base)
+            results.append(result)
+    output.args = (results[0] if isinstance(given, fx.Node) else tuple(results),)
+
+
+def _is_view(node: Any) -> bool:
+    returns: Any = getattr(getattr(node.target, "_schema", None), "returns", ())
+    shares = bool(returns) and returns[0].alias_info is not None
+    # A reshape may or may not.
+    return node.op == "call_function" and (shares or node.target in _RESHAPES or node.target is aten.contiguous.default)
 
 
 def _layout(node: Any) -> Any:

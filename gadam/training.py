@@ -164,10 +164,7 @@ class Trainer:
         assert self.programs is not None
         learned = {name: entry.clone() for name, entry in shard.population.parameters.items()}
         buffers: Mapping[str, Tensor] = shard.population.buffers
-        # All units of a shard have lived equally long: the one step count that torch keeps for a tensor fits them all.
-        moments = shard.population.moments
-        state = {name: entry[0] if name.startswith("step/") else entry for name, entry in moments.items()}
-        optimizer = make_stepper(self.config, learned, state)
+        optimizer = make_stepper(self.config, learned, shard.population.moments)
         draws = [self._stream(shard, DRAWS, unit) for unit in shard.units]
         count = len(shard.units)
         batches = _gathered(rows, self._batches(shard, shard.units, len(rows[1])))
@@ -184,8 +181,7 @@ class Trainer:
                 record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
             if step % BLOCK == 0 or step == self.config.steps:
                 progress(((step - 1) % BLOCK + 1) * count)
-        state = optimizer.state() if self._carries else {}
-        moments = {n: m.expand(count).clone() if n.startswith("step/") else m for n, m in state.items()}
+        moments = optimizer.state() if self._carries else {}
         return replace(shard.population, parameters=learned, buffers=buffers, moments=moments)
 
     def _capture(
@@ -283,8 +279,18 @@ def float32_as_asked(device: torch.device) -> Iterator[None]:
     if not exact:
         yield
         return
-    torch.backends.cudnn.allow_tf32 = False
+    with _exact_lock:  # for the whole process, as long as anybody is inside
+        _exact.append(_exact[0] if _exact else before)
+        torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        with _exact_lock:
+            before = _exact.pop()
+            if not _exact:
+                torch.backends.cudnn.allow_tf32 = before
+
+
+# One entry for each thread inside `float32_as_asked`: what the process had before the first came in.
+_exact: list[bool] = []
+_exact_lock = threading.Lock()

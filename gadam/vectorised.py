@@ -168,7 +168,8 @@ class Programs:
             gradients, (losses, buffers) = grad(summed, has_aux=True)(parameters, buffers, inputs, targets)
             # Contiguous like the parameters: the fused optimizers read both in the order in which they lie in memory.
             aligned = (gradients[name].contiguous() for name in learned)
-            return (losses, *aligned, *(buffers[name] for name in carried))
+            # And buffers as the next step expects them.
+            return (losses, *aligned, *(buffers[name].contiguous() for name in carried))
 
         # Tracing runs the program once, and its random operators with it: not at the cost of the user's generator.
         with torch.no_grad(), global_stream(0), warnings.catch_warnings():

@@ -785,3 +785,18 @@ def test_what_callbacks_are_given_does_not_change_later():
     assert zoo.same_population(watch.initial, again.initial)
     for name in ("parents", "newborn", "children", "next"):
         assert zoo.same_population(getattr(watch.generations[0], name), getattr(again.generations[0], name))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_moments_that_are_carried_do_not_depend_on_the_layout(optimizer):
+    """After the first generation survivors and their children have taken different numbers of steps."""
+    results = [
+        evolve(
+            zoo.double(zoo.Case(zoo.mlp)).make, DOUBLE, progress=False,
+            config=settings(generations=3, steps=10, moments="carry", optimizer=optimizer, **layout),
+        )
+        for layout in ({"mode": "loop"}, {"mode": "vectorised", "shards": 1}, {"mode": "vectorised", "shards": 4})
+    ]  # fmt: skip
+    for other in results[1:]:
+        assert zoo.difference(other.population.parameters, results[0].population.parameters) <= 1e-9
+        assert zoo.difference(other.population.moments, results[0].population.moments) <= 1e-9

@@ -69,10 +69,27 @@ def test_constants_are_made_once_but_results_each_time():
     assert not program(numbers(4))[1].any()
 
 
-def test_a_result_is_never_an_input_itself():
-    x = numbers(4)
-    simplified(lambda x: x * 1, x)(x).fill_(7)
-    assert torch.equal(x, numbers(4))
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (x * 1,),
+        lambda x: ((x * 1).view(-1),),
+        lambda x: ((torch.zeros_like(x) + 1).t(),),
+        lambda x: (x + 1, x + 1),
+        lambda x: (x.exp(), x.exp().t()),
+    ],
+)
+def test_a_result_has_memory_of_its_own(function):
+    x = numbers(2, 3)
+    program, expected = simplified(function, x), function(x)
+    for result in program(x):
+        result.fill_(7)
+    assert torch.equal(x, numbers(2, 3))
+    results = program(x)
+    for result, reference in zip(results, expected, strict=True):
+        assert torch.equal(result, reference)
+    results[0].fill_(7)
+    assert all(torch.equal(result, reference) for result, reference in zip(results[1:], expected[1:], strict=True))
 
 
 def test_a_large_constant_is_not_kept(monkeypatch):

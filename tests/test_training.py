@@ -544,3 +544,14 @@ def test_convolutions_on_a_gpu_are_rounded_only_where_that_is_asked_for(device, 
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_convolutions_stay_unrounded_until_the_last_thread_is_done():
+    before = torch.backends.cudnn.allow_tf32
+    first, second = (float32_as_asked(torch.device("cuda")) for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.backends.cudnn.allow_tf32
+    second.__exit__(None, None, None)
+    assert torch.backends.cudnn.allow_tf32 == before
