@@ -25,7 +25,7 @@ WARM_UPS = 3  # libraries choose their kernels and allocate in the first calls, 
 
 
 def cuda_graph(compute: Compute) -> tuple[Callable[[], None], Tensor]:
-    """Capture a computation; it runs a few times before. One thread at a time, and without a word on what others do."""
+    """Capture a computation; it runs a few times before. What other threads do meanwhile does not disturb it."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

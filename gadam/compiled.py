@@ -1,7 +1,7 @@
 """A simplified program whose random numbers are drawn before: from the units' streams and in the program's order.
 
 What is left needs no generators, so it can run without Python. On a CPU its operators are called by TorchScript's
-interpreter. That saves a third of what calling them costs, and lets threads train shards side by side: Python would
+interpreter. That saves part of what calling them costs, and lets threads train shards side by side: Python would
 let one of them at a time call an operator, and those of a small network are called more often than they compute. On a
 GPU it can be captured (`gadam.captured`).
 """
