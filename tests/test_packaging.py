@@ -53,6 +53,7 @@ def locked():
 def test_environment_has_the_dependencies_and_ranges_of_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     conda = [Requirement(text) for text in environment["dependencies"] if isinstance(text, str)]
+    conda += [Requirement(text) for text in environment["dependencies"][-1]["pip"] if not text.startswith("-")]
     expected = {CONDA_NAMES.get(name, name): ranges for name, ranges in direct("paper", "notebooks", "test").items()}
     expected |= {"python": PROJECT["requires-python"], "pip": ""}
     assert {each.name: str(each.specifier) for each in conda} == {name: str(each) for name, each in expected.items()}
@@ -62,7 +63,7 @@ def test_environment_has_the_dependencies_and_ranges_of_pyproject():
 def test_environment_takes_packages_from_conda_forge_alone_and_gadam_from_here():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge", "nodefaults"]
-    assert [each for each in environment["dependencies"] if isinstance(each, dict)] == [{"pip": ["-e ."]}]
+    assert [each for each in environment["dependencies"] if isinstance(each, dict)] == [{"pip": ["playwright>=1.49", "-e ."]}]
 
 
 # --- requirements.lock ---
