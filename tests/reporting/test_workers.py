@@ -122,6 +122,15 @@ def test_killed_in_the_middle_it_goes_on_from_there(root, monkeypatch):
     assert len(list((root / "runs").iterdir())) == 4
 
 
+@pytest.fixture
+def interruptible():
+    """A process that a shell put into the background ignores SIGINT from its start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupted_it_stops_at_once_and_leaves_no_half_file(root):
     def interrupt():
         wait_for(lambda: executions(root) == 2)
@@ -131,7 +140,7 @@ def test_interrupted_it_stops_at_once_and_leaves_no_half_file(root):
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        compute([run(root), run(root, seconds=600)], workers=1, root=root / "runs")
+        compute([run(root), run(root, seconds=60)], workers=1, root=root / "runs")
     thread.join()
     assert set(multiprocessing.active_children()) == before
     assert list((root / "runs").iterdir()) == stored(root)
