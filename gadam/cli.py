@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +21,27 @@ app = typer.Typer(
     name="gadam",
     help="Train a population of PyTorch modules with GADAM, and reproduce the paper.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # the others take the brackets of gadam[bench] for theirs, or keep line breaks
     pretty_exceptions_show_locals=False,
 )
 data = typer.Typer(help="The five datasets of the paper: see what is here, download, verify.", no_args_is_help=True)
 app.add_typer(data, name="data")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gadam {version('gadam')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What is common to all commands."""
+
 
 Names = Annotated[
     list[str] | None,

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,79 +22,11 @@ from gadam.executors import as_executor, train_shards
 from gadam.layout import cut, lay_out, resolve_device
 from gadam.population import Population
 from gadam.randomness import GENETICS, VALIDATION, stream
+from gadam.result import Callback, Generation, Result
 from gadam.training import Data, Progress, Record, Shard, Trained, Trainer
 from gadam.vectorised import Batch, Loss
 
 logger = logging.getLogger("gadam")
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One generation taken apart, as a callback sees it. Indices of `survivors` count parents first, then children.
-
-    Attributes:
-        number: k, from 1.
-        parents: the trained parents (Section 3.2), g units.
-        newborn: the children after crossover and mutation, before training (Section 3.3).
-        children: the children after training.
-        next: the survivors, fittest first, who form the next generation (Section 3.4).
-        normalized: [g], the parents' losses in [0, 1].
-        probabilities: [g] of Eq. 8.
-        pairs: int64 [g, 2], the parents of each child.
-        inheritance: [g] of Eq. 10.
-        mutation_rates: [g] of Eq. 12.
-        survivors: int64 [g].
-        history: the rows of `Result.history` for this generation.
-    """
-
-    number: int
-    parents: Population
-    newborn: Population
-    children: Population
-    next: Population
-    normalized: Tensor
-    probabilities: Tensor
-    pairs: Tensor
-    inheritance: Tensor
-    mutation_rates: Tensor
-    survivors: Tensor
-    history: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Result:
-    """What `evolve` returns.
-
-    Attributes:
-        best: the fittest unit of the last generation, in evaluation mode, on the CPU.
-        population: the last generation, fittest first.
-        history: tidy, a row per unit per generation, see `evolve`.
-        config: the settings.
-        stopped: why it ended: "generations" (K reached), "converged" (Eq. 13) or "callback".
-        gradient_steps: optimizer steps over all units, parents and children.
-        seconds: wall time.
-    """
-
-    best: nn.Module
-    population: Population
-    history: pd.DataFrame
-    config: GadamConfig
-    stopped: str
-    gradient_steps: int
-    seconds: float
-
-
-class Callback:
-    """What may be passed to `evolve`; override what is of interest."""
-
-    def on_start(self, config: GadamConfig, population: Population) -> None:
-        """The initial generation is there, untrained."""
-
-    def on_generation(self, generation: Generation) -> bool | None:
-        """A generation is complete. Return True to stop the evolution after it."""
-
-    def on_end(self, result: Result) -> None:
-        """The evolution is over."""
 
 
 def evolve(
@@ -109,6 +41,7 @@ def evolve(
     callbacks: Iterable[Callback] = (),
     record: Record | None = None,
     progress: bool | None = None,
+    stop: threading.Event | None = None,
 ) -> Result:
     """Train a population of unit models and evolve it, generation by generation (Section 3).
 
@@ -124,6 +57,8 @@ def evolve(
         callbacks: told of the start, of each generation and of the end.
         record: told of each step of each shard, see `gadam.training.Step`; only with threads of this process.
         progress: a bar over generations and steps; None shows it where somebody looks (a terminal, JupyterLab).
+        stop: set by another thread, it ends the training at once; the result is then the last complete generation, or
+            before the first is complete the initial one with an empty history.
 
     Returns:
         The result; its `history` has the columns generation (from 1), role ("parent" or "child"), unit (from 0 within
@@ -155,13 +90,15 @@ def evolve(
 
     for callback in callbacks:
         callback.on_start(config, population)
-    history: list[pd.DataFrame] = []
+    history = [pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in HISTORY.items()})]
     stopped = "generations"
     # The initial generation has not been selected by a loss yet; Eq. 13 takes what it has before training.
     previous: Tensor | None = None
     counting = threading.Lock()
 
     def progressed(steps: int) -> None:
+        if stop is not None and stop.is_set():
+            raise CancelledError
         with counting:  # the bar's own count is not safe between threads
             bar.update(steps)
 
@@ -171,9 +108,15 @@ def evolve(
     ):
         for number in range(1, config.generations + 1):
             bar.set_description(f"generation {number}/{config.generations}")
-            generation, losses = _generation(
-                number, population, trainer, layout, train, held_out, pool, progressed, record
-            )
+            try:
+                generation, losses = _generation(
+                    number, population, trainer, layout, train, held_out, pool, progressed, record
+                )
+            except CancelledError:
+                if stop is None or not stop.is_set():
+                    raise
+                stopped = "stop"
+                break
             population = generation.next
             history.append(generation.history)
             selected = losses[generation.survivors]
@@ -191,7 +134,7 @@ def evolve(
                 break
             previous = selected
 
-    frame = pd.concat(history, ignore_index=True)
+    frame = pd.concat(history[1:] or history, ignore_index=True)
     result = Result(
         best=population.take(slice(0, 1)).to("cpu").unit(0),
         population=population,
@@ -243,16 +186,18 @@ def _generation(
     rows.loc[survivors.tolist(), "survived"] = True
     following = Population.choose([parents, children], survivors.tolist())
     generation = Generation(
-        number=number, parents=parents, children=children, next=following, survivors=survivors, history=rows[HISTORY],
-        **vars(bred),
+        number=number, parents=parents, children=children, next=following, survivors=survivors,
+        history=rows[list(HISTORY)], **vars(bred),
     )  # fmt: skip
     return generation, losses
 
 
-HISTORY = [
-    "generation", "role", "unit", "parent_a", "parent_b", "loss_start", "loss_trained", "loss_survival", "survived",
-    "steps", "seconds",
-]  # fmt: skip
+HISTORY = {
+    "generation": "int64", "role": "str", "unit": "int64", "parent_a": "Int64", "parent_b": "Int64",
+    "loss_start": "float64", "loss_trained": "float64", "loss_survival": "float64", "survived": "bool",
+    "steps": "int64", "seconds": "float64",
+}  # fmt: skip
+"""The columns of `Result.history` and their types."""
 
 
 @dataclass(frozen=True)

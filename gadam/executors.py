@@ -54,7 +54,8 @@ def train_shards(
 ) -> list[Trained]:
     """Train every shard; results in the order of the shards.
 
-    Progress comes by steps from threads of this process and by shards from other executors; `record` only from threads.
+    Progress comes by steps from threads of this process and by shards from other executors, which are asked several
+    times a second whether to go on, with no steps; `record` comes only from threads.
     """
     if executor is None:
         return [trainer.train(shard, data, progress, record) for shard in shards]
@@ -66,26 +67,27 @@ def train_shards(
         if progress is not None:
             progress(steps)
 
-    def by_shards(done: Trained) -> None:
+    def by_units(units: int) -> None:
         if progress is not None:
-            progress(len(done.population) * trainer.config.steps)
+            progress(units * trainer.config.steps)
 
     if isinstance(executor, ThreadPoolExecutor):
         futures = [executor.submit(trainer.train, shard, data, by_steps, record) for shard in shards]
         return _results(futures, failed)
-    return _results([executor.submit(trainer.train, shard, data) for shard in shards], failed, by_shards)
+    return _results([executor.submit(trainer.train, shard, data) for shard in shards], failed, by_units)
 
 
 def _results(
-    futures: Sequence[Future[Trained]], failed: threading.Event, told: Callable[[Trained], None] = lambda _: None
+    futures: Sequence[Future[Trained]], failed: threading.Event, told: Callable[[int], None] = lambda _: None
 ) -> list[Trained]:
     """All results; at the first failure the shards that have not started are cancelled and threads told to stop."""
     try:
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            told(0)
             for future in done:
-                told(future.result())
+                told(len(future.result().population))
     except BaseException:
         failed.set()
         for future in futures:

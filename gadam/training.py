@@ -28,6 +28,9 @@ BLOCK = 64
 # Batches of steps to come are gathered while they take no more than this: they still are near the processor when used.
 GATHERED_BYTES = 2**20
 
+PATIENCE = 0.25
+"""Seconds after which `progress` hears of a shard's steps at the latest."""
+
 # Steps of a generation from which on capturing one of them pays; it takes the time of about as many.
 CAPTURE_PAYS = 20
 
@@ -135,6 +138,7 @@ class Trainer:
 
     def _train_loop(self, shard: Shard, rows: Batch, progress: Progress, record: Record | None) -> Population:
         trained = []
+        told = _Told(progress, 1)
         for index, unit in enumerate(shard.units):
             population = shard.population.take(slice(index, index + 1))
             module = population.unit(0).train()
@@ -153,8 +157,7 @@ class Trainer:
                     entries = {name: entry.detach()[None] for name, entry in learned.items()}
                     alone = range(unit, unit + 1)
                     record(Step(shard.generation, shard.role, alone, step, loss.detach()[None], entries))
-                if step % BLOCK == 0 or step == self.config.steps:
-                    progress((step - 1) % BLOCK + 1)
+                told.step(last=step == self.config.steps)
             moments = {name: entry[None] for name, entry in state_of(optimizer, learned).items()}
             stacked = Population.stack([module], shard.population.template)
             trained.append(replace(stacked, moments=moments if self._carries else {}))
@@ -169,6 +172,7 @@ class Trainer:
         count = len(shard.units)
         batches = _gathered(rows, self._batches(shard, shard.units, len(rows[1])))
         captured: Captured | None = None
+        told = _Told(progress, count)
         for step, batch in enumerate(batches, 1):
             if step == 1:
                 captured = self._capture(optimizer, learned, buffers, batch, draws)
@@ -179,8 +183,7 @@ class Trainer:
                 optimizer.step(gradients)
             if record is not None:
                 record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
-            if step % BLOCK == 0 or step == self.config.steps:
-                progress(((step - 1) % BLOCK + 1) * count)
+            told.step(last=step == self.config.steps)
         moments = optimizer.state() if self._carries else {}
         return replace(shard.population, parameters=learned, buffers=buffers, moments=moments)
 
@@ -222,6 +225,20 @@ class Trainer:
         for done in range(0, self.config.steps, BLOCK):
             block = torch.stack([torch.randint(rows, shape, generator=s, device=s.device) for s in streams], 1)
             yield block[: self.config.steps - done]
+
+
+class _Told:
+    """Tells of a shard's steps: a block of them at a time, and of slow ones as often as a person looks."""
+
+    def __init__(self, progress: Progress, units: int) -> None:
+        self._progress, self._units = progress, units
+        self._untold, self._since = 0, time.perf_counter()
+
+    def step(self, *, last: bool) -> None:
+        self._untold += 1
+        if last or self._untold == BLOCK or time.perf_counter() - self._since > PATIENCE:
+            self._progress(self._untold * self._units)
+            self._untold, self._since = 0, time.perf_counter()
 
 
 def _gathered(rows: Batch, blocks: Iterable[Tensor]) -> Iterator[Batch]:

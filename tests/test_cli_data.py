@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
@@ -35,6 +36,14 @@ def test_help_reads_well():
         assert answer.exit_code == 0
         assert "Usage" in answer.output
     assert "SHA-256" in runner.invoke(cli.app, ["data", "verify", "--help"]).output
+
+
+def test_help_keeps_brackets():
+    assert "pip install 'gadam[bench]'" in " ".join(runner.invoke(cli.app, ["bench", "--help"]).output.split())
+
+
+def test_version(monkeypatch, capsys):
+    assert gadam(monkeypatch, capsys, "--version") == (0, f"gadam {version('gadam')}\n", "")
 
 
 def test_list_shows_what_is_missing_and_what_is_damaged(monkeypatch, capsys, tmp_path):

@@ -4,7 +4,7 @@ import functools
 import math
 import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -719,6 +719,61 @@ def test_a_mistake_is_told_in_one_line_before_any_training(mistake):
 def test_a_target_that_the_loss_ignores_is_no_mistake():
     labels = torch.where(torch.arange(40) < 20, zoo.LABELS, -1)
     evolve(zoo.mlp, (zoo.FEATURES, labels), settings(), loss=nn.CrossEntropyLoss(ignore_index=-1))
+
+
+# --- stopping from another thread ---
+
+
+def stopped_in(generation, executor=None, **changed):
+    """The result of a run that is stopped in the middle of a generation."""
+    stop = threading.Event()
+
+    def record(step):
+        if step.generation == generation and step.role == "child":
+            stop.set()
+
+    config = settings(generations=4, steps=200, **changed)
+    return evolve(zoo.mlp, DATA, config, record=record, executor=executor, stop=stop)
+
+
+@pytest.mark.parametrize("mode", ["loop", "vectorised"])
+@pytest.mark.parametrize("executor", [1, 3])
+def test_stopped_it_returns_the_last_complete_generation(mode, executor):
+    result = stopped_in(3, executor, mode=mode, shards=3)
+    expected = evolve(zoo.mlp, DATA, settings(generations=2, steps=200, mode=mode, shards=3))
+    assert result.stopped == "stop"
+    assert result.gradient_steps == expected.gradient_steps
+    pd.testing.assert_frame_equal(result.history.drop(columns="seconds"), expected.history.drop(columns="seconds"))
+    for name, entry in expected.population.parameters.items():
+        assert torch.equal(result.population.parameters[name], entry)
+
+
+@pytest.mark.parametrize("executor", [1, 3])
+def test_stopped_in_its_first_generation_it_returns_the_initial_one(executor):
+    result = stopped_in(1, executor)
+    initial = Population.make(zoo.mlp, 4, seed=0)
+    assert (result.stopped, result.gradient_steps, len(result.history)) == ("stop", 0, 0)
+    assert {name: str(kind) for name, kind in result.history.dtypes.items()} == COLUMNS
+    for name, entry in initial.parameters.items():
+        assert torch.equal(result.population.parameters[name], entry)
+
+
+def test_stopped_it_does_not_wait_for_other_executors():
+    stop, running = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+
+        class Slow(Executor):
+            """Not one of threads that evolve knows of."""
+
+            def submit(self, function, *given, **named):
+                running.set()
+                return threads.submit(stop.wait, 30)
+
+        asked = threading.Thread(target=lambda: running.wait(10) and stop.set())
+        asked.start()
+        result = evolve(zoo.mlp, DATA, settings(), executor=Slow(), stop=stop)
+        asked.join()
+    assert result.stopped == "stop"
 
 
 # --- the bar, and errors on the way ---

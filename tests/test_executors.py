@@ -9,6 +9,7 @@ import torch
 import zoo
 from torch.nn import functional
 
+from gadam import training
 from gadam.config import GadamConfig, InputError
 from gadam.executors import as_executor, train_shards
 from gadam.population import Population
@@ -116,7 +117,7 @@ def test_results_are_the_same_for_processes(processes):
     expected = train_shards(None, trainer(), shards(), data())
     told = []
     assert_same(train_shards(processes, trainer(), shards(), data(), told.append), expected)
-    assert told == [STEPS] * 4, "progress, as each shard is done"
+    assert [steps for steps in told if steps] == [STEPS] * 4, "progress, as each shard is done"
 
 
 def test_results_come_in_the_order_of_the_shards_whoever_ends_first():
@@ -143,7 +144,7 @@ def test_progress_adds_up_for_threads():
 def test_progress_adds_up_for_other_executors():
     told = []
     train_shards(Inline(), trainer(), shards(size=2), data(), told.append)
-    assert told == [2 * STEPS] * 4
+    assert [steps for steps in told if steps] == [2 * STEPS] * 4
 
 
 @pytest.mark.parametrize("executor", [1, 2, Inline()], ids=repr)
@@ -168,10 +169,11 @@ def test_an_error_in_another_process_is_raised_here_and_counts_as_no_progress(pr
     with pytest.raises(ZeroDivisionError, match="in a worker"):
         train_shards(processes, trainer(), shards(make=Failing), data(), told.append)
     time.sleep(0.3)
-    assert not told
+    assert not any(told)
 
 
-def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start():
+def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start(monkeypatch):
+    monkeypatch.setattr(training, "PATIENCE", 60)
     steps = dict.fromkeys(range(20), 0)
     running = threading.Event()
 

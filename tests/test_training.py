@@ -11,7 +11,7 @@ import zoo
 from torch import nn
 from torch.nn import functional
 
-from gadam import kernels, vectorised
+from gadam import kernels, training, vectorised
 from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
@@ -407,7 +407,16 @@ def test_progress_adds_up_to_every_step_of_every_unit(mode, steps):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_progress_may_raise_to_stop(mode):
+def test_progress_of_slow_steps_is_not_kept_for_a_whole_block(mode, monkeypatch):
+    monkeypatch.setattr(training, "PATIENCE", 0)
+    told = []
+    train(mode, DROPOUT, Population.make(DROPOUT.make, 2), settings(steps=3), progress=told.append)
+    assert told == ([1] * 6 if mode == "loop" else [2] * 3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_progress_may_raise_to_stop(mode, monkeypatch):
+    monkeypatch.setattr(training, "PATIENCE", 60)
     case = DROPOUT
     steps = []
 
