@@ -110,7 +110,8 @@ def run_bench(
     ] = None,
     repeats: Annotated[int | None, typer.Option(help="Measurements of each; 5 if not given, with --scale 3.")] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="About what one measurement takes; 1.5 if not given, with --scale 0.5.")
+        float | None,
+        typer.Option(help="About what one measurement takes; 1.5 if not given, with --scale or --predict 0.5."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     only: Annotated[
@@ -122,25 +123,20 @@ def run_bench(
     growth: Annotated[
         bool, typer.Option("--scale", help="Instead: how time and memory grow with population, model and threads.")
     ] = False,
+    prediction: Annotated[
+        bool, typer.Option("--predict", help="Instead: how long a whole population takes to predict.")
+    ] = False,
     folder: Annotated[Path | None, typer.Option(help="Where tables and figure go; reports/bench if not given.")] = None,
 ) -> None:
     """Time training beside PyTorch's own ways, joblib and JAX, and beside what the machine allows.
 
     What is not installed is skipped and said so: pip install 'gadam[bench]' brings JAX.
     """
-    from gadam.bench.command import bench, sizes
+    from gadam.bench.entry import run
 
-    if growth:
-        from gadam.bench.scale import alone, scale
-
-        alone(workload=workload, units=units, only=only, by_hand=by_hand)
-        repeats, seconds = 3 if repeats is None else repeats, 0.5 if seconds is None else seconds
-        scale(folder, device, repeats=repeats, seconds=seconds, say=typer.echo)
-        return
-    repeats, seconds = 5 if repeats is None else repeats, 1.5 if seconds is None else seconds
-    bench(
-        workload, sizes(units), repeats=repeats, seconds=seconds, device=device, only=only, by_hand=by_hand,
-        folder=folder, say=typer.echo,
+    run(
+        workload=workload, units=units, repeats=repeats, seconds=seconds, device=device, only=only, by_hand=by_hand,
+        scale=growth, predict=prediction, folder=folder, say=typer.echo,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from gadam.checks import check_batch, check_fit, check_rows
 from gadam.config import GadamConfig, InputError
 from gadam.executors import as_executor, train_shards
 from gadam.layout import cut, lay_out, resolve_device
+from gadam.plotting.live import front_end
 from gadam.population import Population
 from gadam.randomness import GENETICS, VALIDATION, stream
 from gadam.result import Callback, Generation, Result
@@ -102,9 +103,11 @@ def evolve(
         with counting:  # the bar's own count is not safe between threads
             bar.update(steps)
 
+    # None: unless it is a terminal. In a notebook tqdm would show it to nobody too, who then keeps a bar that stands.
+    hidden = (None if front_end() != "batch" else True) if progress is None else not progress
     with (
         as_executor(executor, useful) as pool,
-        tqdm(total=total, unit="step", unit_scale=True, disable=None if progress is None else not progress) as bar,
+        tqdm(total=total, unit="step", unit_scale=True, disable=hidden) as bar,
     ):
         for number in range(1, config.generations + 1):
             bar.set_description(f"generation {number}/{config.generations}")

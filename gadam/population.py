@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from itertools import pairwise
 from typing import Any
 
@@ -135,6 +136,21 @@ class Population:
         entries = sum(tensor[0].numel() for tensor in self.parameters.values())
         return f"Population({len(self)} x {type(self.template).__name__}, {entries:,} learned entries each)"
 
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: a small table."""
+        entries = sum(tensor[0].numel() for tensor in self.parameters.values())
+        tensors = [*self.parameters.values(), *self.buffers.values(), *self.moments.values()]
+        shapes = {name: _describe(tensor[0]) for name, tensor in list(self.parameters.items())[:SHOWN]}
+        left = len(self.parameters) - len(shapes)
+        return html_table(
+            {"units": f"{len(self):,}", "model": type(self.template).__name__}
+            | {"learned entries of each": f"{entries:,}"}
+            | {"bytes of all": f"{sum(tensor.nbytes for tensor in tensors):,}"}
+            | shapes
+            | ({"...": f"{left:,} more parameters"} if left else {}),
+            "Population",
+        )
+
     def take(self, units: slice | Tensor) -> Population:
         """Some of the units: a slice shares memory, an int64 [n] index copies and may repeat."""
         return self._map(lambda tensor: tensor[units])
@@ -169,6 +185,20 @@ class Population:
         return replace(
             self, parameters=apply(self.parameters), buffers=apply(self.buffers), moments=apply(self.moments)
         )
+
+
+SHOWN = 20
+"""Parameters in the table that Jupyter shows."""
+
+
+def html_table(rows: Mapping[str, str], caption: str) -> str:
+    """Two columns, names and values, with all that HTML would take for its own escaped."""
+    lines = "".join(
+        f'<tr><th scope="row" style="text-align:left">{escape(name)}</th>'
+        f'<td style="text-align:left">{escape(value)}</td></tr>'
+        for name, value in rows.items()
+    )
+    return f'<table><caption style="text-align:left">{escape(caption)}</caption><tbody>{lines}</tbody></table>'
 
 
 def _learned(module: nn.Module) -> dict[str, Tensor]:

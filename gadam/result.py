@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from torch import Tensor, nn
 
 from gadam.config import GadamConfig
-from gadam.population import Population
+from gadam.ensembles import Average, Ensemble, soup
+from gadam.population import Population, html_table
+from gadam.vectorised import Loss
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,105 @@ class Result:
     stopped: str
     gradient_steps: int
     seconds: float
+
+    def ensemble(self, average: Average = "probabilities") -> Ensemble:
+        """The average prediction of all units of the last generation, as a module.
+
+        Args:
+            average: "probabilities" for classification: gives probabilities, no logits; "outputs" for regression.
+        """
+        return Ensemble(self.population, average)
+
+    def soup(
+        self,
+        data: tuple[Tensor | tuple[Tensor, ...], Tensor],
+        loss: Loss = nn.functional.cross_entropy,
+        *,
+        chunk: int = 1_024,
+    ) -> nn.Module:
+        """One model with the average weights of units that do each other good, see `gadam.ensembles.greedy_soup`.
+
+        Args:
+            data: inputs and targets to choose the units by: neither training rows nor those that judge the soup.
+            loss: (output, targets) -> scalar, a mean over rows; that of `evolve`.
+            chunk: rows that are evaluated at once.
+
+        Returns:
+            A module like `best`, in evaluation mode, on the CPU; on `data` it loses at most what the first unit does.
+        """
+        return soup(self.population, data, loss, chunk=chunk)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it to a folder, for `gadam.load_result`; a result that is there is replaced.
+
+        Raises:
+            InputError: something else is there.
+        """
+        from gadam.saving import save
+
+        save(self, path)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Losses by generation, see `gadam.plotting.plot_losses`."""
+        from gadam.plotting import plot_losses
+
+        return plot_losses(self.history, ax=ax)
+
+    def plot_family(self, ax: Axes | None = None) -> Axes:
+        """The family tree of the best unit, see `gadam.plotting.plot_family`."""
+        from gadam.plotting import plot_family
+
+        return plot_family(self.history, ax=ax)
+
+    def plot_adoption(self, ax: Axes | None = None) -> Axes:
+        """The share of children that survived, see `gadam.plotting.plot_adoption`."""
+        from gadam.plotting import plot_adoption
+
+        return plot_adoption(self.history, ax=ax)
+
+    def __repr__(self) -> str:
+        return (
+            f"Result({type(self.best).__name__}, {len(self.population)} units, {self._generations()}, "
+            f"best loss {self._best_loss():.4g}, {self.gradient_steps:,} gradient steps, {self.seconds:.1f} s)"
+        )
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: a small table and the losses."""
+        table = html_table(
+            {
+                "model": type(self.best).__name__,
+                "units": f"{len(self.population):,}",
+                "generations": self._generations(),
+                "best loss on the last validation batch": f"{self._best_loss():.4g}",
+                "gradient steps": f"{self.gradient_steps:,}",
+                "seconds": f"{self.seconds:.1f}",
+            },
+            "Result of an evolution",
+        )
+        if self.history.empty:  # stopped before the first generation was complete: there is nothing to draw
+            return f"<div>{table}</div>"
+        alt = f"Loss of every unit in each generation; the lowest of the last is {self._best_loss():.4g}"
+        return f'<div>{table}<img alt="{alt}" src="data:image/png;base64,{self._png()}"></div>'
+
+    def _generations(self) -> str:
+        complete = self.history["generation"].nunique()
+        return f"{complete} of {self.config.generations} (stopped: {self.stopped})"
+
+    def _best_loss(self) -> float:
+        last = self.history[self.history["generation"] == self.history["generation"].max()]
+        return float(last.loc[last["survived"], "loss_survival"].min())
+
+    def _png(self) -> str:
+        # Without pyplot, which would keep the figure and might show it a second time.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5, 3), layout="constrained")
+        FigureCanvasAgg(figure)
+        self.plot(figure.add_subplot())
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=90)
+        return base64.b64encode(file.getvalue()).decode()
 
 
 class Callback:

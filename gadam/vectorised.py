@@ -31,7 +31,7 @@ Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a m
 
 
 # Tracing changes torch.nn.Module for the whole process while it lasts: one thread at a time, whoever it traces for.
-_tracing = threading.Lock()
+tracing = threading.Lock()
 
 
 class Programs:
@@ -135,7 +135,7 @@ class Programs:
     def _program(self, kind: str, learned: Iterable[str], carried: Iterable[str], flat: Sequence[Tensor]) -> Program:
         key = (kind, *((tensor.shape, tensor.dtype, tensor.device) for tensor in flat))
         if key not in self._traced:
-            with _tracing:
+            with tracing:
                 if key not in self._traced:
                     self._traced[key] = self._trace(kind, list(learned), list(carried), flat)
         return self._traced[key]

@@ -63,7 +63,9 @@ def test_environment_has_the_dependencies_and_ranges_of_pyproject():
 def test_environment_takes_packages_from_conda_forge_alone_and_gadam_from_here():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge", "nodefaults"]
-    assert [each for each in environment["dependencies"] if isinstance(each, dict)] == [{"pip": ["playwright>=1.49", "-e ."]}]
+    assert [each for each in environment["dependencies"] if isinstance(each, dict)] == [
+        {"pip": ["playwright>=1.49", "-e ."]}
+    ]
 
 
 # --- requirements.lock ---

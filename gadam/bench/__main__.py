@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gadam.bench.command import DEFAULT_WORKLOADS, bench, sizes
+from gadam.bench.entry import run
 from gadam.config import InputError
 
 
@@ -17,33 +17,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workload", action="append", metavar="NAME", help="mlp, lenet or orl; may be repeated")
     parser.add_argument("--units", metavar="SIZES", help="population sizes, such as 1,10,100")
     parser.add_argument("--repeats", type=int, help="measurements of each; 5, with --scale 3")
-    parser.add_argument("--seconds", type=float, help="about what one takes; 1.5, with --scale 0.5")
+    parser.add_argument("--seconds", type=float, help="about what one takes; 1.5, with --scale or --predict 0.5")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--only", action="append", metavar="TEXT", help="part of a contestant's name; may be repeated")
     parser.add_argument("--by-hand", action="store_true", help="also gadam with settings chosen by hand")
     parser.add_argument("--scale", action="store_true", help="instead: how time and memory grow")
+    parser.add_argument("--predict", action="store_true", help="instead: how long a population takes to predict")
     parser.add_argument("--folder", type=Path, help="where tables and figure go; reports/bench if not given")
     given = parser.parse_args(arguments)
-    repeats, seconds = (3, 0.5) if given.scale else (5, 1.5)
-    repeats = repeats if given.repeats is None else given.repeats
-    seconds = seconds if given.seconds is None else given.seconds
     try:
-        if given.scale:
-            from gadam.bench.scale import alone, scale
-
-            alone(workload=given.workload, units=given.units, only=given.only, by_hand=given.by_hand)
-            scale(given.folder, given.device, repeats=repeats, seconds=seconds)
-            return
-        bench(
-            given.workload or DEFAULT_WORKLOADS,
-            sizes(given.units),
-            repeats=repeats,
-            seconds=seconds,
-            device=given.device,
-            only=given.only,
-            by_hand=given.by_hand,
-            folder=given.folder,
-        )
+        run(**vars(given))
     except InputError as error:
         print(f"gadam: {error}", file=sys.stderr)
         sys.exit(2)

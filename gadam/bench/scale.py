@@ -199,14 +199,3 @@ def _watched(populations: Sequence[int], on: torch.device, say: Say) -> list[dic
             columns = {"what": what, "g": g, "entries": entries(work.population), "repeat": repeat}
             rows.append(columns | {"value": size / 1e6, "unit": "MB"})
     return rows
-
-
-def alone(**others: Any) -> None:
-    """Refuse what chooses among contestants.
-
-    Raises:
-        InputError: one of them was given.
-    """
-    for name, value in others.items():
-        if value:
-            raise InputError(f"{name}={value!r} cannot be given with --scale, which has its own")

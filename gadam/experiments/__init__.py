@@ -84,6 +84,12 @@ SECTIONS = {
         tables=("table4",),
         figures=("section54_differences", "section54_budget"),
     ),
+    "beyond": Section(
+        title="Beyond the paper: the population kept",
+        notebook="beyond_population.ipynb",
+        tables=("beyond_kept",),
+        figures=("beyond_above_best",),
+    ),
     "section6": Section(
         title="Section 6: the scoreboard, and how faithful all this is",
         notebook="section6_fidelity.ipynb",

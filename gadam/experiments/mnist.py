@@ -13,7 +13,7 @@ from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load, locate
 from gadam.evolution import Callback, Generation, evolve
 from gadam.experiments.runs import Run
-from gadam.experiments.units import Part, first_rows, held_out, independent, scorer
+from gadam.experiments.units import Part, first_rows, held_out, independent, kept, scorer
 from gadam.models import lenet5
 from gadam.population import Population
 from gadam.training import Step
@@ -31,7 +31,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "validation_size": 64, "train_rows": 1_500, "test_rows": 500, "held": 250, "checkpoints": 1,
     },
     "quick": {
-        "seeds": 3, "g": 10, "K": 5, "longest": 10, "sizes": (2, 5, 10, 20), "steps": 20, "batch_size": 32,
+        "seeds": 3, "g": 10, "K": 5, "longest": 10, "sizes": (2, 5, 10, 20), "steps": 16, "batch_size": 32,
         "validation_size": 256, "train_rows": None, "test_rows": None, "held": 2_000, "checkpoints": 1,
     },
     "paper": {
@@ -101,9 +101,10 @@ def _run(function: str, profile: str, data: str, label: str, work: float, **sett
 def lenet_by_gadam(
     dataset: str, data: Any, seed: int, train_rows: int | None, test_rows: int | None, held: int, **settings: Any
 ) -> Rows:
-    """LeNet-5 by GADAM: rows of kind "unit" (the history), "curve" (training loss) and "checkpoint" (chosen units).
+    """LeNet-5 by GADAM: rows of kind "unit" (the history), "curve" (training loss), "checkpoint" and "kept".
 
-    A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section 3.4).
+    A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section 3.4);
+    kept is what the last generation is good for, see `gadam.experiments.beyond`.
     The first k generations of a run are those of a run of k generations: streams know nothing of K.
     """
     parts = _parts(dataset, data, train_rows, test_rows, held)
@@ -119,6 +120,8 @@ def lenet_by_gadam(
     history = result.history.drop(columns=["seconds"]).astype(object)
     units = history.where(history.notna(), None).to_dict("records")
     rows: Rows = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
+    of_the_last = {"generation": config.generations, "test_rows": len(parts.test[1])}
+    rows.append({"kind": "kept", **of_the_last, **kept(result, parts.held, parts.test)})
     about = {
         "method": "GADAM",
         "g": config.population_size,

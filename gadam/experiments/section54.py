@@ -20,9 +20,11 @@ from gadam.datasets import Dataset, load, locate
 from gadam.evolution import evolve
 from gadam.experiments.runs import Run
 from gadam.experiments.units import (
+    KEPT,
     first_rows,
     held_out,
     independent,
+    kept,
     scorer,
     validation_size,
 )
@@ -102,11 +104,19 @@ def curve_runs(profile: str, data: str) -> list[Run]:
 
 
 def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
-    """An MLP by GADAM: the best unit of the last generation, chosen by its loss on the last validation batch."""
+    """An MLP by GADAM: the best unit of the last generation, chosen by its loss on the last validation batch.
+
+    And a row of method `KEPT`, for what else the generation is good for, see `gadam.experiments.beyond`.
+    """
     rows = _load(dataset, data, seed, train_rows)
     config = GadamConfig(seed=seed, validation_size=validation_size(rows), **settings)
     result = evolve(partial(_mlp, rows), rows.train, config, progress=False)
-    return [_row(rows, GADAM, seed, result.population.take(slice(0, 1)), result.gradient_steps)]
+    validation = held_out(rows.train, validation_size(rows), seed)[1]
+    about = {"method": KEPT, "seed": seed, "test_rows": len(rows.test[1])}
+    return [
+        _row(rows, GADAM, seed, result.population.take(slice(0, 1)), result.gradient_steps),
+        _common(rows) | about | kept(result, validation, rows.test),
+    ]
 
 
 def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, population_size: int, steps: int) -> Rows:

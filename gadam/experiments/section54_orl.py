@@ -23,10 +23,12 @@ from gadam.datasets import Dataset, load, locate
 from gadam.evolution import evolve
 from gadam.experiments.runs import Run
 from gadam.experiments.units import (
+    KEPT,
     Part,
     cross_entropy,
     held_out,
     independent,
+    kept,
     validation_size,
 )
 from gadam.models import orl_cnn
@@ -105,11 +107,21 @@ def curve_runs(profile: str, data: str) -> list[Run]:
 
 
 def cnn_by_gadam(dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any) -> Rows:
-    """A CNN by GADAM: the best unit of the last generation, chosen by its loss on the last validation batch."""
+    """A CNN by GADAM: the best unit of the last generation, chosen by its loss on the last validation batch.
+
+    And a row of method `KEPT`, for what else the generation is good for, see `gadam.experiments.beyond`.
+    """
     faces = _load(dataset, data, images, seed, shrink)
     config = GadamConfig(seed=seed, validation_size=validation_size(faces), **settings)
     result = evolve(_cnn(faces, hidden), faces.train, config, progress=False)
-    return [_row(faces, images, GADAM, seed, _predict(result.best, faces.test[0]), result.gradient_steps)]
+    about = {
+        "dataset": faces.name, "data": faces.source, "images": images, "method": KEPT, "seed": seed,
+        "test_rows": len(faces.test[1]),
+    }  # fmt: skip
+    return [
+        _row(faces, images, GADAM, seed, _predict(result.best, faces.test[0]), result.gradient_steps),
+        about | kept(result, held_out(faces.train, validation_size(faces), seed)[1], faces.test),
+    ]
 
 
 def cnns_by_adam(dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any) -> Rows:

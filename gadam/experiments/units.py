@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from gadam.baselines.gcforest import GcForestSettings
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
+from gadam.ensembles import Ensemble, greedy_soup
 from gadam.executors import train_shards
 from gadam.layout import cut, lay_out, resolve_device
 from gadam.population import Population
 from gadam.randomness import VALIDATION, stream
+from gadam.result import Result
 from gadam.training import Data, Record
 from gadam.vectorised import Programs
 
@@ -23,6 +25,8 @@ Part = tuple[Tensor, Tensor]
 """Inputs [n, *features] and targets [n]."""
 
 CHUNK = 500  # rows evaluated at once: their activations stay near the processor
+KEPT = "GADAM, the population kept"
+"""The method of the rows that `kept` fills in."""
 cross_entropy = nn.functional.cross_entropy
 
 
@@ -71,6 +75,24 @@ def scorer(template: nn.Module, singly: bool | None = None) -> Callable[[Populat
         return losses.cpu() / len(rows[1]), correct.cpu()
 
     return scores
+
+
+def kept(result: Result, validation: Part, test: Part) -> dict[str, Any]:
+    """Right answers on test rows by what can be kept of a last generation: its best unit, the vote, the soup.
+
+    Returns:
+        best, ensemble, soup: right answers; best_units, ensemble_units, soup_units: of so many units. Those of the soup
+            are chosen on `validation`.
+    """
+    population = result.population.to("cpu")
+    soup, units = greedy_soup(population, validation, cross_entropy)
+    models = {"best": result.best, "ensemble": Ensemble(population), "soup": soup}
+    right = dict.fromkeys(models, 0)
+    with torch.no_grad():
+        for inputs, targets in zip(test[0].split(CHUNK), test[1].split(CHUNK), strict=True):
+            for name, model in models.items():
+                right[name] += int((model(inputs).argmax(1) == targets).sum())
+    return right | {"best_units": 1, "ensemble_units": len(population), "soup_units": len(units)}
 
 
 def held_out(train: Part, count: int, seed: int) -> tuple[Part, Part]:

@@ -21,7 +21,9 @@ from typing import Any
 import gadam
 from gadam.config import InputError
 
-NOT_ENGINE = ("reporting", "plotting.py", "cli.py", "experiments", "bench")
+NOT_ENGINE = (
+    "reporting", "plotting", "playground", "estimators.py", "saving.py", "cli.py", "experiments", "bench",
+)  # fmt: skip
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from gadam.config import InputError
 from gadam.experiments import PROFILES, SECTIONS
 from gadam.experiments.runs import Run
-from gadam.reporting import figures, notebooks, provenance, scoreboard, site, store, tables
+from gadam.reporting import figures, notebooks, provenance, reference, scoreboard, site, store, tables
 from gadam.reporting.paths import project_root, reports_root, runs_root, write_atomic
 from gadam.reporting.plan import all_runs, later_runs, sections_of
 from gadam.reporting.report import DATA_CHOICES, SECTION_VARIABLE, check
@@ -85,12 +85,13 @@ def reproduce(profile: str = "quick", only: str | None = None, data: str = "auto
 
 
 def write_page(profile: str, folder: Path | None = None) -> Path:
-    """Write scoreboard, provenance and page from what the notebooks left behind; executes nothing."""
+    """Write scoreboard, provenance, API reference and page from what the notebooks left behind; executes nothing."""
     check("profile", profile, PROFILES)
     report = (Path(folder).absolute() if folder else reports_root()) / profile
     write_atomic(report / "scoreboard.csv", tables.to_csv(scoreboard.merge(report / "claims")))
     content = provenance.collect(report, profile)
     provenance.write(report, content)
+    reference.write(report)
     return site.write(report, content)
 
 

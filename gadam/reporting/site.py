@@ -15,6 +15,7 @@ from gadam.reporting import figures, page, scoreboard, tables
 from gadam.reporting.paths import write_atomic
 
 PIXELS_PER_INCH = 104
+REFERENCE = "api/gadam.html"
 PROFILE_TEXT = {
     "smoke": "smoke: does everything run? Budgets far too small to say anything about the paper.",
     "quick": "quick: a laptop's budget. Shorter training and fewer seeds than the paper's.",
@@ -37,6 +38,7 @@ def write(folder: Path, provenance: dict[str, Any]) -> Path:
         marks=_marks(claims),
         rules=scoreboard.RULES,
         sections=sections,
+        reference=REFERENCE if (folder / REFERENCE).is_file() else "",
         standin=standin or (["scoreboard"] if (claims["data"] == "stand-in").any() else []),
     )
     path = folder / "index.html"

@@ -154,7 +154,8 @@ def test_both_command_lines_give_the_same_arguments(monkeypatch, capsys):
     for given in (["--scale"], ["--scale", "--repeats", "2", "--seconds", "0.1", "--device", "cpu"]):
         __main__.main(given)
         assert CliRunner().invoke(cli.app, ["bench", *given], catch_exceptions=False).exit_code == 0
-        seen[-1][1].pop("say")
+        for _, settings in seen[-2:]:
+            settings.pop("say")
         assert seen[-1] == seen[-2]
     assert [each[1] for each in seen[::2]] == [{"repeats": 3, "seconds": 0.5}, {"repeats": 2, "seconds": 0.1}]
     wrong = ["--scale", "--units", "1,2"]
@@ -163,3 +164,5 @@ def test_both_command_lines_give_the_same_arguments(monkeypatch, capsys):
     message = "units='1,2' cannot be given with --scale, which has its own"
     assert capsys.readouterr().err == f"gadam: {message}\n"
     assert str(CliRunner().invoke(cli.app, ["bench", *wrong]).exception) == message
+    both = CliRunner().invoke(cli.app, ["bench", "--scale", "--predict"]).exception
+    assert str(both) == "--scale cannot be given with --predict; give one of them"

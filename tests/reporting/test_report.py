@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gadam import InputError
 from gadam.experiments import SECTIONS
 from gadam.experiments.runs import Run
-from gadam.reporting import Report, figures, provenance, report, site, write_page
+from gadam.reporting import Report, figures, provenance, reference, report, site, write_page
 from gadam.reporting.scoreboard import COLUMNS
 from gadam.reporting.store import Stored
 
@@ -19,6 +19,11 @@ CLAIM = dict.fromkeys(COLUMNS, "") | {
     "claim": "<script>alert(1)</script> is 92.5", "section": "5.4", "exhibit": "table4", "kind": "value", "paper": 92.5,
     "ours": 12.345, "low": 11.0, "high": 93.0, "interval": "95 %", "seeds": 3, "data": "real",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_reference(monkeypatch):
+    monkeypatch.setattr(reference, "write", lambda folder: None)  # it takes seconds, and has tests of its own
 
 
 @pytest.fixture
@@ -292,6 +297,13 @@ def test_page_with_a_stand_in_is_loud(make, tmp_path):
     assert '<div class="banner" role="alert"><strong>STAND-IN DATA</strong>' in text
     assert "12.3" not in text  # ours, beside the paper's number
     assert "12.3" not in (one.folder / "scoreboard.csv").read_text()
+
+
+def test_page_links_the_reference_where_there_is_one(tmp_path):
+    assert "API reference" not in write_page("smoke", tmp_path).read_text()
+    (tmp_path / "smoke" / "api").mkdir()
+    (tmp_path / "smoke" / site.REFERENCE).write_text("")
+    assert f'<a href="{site.REFERENCE}">API reference</a>' in write_page("smoke", tmp_path).read_text()
 
 
 def test_page_on_which_every_claim_is_decided(tmp_path):

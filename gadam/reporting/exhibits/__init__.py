@@ -1,6 +1,7 @@
 """The figures of the sections, a module each: tidy rows in, a matplotlib figure out."""
 
 from gadam.reporting.exhibits import (
+    beyond,
     pipeline,
     section3,
     section6,
@@ -15,6 +16,7 @@ from gadam.reporting.exhibits import (
 )
 
 __all__ = [
+    "beyond",
     "pipeline",
     "section3",
     "section6",

@@ -1,0 +1,261 @@
+"""What a population is good for beyond its fittest unit: the average of predictions, and the average of weights.
+
+`Ensemble` averages what the units predict. `soup` averages the units themselves into one model that costs no more than
+one of them (Wortsman et al., "Model soups", ICML 2022, greedy recipe); units of one evolution have ancestors in common,
+which is what such an average needs.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from gadam.checks import check_batch, check_rows
+from gadam.config import InputError
+from gadam.population import Population
+from gadam.randomness import global_stream
+from gadam.simplify import simplify, without_writes
+from gadam.vectorised import Loss, difference, tracing
+
+logger = logging.getLogger("gadam")
+
+Tensors = Mapping[str, Tensor]
+Program = Callable[[Tensors, Tensors, tuple[Tensor, ...]], Tensor]
+Average = Literal["probabilities", "outputs"]
+
+TRACED_AT = 10
+"""The call with inputs of one shape that traces: tracing takes the time of some hundred calls of a small network."""
+
+PROGRAMS = 32
+"""Shapes of inputs for which an ensemble keeps a program; any further are predicted unit by unit."""
+
+
+class Ensemble(nn.Module):
+    """The average prediction of a population. For prediction only: it has no gradient.
+
+    It is a module with the units' stacked tensors as its own, so `to`, `state_dict` and `load_state_dict` work. The
+    units are in evaluation mode whatever the ensemble's mode is.
+
+    The first calls with inputs of a shape ask one unit after another. The tenth traces all units into one call (a
+    fraction of a second, the first time in a process two), and further ones use it, which changes no more than the
+    rounding. It stays with one after another where that is as fast (convolutions on a CPU), where the model cannot be
+    vectorised, and where what is traced does not give the same.
+    """
+
+    def __init__(self, population: Population, average: Average = "probabilities") -> None:
+        """Copy the units.
+
+        Args:
+            population: the units.
+            average: "probabilities" for classification, the mean of the softmax of the outputs over their last
+                dimension; "outputs" for regression, the mean of the outputs as they are.
+
+        Raises:
+            InputError: there is no such average.
+        """
+        super().__init__()
+        if average not in get_args(Average):
+            raise InputError(f'average={average!r} is not allowed; give "probabilities" or "outputs"')
+        self.average = average
+        self.stacked = _tree(population)
+        # In a tuple, because the values of the template are no part of the ensemble.
+        self._template = (copy.deepcopy(population.template).eval(),)
+        self._size = len(population)
+        self._convolves = any(isinstance(each, nn.modules.conv._ConvNd) for each in self._template[0].modules())
+        self._calls: dict[Any, int] = {}
+        self._programs: dict[Any, Program] = {}
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """The average over the units.
+
+        Args:
+            inputs: what a unit takes, [n, ...] each.
+
+        Returns:
+            [n, ...]. With "probabilities" these are probabilities, which sum to 1 over the last dimension, and no
+            logits: `argmax` gives the class; for a loss take `nll_loss(ensemble(x).log(), y)`, never `cross_entropy`.
+            Their logarithm is not returned instead because a probability is what most callers show or threshold.
+        """
+        with torch.no_grad():
+            outputs = self.units(*inputs)
+            return (outputs.softmax(-1) if self.average == "probabilities" else outputs).mean(0)
+
+    def units(self, *inputs: Tensor) -> Tensor:
+        """The output of each unit, as it is: [g, n, ...].
+
+        Raises:
+            InputError: the model returns something other than a tensor.
+        """
+        parameters, buffers = dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
+        key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
+        program = self._programs.get(key)
+        with torch.no_grad():
+            if program is not None:
+                return program(parameters, buffers, inputs)
+            outputs = self._one_by_one(parameters, buffers, inputs)
+            if key in self._calls or len(self._calls) < PROGRAMS:
+                self._calls[key] = self._calls.get(key, 0) + 1
+                if self._calls[key] == TRACED_AT:
+                    self._programs[key] = self._trace(parameters, buffers, inputs, outputs)
+            return outputs
+
+    def _one_by_one(self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...]) -> Tensor:
+        outputs = []
+        for unit in range(self._size):
+            # Of a buffer a copy, since the module may write to it.
+            state = {name: tensor[unit] for name, tensor in parameters.items()}
+            state |= {name: tensor[unit].clone() for name, tensor in buffers.items()}
+            outputs.append(functional_call(self._template[0], state, inputs))
+        if not isinstance(outputs[0], Tensor):
+            model, kind = type(self._template[0]).__name__, type(outputs[0]).__name__
+            raise InputError(f"Ensemble: {model} returns a {kind}, must return a tensor to be averaged")
+        return torch.stack(outputs)
+
+    def _trace(self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...], expected: Tensor) -> Program:
+        """One call for all units, which gives the same outputs; `_one_by_one` where there is none."""
+        on_cpu = expected.device.type == "cpu"
+        if self._convolves and on_cpu:
+            return self._one_by_one
+        names, learned = (*parameters, *buffers), len(parameters)
+        module = copy.deepcopy(self._template[0])  # a module that keeps what it computed would keep traces of tracing
+
+        def one(state: dict[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
+            own = [tensor.clone() if number >= learned else tensor for number, tensor in enumerate(state.values())]
+            return functional_call(module, dict(zip(state, own, strict=True)), inputs)
+
+        def program(*flat: Tensor) -> Tensor:
+            stacked = dict(zip(names, flat, strict=False))
+            outputs: Tensor = vmap(one, (0, None), randomness="different")(stacked, flat[len(names) :])
+            return outputs
+
+        flat = (*parameters.values(), *buffers.values(), *inputs)
+        try:
+            # Tracing runs the program, and what is random in it: not at the cost of the user's generator.
+            with tracing, global_stream(0), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that vmap is slow with an operator, that TorchScript is not new
+                traced = without_writes(make_fx(program)(*flat), flat)
+                if traced is None:
+                    return self._one_by_one
+                simplify(traced)
+                call = torch.jit.trace(traced.forward, flat, check_trace=False) if on_cpu else traced.forward
+                if difference([call(*flat).contiguous()], [expected]):
+                    return self._one_by_one
+        except Exception as error:
+            logger.info("An ensemble predicts unit by unit: %s: %s", type(error).__name__, error)
+            return self._one_by_one
+        return lambda parameters, buffers, inputs: call(*parameters.values(), *buffers.values(), *inputs)
+
+    def _apply(self, *args: Any, **named: Any) -> Any:
+        """A program is for one device and type."""
+        self._calls, self._programs = {}, {}
+        return super()._apply(*args, **named)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A program is not copied or pickled; it is traced again."""
+        return self.__dict__ | {"_calls": {}, "_programs": {}}
+
+    def extra_repr(self) -> str:
+        """What `repr` shows of it."""
+        return f"{self._size} x {type(self._template[0]).__name__}, average={self.average!r}"
+
+
+def soup(
+    population: Population,
+    data: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    loss: Loss = nn.functional.cross_entropy,
+    *,
+    chunk: int = 1_024,
+) -> nn.Module:
+    """The model of `greedy_soup`."""
+    return greedy_soup(population, data, loss, chunk=chunk)[0]
+
+
+def greedy_soup(
+    population: Population,
+    data: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    loss: Loss = nn.functional.cross_entropy,
+    *,
+    chunk: int = 1_024,
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """Average the weights of those units that do each other good: the greedy recipe of "Model soups".
+
+    In the order of the population, fittest first, a unit's weights are added to the average if the mean loss on `data`
+    does not rise by that. So the soup loses at most what the first unit loses there. A unit whose loss is not finite
+    is left out. Buffers of floating point, such as the statistics of BatchNorm, are averaged like weights; others are
+    those of the first unit that went in.
+
+    Args:
+        population: the units, sorted by fitness, as in `Result.population`.
+        data: inputs [n, *features] (or a tuple of such) and targets [n, ...]: rows that did not train the units, and
+            that the soup will not be judged by.
+        loss: (output, targets) -> scalar, a mean over rows; lower is better.
+        chunk: rows that are evaluated at once, at least 1.
+
+    Returns:
+        The soup, in evaluation mode, on the CPU; and which units went in, by their place in the population.
+
+    Raises:
+        InputError: the rows or the loss do not fit, as in `evolve`; or no unit has a finite loss on the rows.
+    """
+    if chunk < 1:
+        raise InputError(f"chunk={chunk} is not allowed; must be at least 1")
+    first = next(iter(population.parameters.values()))
+    inputs, targets = rows = check_batch("data", data, first.device)
+    check_rows(population, rows, loss)
+    module = population.unit(0)
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    stacked = {**population.parameters, **population.buffers}
+    total = {name: torch.zeros_like(tensor[0], dtype=_wide(tensor)) for name, tensor in stacked.items()}
+    chosen: list[int] = []
+    lowest = float("inf")
+
+    def fill(sums: Mapping[str, Tensor], units: list[int]) -> None:
+        for name, tensor in own.items():
+            averaged = stacked[name].is_floating_point() or stacked[name].is_complex()
+            tensor.copy_(sums[name] / len(units) if averaged else stacked[name][units[0]])
+
+    with torch.no_grad():
+        for unit in range(len(population)):
+            candidate = {name: tensor + stacked[name][unit] for name, tensor in total.items()}
+            fill(candidate, [*chosen, unit])
+            value = sum(
+                float(loss(module(*(tensor[part] for tensor in inputs)), targets[part])) * len(targets[part])
+                for part in (slice(start, start + chunk) for start in range(0, len(targets), chunk))
+            ) / len(targets)
+            if value <= lowest and value < float("inf"):
+                total, chosen, lowest = candidate, [*chosen, unit], value
+        if not chosen:
+            raise InputError(f"data: none of the {len(population)} units has a finite loss on these rows")
+        fill(total, chosen)
+    return module.to("cpu"), tuple(chosen)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """The type to sum in: the average of equal units is then exactly the unit."""
+    return torch.promote_types(tensor.dtype, torch.float64) if tensor.is_floating_point() else tensor.dtype
+
+
+def _tree(population: Population) -> nn.Module:
+    """Copies of the stacked tensors, under the names that they have in a unit."""
+    root = nn.Module()
+    for name, tensor in {**population.parameters, **population.buffers}.items():
+        *path, last = name.split(".")
+        parent = root
+        for part in path:
+            if not hasattr(parent, part):
+                parent.add_module(part, nn.Module())
+            parent = parent.get_submodule(part)
+        if name in population.parameters:
+            parent.register_parameter(last, nn.Parameter(tensor.detach().clone(), requires_grad=False))
+        else:
+            parent.register_buffer(last, tensor.detach().clone())
+    return root

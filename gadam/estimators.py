@@ -1,0 +1,327 @@
+"""GADAMClassifier and GADAMRegressor: a population of modules, evolved, behind scikit-learn's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from gadam.config import GadamConfig, InputError
+from gadam.ensembles import soup
+from gadam.evolution import evolve
+from gadam.models import mlp
+from gadam.result import Callback
+from gadam.vectorised import Loss
+
+PREDICT_WITH = ("best", "ensemble", "soup")
+CHUNK = 256  # rows that are predicted at once, always so many: no row's last bits depend on what is asked beside it
+REPEATED = 10  # whole weights repeat rows while there are at most so many times as many
+PASSES, FEWEST, MOST = 20, 100, 2_000  # steps="auto"
+
+
+# A dataclass writes the __init__ that scikit-learn asks for: every parameter by its name, stored as it was given.
+@dataclass(eq=False, repr=False)
+class _Estimator(BaseEstimator):
+    hidden_layer_sizes: int | Sequence[int] = (100,)
+    _: KW_ONLY
+    make_model: Callable[[int, int], nn.Module] | None = None
+    population_size: int = 8
+    generations: int = 3
+    steps: int | Literal["auto"] = "auto"
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    mutation_rate: float = 0.01
+    threshold: float = 0.0
+    validation_size: int = 1_024
+    settings: Mapping[str, Any] | None = None
+    predict_with: Literal["best", "ensemble", "soup"] = "ensemble"
+    validation_fraction: float | None = None
+    random_state: int | np.random.RandomState | None = None
+    executor: Executor | int | None = None
+    device: torch.device | str = "auto"
+    verbose: bool = False
+    callbacks: Iterable[Callback] = ()
+
+    def _evolve(
+        self,
+        X: np.ndarray,  # noqa: N803
+        targets: np.ndarray,
+        weights: np.ndarray | None,
+        outputs: int,
+        loss: Loss,
+        finish: nn.Module,
+    ) -> Self:
+        """Evolve modules from X [n, features] to `outputs`, on targets [n] or [n, outputs].
+
+        `finish` makes predictions of what they put out.
+        """
+        if self.predict_with not in PREDICT_WITH:
+            raise InputError(f"predict_with={self.predict_with!r} is not a choice; there are {', '.join(PREDICT_WITH)}")
+        random = check_random_state(self.random_state)
+        seed = int(random.randint(2**31 - 1))
+        if weights is not None:
+            loss = partial(_weighted, loss)
+        train, held = _split(targets, self.validation_fraction, random)
+
+        def rows(index: np.ndarray) -> tuple[Tensor, Tensor]:
+            chosen = torch.from_numpy(targets[index])
+            if weights is not None:  # they travel with the targets, in a column of their own
+                share = weights[index] / weights[index].mean()
+                chosen = torch.column_stack([chosen.float(), torch.from_numpy(share).float()])
+            return torch.from_numpy(X[index]), chosen
+
+        result = evolve(
+            self._factory(X.shape[1], outputs), rows(train), self._config(len(train), seed), loss=loss,
+            validation=None if held is None else rows(held), executor=self.executor, device=self.device,
+            callbacks=self.callbacks, progress=bool(self.verbose),
+        )  # fmt: skip
+        self.result_, self.history_ = result, result.history
+        if self.predict_with == "ensemble":
+            units = [nn.Sequential(unit, finish) for unit in result.population.to("cpu").units()]
+            self.model_: nn.Module = _Mean(units)
+        elif self.predict_with == "soup":
+            self.model_ = nn.Sequential(soup(result.population, rows(train if held is None else held), loss), finish)
+        else:
+            self.model_ = nn.Sequential(result.best, finish)
+        self.model_.eval()
+        return self
+
+    def _config(self, rows: int, seed: int) -> GadamConfig:
+        given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.model_fields}
+        # A grid of parameters is often an array, whose numbers are no Python numbers.
+        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+        if not (self.settings is None or isinstance(self.settings, Mapping)):
+            raise InputError(f"settings={self.settings!r} must be a mapping of names of GadamConfig, or None")
+        further = dict(self.settings or {})
+        if several := sorted({*given, "seed"} & further.keys()):
+            raise InputError(f"settings: {several[0]} is a parameter of its own (seed: as random_state)")
+        if self.steps == "auto":
+            given["steps"] = FEWEST  # for now: the size of a batch must be seen to be a number first
+            size = GadamConfig(**given).batch_size
+            given["steps"] = min(max(FEWEST, PASSES * rows // size), MOST)
+        return GadamConfig(**given, **further, seed=seed)
+
+    def _factory(self, features: int, outputs: int) -> Callable[[], nn.Module]:
+        if self.make_model is not None:
+            if not callable(self.make_model):
+                raise InputError(f"make_model={self.make_model!r} must be a function of features and outputs, or None")
+            return partial(self.make_model, features, outputs)
+        sizes = np.ravel(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
+        if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0 for size in sizes):
+            raise InputError(f"hidden_layer_sizes={self.hidden_layer_sizes!r} must be whole numbers of at least 1")
+        return partial(mlp, features, outputs, [int(size) for size in sizes])
+
+    def _predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """What `model_` says of X, [n, outputs]."""
+        check_is_fitted(self)
+        inputs = torch.tensor(validate_data(self, X, reset=False, dtype=np.float32))
+        count = len(inputs)
+        padded = nn.functional.pad(inputs, (0, 0, 0, -count % CHUNK))
+        with torch.no_grad():
+            return torch.cat([self.model_(part) for part in padded.split(CHUNK)])[:count].numpy()
+
+
+@dataclass(eq=False, repr=False)
+class GADAMClassifier(ClassifierMixin, _Estimator):
+    """A classifier: modules that GADAM evolves by the cross-entropy.
+
+    Standardise X first, as for any neural network. An estimator that is cloned (cross-validation, grid search) or
+    pickled needs parameters that can be: for `executor` a number, for `make_model` a function of a module.
+
+    Args:
+        hidden_layer_sizes: units of each hidden layer of a multilayer perceptron with ReLU.
+        make_model: (features, outputs) -> a fresh module from float32 [n, features] to [n, outputs] (of a classifier:
+            logits, an output for each class), instead of the perceptron.
+        population_size: g; this and what follows to `validation_size` is as in `GadamConfig`.
+        generations: K.
+        steps: optimizer steps per unit per generation. "auto": twenty passes over the training rows, but from 100
+            to 2,000 steps; a fit takes time of the order of `MLPClassifier`.
+        batch_size: b.
+        learning_rate: eta of Eq. 2.
+        mutation_rate: p of Eq. 12.
+        threshold: theta of Eq. 13.
+        validation_size: rows of a validation batch.
+        settings: what else `GadamConfig` takes, by name, such as {"optimizer": "sgd"}.
+        predict_with: the "best" unit of the last generation, the "ensemble" of all (for classes the mean of their
+            probabilities), or their "soup", see `gadam.ensembles`.
+        validation_fraction: the share of rows in (0, 1) held out from training, by which units are selected and a soup
+            is mixed. None or 0: by training rows, as in the paper.
+        class_weight: a weight for each label, multiplied with `sample_weight`; "balanced": inverse to their frequency.
+            Only for classes.
+        random_state: an int for results that can be repeated.
+        executor: threads, or what else `evolve` takes; no result depends on their number.
+        device: "auto" or a torch device, for training; predictions are made on the CPU.
+        verbose: whether a progress bar is shown.
+        callbacks: `gadam.Callback`s.
+
+    Attributes:
+        classes_: the labels, sorted.
+        model_: what predicts, a module from float32 [n, features] to probabilities [n, classes].
+        result_: the `Result` of the evolution.
+        history_: its history.
+        n_features_in_: columns of X.
+        feature_names_in_: their names, if X was a DataFrame.
+    """
+
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None = None
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Evolve.
+
+        Args:
+            X: [n, features], finite numbers: an array or a DataFrame.
+            y: [n], labels of any kind.
+            sample_weight: [n], at least 0. Whole weights repeat a row, others multiply its loss; 0 leaves it out.
+
+        Raises:
+            ValueError: an argument or a parameter cannot be used (of gadam's own: `InputError`, one line).
+        """
+        X, y = validate_data(self, X, y, dtype=np.float32)
+        check_classification_targets(y)
+        self.classes_, targets = np.unique(y, return_inverse=True)
+        weights = _weights(sample_weight, X)
+        if self.class_weight is not None:
+            weights = weights * compute_sample_weight(self.class_weight, y)
+        table = _table(X, targets, weights)
+        return self._evolve(*table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
+        return self._predict(X)
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """The most probable labels, [n]."""
+        probabilities = self._predict(X)
+        return self.classes_[probabilities.argmax(1)]
+
+
+@dataclass(eq=False, repr=False)
+class GADAMRegressor(RegressorMixin, _Estimator):
+    """A regressor: modules that GADAM evolves by the squared error.
+
+    Its parameters and attributes are those of `GADAMClassifier`, without `class_weight` and `classes_`. The units learn
+    standardised targets; `predict` and `model_` answer in the units of y.
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Evolve.
+
+        Args:
+            X: [n, features], finite numbers: an array or a DataFrame.
+            y: [n] or [n, outputs], finite numbers.
+            sample_weight: [n], at least 0. Whole weights repeat a row, others multiply its loss; 0 leaves it out.
+
+        Raises:
+            ValueError: an argument or a parameter cannot be used (of gadam's own: `InputError`, one line).
+        """
+        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True)
+        targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        inputs, targets, weights = _table(X, targets, _weights(sample_weight, X))
+        mean = np.average(targets, axis=0, weights=weights)
+        deviation = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=weights))
+        deviation[deviation == 0] = 1
+        standard = ((targets - mean) / deviation).astype(np.float32)
+        self._single = y.ndim == 1
+        outputs = targets.shape[1]
+        return self._evolve(inputs, standard, weights, outputs, nn.functional.mse_loss, _Rescale(mean, deviation))
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Targets, float64, [n] or [n, outputs] as y had it."""
+        predicted = self._predict(X).astype(np.float64)
+        return predicted[:, 0] if self._single else predicted
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class _Mean(nn.Module):
+    """The mean of what units predict, one after another: to the last bit the same at each call, unlike `Ensemble`."""
+
+    def __init__(self, units: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.units = nn.ModuleList(units)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.stack([unit(inputs) for unit in self.units]).mean(0)
+
+
+class _Rescale(nn.Module):
+    """From standardised targets [n, outputs] back to the units of y."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, mean: np.ndarray, deviation: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(mean).float())
+        self.register_buffer("deviation", torch.from_numpy(deviation).float())
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs * self.deviation + self.mean
+
+
+def _weighted(loss: Callable[..., Tensor], output: Tensor, targets: Tensor) -> Tensor:
+    """The weighted mean of a loss: the last column of the targets is the weight of each row, with a mean of 1."""
+    wanted, weights = targets[:, :-1], targets[:, -1]
+    if loss is nn.functional.cross_entropy:
+        wanted = wanted[:, 0].long()
+    each = loss(output, wanted, reduction="none")
+    return (each.flatten(1).mean(1) * weights if each.dim() > 1 else each * weights).mean()
+
+
+def _weights(sample_weight: Any, X: np.ndarray) -> np.ndarray:  # noqa: N803
+    weights: np.ndarray = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    return weights
+
+
+def _table(
+    X: np.ndarray,  # noqa: N803
+    targets: np.ndarray,
+    weights: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Rows that count, in an order that depends on nothing but what they hold; and their weights if they differ.
+
+    Whole weights become repeated rows, so that both are the same training, to the last bit.
+    """
+    if not weights.any():
+        raise InputError("sample_weight, class_weight: every row weighs 0, at least one must weigh more")
+    whole = (weights == weights.round()).all() and weights.sum() <= REPEATED * len(weights)
+    index = np.repeat(np.arange(len(weights)), weights.astype(int) if whole else weights > 0)
+    content = np.ascontiguousarray(np.column_stack([X, targets, weights] if not whole else [X, targets]), np.float64)
+    bytewise = content.view(np.void(content.shape[1] * content.itemsize).dtype).ravel()
+    index = index[np.argsort(bytewise[index], kind="stable")]
+    return X[index], targets[index], None if whole else weights[index]
+
+
+def _split(
+    targets: np.ndarray, fraction: float | None, random: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows to train on, and rows held out: evenly in the order of the targets, so each class has about its share."""
+    total = len(targets)
+    fraction = 0 if fraction is None else fraction
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
+        raise InputError(f"validation_fraction={fraction!r} is not allowed; give a number in [0, 1), or None")
+    if fraction == 0:
+        return np.arange(total), None
+    if total < 2:
+        raise InputError(
+            f"validation_fraction={fraction!r} needs rows to train on too; there is n_samples=1, give None"
+        )
+    count = min(max(1, round(fraction * total)), total - 1)
+    order = np.lexsort((random.random_sample(total), targets.reshape(total, -1)[:, 0]))
+    held = np.zeros(total, dtype=bool)
+    held[order[((np.arange(count) + random.random_sample()) * total / count).astype(int)]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)

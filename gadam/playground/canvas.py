@@ -1,0 +1,100 @@
+"""The frames of a journey on the landscape, fast enough to be played."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from gadam.experiments.section41 import GLOBAL, LOCAL, RANGE, STEPS, landscape
+from gadam.plotting.history import BEST, COLOURS
+
+Frame = tuple[int, str, int]
+"""Generation; "parent", "child" or "survival"; step."""
+
+
+class Canvas:
+    """The landscape, drawn once, and the frames on it: some milliseconds each, so that they can be played."""
+
+    def __init__(self, mirrored: bool) -> None:
+        figure = Figure(figsize=(7.4, 5.5), dpi=100)
+        self._canvas = FigureCanvasAgg(figure)
+        self._ax = axis = figure.add_axes((0.09, 0.09, 0.66, 0.89))
+        grid = np.linspace(-RANGE - 0.1, RANGE + 0.1, 161)
+        heights = landscape(grid[None, :], grid[:, None], mirrored)
+        levels = heights.min() + np.ptp(heights) * np.linspace(0, 1, 16) ** 2.2  # they crowd at the minima
+        axis.contourf(grid, grid, heights, levels=levels, cmap="Greys", alpha=0.55)
+        axis.contour(grid, grid, heights, levels=levels, colors="#888888", linewidths=0.4)
+        wells = [-well if mirrored else well for well in (LOCAL, GLOBAL)]
+        for first, second in [(a, b) for a in wells for b in wells][:3]:
+            axis.scatter(first, second, marker="x", s=60, color="black")
+        axis.scatter(wells[1], wells[1], marker="*", s=260, color=BEST, edgecolor="white")
+        axis.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal")
+        marks = {"start or newborn": ("o", "none", "#444444"), "parent": ("o", COLOURS["parent"], "white"),
+                 "child": ("o", COLOURS["child"], "white"), "survives": ("o", "none", BEST),
+                 "global minimum": ("*", BEST, "white"), "local minimum": ("x", "black", "black")}  # fmt: skip
+        handles = [
+            Line2D([], [], marker=marker, linestyle="", markersize=14 if marker == "*" else 9, markerfacecolor=face,
+                   markeredgecolor=edge, markeredgewidth=2 if face == "none" else 1, label=name)
+            for name, (marker, face, edge) in marks.items()
+        ]  # fmt: skip
+        axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(figure.bbox)
+
+    def png(self, paths: pd.DataFrame, frame: Frame) -> bytes:
+        """One frame, as a file."""
+        number, phase, step = frame
+        self._canvas.restore_region(self._background)
+        now = paths[paths["generation"] == number]
+        drawn: list[Any] = []
+        for role in ("parent", "child"):
+            if (role, phase) == ("child", "parent"):
+                continue
+            rows = now[(now["role"] == role) & (now["step"] <= (step if role == phase else STEPS))]
+            drawn += self._paths(rows, COLOURS[role], gone=phase == "survival")
+        if phase == "child":
+            drawn.append(self._lineage(now))
+        for artist in drawn:
+            self._ax.draw_artist(artist)
+            artist.remove()
+        buffer = io.BytesIO()
+        Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=3)
+        return buffer.getvalue()
+
+    def _paths(self, rows: pd.DataFrame, colour: str, gone: bool) -> list[Any]:
+        """Lines, where they begin and where they are now; when `gone`, those that do not survive are pale."""
+        ordered = rows.sort_values(["unit", "step"])
+        points = ordered[["w1", "w2"]].to_numpy().reshape(ordered["unit"].nunique(), -1, 2)
+        alive = ordered.groupby("unit")["survived"].first().to_numpy()
+        drawn: list[Any] = []
+        for some, alpha in ((points[~alive], 0.25 if gone else 1.0), (points[alive], 1.0)):
+            lines = LineCollection(list(some), colors=colour, linewidths=1.8, alpha=alpha)
+            drawn.append(self._ax.add_collection(lines, autolim=False))
+            drawn.append(self._dots(some[:, 0], s=36, facecolor="none", edgecolor="#444444", alpha=alpha))
+            drawn.append(self._dots(some[:, -1], s=60, color=colour, edgecolor="white", alpha=alpha))
+        if gone:
+            drawn.append(self._dots(points[alive, -1], s=190, facecolor="none", edgecolor=BEST, linewidth=2))
+        return drawn
+
+    def _lineage(self, now: pd.DataFrame) -> Any:
+        """Dotted lines from where the parents ended to where their child begins."""
+        ends = now[(now["role"] == "parent") & (now["step"] == STEPS)].set_index("unit")[["w1", "w2"]]
+        born = now[(now["role"] == "child") & (now["step"] == 0)]
+        lines = [
+            (ends.loc[row[parent]].to_numpy(), (row["w1"], row["w2"]))
+            for row in born.to_dict("records")
+            for parent in ("parent_a", "parent_b")
+        ]
+        collection = LineCollection(lines, colors=COLOURS["child"], linestyles=":", linewidths=1.2)
+        return self._ax.add_collection(collection, autolim=False)
+
+    def _dots(self, points: np.ndarray, **style: Any) -> Any:
+        return self._ax.scatter(points[:, 0], points[:, 1], **style)

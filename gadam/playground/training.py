@@ -1,0 +1,248 @@
+"""Choose data, model and settings, and watch a population train and evolve; Run and Stop."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import ipywidgets  # type: ignore[import-untyped]
+import torch
+from torch import nn
+
+from gadam.config import GadamConfig, InputError
+from gadam.datasets import Dataset, StandInWarning, load
+from gadam.evolution import evolve
+from gadam.experiments.units import validation_size
+from gadam.models import MLP_HIDDEN, lenet5, mlp
+from gadam.playground.widgets import AMBER, Panel, grid, line, told
+from gadam.plotting import LivePlot
+from gadam.plotting.live import front_end
+from gadam.population import Population
+from gadam.result import Callback, Generation, Result
+from gadam.training import Step
+
+DATASETS = ("digits", "yeast", "adult", "letter", "mnist")
+MLP, LENET = "MLP", "LeNet-5"
+SIZES = {
+    "smoke": {"population_size": 6, "generations": 5, "steps": 40},
+    "quick": {"population_size": 10, "generations": 10, "steps": 200},
+    "paper": {"population_size": 10, "generations": 20, "steps": 1_000},
+}
+TEST_ROWS = 2_000  # scored after each generation
+_LOOKS = 0.2  # seconds between two moves of the bar
+
+
+def training_panel(profile: str = "smoke", data: str = "auto") -> TrainingPanel:
+    """A panel to train with. Where there is no front end, what its Run button does is done here, once.
+
+    Args:
+        profile: smoke, quick or paper: the sizes that the panel starts with.
+        data: real, standin, or auto: real where it can be had.
+
+    Raises:
+        InputError: an argument is not allowed; or, where there is no front end, the training failed.
+    """
+    panel = TrainingPanel(profile, data)
+    if front_end() != "notebook":
+        panel.run()
+        panel.wait()
+        if panel.result is None:
+            raise InputError(f"training_panel: {panel.error}")
+    return panel
+
+
+class TrainingPanel(Panel):
+    """The widgets, and the thread that trains.
+
+    Attributes:
+        controls: the widgets of the settings, by name.
+        run_button: starts an evolution with the settings as they are then.
+        stop_button: ends it, at once.
+        result: what `gadam.evolve` returned; None before the first run, while one goes on, and after a failure.
+        error: what went wrong in the last run; empty where nothing did.
+    """
+
+    def __init__(self, profile: str = "smoke", data: str = "auto") -> None:
+        if profile not in SIZES:
+            raise InputError(f"profile={profile!r} is not a profile; there are {', '.join(SIZES)}")
+        if data not in ("auto", "real", "standin"):
+            raise InputError(f"data={data!r} is not a choice; there are auto, real, standin")
+        super().__init__("Loss of every unit, family of the fittest, test accuracy and adoption of children")
+        self.result: Result | None = None
+        self.error = ""
+        self._data = data
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.controls = _controls(profile)
+        self.controls["dataset"].observe(self._offer_models, "value")
+        self.run_button = ipywidgets.Button(description="Run", icon="play", button_style="success")
+        self.stop_button = ipywidgets.Button(description="Stop", icon="stop", disabled=True)
+        self.run_button.on_click(self.run)
+        self.stop_button.on_click(self.stop)
+        self.bar = ipywidgets.IntProgress(layout={"width": "16em"})
+        self.about, self.status = ipywidgets.HTML(), ipywidgets.HTML(line("Press Run."))
+        buttons = ipywidgets.HBox([self.run_button, self.stop_button, self.bar], layout={"flex_flow": "row wrap"})
+        self.children = (grid(*self.controls.values()), buttons, self.status, self.about, self.picture)
+
+    @property
+    def running(self) -> bool:
+        """Whether a training goes on."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def run(self, _: Any = None) -> None:
+        """Train with the settings as they are, in a thread of its own; does nothing while a training goes on."""
+        if self.running:
+            return
+        self.result, self.error, self._stop = None, "", threading.Event()
+        self.run_button.disabled, self.stop_button.disabled = True, False
+        self.bar.value, self.about.value, self.picture.value, self._png = 0, "", "", b""
+        settings = {name: control.value for name, control in self.controls.items()}
+        self._thread = threading.Thread(target=self._run, args=(settings,), name="gadam-playground", daemon=True)
+        self._thread.start()
+
+    def stop(self, _: Any = None) -> None:
+        """End the training within its current steps; `result` is then that of the generations that were complete."""
+        if self.running:
+            self._stop.set()
+            self.status.value = line("Stopping …")
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until no training goes on; False if one still does after so many seconds."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return not self.running
+
+    def _run(self, settings: dict[str, Any]) -> None:
+        """The thread: whatever goes wrong is said in the panel."""
+        try:
+            self.status.value = self._train(**settings)
+        except Exception as error:
+            self.error = str(error) or type(error).__name__
+            self.status.value = told(error)
+        finally:
+            self.run_button.disabled, self.stop_button.disabled = False, True
+
+    def _train(self, dataset: str, model: str, **settings: Any) -> str:
+        """Returns what to say in the end."""
+        config = GadamConfig(**settings)
+        self.status.value = line(f"Loading {dataset} …")
+        loaded, missing = load_dataset(dataset, self._data)
+        self.about.value = line(_describe(loaded, model)) + (line(missing, AMBER) if missing else "")
+        if self._stop.is_set():
+            self.error = "stopped before the training began"
+            return line(f"Stopped before the training began; there is no result of {dataset}.")
+        config = config.model_copy(update={"validation_size": validation_size(loaded)})
+        self.bar.max = 2 * config.generations * config.steps * config.population_size
+        test = loaded.test[0][:TEST_ROWS], loaded.test[1][:TEST_ROWS]
+        callbacks = [LivePlot(test, show=self.show), _Tell(self._say_next)]
+        self.result = evolve(
+            make_model(model, loaded), loaded.train, config, callbacks=callbacks, record=_Count(self.bar),
+            progress=False, stop=self._stop,
+        )  # fmt: skip
+        return line(_outcome(self.result))
+
+    def _say_next(self, number: int, of: int) -> None:
+        if number <= of and not self._stop.is_set():
+            self.status.value = line(f"Generation {number} of {of} …")
+
+    def _offer_models(self, change: Any) -> None:
+        self.controls["model"].options = [MLP, LENET] if change["new"] == "mnist" else [MLP]
+
+
+@lru_cache(maxsize=2)
+def load_dataset(name: str, data: Any) -> tuple[Dataset, str]:
+    """A dataset and, if it is a stand-in, what to say of that. `digits` are the images that scikit-learn carries."""
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        inputs = torch.tensor(digits.images[:, None], dtype=torch.float32)
+        targets, train = torch.tensor(digits.target, dtype=torch.int64), slice(1_437)
+        inputs = (inputs - inputs[train].mean()) / inputs[train].std()
+        parts = (inputs[train], targets[train]), (inputs[1_437:], targets[1_437:])
+        return Dataset(name, "real", "", *parts, tuple(map(str, digits.target_names))), ""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", StandInWarning)
+        loaded = load(name, data=data)
+    if loaded.source == "real":
+        return loaded, ""
+    said = [str(one.message) for one in caught if issubclass(one.category, StandInWarning)]
+    asked = f"STAND-IN DATA for {name}, as asked for: nothing here may be compared with the paper."
+    return loaded, said[0] if said else asked
+
+
+def make_model(model: str, dataset: Dataset) -> Callable[[], nn.Module]:
+    """What `evolve` makes units with: LeNet-5, or an MLP with the paper's hidden layers (LETTER's for images)."""
+    if model == LENET:
+        return lenet5
+    hidden = MLP_HIDDEN.get(dataset.name, MLP_HIDDEN["letter"])
+    features = math.prod(dataset.feature_shape)
+    return lambda: nn.Sequential(nn.Flatten(), mlp(features, dataset.class_count, hidden))
+
+
+class _Tell(Callback):
+    """Tells which generation begins, and of how many."""
+
+    def __init__(self, tell: Callable[[int, int], None]) -> None:
+        self._tell, self._of = tell, 0
+
+    def on_start(self, config: GadamConfig, population: Population) -> None:
+        self._of = config.generations
+        self._tell(1, self._of)
+
+    def on_generation(self, generation: Generation) -> None:
+        self._tell(generation.number + 1, self._of)
+
+
+class _Count:
+    """Moves a bar by the steps of all units, now and then."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._done, self._moved = bar, 0, 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self, step: Step) -> None:
+        with self._lock:
+            self._done += len(step.units)
+            if time.monotonic() - self._moved > _LOOKS or self._done == self._bar.max:
+                self._bar.value, self._moved = self._done, time.monotonic()
+
+
+def _controls(profile: str) -> dict[str, Any]:
+    """Numbers are typed, so that `GadamConfig` is what says no to them."""
+    sizes, default = SIZES[profile], GadamConfig()
+    number, real, choice = ipywidgets.IntText, ipywidgets.FloatText, ipywidgets.Dropdown
+    return {
+        "dataset": choice(options=DATASETS, description="dataset"),
+        "model": choice(options=[MLP], description="model"),
+        "population_size": number(sizes["population_size"], description="population g"),
+        "generations": number(sizes["generations"], description="generations K"),
+        "steps": number(sizes["steps"], description="steps"),
+        "batch_size": number(default.batch_size, description="batch size"),
+        "learning_rate": real(default.learning_rate, description="learning rate", step=0.001),
+        "mutation_rate": real(default.mutation_rate, description="mutation rate p", step=0.01),
+        "mutation": choice(options=["uniform", "normal"], description="mutation"),
+        "moments": choice(options=["fresh", "carry"], description="Adam's moments"),
+        "seed": number(0, description="seed"),
+    }
+
+
+def _describe(dataset: Dataset, model: str) -> str:
+    rows = f"{len(dataset.train[1]):,} rows to train with, {min(TEST_ROWS, len(dataset.test[1])):,} to test with"
+    layers = "-".join(map(str, MLP_HIDDEN.get(dataset.name, MLP_HIDDEN["letter"])))
+    return f"{dataset.name}: {rows}, {dataset.class_count} classes; {model}{f' {layers}' if model == MLP else ''}."
+
+
+def _outcome(result: Result) -> str:
+    done = 0 if result.history.empty else int(result.history["generation"].max())
+    after = f"{done} of {result.config.generations} generations, {result.seconds:.1f} s"
+    if result.stopped == "stop" and not done:
+        return "Stopped before the first generation was complete: the result holds the initial units, untrained."
+    if result.stopped == "stop":
+        return f"Stopped after {after}; the result is that of the last complete generation."
+    return f"{'Converged' if result.stopped == 'converged' else 'Done'}: {after}."

@@ -1,0 +1,57 @@
+"""What the two panels share: controls that find their place at any width, a line of text, a picture."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from typing import Any
+
+import ipywidgets  # type: ignore[import-untyped]
+
+from gadam.plotting.live import front_end
+
+RED, AMBER = "#b00020", "#8a4b00"
+
+
+def grid(*controls: Any) -> Any:
+    """Controls side by side, as many as there is room for."""
+    for control in controls:
+        control.layout.width = "auto"
+        control.style.description_width = "9em"
+    return ipywidgets.GridBox(
+        controls, layout={"grid_template_columns": "repeat(auto-fill, minmax(18em, 1fr))", "width": "100%"}
+    )
+
+
+def line(text: str, colour: str = "inherit") -> str:
+    """A paragraph of a panel; the text is no HTML."""
+    weight = "normal" if colour == "inherit" else "bold"
+    return f'<p style="margin:2px 0; line-height:1.4; color:{colour}; font-weight:{weight}">{escape(text)}</p>'
+
+
+def told(error: Exception) -> str:
+    """An error as a red line: an `InputError` speaks for itself, any other says what it is."""
+    words = " ".join(str(error).split())
+    return line(words if type(error).__name__ == "InputError" else f"{type(error).__name__}: {words}", RED)
+
+
+class Panel(ipywidgets.VBox):
+    """Widgets with one picture. Where nobody looks at widgets the picture stands for all of them."""
+
+    def __init__(self, alt: str) -> None:
+        self.picture = ipywidgets.HTML(layout={"width": "100%"})
+        self._alt = alt
+        self._png = b""
+        super().__init__(layout={"width": "100%"})
+
+    def show(self, png: bytes) -> None:
+        """Put another picture into the place of the one that is there."""
+        self._png = png
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        self.picture.value = f'<img alt="{escape(self._alt)}" style="max-width:100%; height:auto" src="{source}">'
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        if front_end() == "notebook":
+            return super()._repr_mimebundle_(**kwargs)
+        words = {"text/plain": f"<{type(self).__name__}>"}
+        return words | ({"image/png": base64.b64encode(self._png).decode()} if self._png else {})

@@ -1,0 +1,119 @@
+"""JupyterLab on a copy of the notebooks, and a browser to look at it."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SETTINGS = {  # no questions at the start, and every cell is in the page, also one that is out of sight
+    "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
+}
+WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 800, "height": 1000}
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium: Debian's, or the one that Playwright installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as driver:
+        if path is None and not Path(driver.chromium.executable_path).exists():
+            pytest.skip("there is no Chromium; try: apt-get install chromium, or: playwright install chromium")
+        launched = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="session")
+def lab_root(tmp_path_factory):
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="session")
+def lab(browser, lab_root):  # without a browser there is no need for it
+    """The address of a notebook in JupyterLab, by its file name; the copies and Jupyter's own files are temporary."""
+    if shutil.which("jupyter-lab", path=str(Path(sys.executable).parent)) is None:
+        pytest.skip("JupyterLab is not installed")
+    root = lab_root
+    shutil.copytree(NOTEBOOKS, root / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    settings = root / "JUPYTER_CONFIG_DIR" / "lab" / "user-settings" / "@jupyterlab"
+    for name, content in SETTINGS.items():
+        (settings / name).parent.mkdir(parents=True, exist_ok=True)
+        (settings / name).write_text(json.dumps(content))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    own = {name: str(root / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
+        "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", "--ServerApp.allow_root=True",
+        f"--ServerApp.root_dir={root / 'notebooks'}",     ]  # fmt: skip
+    with (root / "log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | own, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            if server.poll() is not None:
+                pytest.fail(f"JupyterLab did not start: {(root / 'log').read_text()[-2_000:]}")
+            try:
+                urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield lambda notebook: f"{address}/lab/workspaces/{secrets.token_hex(4)}/tree/{notebook}?token={token}"
+    finally:
+        server.terminate()  # it ends its kernels too
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture
+def page(browser):
+    opened = browser.new_page(viewport=WIDE)
+    opened.set_default_timeout(60_000)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def shoot(tmp_path, page):
+    """Takes a picture of the page at both widths, into `$GADAM_SCREENSHOTS` or the test's own folder."""
+    folder = Path(os.environ.get("GADAM_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def shoot(name, at=None):
+        for size in (NARROW, WIDE):
+            page.set_viewport_size(size)
+            page.wait_for_timeout(700)
+            if at is not None:
+                page.locator(at).first.evaluate("element => element.scrollIntoView({block: 'end'})")
+            page.screenshot(path=folder / f"{name}-{size['width']}.png")
+
+    return shoot
+
+
+@pytest.fixture
+def write(lab, lab_root):
+    """Writes a notebook of one cell to where JupyterLab finds it."""
+
+    def write(name, code):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code.strip())])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, lab_root / "notebooks" / name)
+
+    return write

@@ -1,0 +1,143 @@
+"""The notebooks that are for people, as people use them: JupyterLab in a browser. Skipped where there is none."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+FOR_PEOPLE = [name for name in ("playground.ipynb", "quickstart.ipynb") if (NOTEBOOKS / name).exists()]
+ERRORS = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
+FIGURE = 'img[alt^="Loss of every unit"]'
+SECONDS = 180_000  # of a busy machine, in milliseconds
+
+
+def open_and_run_all(page, address):
+    """Open a notebook, and restart its kernel and run all cells from the toolbar, as a person would."""
+    page.goto(address)
+    page.locator(".jp-NotebookPanel .jp-CodeCell:visible").first.wait_for()
+    until_connected(page, address)
+    page.locator('[data-command="notebook:restart-run-all"]').first.click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    prompts = ".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt"
+    page.wait_for_function(
+        f"() => [...document.querySelectorAll('{prompts}')].every(p => /\\[\\d+\\]/.test(p.textContent))",
+        timeout=SECONDS,
+    )
+    assert page.locator(ERRORS).count() == 0, page.locator(ERRORS).first.inner_text()
+
+
+def until_connected(page, address):
+    """JupyterLab forgets to run the cells after a restart that is asked for before it has met its kernel."""
+    server, query = address.partition("/lab/")[0], address.partition("?")[2]
+    name = address.partition("?")[0].rpartition("/")[2]
+    for _ in range(300):
+        sessions = page.request.get(f"{server}/api/sessions?{query}").json()
+        if any(
+            one["path"] == name and one["kernel"]["execution_state"] == "idle" and one["kernel"]["connections"]
+            for one in sessions
+        ):
+            break
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(1_000)
+
+
+def button(page, name):
+    return page.locator(".jp-OutputArea button.jupyter-button", has_text=name)
+
+
+def fill(page, name, value):
+    box = (
+        page.locator(".widget-inline-hbox").filter(has=page.locator(f'label:text-is("{name}")')).locator("input").first
+    )
+    box.fill(str(value))
+    box.press("Enter")
+
+
+def source(page):
+    found = page.locator(FIGURE)
+    return found.get_attribute("src") if found.count() else None
+
+
+@pytest.mark.parametrize("name", FOR_PEOPLE)
+def test_restart_and_run_all_goes_through(lab, page, shoot, name):
+    open_and_run_all(page, lab(name))
+    shoot(name.removesuffix(".ipynb"))
+
+
+def test_run_draws_again_and_again_and_stop_stops(lab, page, shoot):
+    open_and_run_all(page, lab("playground.ipynb"))
+    assert button(page, "Stop").is_disabled()
+    fill(page, "generations K", 1_000)
+    button(page, "Run").scroll_into_view_if_needed()
+    button(page, "Run").click()
+    page.locator(FIGURE).wait_for(timeout=SECONDS)
+    figures = {source(page)}
+    end = time.monotonic() + 60
+    while len(figures) < 3 and time.monotonic() < end:
+        page.wait_for_timeout(100)
+        figures.add(source(page))
+    assert len(figures) == 3, "the figure is drawn again after each generation"
+    assert page.locator(FIGURE).evaluate("image => image.naturalWidth") > 500
+    shoot("running", at=FIGURE)
+    assert stop(page, "Stopped after") < 5, "a figure that is being drawn, on a busy machine, is finished first"
+
+    # In the middle of a generation that would take an hour.
+    fill(page, "steps", 1_000_000)
+    button(page, "Run").click()
+    page.get_by_text("Generation 1 of 1000").wait_for()
+    page.wait_for_timeout(2_000)
+    assert stop(page, "Stopped before the first generation was complete") < 3
+    assert button(page, "Run").is_enabled()
+
+    fill(page, "population g", 1)
+    button(page, "Run").click()
+    page.get_by_text("GadamConfig: population_size=1 is not allowed").wait_for()
+    shoot("error", at='p:has-text("GadamConfig: population_size")')
+
+
+def stop(page, words):
+    """Press Stop; seconds until the panel says that it has stopped."""
+    begun = time.monotonic()
+    button(page, "Stop").click()
+    page.get_by_text(words).wait_for()
+    return time.monotonic() - begun
+
+
+def test_the_landscape_plays(lab, page, shoot):
+    open_and_run_all(page, lab("playground.ipynb"))
+    picture = page.locator('img[alt^="Contours"]')
+    picture.scroll_into_view_if_needed()
+    said = page.locator("p", has_text="Generation 1 of 3: parents train, step 0 of 60.")
+    said.wait_for()
+    before = picture.get_attribute("src")
+    page.locator(".widget-play button").first.click()
+    page.get_by_text("Generation 1 of 3: children train").wait_for()
+    assert picture.get_attribute("src") != before
+    shoot("landscape")
+    page.get_by_text("Generation 2 of 3").first.wait_for()
+    page.locator(".widget-play button").first.click()  # pause
+    page.locator('label:text-is("starts g") + input').fill("7")
+    page.keyboard.press("Enter")
+    said.wait_for()  # other starts are looked at from their first frame
+
+
+LIVE = """
+import torch
+import gadam
+from gadam.models import mlp
+from gadam.plotting import LivePlot
+
+inputs = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+data = inputs, (inputs[:, 0] > 0).long()
+config = gadam.GadamConfig(population_size=4, generations=4, steps=20)
+result = gadam.evolve(lambda: mlp(4, 2, [8]), data, config, callbacks=[LivePlot(test=data)])
+"""
+
+
+def test_a_live_plot_beside_the_progress_bar_is_one_figure(lab, page, shoot, write):
+    write("live.ipynb", LIVE)
+    open_and_run_all(page, lab("live.ipynb"))
+    page.get_by_text("generation 4/4: 100%").wait_for()  # the bar
+    assert page.locator(".jp-OutputArea img").count() == 1
+    shoot("live")
