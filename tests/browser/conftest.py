@@ -56,10 +56,12 @@ def lab(browser, lab_root):  # without a browser there is no need for it
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
     own = {name: str(root / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    own["GADAM_REPORTS"] = str(root / "reports")
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", "--ServerApp.allow_root=True",
-        f"--ServerApp.root_dir={root / 'notebooks'}",     ]  # fmt: skip
+        f"--ServerApp.root_dir={root / 'notebooks'}",
+    ]  # fmt: skip
     with (root / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | own, start_new_session=True)
     try:
