@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
@@ -34,6 +35,9 @@ Average = Literal["probabilities", "outputs"]
 TRACED_AT = 10
 """The call with inputs of one shape that traces: tracing takes the time of some hundred calls of a small network."""
 
+NOTICED = 0.02
+"""Seconds of a call of a network with convolutions beside which the time between its operators is not noticed."""
+
 PROGRAMS = 32
 """Shapes of inputs for which an ensemble keeps a program; any further are predicted unit by unit."""
 
@@ -46,8 +50,8 @@ class Ensemble(nn.Module):
 
     The first calls with inputs of a shape ask one unit after another. The tenth traces all units into one call (a
     fraction of a second, the first time in a process two), and further ones use it, which changes no more than the
-    rounding. It stays with one after another where that is as fast (convolutions on a CPU), where the model cannot be
-    vectorised, and where what is traced does not give the same.
+    rounding. It stays with one after another where that is as fast (convolutions of many rows on a CPU), where the
+    model cannot be vectorised, and where what is traced does not give the same.
     """
 
     def __init__(self, population: Population, average: Average = "probabilities") -> None:
@@ -123,7 +127,9 @@ class Ensemble(nn.Module):
     def _trace(self, parameters: Tensors, buffers: Tensors, inputs: tuple[Tensor, ...], expected: Tensor) -> Program:
         """One call for all units, which gives the same outputs; `_one_by_one` where there is none."""
         on_cpu = expected.device.type == "cpu"
-        if self._convolves and on_cpu:
+        each = _seconds(lambda: self._one_by_one(parameters, buffers, inputs), expected.device)
+        # Convolutions of several units in one call gain nothing on a CPU but the time between operators.
+        if self._convolves and on_cpu and each > NOTICED:
             return self._one_by_one
         names, learned = (*parameters, *buffers), len(parameters)
         module = copy.deepcopy(self._template[0])  # a module that keeps what it computed would keep traces of tracing
@@ -148,6 +154,9 @@ class Ensemble(nn.Module):
                 simplify(traced)
                 call = torch.jit.trace(traced.forward, flat, check_trace=False) if on_cpu else traced.forward
                 if difference([call(*flat).contiguous()], [expected]):
+                    return self._one_by_one
+                call(*flat)  # TorchScript compiles in the second call
+                if _seconds(lambda: call(*flat), expected.device) > each:
                     return self._one_by_one
         except Exception as error:
             logger.info("An ensemble predicts unit by unit: %s: %s", type(error).__name__, error)
@@ -237,6 +246,18 @@ def greedy_soup(
             raise InputError(f"data: none of the {len(population)} units has a finite loss on these rows")
         fill(total, chosen)
     return module.to("cpu"), tuple(chosen)
+
+
+def _seconds(call: Callable[[], Tensor], device: torch.device) -> float:
+    """The shortest time of three calls."""
+    spent = []
+    for _ in range(3):
+        started = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - started)
+    return min(spent)
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -11,7 +11,7 @@ import zoo
 from torch import nn
 from torch.nn import functional
 
-from gadam import Ensemble, InputError, Population, models
+from gadam import Ensemble, InputError, Population, ensembles, models
 from gadam.ensembles import TRACED_AT, greedy_soup, soup
 
 DATA = (zoo.FEATURES, zoo.LABELS)
@@ -56,8 +56,25 @@ CASES = {
 }
 
 
+def test_the_faster_way_is_taken(monkeypatch):
+    for make, seconds, traced in (  # one after another, then in one call
+        (models.lenet5, (0.01, 0.005), True),
+        (models.lenet5, (0.01, 0.02), False),
+        (zoo.mlp, (1.0, 2.0), False),
+        (zoo.mlp, (1.0, 0.5), True),
+    ):
+        measured = iter(seconds)
+        monkeypatch.setattr(ensembles, "_seconds", lambda call, device, measured=measured: next(measured))
+        ensemble = Ensemble(Population.make(make, 2))
+        rows = lenet5_rows() if make is models.lenet5 else zoo.FEATURES
+        for _ in range(CALLS):
+            ensemble(rows)
+        assert (next(iter(ensemble._programs.values())) != ensemble._one_by_one) == traced
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_an_ensemble_is_the_mean_of_the_units_softmax_at_each_call_with(name):
+def test_an_ensemble_is_the_mean_of_the_units_softmax_at_each_call_with(name, monkeypatch):
+    monkeypatch.setattr(ensembles, "_seconds", lambda call, device: 1.0)  # slow, and one call for all is no slower
     make, inputs, traced = CASES[name]
     population = trained_statistics(Population.make(make, 3))
     ensemble = Ensemble(population).train()  # which is not heard
