@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from gadam.experiments.section41 import GLOBAL, LOCAL, RANGE, STEPS, landscape
+from gadam.experiments.section41 import STEPS
 from gadam.plotting.history import BEST, COLOURS
+from gadam.reporting.exhibits.section41 import contours
 
 Frame = tuple[int, str, int]
 """Generation; "parent", "child" or "survival"; step."""
@@ -27,16 +28,7 @@ class Canvas:
         figure = Figure(figsize=(7.4, 5.5), dpi=100)
         self._canvas = FigureCanvasAgg(figure)
         self._ax = axis = figure.add_axes((0.09, 0.09, 0.66, 0.89))
-        grid = np.linspace(-RANGE - 0.1, RANGE + 0.1, 161)
-        heights = landscape(grid[None, :], grid[:, None], mirrored)
-        levels = heights.min() + np.ptp(heights) * np.linspace(0, 1, 16) ** 2.2  # they crowd at the minima
-        axis.contourf(grid, grid, heights, levels=levels, cmap="Greys", alpha=0.55)
-        axis.contour(grid, grid, heights, levels=levels, colors="#888888", linewidths=0.4)
-        wells = [-well if mirrored else well for well in (LOCAL, GLOBAL)]
-        for first, second in [(a, b) for a in wells for b in wells][:3]:
-            axis.scatter(first, second, marker="x", s=60, color="black")
-        axis.scatter(wells[1], wells[1], marker="*", s=260, color=BEST, edgecolor="white")
-        axis.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal")
+        contours(axis, mirrored, margin=0.1)
         marks = {"start or newborn": ("o", "none", "#444444"), "parent": ("o", COLOURS["parent"], "white"),
                  "child": ("o", COLOURS["child"], "white"), "survives": ("o", "none", BEST),
                  "global minimum": ("*", BEST, "white"), "local minimum": ("x", "black", "black")}  # fmt: skip

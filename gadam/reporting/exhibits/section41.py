@@ -24,29 +24,11 @@ def landscape(rows: pd.DataFrame) -> Figure:
         "crossover": "Crossover: $w_1$ from B, $w_2$ from A",
         "mutation": "Mutation: out of a local minimum",
     }
-    grid = np.linspace(-section41.RANGE, section41.RANGE, 201)
-    heights = section41.landscape(grid[None, :], grid[:, None])
     for letter, axis, (panel, title) in zip("abcd", axes.flat, titles.items(), strict=True):
-        # Levels crowd at the minima, where the paths end.
-        # A picture inside the SVG: as paths the contours would be two megabytes.
-        axis.contourf(grid, grid, heights, levels=_levels(heights), cmap="Greys", alpha=0.55).set_rasterized(True)
-        axis.contour(grid, grid, heights, levels=_levels(heights), colors="#888888", linewidths=0.4).set_rasterized(
-            True
-        )
+        contours(axis)
         _paths(axis, rows[rows["panel"] == panel])
-        for first in (section41.LOCAL, section41.GLOBAL):
-            for second in (section41.LOCAL, section41.GLOBAL):
-                best = first == second == section41.GLOBAL
-                axis.scatter(
-                    first, second, marker="*" if best else "x", s=260 if best else 60, zorder=2,
-                    color=GREEN if best else "black", linewidth=1.5, edgecolor="white" if best else None,
-                )  # fmt: skip
-        axis.set(title=f"({letter}) {title}", aspect="equal")
-        axis.grid(visible=False)
-    for axis in axes[1]:
-        axis.set_xlabel("$w_1$")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("$w_2$")
+        axis.set_title(f"({letter}) {title}")
+        axis.label_outer()
     handles = [
         Line2D([], [], marker="o", linestyle="", color="#555555", markersize=7),
         Line2D([], [], color=BLUE),
@@ -60,10 +42,26 @@ def landscape(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def _levels(heights: np.ndarray) -> np.ndarray:
-    low, high = heights.min(), heights.max()
-    levels: np.ndarray = low + (high - low) * np.linspace(0, 1, 16) ** 2.2
-    return levels
+def contours(axis: Axes, mirrored: bool = False, margin: float = 0.0) -> None:
+    """The landscape and its minima, the global one a star, with so much beyond `section41.RANGE` on every side."""
+    edge = section41.RANGE + margin
+    grid = np.linspace(-edge, edge, 201)
+    heights = section41.landscape(grid[None, :], grid[:, None], mirrored)
+    # Levels crowd at the minima, where the paths end.
+    levels = heights.min() + np.ptp(heights) * np.linspace(0, 1, 16) ** 2.2
+    # A picture inside the SVG: as paths the contours would be two megabytes.
+    axis.contourf(grid, grid, heights, levels=levels, cmap="Greys", alpha=0.55).set_rasterized(True)
+    axis.contour(grid, grid, heights, levels=levels, colors="#888888", linewidths=0.4).set_rasterized(True)
+    wells = [-well if mirrored else well for well in (section41.LOCAL, section41.GLOBAL)]
+    for first in wells:
+        for second in wells:
+            best = first == second == wells[1]
+            axis.scatter(
+                first, second, marker="*" if best else "x", s=260 if best else 60, zorder=2,
+                color=GREEN if best else "black", linewidth=1.5, edgecolor="white" if best else None,
+            )  # fmt: skip
+    axis.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal")
+    axis.grid(visible=False)
 
 
 def _paths(axis: Axes, rows: pd.DataFrame) -> None:
