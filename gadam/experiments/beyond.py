@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gadam.experiments import mnist, section51, section54, section54_orl
@@ -45,7 +46,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for dataset, group in accuracies(rows).groupby("dataset", sort=False):
         for way, name in WAYS.items():
-            mean, low, high = mean_interval(group[way].tolist())
+            mean, low, high = np.clip(mean_interval(group[way].tolist()), 0, 100).tolist()  # nothing else is possible
             more, at_least, at_most = mean_interval((group[way] - group["best"]).tolist())
             compared = way != "best"
             lines.append({

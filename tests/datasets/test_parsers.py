@@ -175,6 +175,7 @@ def test_an_archive_may_have_a_top_folder():
         (archive(**{"adult.data": bytes(999)})[:-30], "not an intact zip archive"),
         (archive(**{"adult.data": ADULT})[:45] + b"?????" + archive(**{"adult.data": ADULT})[50:], "not an intact zip"),
     ],
+    ids=["empty", "a page", "without the file", "truncated", "damaged"],  # an archive has the time in it
 )
 def test_a_wrong_archive_is_refused(data, complaint):
     with pytest.raises(InputError, match=complaint):
