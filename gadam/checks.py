@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from gadam.config import InputError
 from gadam.population import Population
 from gadam.randomness import unit_stream
-from gadam.training import Data, Shard, Trainer
-from gadam.vectorised import Batch, Loss
+from gadam.shards import Data, Shard, Trained, is_out_of_memory
+from gadam.training import Trainer
+from gadam.vectorised import Batch, Loss, Programs
 
 _CLASS_LOSSES = (nn.functional.cross_entropy, nn.functional.nll_loss)
 
@@ -25,7 +26,7 @@ def check_batch(name: str, data: Any, device: torch.device) -> Batch:
         InputError: it is no pair of tensors with equally many rows, or holds NaN or infinities.
     """
     if not (isinstance(data, tuple | list) and len(data) == 2):
-        raise InputError(f"{name}: {_kind(data)} must be a pair (inputs, targets)")
+        raise InputError(f"{name}: is a {_kind(data)}, must be a pair (inputs, targets)")
     inputs = tuple(data[0]) if isinstance(data[0], tuple | list) else (data[0],)
     for part, tensor in [("targets", data[1])] + [("inputs", each) for each in inputs]:
         if not isinstance(tensor, Tensor):
@@ -47,8 +48,8 @@ def check_batch(name: str, data: Any, device: torch.device) -> Batch:
     return tuple(ready(tensor) for tensor in inputs), ready(data[1])
 
 
-def check_fit(population: Population, rows: Batch, loss: Loss, batch_size: int) -> None:
-    """Try one unit and the loss on a few rows, and on a training batch.
+def check_fit(population: Population, rows: Batch, loss: Loss, batch_size: int) -> float:
+    """Try one unit and the loss on a few rows, and on a training batch. Returns its loss on that.
 
     Raises:
         InputError: the model does not take the inputs, the loss does not take the output, is no scalar or has no
@@ -68,6 +69,7 @@ def check_fit(population: Population, rows: Batch, loss: Loss, batch_size: int) 
         raise InputError(
             f"loss: {loss_name} has no gradient with respect to {model}'s parameters, must be differentiable"
         )
+    return float(value.detach())
 
 
 def check_rows(population: Population, rows: Batch, loss: Loss) -> None:
@@ -116,19 +118,26 @@ def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
     """
     step = trainer.config.model_copy(update={"steps": 1, "optimizer": "sgd", "learning_rate": 1.0, "moments": "fresh"})
     size = trainer.config.validation_size
-    some = (tuple(tensor[:size] for tensor in rows[0]), rows[1][:size])
+    some = torch.arange(min(size, len(rows[1])), device=rows[1].device)
+    data = Data(rows, rows, some, some)
     few = shard.take(slice(0, min(2, len(shard))))
     if trainer.programs is not None and trainer.programs.singly:
         shard = few  # the others would go through the same program
+
+    def trained(units: Population, programs: Programs | None) -> Trained:
+        result = replace(trainer, config=step, programs=programs).train(
+            Shard(units, range(len(units)), "parent", 0), data
+        )
+        assert isinstance(result, Trained)  # nothing asks it to pause
+        return result
+
     try:
-        ours = replace(trainer, config=step).train(Shard(shard, range(len(shard)), "parent", 0), Data(rows, some, some))
+        ours = trained(shard, trainer.programs)
     except Exception as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise TooManyUnitsError(_first_line(error)) from None  # without the frames, which hold what was allocated
         return _first_line(error)
-    theirs = replace(trainer, config=step, programs=None).train(
-        Shard(few, range(len(few)), "parent", 0), Data(rows, some, some)
-    )
+    theirs = trained(few, None)
     for name, start in few.parameters.items():
         loop, vectorised = (
             theirs.population.parameters[name] - start,

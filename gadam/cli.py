@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -71,25 +74,56 @@ def reproduce(
     runs_only: Annotated[
         bool, typer.Option("--runs-only", help="Compute and store the runs, without notebooks or a report.")
     ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute the runs on the workers of a dask.distributed scheduler: tcp://host:8786.", metavar="ADDRESS"
+        ),
+    ] = None,
 ) -> None:
     """Execute the notebooks and write every table and figure, the scoreboard and the report page.
 
     Finished runs are stored and never computed twice, so what was interrupted goes on where it stopped. With
     --runs-only a machine without Jupyter computes what another one then renders from a copy of the run store
     ($GADAM_RUNS). $GADAM_WORKERS says how many runs are computed side by side; by default one on each core.
+
+    With --scheduler (pip install 'gadam[distributed]') each worker of the cluster computes a run at a time. They need
+    the same version of gadam, and the data in their own $GADAM_DATA; the runs are stored here.
     """
     from gadam import reporting
 
-    if plan and runs_only:
-        raise InputError("reproduce: --plan computes nothing and --runs-only computes; give one of them")
+    if plan and (runs_only or scheduler):
+        other = "--runs-only" if runs_only else "--scheduler"
+        raise InputError(f"reproduce: --plan computes nothing and {other} computes; give one of them")
     if plan:
         from gadam.reporting.plan import describe, planned
 
         typer.echo(describe(planned(profile, only, data), verbose=verbose or only is not None))
-    elif runs_only:
-        reporting.compute_runs(profile, only, data)
-    else:
-        reporting.reproduce(profile, only, data)
+        return
+    with _goes_on():
+        if runs_only:
+            reporting.compute_runs(profile, only, data, scheduler)
+        else:
+            reporting.reproduce(profile, only, data, scheduler=scheduler)
+
+
+@contextlib.contextmanager
+def _goes_on() -> Iterator[None]:
+    """Say with whatever ends a reproduction that nothing is lost."""
+    from gadam.reporting import ReportError
+
+    hint = "finished runs are stored, the same command goes on from there"
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.hint = f"; {hint}"
+        raise
+    except ReportError as error:
+        raise ReportError(f"{error}; {hint}") from error
+    except BrokenPipeError:  # who read the output has gone; typer knows what to do
+        raise
+    except OSError as error:
+        raise ReportError(f"{_of_the_system(error)}; {hint}") from error
 
 
 @app.command()
@@ -126,6 +160,13 @@ def run_bench(
     prediction: Annotated[
         bool, typer.Option("--predict", help="Instead: how long a whole population takes to predict.")
     ] = False,
+    keeping: Annotated[
+        bool, typer.Option("--checkpoint", help="Instead: what checkpoints cost a run of MNIST in profile quick.")
+    ] = False,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="Instead: what a generation costs on a dask cluster, and would on a large one."),
+    ] = False,
     folder: Annotated[Path | None, typer.Option(help="Where tables and figure go; reports/bench if not given.")] = None,
 ) -> None:
     """Time training beside PyTorch's own ways, joblib and JAX, and beside what the machine allows.
@@ -136,7 +177,7 @@ def run_bench(
 
     run(
         workload=workload, units=units, repeats=repeats, seconds=seconds, device=device, only=only, by_hand=by_hand,
-        scale=growth, predict=prediction, folder=folder, say=typer.echo,
+        scale=growth, predict=prediction, checkpoint=keeping, cluster=cluster, folder=folder, say=typer.echo,
     )  # fmt: skip
 
 
@@ -204,12 +245,44 @@ def _each(names: list[str] | None, command: Callable[[str], Located]) -> None:
         raise typer.Exit(1)
 
 
-def main() -> None:
-    """Run the command line; a mistake of the user is one line and exit status 2, not a traceback."""
+class Stopped(SystemExit):
+    """SIGINT or SIGTERM came; not an `Exception`, so that nothing goes on after it."""
+
+    hint = ""
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let the signals raise `Stopped`; not one that is ignored, as by what a shell starts in the background."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second ends this process at once; the others end with it
+        raise Stopped(128 + number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     try:
-        app()
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main() -> None:
+    """Run the command line; whatever goes wrong is one line, not a traceback.
+
+    The exit status is 2 for a mistake of the user, 1 for what failed, 130 after SIGINT and 143 after SIGTERM.
+    """
+    try:
+        with _stoppable():
+            app()
+    except Stopped as stopped:
+        number = signal.Signals(int(stopped.code or 0) - 128)
+        sys.exit(_complain(f"stopped by {number.name}{stopped.hint}", status=128 + number))
     except InputError as error:
         sys.exit(_complain(str(error)))
+    except OSError as error:
+        sys.exit(_complain(_of_the_system(error), status=1))
     except RuntimeError as error:
         from gadam.reporting import ReportError
 
@@ -222,6 +295,12 @@ def main() -> None:
         sys.exit(_complain(f"this command needs {error.name}, which is not installed: pip install 'gadam[paper]'"))
 
 
+def _of_the_system(error: OSError) -> str:
+    """What the system has to say: a disk, a folder, a network."""
+    told = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {told}" if error.filename else told
+
+
 def _complain(message: str, status: int = 2) -> int:
-    typer.echo(f"gadam: {message}", err=True)
+    typer.echo(f"gadam: {' '.join(message.splitlines())}", err=True)
     return status

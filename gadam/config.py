@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -83,17 +84,32 @@ class GadamConfig(BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise InputError(_one_line(error)) from None
+            raise InputError(_one_line(error, settings)) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise InputError(
+            f"GadamConfig: {name} cannot be set: a config is frozen; make another one with the settings that you want"
+        )
 
 
-def _one_line(error: ValidationError) -> str:
-    """The first complaint of pydantic as `GadamConfig: name=value is not allowed: reason`."""
+def _one_line(error: ValidationError, settings: Mapping[str, Any]) -> str:
+    """The first complaint of pydantic as `GadamConfig: name=value is not allowed: it should be ...`."""
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         return f"GadamConfig: {name} is not a setting; there are {', '.join(GadamConfig.model_fields)}"
-    value = shorten(repr(first["input"]), 60)
-    if first["type"] == "missing":
-        return f"GadamConfig: {name}={value} is not allowed: there should be two numbers in [0, 1)"
-    reason = first["msg"].removeprefix("Value error, ").replace("Input", "it").lower()
-    return f"GadamConfig: {name}={value} is not allowed: {reason}"
+    return f"GadamConfig: {name}={shorten(repr(settings[name]), 60)} is not allowed: it should be {_allowed(name)}"
+
+
+def _allowed(name: str) -> str:
+    """The values of a setting, in words, from its declaration."""
+    field = GadamConfig.model_fields[name]
+    if field.annotation == tuple[float, float]:
+        return "two numbers in [0, 1)"
+    kinds = get_args(field.annotation) or (field.annotation,)
+    if all(isinstance(kind, str) for kind in kinds):
+        return f"one of {', '.join(kinds)}"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    bounds = [f"{words[key]} {getattr(rule, key)}" for rule in field.metadata for key in words if hasattr(rule, key)]
+    number = f"a {'whole' if int in kinds else 'finite'} number, {' and '.join(bounds)}"
+    return f"{number}, or None" if type(None) in kinds else number

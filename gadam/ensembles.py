@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from gadam.arguments import check_callable
 from gadam.checks import check_batch, check_rows
 from gadam.config import InputError
 from gadam.population import Population
@@ -31,6 +32,7 @@ logger = logging.getLogger("gadam")
 Tensors = Mapping[str, Tensor]
 Program = Callable[[Tensors, Tensors, tuple[Tensor, ...]], Tensor]
 Average = Literal["probabilities", "outputs"]
+"""What of its units an `Ensemble` averages."""
 
 TRACED_AT = 10
 """The call with inputs of one shape that traces: tracing takes the time of some hundred calls of a small network."""
@@ -59,13 +61,15 @@ class Ensemble(nn.Module):
 
         Args:
             population: the units.
-            average: "probabilities" for classification, the mean of the softmax of the outputs over their last
-                dimension; "outputs" for regression, the mean of the outputs as they are.
+            average: "probabilities" for classification, the mean of the softmax over the classes, dimension 1 of what a
+                unit returns ([n, classes] or [n, classes, ...], as `cross_entropy` takes it); "outputs" for regression,
+                or whatever else a unit returns, the mean of the outputs as they are.
 
         Raises:
-            InputError: there is no such average.
+            InputError: there is no such average, or `population` is none.
         """
         super().__init__()
+        _check_population(population)
         if average not in get_args(Average):
             raise InputError(f'average={average!r} is not allowed; give "probabilities" or "outputs"')
         self.average = average
@@ -85,20 +89,30 @@ class Ensemble(nn.Module):
             inputs: what a unit takes, [n, ...] each.
 
         Returns:
-            [n, ...]. With "probabilities" these are probabilities, which sum to 1 over the last dimension, and no
-            logits: `argmax` gives the class; for a loss take `nll_loss(ensemble(x).log(), y)`, never `cross_entropy`.
+            [n, ...]. With "probabilities" these are probabilities, which sum to 1 over dimension 1, and no logits:
+            `argmax(1)` gives the class; for a loss take `nll_loss(ensemble(x).log(), y)`, never `cross_entropy`.
             Their logarithm is not returned instead because a probability is what most callers show or threshold.
+
+        Raises:
+            InputError: as in `units`; or the average is of probabilities and the model has one output a row.
         """
         with torch.no_grad():
             outputs = self.units(*inputs)
-            return (outputs.softmax(-1) if self.average == "probabilities" else outputs).mean(0)
+            if self.average == "outputs":
+                return outputs.mean(0)
+            if _has_one_output(outputs[0]):
+                raise InputError('average="probabilities": the model has one output; give average="outputs"')
+            return outputs.softmax(2).mean(0)
 
     def units(self, *inputs: Tensor) -> Tensor:
         """The output of each unit, as it is: [g, n, ...].
 
         Raises:
-            InputError: the model returns something other than a tensor.
+            InputError: the model does not take the inputs, or returns something other than a tensor.
         """
+        for tensor in inputs:
+            if not isinstance(tensor, Tensor):
+                raise InputError(f"inputs: has a {type(tensor).__name__} among them, must be torch.Tensor")
         parameters, buffers = dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
         key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
         program = self._programs.get(key)
@@ -118,7 +132,14 @@ class Ensemble(nn.Module):
             # Of a buffer a copy, since the module may write to it.
             state = {name: tensor[unit] for name, tensor in parameters.items()}
             state |= {name: tensor[unit].clone() for name, tensor in buffers.items()}
-            outputs.append(functional_call(self._template[0], state, inputs))
+            try:
+                outputs.append(functional_call(self._template[0], state, inputs))
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, TypeError, ValueError, IndexError) as error:
+                model, shapes = type(self._template[0]).__name__, [list(each.shape) for each in inputs]
+                reason = str(error).partition("\n")[0]
+                raise InputError(f"inputs: {model} could not take shapes {shapes}: {reason}") from error
         if not isinstance(outputs[0], Tensor):
             model, kind = type(self._template[0]).__name__, type(outputs[0]).__name__
             raise InputError(f"Ensemble: {model} returns a {kind}, must return a tensor to be averaged")
@@ -206,7 +227,8 @@ def greedy_soup(
         population: the units, sorted by fitness, as in `Result.population`.
         data: inputs [n, *features] (or a tuple of such) and targets [n, ...]: rows that did not train the units, and
             that the soup will not be judged by.
-        loss: (output, targets) -> scalar, a mean over rows; lower is better.
+        loss: (output, targets) -> scalar, a mean over rows; lower is better. The one that trained the units: the
+            default is none for a model with one output.
         chunk: rows that are evaluated at once, at least 1.
 
     Returns:
@@ -215,12 +237,19 @@ def greedy_soup(
     Raises:
         InputError: the rows or the loss do not fit, as in `evolve`; or no unit has a finite loss on the rows.
     """
-    if chunk < 1:
-        raise InputError(f"chunk={chunk} is not allowed; must be at least 1")
+    _check_population(population)
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise InputError(f"chunk={chunk!r} is not allowed; must be a whole number, at least 1")
+    check_callable("loss", loss, "output", "targets")
     first = next(iter(population.parameters.values()))
     inputs, targets = rows = check_batch("data", data, first.device)
     check_rows(population, rows, loss)
     module = population.unit(0)
+    # Targets that are no classes would be taken for probabilities, and the loss be 0 whatever the output.
+    if loss is nn.functional.cross_entropy and targets.is_floating_point():
+        with torch.no_grad():
+            if _has_one_output(module(*(tensor[:1] for tensor in inputs))):
+                raise InputError("loss: cross_entropy says nothing of a model with one output; give the loss of evolve")
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     stacked = {**population.parameters, **population.buffers}
     total = {name: torch.zeros_like(tensor[0], dtype=_wide(tensor)) for name, tensor in stacked.items()}
@@ -246,6 +275,16 @@ def greedy_soup(
             raise InputError(f"data: none of the {len(population)} units has a finite loss on these rows")
         fill(total, chosen)
     return module.to("cpu"), tuple(chosen)
+
+
+def _has_one_output(output: Tensor) -> bool:
+    """Whether a model that returned this for its rows gives one number a row (or a place), and no classes."""
+    return output.dim() < 2 or output.shape[1] == 1
+
+
+def _check_population(population: Any) -> None:
+    if not isinstance(population, Population):
+        raise InputError(f"population: is a {type(population).__name__}, must be a gadam.Population (of a Result)")
 
 
 def _seconds(call: Callable[[], Tensor], device: torch.device) -> float:

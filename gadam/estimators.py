@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from inspect import signature
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,20 +15,21 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from gadam.arguments import shown
 from gadam.config import GadamConfig, InputError
 from gadam.ensembles import soup
 from gadam.evolution import evolve
 from gadam.models import mlp
 from gadam.result import Callback
 from gadam.vectorised import Loss
+from gadam.weighting import prepared, row_weights, split, weighted
 
-PREDICT_WITH = ("best", "ensemble", "soup")
-CHUNK = 256  # rows that are predicted at once, always so many: no row's last bits depend on what is asked beside it
-REPEATED = 10  # whole weights repeat rows while there are at most so many times as many
-PASSES, FEWEST, MOST = 20, 100, 2_000  # steps="auto"
+_PREDICT_WITH = ("best", "ensemble", "soup")
+_CHUNK = 256  # rows that are predicted at once, always so many: no row's last bits depend on what is asked beside it
+_PASSES, _FEWEST, _MOST = 20, 100, 2_000  # steps="auto"
 
 
 # A dataclass writes the __init__ that scikit-learn asks for: every parameter by its name, stored as it was given.
@@ -66,13 +68,15 @@ class _Estimator(BaseEstimator):
 
         `finish` makes predictions of what they put out.
         """
-        if self.predict_with not in PREDICT_WITH:
-            raise InputError(f"predict_with={self.predict_with!r} is not a choice; there are {', '.join(PREDICT_WITH)}")
-        random = check_random_state(self.random_state)
+        self._check_predict_with()
+        try:
+            random = check_random_state(self.random_state)
+        except ValueError:
+            raise InputError(f"random_state={shown(self.random_state)} must be a whole number or None") from None
         seed = int(random.randint(2**31 - 1))
         if weights is not None:
-            loss = partial(_weighted, loss)
-        train, held = _split(targets, self.validation_fraction, random)
+            loss = partial(weighted, loss)
+        train, held = split(targets, self.validation_fraction, random)
 
         def rows(index: np.ndarray) -> tuple[Tensor, Tensor]:
             chosen = torch.from_numpy(targets[index])
@@ -86,16 +90,34 @@ class _Estimator(BaseEstimator):
             validation=None if held is None else rows(held), executor=self.executor, device=self.device,
             callbacks=self.callbacks, progress=bool(self.verbose),
         )  # fmt: skip
-        self.result_, self.history_ = result, result.history
-        if self.predict_with == "ensemble":
-            units = [nn.Sequential(unit, finish) for unit in result.population.to("cpu").units()]
-            self.model_: nn.Module = _Mean(units)
-        elif self.predict_with == "soup":
-            self.model_ = nn.Sequential(soup(result.population, rows(train if held is None else held), loss), finish)
-        else:
-            self.model_ = nn.Sequential(result.best, finish)
-        self.model_.eval()
+        self.result_, self.history_, self._finish = result, result.history, finish
+        self._models: dict[str, nn.Module] = {}
+        if self.predict_with == "soup":  # now, for its rows are not kept
+            mixed = soup(result.population, rows(train if held is None else held), loss)
+            self._models["soup"] = nn.Sequential(mixed, finish).eval()
         return self
+
+    @property
+    def model_(self) -> nn.Module:
+        """What predicts by `predict_with`, which may be changed after `fit`.
+
+        Raises:
+            InputError: `predict_with` is no choice, or is "soup" and was not when the estimator was fitted.
+        """
+        check_is_fitted(self)
+        self._check_predict_with()
+        if self.predict_with not in self._models:
+            if self.predict_with == "soup":
+                raise InputError("predict_with='soup' must be given before fit, which has the rows that a soup needs")
+            alone = self.predict_with == "best"
+            units = [self.result_.best] if alone else self.result_.population.to("cpu").units()
+            self._models[self.predict_with] = _Mean(nn.Sequential(unit, self._finish) for unit in units).eval()
+        return self._models[self.predict_with]
+
+    def _check_predict_with(self) -> None:
+        if self.predict_with not in _PREDICT_WITH:
+            allowed = ", ".join(_PREDICT_WITH)
+            raise InputError(f"predict_with={self.predict_with!r} is not a choice; there are {allowed}")
 
     def _config(self, rows: int, seed: int) -> GadamConfig:
         given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.model_fields}
@@ -107,29 +129,42 @@ class _Estimator(BaseEstimator):
         if several := sorted({*given, "seed"} & further.keys()):
             raise InputError(f"settings: {several[0]} is a parameter of its own (seed: as random_state)")
         if self.steps == "auto":
-            given["steps"] = FEWEST  # for now: the size of a batch must be seen to be a number first
+            given["steps"] = _FEWEST  # for now: the size of a batch must be seen to be a number first
             size = GadamConfig(**given).batch_size
-            given["steps"] = min(max(FEWEST, PASSES * rows // size), MOST)
+            given["steps"] = min(max(_FEWEST, _PASSES * rows // size), _MOST)
         return GadamConfig(**given, **further, seed=seed)
 
     def _factory(self, features: int, outputs: int) -> Callable[[], nn.Module]:
         if self.make_model is not None:
-            if not callable(self.make_model):
-                raise InputError(f"make_model={self.make_model!r} must be a function of features and outputs, or None")
+            self._check_make_model(features, outputs)
             return partial(self.make_model, features, outputs)
         sizes = np.ravel(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
         if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0 for size in sizes):
             raise InputError(f"hidden_layer_sizes={self.hidden_layer_sizes!r} must be whole numbers of at least 1")
         return partial(mlp, features, outputs, [int(size) for size in sizes])
 
+    def _check_make_model(self, features: int, outputs: int) -> None:
+        make, wanted = self.make_model, "must be a function of (features, outputs)"
+        if isinstance(make, nn.Module):
+            raise InputError(f"make_model: is a {type(make).__name__}, {wanted} that returns a new module at each call")
+        if not callable(make):
+            raise InputError(f"make_model={make!r} must be a function of features and outputs, or None")
+        try:
+            signature(make).bind(features, outputs)
+        except TypeError as error:
+            name = getattr(make, "__name__", type(make).__name__)
+            raise InputError(f"make_model: {name} {wanted}: {error}") from None
+        except ValueError:
+            return  # what is written in C need not say what it takes
+
     def _predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """What `model_` says of X, [n, outputs]."""
-        check_is_fitted(self)
+        model = self.model_
         inputs = torch.tensor(validate_data(self, X, reset=False, dtype=np.float32))
         count = len(inputs)
-        padded = nn.functional.pad(inputs, (0, 0, 0, -count % CHUNK))
+        padded = nn.functional.pad(inputs, (0, 0, 0, -count % _CHUNK))
         with torch.no_grad():
-            return torch.cat([self.model_(part) for part in padded.split(CHUNK)])[:count].numpy()
+            return torch.cat([model(part) for part in padded.split(_CHUNK)])[:count].numpy()
 
 
 @dataclass(eq=False, repr=False)
@@ -154,11 +189,12 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         validation_size: rows of a validation batch.
         settings: what else `GadamConfig` takes, by name, such as {"optimizer": "sgd"}.
         predict_with: the "best" unit of the last generation, the "ensemble" of all (for classes the mean of their
-            probabilities), or their "soup", see `gadam.ensembles`.
+            probabilities), or their "soup", see `gadam.ensembles`. May be changed after `fit`, to "soup" only if it was
+            that then.
         validation_fraction: the share of rows in (0, 1) held out from training, by which units are selected and a soup
             is mixed. None or 0: by training rows, as in the paper.
-        class_weight: a weight for each label, multiplied with `sample_weight`; "balanced": inverse to their frequency.
-            Only for classes.
+        class_weight: a factor of the loss for each label, at least 0 and 1 where there is none, beside `sample_weight`;
+            "balanced": inverse to their frequency. Only for classes.
         random_state: an int for results that can be repeated.
         executor: threads, or what else `evolve` takes; no result depends on their number.
         device: "auto" or a torch device, for training; predictions are made on the CPU.
@@ -167,13 +203,14 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
 
     Attributes:
         classes_: the labels, sorted.
-        model_: what predicts, a module from float32 [n, features] to probabilities [n, classes].
+        model_: what predicts by `predict_with`, a module from float32 [n, features] to probabilities [n, classes].
         result_: the `Result` of the evolution.
         history_: its history.
         n_features_in_: columns of X.
         feature_names_in_: their names, if X was a DataFrame.
     """
 
+    _: KW_ONLY
     class_weight: Literal["balanced"] | Mapping[Any, float] | None = None
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
@@ -190,20 +227,34 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
         self.classes_, targets = np.unique(y, return_inverse=True)
-        weights = _weights(sample_weight, X)
-        if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, y)
-        table = _table(X, targets, weights)
+        table = prepared(X, targets, row_weights(sample_weight, X), self._class_factors(y))
         return self._evolve(*table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
         return self._predict(X)
 
+    def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Logarithms of the probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
+        with np.errstate(divide="ignore"):  # a probability may be too small for float32
+            return np.log(self._predict(X))
+
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """The most probable labels, [n]."""
         probabilities = self._predict(X)
         return self.classes_[probabilities.argmax(1)]
+
+    def _class_factors(self, y: np.ndarray) -> np.ndarray:
+        try:
+            factors: np.ndarray = compute_sample_weight(self.class_weight, y)
+        except ValueError as error:
+            known = self.class_weight is None or isinstance(self.class_weight, Mapping)
+            reason = f": {error}" if known or self.class_weight == "balanced" else ""
+            wanted = "must be 'balanced', a mapping of labels to numbers, or None"
+            raise InputError(f"class_weight={shown(self.class_weight)} {wanted}{reason}") from None
+        if not (np.isfinite(factors) & (factors >= 0)).all():
+            raise InputError(f"class_weight={shown(self.class_weight)} must hold numbers of at least 0")
+        return factors
 
 
 @dataclass(eq=False, repr=False)
@@ -227,7 +278,7 @@ class GADAMRegressor(RegressorMixin, _Estimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True)
         targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        inputs, targets, weights = _table(X, targets, _weights(sample_weight, X))
+        inputs, targets, weights = prepared(X, targets, row_weights(sample_weight, X))
         mean = np.average(targets, axis=0, weights=weights)
         deviation = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=weights))
         deviation[deviation == 0] = 1
@@ -271,57 +322,3 @@ class _Rescale(nn.Module):
 
     def forward(self, outputs: Tensor) -> Tensor:
         return outputs * self.deviation + self.mean
-
-
-def _weighted(loss: Callable[..., Tensor], output: Tensor, targets: Tensor) -> Tensor:
-    """The weighted mean of a loss: the last column of the targets is the weight of each row, with a mean of 1."""
-    wanted, weights = targets[:, :-1], targets[:, -1]
-    if loss is nn.functional.cross_entropy:
-        wanted = wanted[:, 0].long()
-    each = loss(output, wanted, reduction="none")
-    return (each.flatten(1).mean(1) * weights if each.dim() > 1 else each * weights).mean()
-
-
-def _weights(sample_weight: Any, X: np.ndarray) -> np.ndarray:  # noqa: N803
-    weights: np.ndarray = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    return weights
-
-
-def _table(
-    X: np.ndarray,  # noqa: N803
-    targets: np.ndarray,
-    weights: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Rows that count, in an order that depends on nothing but what they hold; and their weights if they differ.
-
-    Whole weights become repeated rows, so that both are the same training, to the last bit.
-    """
-    if not weights.any():
-        raise InputError("sample_weight, class_weight: every row weighs 0, at least one must weigh more")
-    whole = (weights == weights.round()).all() and weights.sum() <= REPEATED * len(weights)
-    index = np.repeat(np.arange(len(weights)), weights.astype(int) if whole else weights > 0)
-    content = np.ascontiguousarray(np.column_stack([X, targets, weights] if not whole else [X, targets]), np.float64)
-    bytewise = content.view(np.void(content.shape[1] * content.itemsize).dtype).ravel()
-    index = index[np.argsort(bytewise[index], kind="stable")]
-    return X[index], targets[index], None if whole else weights[index]
-
-
-def _split(
-    targets: np.ndarray, fraction: float | None, random: np.random.RandomState
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows to train on, and rows held out: evenly in the order of the targets, so each class has about its share."""
-    total = len(targets)
-    fraction = 0 if fraction is None else fraction
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.number) or not 0 <= fraction < 1:
-        raise InputError(f"validation_fraction={fraction!r} is not allowed; give a number in [0, 1), or None")
-    if fraction == 0:
-        return np.arange(total), None
-    if total < 2:
-        raise InputError(
-            f"validation_fraction={fraction!r} needs rows to train on too; there is n_samples=1, give None"
-        )
-    count = min(max(1, round(fraction * total)), total - 1)
-    order = np.lexsort((random.random_sample(total), targets.reshape(total, -1)[:, 0]))
-    held = np.zeros(total, dtype=bool)
-    held[order[((np.arange(count) + random.random_sample()) * total / count).astype(int)]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)

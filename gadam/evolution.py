@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError, Executor
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from gadam import genetics
+from gadam.arguments import check_evolve, check_path
+from gadam.checkpoint import Keeper, identify
 from gadam.checks import check_batch, check_fit, check_rows
 from gadam.config import GadamConfig, InputError
-from gadam.executors import as_executor, train_shards
+from gadam.executors import as_executor, steps_taken, train_shards, unless
+from gadam.generations import Bred, breed_trained, initial_losses, no_history, survive
 from gadam.layout import cut, lay_out, resolve_device
 from gadam.plotting.live import front_end
 from gadam.population import Population
-from gadam.randomness import GENETICS, VALIDATION, stream
-from gadam.result import Callback, Generation, Result
-from gadam.training import Data, Progress, Record, Shard, Trained, Trainer
+from gadam.randomness import VALIDATION, stream
+from gadam.remote import WorkersError, cluster_threads
+from gadam.result import Callback, Generation, Result  # noqa: F401  (Generation was here once, and is found here)
+from gadam.shards import Data, Part, Record, Trained
+from gadam.standing import Standing
 from gadam.vectorised import Batch, Loss
 
 logger = logging.getLogger("gadam")
@@ -40,6 +47,8 @@ def evolve(
     executor: Executor | int | None = None,
     device: torch.device | str = "auto",
     callbacks: Iterable[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 60.0,
     record: Record | None = None,
     progress: bool | None = None,
     stop: threading.Event | None = None,
@@ -56,7 +65,14 @@ def evolve(
         executor: a `concurrent.futures.Executor`, a number of threads, or None for what suits the machine.
         device: "auto" (CUDA where there is a GPU) or a torch device.
         callbacks: told of the start, of each generation and of the end.
-        record: told of each step of each shard, see `gadam.training.Step`; only with threads of this process.
+        checkpoint: a file. The training keeps there where it stands, also in the middle of a generation; the same call
+            goes on from it as if it had never stopped: the result is the same bit by bit. SIGINT and SIGTERM end the
+            training within a step, once that is written. A finished training is not done again, and more
+            `generations` than before may be asked for, while mode "auto", which goes by the length, chooses the same.
+        checkpoint_seconds: between writes; more where writing would take over 1 % of the time.
+        record: told of each step of each shard, see `gadam.shards.Step`; only with threads of this process. Of a shard
+            that is halved because memory ran out, it is told again what was done since the last pause. With a
+            checkpoint, its `state_dict` and `load_state_dict` are called, if it has them, as those of callbacks are.
         progress: a bar over generations and steps; None shows it where somebody looks (a terminal, JupyterLab).
         stop: set by another thread, it ends the training at once; the result is then the last complete generation, or
             before the first is complete the initial one with an empty history.
@@ -67,207 +83,173 @@ def evolve(
         (mean loss on the generation's validation batch before and after training), loss_survival (on the shared new
         batch), survived, steps, seconds (a unit's share of its shard's time).
 
+        A unit whose loss is NaN or infinite is no parent while there is a finite one, and does not survive: where fewer
+        than g units are finite, the fittest of them are there more than once in the next generation, in their order.
+
     Raises:
         InputError: an argument cannot be used; one line says which and why, before any training.
+        TrainingError: no unit of a generation has a finite loss, or the training cannot go on for another reason.
+        KeyboardInterrupt: with `checkpoint`, after SIGINT; the message says how to go on.
     """
-    config = config or GadamConfig()
+    config = GadamConfig() if config is None else config
+    callbacks = list(callbacks) if isinstance(callbacks, Iterable) else callbacks
+    check_evolve(make_model, config, loss, callbacks, record, progress, stop)
+    if checkpoint is not None:
+        check_path("checkpoint", checkpoint)
     device = resolve_device(device)
     train = check_batch("data", data, device)
     held_out = train if validation is None else check_batch("validation", validation, device)
-    started = time.perf_counter()
+    began = time.perf_counter()
     population = Population.make(
         make_model, config.population_size, seed=config.seed, initialisation=config.initialisation, device=device
     )
-    check_fit(population, train, loss, config.batch_size)
+    fresh_loss = check_fit(population, train, loss, config.batch_size)
     if validation is not None:
         try:
             check_rows(population, held_out, loss)
         except InputError as error:
             raise InputError(f"validation: {error}") from error.__cause__
     total = 2 * config.generations * config.steps * config.population_size
-    trainer, layout = lay_out(population, train, loss, config, total)
-    callbacks = list(callbacks)
-    useful = min(torch.get_num_threads(), layout) if device.type == "cpu" else 1
-
     for callback in callbacks:
         callback.on_start(config, population)
-    history = [pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in HISTORY.items()})]
-    stopped = "generations"
-    # The initial generation has not been selected by a loss yet; Eq. 13 takes what it has before training.
-    previous: Tensor | None = None
+    threads = cluster_threads(executor)
+    layout = unless(stop if checkpoint is None else None, lay_out, population, train, loss, config, total, threads)
+    if layout is None:
+        return _result(Standing(1, population, [], no_history(), 1), config, "stop", began, callbacks)
+    trainer, shards, warning = layout
+    if warning:
+        warnings.warn(warning, stacklevel=2)
+    useful = min(torch.get_num_threads(), shards) if device.type == "cpu" else 1
+    both = [train] if validation is None else [train, held_out]
+
+    def identity() -> dict[str, Any]:
+        return identify(config, population, both, trainer.way, fresh_loss)
+
+    # An executor of one's own may watch too, and can be told nothing of what was before.
+    watching = [*callbacks, record, None if isinstance(executor, int) else executor]
+    keeper = Keeper(checkpoint, identity, population, [one for one in watching if one is not None], checkpoint_seconds)
     counting = threading.Lock()
 
-    def progressed(steps: int) -> None:
-        if stop is not None and stop.is_set():
-            raise CancelledError
+    def progressed(steps: int) -> bool:
         with counting:  # the bar's own count is not safe between threads
             bar.update(steps)
+        return bool(keeper.signal) or (stop is not None and stop.is_set())
 
     # None: unless it is a terminal. In a notebook tqdm would show it to nobody too, who then keeps a bar that stands.
     hidden = (None if front_end() != "batch" else True) if progress is None else not progress
+    kept = keeper.read()
+    standing = kept or Standing(1, population, cut(population, shards, "parent", 1), no_history(), shards)
+    if standing.generation - 1 > config.generations:
+        raise InputError(
+            f"checkpoint: {str(checkpoint)!r} holds {standing.generation - 1} generations, config asks for "
+            f"generations={config.generations}; give at least as many, or another path"
+        )
+    if not kept and checkpoint is not None:  # where nothing can be written is said before the training
+        keeper.keep(standing, now=True)
+    began -= standing.seconds
+    if len(standing.history):
+        for callback in callbacks:
+            callback.on_resume(standing.history)
+    bred: Bred | None = None  # computed again where the training goes on among children
     with (
+        keeper,
         as_executor(executor, useful) as pool,
-        tqdm(total=total, unit="step", unit_scale=True, disable=hidden) as bar,
+        tqdm(total=total, initial=_steps(standing, config), unit="step", unit_scale=True, disable=hidden) as bar,
     ):
-        for number in range(1, config.generations + 1):
+        while not (stopped := standing.stopped or _over(standing, config)):
+            number = standing.generation
             bar.set_description(f"generation {number}/{config.generations}")
+            rows = _data(train, held_out, number, config)
+
+            def keep(parts: Sequence[Part]) -> None:
+                nonlocal standing
+                standing = replace(standing, parts=parts, seconds=time.perf_counter() - began)
+                keeper.keep(standing)
+
             try:
-                generation, losses = _generation(
-                    number, population, trainer, layout, train, held_out, pool, progressed, record
-                )
-            except CancelledError:
-                if stop is None or not stop.is_set():
-                    raise
+                train_shards(pool, trainer, standing.parts, rows, progressed, record, keep=keep, seconds=keeper.seconds)
+            except WorkersError as error:
+                keeper.keep(standing, now=True)
+                hint = "" if checkpoint is None else f"; the same call goes on from checkpoint={str(checkpoint)!r}"
+                raise WorkersError(f"{error}{hint}") from error
+            if standing.paused:
                 stopped = "stop"
                 break
-            population = generation.next
-            history.append(generation.history)
-            selected = losses[generation.survivors]
+            if not standing.parents:
+                bred = breed_trained(_trained(standing.parts), config, number)
+                children = cut(bred.newborn, standing.shards, "child", number)
+                standing = replace(standing, parents=_trained(standing.parts), parts=children)
+                continue
+            generation, selected = survive(
+                number,
+                standing.parents,
+                _trained(standing.parts),
+                bred or breed_trained(standing.parents, config, number),
+                config,
+            )
             bar.set_postfix(best=f"{selected[0]:.4g}", refresh=False)
             logger.info("generation %d/%d: best loss %.4g", number, config.generations, selected[0])
             wants_stop = [callback.on_generation(generation) for callback in callbacks]
-            if previous is None:
-                rows = generation.history
-                previous = torch.tensor(rows.loc[rows["role"] == "parent", "loss_start"].to_numpy(), device=device)
-            if any(wants_stop):
-                stopped = "callback"
-                break
-            if number < config.generations and genetics.has_converged(previous, selected, config.threshold):
-                stopped = "converged"
-                break
-            previous = selected
+            standing = replace(
+                standing,
+                generation=number + 1,
+                population=generation.next,
+                parents=(),
+                parts=cut(generation.next, standing.shards, "parent", number + 1),
+                history=pd.concat([standing.history, generation.history][number == 1 :], ignore_index=True),
+                losses=[*(standing.losses or [initial_losses(generation)]), selected][-2:],
+                stopped="callback" if any(wants_stop) else "",
+                seconds=time.perf_counter() - began,
+            )
+        keeper.end(standing, over=stopped != "stop")
 
-    frame = pd.concat(history[1:] or history, ignore_index=True)
+    return _result(standing, config, stopped, began, callbacks)
+
+
+def _result(
+    standing: Standing, config: GadamConfig, stopped: str, began: float, callbacks: Iterable[Callback]
+) -> Result:
     result = Result(
-        best=population.take(slice(0, 1)).to("cpu").unit(0),
-        population=population,
-        history=frame,
+        best=standing.population.take(slice(0, 1)).to("cpu").unit(0),
+        population=standing.population,
+        history=standing.history,
         config=config,
         stopped=stopped,
-        gradient_steps=int(frame["steps"].sum()),
-        seconds=time.perf_counter() - started,
+        gradient_steps=int(standing.history["steps"].sum()),
+        seconds=time.perf_counter() - began,
     )
     for callback in callbacks:
         callback.on_end(result)
     return result
 
 
-def _generation(
-    number: int,
-    population: Population,
-    trainer: Trainer,
-    layout: int,
-    train: Batch,
-    held_out: Batch,
-    pool: Executor | None,
-    progress: Progress,
-    record: Record | None,
-) -> tuple[Generation, Tensor]:
-    """Sections 3.2 to 3.4 once. Returns the generation, and what parents and children lose on the new batch, [2g]."""
-    config = trainer.config
+def _over(standing: Standing, config: GadamConfig) -> str:
+    """Why an evolution is over, or "" if it is not."""
+    if standing.generation > config.generations:
+        return "generations"
+    if len(standing.losses) < 2:
+        return ""
+    previous, selected = standing.losses
+    return "converged" if genetics.has_converged(previous, selected, config.threshold) else ""
+
+
+def _steps(standing: Standing, config: GadamConfig) -> int:
+    """Steps of units that have been done."""
+    done = 2 * (standing.generation - 1) * config.population_size + sum(
+        len(part.population) for part in standing.parents
+    )
+    return done * config.steps + sum(steps_taken(part, config) for part in standing.parts)
+
+
+def _data(train: Batch, held_out: Batch, number: int, config: GadamConfig) -> Data:
+    """The rows, and the validation batches of a generation: distinct rows, at most all there are."""
     device = train[1].device
-    batches = stream(device, config.seed, VALIDATION, number)
-    draw = stream(device, config.seed, GENETICS, number)
-    data = Data(train, *(_validation_batch(held_out, config.validation_size, batches) for _ in range(2)))
-
-    def trained(role: str, units: Population) -> tuple[Population, pd.DataFrame]:
-        shards = cut(units, layout, role, number)
-        results = train_shards(pool, trainer, shards, data, progress, record)
-        return Population.join([result.population for result in results]), _rows(shards, results, config.steps)
-
-    parents, parent_rows = trained("parent", population)
-    fitness = torch.tensor(parent_rows["loss_trained"].to_numpy(), device=device)
-    bred = breed(parents, fitness, config, draw)
-    children, child_rows = trained("child", bred.newborn)
-
-    child_rows["parent_a"], child_rows["parent_b"] = bred.pairs[:, 0].tolist(), bred.pairs[:, 1].tolist()
-    rows = pd.concat([parent_rows, child_rows], ignore_index=True)
-    rows[["parent_a", "parent_b"]] = rows[["parent_a", "parent_b"]].astype("Int64")
-    losses = torch.tensor(rows["loss_survival"].to_numpy(), device=device)
-    survivors = genetics.survivors(losses, config.population_size)
-    rows["survived"] = False
-    rows.loc[survivors.tolist(), "survived"] = True
-    following = Population.choose([parents, children], survivors.tolist())
-    generation = Generation(
-        number=number, parents=parents, children=children, next=following, survivors=survivors,
-        history=rows[list(HISTORY)], **vars(bred),
-    )  # fmt: skip
-    return generation, losses
+    draw = stream(device, config.seed, VALIDATION, number)
+    fitness, survival = (
+        torch.randperm(len(held_out[1]), generator=draw, device=device)[: config.validation_size] for _ in range(2)
+    )
+    return Data(train, held_out, fitness, survival)
 
 
-HISTORY = {
-    "generation": "int64", "role": "str", "unit": "int64", "parent_a": "Int64", "parent_b": "Int64",
-    "loss_start": "float64", "loss_trained": "float64", "loss_survival": "float64", "survived": "bool",
-    "steps": "int64", "seconds": "float64",
-}  # fmt: skip
-"""The columns of `Result.history` and their types."""
-
-
-@dataclass(frozen=True)
-class Bred:
-    """The newborn children of a generation, and what chose their parents and entries; see `Generation`."""
-
-    newborn: Population
-    normalized: Tensor
-    probabilities: Tensor
-    pairs: Tensor
-    inheritance: Tensor
-    mutation_rates: Tensor
-
-
-def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Generator) -> Bred:
-    """Selection, crossover and mutation (Section 3.3): g children of trained parents.
-
-    Args:
-        parents: g units.
-        fitness: [g], their mean losses on the validation batch (Eq. 7 divided by the rows of V).
-        config: the settings.
-        draw: the stream.
-    """
-    normalized = genetics.normalize_losses(fitness)
-    probabilities = genetics.selection_probabilities(normalized, eligible=fitness.isfinite())
-    pairs = genetics.select_parents(probabilities, config.population_size, generator=draw)
-    inheritance = genetics.inheritance_probabilities(normalized, pairs)
-    rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
-    before = draw.get_state()
-    crossed = genetics.crossover(parents.parameters, pairs, inheritance, generator=draw)
-    moments: dict[str, Tensor] = {}
-    # Moments that are carried go with their entry: the same draws for each kind of state.
-    for state in dict.fromkeys(name.partition("/")[0] for name in parents.moments):
-        entries = {name: parents.moments[f"{state}/{name}"] for name in parents.parameters}
-        if state == "step":
-            mixed = genetics.inherit(entries, pairs, inheritance)
-        else:
-            again = Generator(draw.device).set_state(before)
-            mixed = genetics.crossover(entries, pairs, inheritance, generator=again)
-        moments |= {f"{state}/{name}": entry for name, entry in mixed.items()}
-    mutated = genetics.mutate(crossed, rates, generator=draw, distribution=config.mutation)
-    buffers = genetics.inherit(parents.buffers, pairs, inheritance)
-    newborn = replace(parents, parameters=mutated, buffers=buffers, moments=moments)
-    return Bred(newborn, normalized, probabilities, pairs, inheritance, rates)
-
-
-def _validation_batch(rows: Batch, size: int, generator: Generator) -> Batch:
-    """Distinct rows, at most all there are."""
-    inputs, targets = rows
-    index = torch.randperm(len(targets), generator=generator, device=targets.device)[:size]
-    return tuple(tensor[index] for tensor in inputs), targets[index]
-
-
-def _rows(shards: Sequence[Shard], results: Sequence[Trained], steps: int) -> pd.DataFrame:
-    """The history of one role, still without lineage and survival."""
-    frames = []
-    for shard, result in zip(shards, results, strict=True):
-        columns: dict[str, Any] = {
-            "generation": shard.generation,
-            "role": shard.role,
-            "unit": list(shard.units),
-            "parent_a": pd.array([pd.NA] * len(shard.units), dtype="Int64"),
-            "parent_b": pd.array([pd.NA] * len(shard.units), dtype="Int64"),
-            "steps": steps,
-            "seconds": result.seconds / len(shard.units),
-        }
-        for name in ("loss_start", "loss_trained", "loss_survival"):
-            columns[name] = getattr(result, name).double().tolist()
-        frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True)
+def _trained(parts: Sequence[Part]) -> list[Trained]:
+    return [part for part in parts if isinstance(part, Trained)]

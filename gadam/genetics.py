@@ -2,16 +2,20 @@
 
 Pure functions on tensors. A population's entries are a dict of tensors with a leading unit dimension, `[g, ...]`;
 losses are means over a batch, `[g]`, and lower is fitter. Randomness comes only through the `generator` given, which
-must live on the device of the tensors. Nothing is changed in place.
+must live on the device of the tensors. Nothing is changed in place. Every function raises `InputError` for an argument
+that it cannot use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
+
+from gadam.arguments import check_share, check_whole, shown
+from gadam.config import InputError
 
 
 def normalize_losses(losses: Tensor) -> Tensor:
@@ -23,6 +27,7 @@ def normalize_losses(losses: Tensor) -> Tensor:
     Returns:
         [g] in [0, 1], 0 the fittest. All equal gives all 0; NaN and infinities become 1, the least fit.
     """
+    _check_row("losses", losses)
     finite = losses.isfinite()
     if not finite.any():
         return torch.ones_like(losses)
@@ -43,6 +48,11 @@ def selection_probabilities(normalized: Tensor, eligible: Tensor | None = None) 
     Returns:
         [g], summing to 1.
     """
+    _check_row("normalized", normalized)
+    if eligible is not None and not (
+        isinstance(eligible, Tensor) and eligible.dtype == torch.bool and eligible.shape == normalized.shape
+    ):
+        raise InputError(f"eligible: is {_kind(eligible)}, must be bool [{len(normalized)}] or None")
     if eligible is not None and eligible.any():
         normalized = normalized.masked_fill(~eligible, torch.inf)
     return torch.softmax(-normalized, dim=0)
@@ -54,6 +64,13 @@ def select_parents(probabilities: Tensor, pairs: int, *, generator: Generator) -
     Returns:
         int64 [pairs, 2].
     """
+    _check_row("probabilities", probabilities)
+    # On a GPU what is no probability would end every further computation of the process.
+    if not (bool((probabilities >= 0).all()) and 0 < float(probabilities.sum()) < float("inf")):
+        found = f"{float(probabilities.min()):g} to {float(probabilities.max()):g}"
+        raise InputError(f"probabilities: range from {found}, must be finite, at least 0, and not all 0")
+    check_whole("pairs", pairs, 1)
+    _check_generator(generator)
     return torch.multinomial(probabilities, 2 * pairs, replacement=True, generator=generator).view(pairs, 2)
 
 
@@ -67,6 +84,8 @@ def inheritance_probabilities(normalized: Tensor, parents: Tensor) -> Tensor:
     Returns:
         [pairs] in (0, 1), above 1/2 where the first parent is the fitter.
     """
+    _check_row("normalized", normalized)
+    _check_parents(parents, len(normalized))
     return torch.softmax(-normalized[parents], dim=1)[:, 0]
 
 
@@ -85,6 +104,12 @@ def crossover(
         name -> [pairs, ...]. The draws depend on the generator and the shapes alone, so a second call from the same
         state takes the entries of other tensors from the same parents.
     """
+    _check_stacked("parameters", parameters)
+    for entries in parameters.values():
+        _check_parents(parents, len(entries))
+        break  # all have as many units
+    _check_row("inheritance", inheritance, len(parents))
+    _check_generator(generator)
     first, second = parents[:, 0], parents[:, 1]
 
     def cross(entries: Tensor) -> Tensor:
@@ -108,6 +133,11 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
     Returns:
         name -> [pairs, ...].
     """
+    _check_stacked("buffers", buffers)
+    for entries in buffers.values():
+        _check_parents(parents, len(entries))
+        break  # all have as many units
+    _check_row("inheritance", inheritance, len(parents))
     giver = torch.where(inheritance >= 0.5, parents[:, 0], parents[:, 1])
     return {name: entries[giver] for name, entries in buffers.items()}
 
@@ -123,6 +153,9 @@ def mutation_rates(base_rate: float, probabilities: Tensor, parents: Tensor) -> 
     Returns:
         [pairs] in [0, base_rate]; 0 where a unit paired with itself holds more than half of the probability.
     """
+    check_share("base_rate", base_rate)
+    _check_row("probabilities", probabilities)
+    _check_parents(parents, len(probabilities))
     return (base_rate * (1 - probabilities[parents].sum(dim=1))).clamp(min=0)
 
 
@@ -144,6 +177,12 @@ def mutate(
     Returns:
         name -> [pairs, ...].
     """
+    _check_stacked("parameters", parameters)
+    for entries in parameters.values():
+        _check_row("rates", rates, len(entries))
+    _check_generator(generator)
+    if distribution not in ("uniform", "normal"):
+        raise InputError(f"distribution={distribution!r} is not a choice; there are uniform, normal")
 
     def replace(entries: Tensor) -> Tensor:
         rand = _rand(entries, len(entries), generator)
@@ -157,7 +196,9 @@ def mutate(
 
 
 def survivors(losses: Tensor, population_size: int) -> Tensor:
-    """The fittest of parents and children together (Section 3.4).
+    """The fittest of parents and children together (Section 3.4), whose losses sum to no more than the parents' did.
+
+    That is Theorem 1 (Eq. 14 and 15), which holds on one batch: `losses` must all be of the same.
 
     Args:
         losses: [n].
@@ -166,6 +207,8 @@ def survivors(losses: Tensor, population_size: int) -> Tensor:
     Returns:
         int64 [population_size], fittest first; equals keep their order, non-finite losses come last.
     """
+    _check_row("losses", losses)
+    check_whole("population_size", population_size, 1, len(losses))
     ordered = losses.masked_fill(~losses.isfinite(), torch.inf)
     return torch.sort(ordered, stable=True).indices[:population_size]
 
@@ -178,7 +221,50 @@ def has_converged(previous_losses: Tensor, losses: Tensor, threshold: float) -> 
         losses: [g] of generation k + 1, on a validation batch of its own as the paper writes it.
         threshold: theta >= 0.
     """
+    _check_row("previous_losses", previous_losses)
+    _check_row("losses", losses)
+    if not (isinstance(threshold, int | float) and threshold >= 0):
+        raise InputError(f"threshold={shown(threshold)} must be a number of at least 0")
     return bool((previous_losses.sum() - losses.sum()).abs() <= threshold)
+
+
+def _check_row(name: str, values: Any, length: int | None = None) -> None:
+    """A number for each unit or pair."""
+    right = isinstance(values, Tensor) and values.dim() == 1 and values.is_floating_point() and len(values) > 0
+    if not right or (length is not None and len(values) != length):
+        raise InputError(
+            f"{name}: is {_kind(values)}, must be a tensor of floats [{'g' if length is None else length}]"
+        )
+
+
+def _check_parents(parents: Any, units: int) -> None:
+    right = isinstance(parents, Tensor) and parents.dtype == torch.int64 and parents.dim() == 2
+    if not (right and parents.shape[1] == 2 and len(parents)):
+        raise InputError(f"parents: is {_kind(parents)}, must be int64 [pairs, 2]")
+    if int(parents.min()) < 0 or int(parents.max()) >= units:
+        found = f"{int(parents.min())} to {int(parents.max())}"
+        raise InputError(f"parents: range from {found}, must lie in 0 to {units - 1} for {units} units")
+
+
+def _check_stacked(name: str, tensors: Any) -> None:
+    if not isinstance(tensors, Mapping):
+        raise InputError(f"{name}: is {_kind(tensors)}, must be a dict of tensors [g, ...]")
+    units = None
+    for key, entries in tensors.items():
+        if not (isinstance(entries, Tensor) and entries.dim() and units in (None, len(entries))):
+            raise InputError(f"{name}: {key} is {_kind(entries)}, must be a tensor [{units or 'g'}, ...]")
+        units = len(entries)
+
+
+def _check_generator(generator: Any) -> None:
+    if not isinstance(generator, Generator):
+        raise InputError(f"generator={shown(generator)} must be a torch.Generator")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return f"a {type(value).__name__}"
 
 
 def _rand(entries: Tensor, pairs: int, generator: Generator) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,8 @@ from torch import Generator, nn
 from gadam.checks import TooManyUnitsError, check_vectorised
 from gadam.config import GadamConfig, InputError
 from gadam.population import Population
-from gadam.training import Shard, Trainer
+from gadam.shards import Shard
+from gadam.training import Trainer
 from gadam.vectorised import Batch, Loss, Programs
 
 
@@ -28,15 +28,24 @@ UNITS_PER_SHARD = 4
 """Of a shard that is trained in one call at least so many: with fewer, Python between the calls takes the time."""
 
 
-def shard_count(config: GadamConfig, trainer: Trainer, device: torch.device) -> int:
+def shard_count(config: GadamConfig, trainer: Trainer, device: torch.device, cluster: int = 0) -> int:
     """Shards of a generation.
 
     Units that are trained one by one anyway are shared out best each alone. A population that is trained in one call
-    is cut for as many threads as PyTorch is set to use: so this default may differ between machines, and with it the
-    last bits of results; `GadamConfig.shards` fixes it. It does not depend on who executes the shards.
+    is cut for as many threads as PyTorch is set to use, or as the workers of a cluster have: so this default may differ
+    between machines, and with it the last bits of results; `GadamConfig.shards` fixes it. Of the executor nothing else
+    counts.
+
+    Args:
+        config: the settings.
+        trainer: how units are trained.
+        device: on what.
+        cluster: threads of all workers, where a cluster trains.
     """
     if trainer.programs is None or trainer.programs.singly:
         default = config.population_size
+    elif cluster:  # each in a process of its own, whose Python waits for nobody
+        default = cluster
     else:
         threads = torch.get_num_threads() if device.type == "cpu" else 1
         default = max(1, min(threads, config.population_size // UNITS_PER_SHARD))
@@ -48,16 +57,19 @@ TRACING_PAYS = {"whole": 1_000, "singly": 200}
 
 
 class Layout(NamedTuple):
-    """How a population is trained: by what, and in how many shards."""
+    """How a population is trained: by what, in how many shards, and what its user should know of that, if anything."""
 
     trainer: Trainer
     shards: int
+    warning: str = ""
 
 
-def lay_out(population: Population, train: Batch, loss: Loss, config: GadamConfig, unit_steps: float) -> Layout:
+def lay_out(
+    population: Population, train: Batch, loss: Loss, config: GadamConfig, unit_steps: float, cluster: int = 0
+) -> Layout:
     """Decide between loop and vectorised, by the settings, the model, the device and the length of the training.
 
-    A population that does not fit the memory is cut into more shards, with a warning.
+    A population that does not fit the memory is cut into more shards.
 
     Args:
         population: as it will be trained.
@@ -65,6 +77,7 @@ def lay_out(population: Population, train: Batch, loss: Loss, config: GadamConfi
         loss: (output, targets) -> scalar.
         config: the settings.
         unit_steps: optimizer steps that will be taken, over all units.
+        cluster: see `shard_count`.
     """
     device = train[1].device
     loop = Trainer(config, loss)
@@ -74,9 +87,9 @@ def lay_out(population: Population, train: Batch, loss: Loss, config: GadamConfi
     singly = convolves and device.type == "cpu"
     too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
     if config.mode == "loop" or too_short:
-        return Layout(loop, shard_count(config, loop, device))
+        return Layout(loop, shard_count(config, loop, device, cluster))
     trainer = Trainer(config, loss, Programs(population.template, loss, singly=singly))
-    count = first = shard_count(config, trainer, device)
+    count = first = shard_count(config, trainer, device, cluster)
     while True:
         shard = max(population.shards(count), key=len)
         try:
@@ -88,16 +101,12 @@ def lay_out(population: Population, train: Batch, loss: Loss, config: GadamConfi
                 break
             count = min(2 * count, len(population))
     if not reason:
-        if count > first:
-            warnings.warn(
-                f"{len(population)} units do not fit the memory of {device} at once: trained in {count} shards",
-                stacklevel=3,
-            )
-        return Layout(trainer, count)
+        cramped = f"{len(population)} units do not fit the memory of {device} at once: trained in {count} shards"
+        return Layout(trainer, count, cramped if count > first else "")
     # Nobody asked for more than the loop where "auto" would have it one by one.
-    if config.mode == "vectorised" or not singly:
-        warnings.warn(f"training unit by unit, because the model cannot be vectorised: {reason}", stacklevel=3)
-    return Layout(loop, shard_count(config, loop, device))
+    asked = config.mode == "vectorised" or not singly
+    warning = f"training unit by unit, because the model cannot be vectorised: {reason}" if asked else ""
+    return Layout(loop, shard_count(config, loop, device, cluster), warning)
 
 
 def resolve_device(device: torch.device | str) -> torch.device:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from gadam.arguments import check_share, check_whole, shown
 from gadam.config import InputError
 
 MLP_HIDDEN: dict[str, tuple[int, ...]] = {"letter": (70, 50), "adult": (30, 20), "yeast": (50, 30)}
@@ -24,7 +25,11 @@ def lenet5(dropout: float = 0.2) -> nn.Sequential:
 
     Returns:
         A module from [n, 1, 28, 28] to logits [n, 10].
+
+    Raises:
+        InputError: `dropout` is no share.
     """
+    check_share("dropout", dropout)
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2),
         nn.ReLU(),
@@ -61,9 +66,15 @@ def orl_cnn(
         A module from [n, 1, *image_size] to logits [n, classes].
 
     Raises:
-        InputError: a size is too small.
+        InputError: a size is too small, or `dropout` is no share.
     """
-    _positive(hidden=hidden, classes=classes)
+    check_share("dropout", dropout)
+    check_whole("hidden", hidden, 1)
+    check_whole("classes", classes, 1)
+    if not (isinstance(image_size, Sequence) and len(image_size) == 2):
+        raise InputError(f"image_size={shown(image_size)} must be two whole numbers, height and width")
+    for side in image_size:
+        check_whole("image_size", side, 0)
     # Each convolution takes 4 pixels off a side, each pooling halves what is left.
     height, width = (((side - 4) // 2 - 4) // 2 for side in image_size)
     if min(height, width) < 1:
@@ -97,15 +108,14 @@ def mlp(features: int, classes: int, hidden: Sequence[int]) -> nn.Sequential:
     Raises:
         InputError: a size is below 1.
     """
-    _positive(features=features, classes=classes, **{f"hidden[{layer}]": size for layer, size in enumerate(hidden)})
+    check_whole("features", features, 1)
+    check_whole("classes", classes, 1)
+    if not isinstance(hidden, Sequence):
+        raise InputError(f"hidden={shown(hidden)} must be a list of whole numbers, one for each layer")
+    for layer, size in enumerate(hidden):
+        check_whole(f"hidden[{layer}]", size, 1)
     layers: list[nn.Module] = []
     for size in hidden:
         layers += [nn.Linear(features, size), nn.ReLU()]
         features = size
     return nn.Sequential(*layers, nn.Linear(features, classes))
-
-
-def _positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise InputError(f"{name}={size} must be at least 1")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from gadam.arguments import check_whole
 from gadam.config import InputError
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
 
@@ -53,8 +54,13 @@ class Population:
             device: where the tensors live.
 
         Raises:
-            InputError: what `make_model` returns is no module, has nothing to learn, or differs in shape between calls.
+            InputError: what `make_model` returns is no module, has nothing to learn, or differs in shape between calls;
+                or another argument is not allowed.
         """
+        check_whole("size", size, 1)
+        check_whole("seed", seed, 0)
+        if initialisation not in ("module", "standard_normal"):
+            raise InputError(f"initialisation={initialisation!r} is not a choice; there are module, standard_normal")
         if isinstance(make_model, nn.Module) or not callable(make_model):
             kind = type(make_model).__name__
             raise InputError(f"make_model: is a {kind}, must be a function that returns a new module at each call")
@@ -88,12 +94,16 @@ class Population:
             template: a module of the architecture; None copies the first unit, which must not have been called for
                 that: a module that keeps what it computed (`self.features = ...`) cannot be copied.
         """
+        if not modules:
+            raise InputError("modules: are none, must be at least one")
         template = copy.deepcopy(modules[0]) if template is None else template
         return cls(template, _stack(map(_learned, modules)), _stack(map(_carried, modules)))
 
     @classmethod
     def join(cls, populations: Sequence[Population]) -> Population:
         """The units of several populations, in order."""
+        if not populations:
+            raise InputError("populations: are none, must be at least one")
         first = populations[0]
 
         def join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -162,11 +172,13 @@ class Population:
 
     def shards(self, count: int) -> list[Population]:
         """Cut into at most `count` parts of nearly equal size, in order."""
+        check_whole("count", count, 1)
         bounds = [round(part * len(self) / count) for part in range(count + 1)]
         return [self.take(slice(low, high)) for low, high in pairwise(bounds) if low < high]
 
     def unit(self, index: int) -> nn.Module:
         """One unit as a module of its own, in evaluation mode; it shares no memory with the population."""
+        check_whole("index", index, -len(self), len(self) - 1)
         module = copy.deepcopy(self.template).eval()
         own = _learned(module) | _carried(module)
         with torch.no_grad():

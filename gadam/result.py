@@ -103,7 +103,7 @@ class Result:
         return soup(self.population, data, loss, chunk=chunk)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all of it to a folder, for `gadam.load_result`; a result that is there is replaced.
+        """Write all of it to one file, for `gadam.load_result`; a result that is there is replaced.
 
         Raises:
             InputError: something else is there.
@@ -133,7 +133,7 @@ class Result:
     def __repr__(self) -> str:
         return (
             f"Result({type(self.best).__name__}, {len(self.population)} units, {self._generations()}, "
-            f"best loss {self._best_loss():.4g}, {self.gradient_steps:,} gradient steps, {self.seconds:.1f} s)"
+            f"best loss {self._best_loss()}, {self.gradient_steps:,} gradient steps, {self.seconds:.1f} s)"
         )
 
     def _repr_html_(self) -> str:
@@ -143,7 +143,7 @@ class Result:
                 "model": type(self.best).__name__,
                 "units": f"{len(self.population):,}",
                 "generations": self._generations(),
-                "best loss on the last validation batch": f"{self._best_loss():.4g}",
+                "best loss on the last validation batch": self._best_loss(),
                 "gradient steps": f"{self.gradient_steps:,}",
                 "seconds": f"{self.seconds:.1f}",
             },
@@ -151,16 +151,18 @@ class Result:
         )
         if self.history.empty:  # stopped before the first generation was complete: there is nothing to draw
             return f"<div>{table}</div>"
-        alt = f"Loss of every unit in each generation; the lowest of the last is {self._best_loss():.4g}"
+        alt = f"Loss of every unit in each generation; the lowest of the last is {self._best_loss()}"
         return f'<div>{table}<img alt="{alt}" src="data:image/png;base64,{self._png()}"></div>'
 
     def _generations(self) -> str:
         complete = self.history["generation"].nunique()
         return f"{complete} of {self.config.generations} (stopped: {self.stopped})"
 
-    def _best_loss(self) -> float:
+    def _best_loss(self) -> str:
+        if self.history.empty:  # no loss of the initial units is known
+            return "–"
         last = self.history[self.history["generation"] == self.history["generation"].max()]
-        return float(last.loc[last["survived"], "loss_survival"].min())
+        return f"{last.loc[last['survived'], 'loss_survival'].min():.4g}"
 
     def _png(self) -> str:
         # Without pyplot, which would keep the figure and might show it a second time.
@@ -180,6 +182,9 @@ class Callback:
 
     def on_start(self, config: GadamConfig, population: Population) -> None:
         """The initial generation is there, untrained."""
+
+    def on_resume(self, history: pd.DataFrame) -> None:
+        """It goes on from a checkpoint, which holds these generations; told after `on_start`. See `Result.history`."""
 
     def on_generation(self, generation: Generation) -> bool | None:
         """A generation is complete. Return True to stop the evolution after it."""

@@ -7,26 +7,22 @@ units, never averaged across them.
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from gadam.batches import BLOCK, Batches, gathered, generator, take_rows
 from gadam.captured import CAPTURES, Captured
 from gadam.config import GadamConfig
 from gadam.optimizers import FusedAdam, Stepper, load_state, make_optimizer, make_stepper, state_of
 from gadam.population import Population
+from gadam.process import float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
+from gadam.shards import Begun, Data, Progress, Record, Shard, Step, Trained
 from gadam.vectorised import Batch, Loss, Programs
-
-# Batch indices are drawn for so many steps at once, whatever the shard: a unit's stream depends on no neighbour.
-BLOCK = 64
-# Batches of steps to come are gathered while they take no more than this: they still are near the processor when used.
-GATHERED_BYTES = 2**20
 
 PATIENCE = 0.25
 """Seconds after which `progress` hears of a shard's steps at the latest."""
@@ -34,67 +30,10 @@ PATIENCE = 0.25
 # Steps of a generation from which on capturing one of them pays; it takes the time of about as many.
 CAPTURE_PAYS = 20
 
-Progress = Callable[[int], None]
-"""Told of unit-steps done since it was last told; may raise to stop the training."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Some units of one role in one generation: all that a worker must be told."""
-
-    population: Population
-    units: range
-    role: str
-    generation: int
-
-
-@dataclass(frozen=True)
-class Step:
-    """What `record` is told after an optimizer step of some units.
-
-    Attributes:
-        generation: k, from 1.
-        role: "parent" or "child".
-        units: which of their role.
-        number: the step within the generation, from 1.
-        losses: [n], of each unit on its training batch, before the step.
-        parameters: name -> [n, ...] after it, which must be copied to be kept.
-    """
-
-    generation: int
-    role: str
-    units: range
-    number: int
-    losses: Tensor
-    parameters: Mapping[str, Tensor]
-
-
-Record = Callable[[Step], None]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A shard after training. Losses are means on the batches of `Data`, [n] each; seconds are the whole shard's."""
-
-    population: Population
-    loss_start: Tensor
-    loss_trained: Tensor
-    loss_survival: Tensor
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Data:
-    """Training rows, and the two validation batches of a generation (Sections 3.3.1 and 3.4)."""
-
-    train: Batch
-    fitness: Batch
-    survival: Batch
-
 
 @dataclass(frozen=True)
 class Trainer:
-    """How the units of one architecture are trained.
+    """How the units of one architecture are trained: each by an optimizer of its own (Eq. 6), on batches of its own.
 
     Attributes:
         config: the settings.
@@ -109,19 +48,48 @@ class Trainer:
     programs: Programs | None = None
     threads: int = 1
 
+    @property
+    def way(self) -> str:
+        """How units are trained, in a word."""
+        return "loop" if self.programs is None else "unit by unit" if self.programs.singly else "vectorised"
+
     def train(
-        self, shard: Shard, data: Data, progress: Progress | None = None, record: Record | None = None
-    ) -> Trained:
-        """Evaluate a shard, train it for `config.steps` steps, and evaluate it again."""
-        _keep_freed_memory()
-        with _intra_operator_threads(self.threads), float32_as_asked(data.train[1].device):
+        self,
+        shard: Shard,
+        data: Data,
+        progress: Progress | None = None,
+        record: Record | None = None,
+        seconds: float | None = None,
+    ) -> Trained | Shard:
+        """Evaluate a shard, train it for `config.steps` steps, and evaluate it again.
+
+        Args:
+            shard: fresh, or in the middle of its training; it stays as it is.
+            data: the rows.
+            progress: told of steps.
+            record: told of each step.
+            seconds: after so many it pauses.
+
+        Returns:
+            The shard trained; or where it stands, if it paused. Going on from there gives what no pause would have.
+        """
+        keep_freed_memory()
+        with intra_operator_threads(self.threads), float32_as_asked(data.train[1].device):
             start = time.perf_counter()
-            loss_start = self.evaluate(shard, shard.population, data.fitness)
+            fitness = take_rows(data.held_out, data.fitness)
+            begun = shard.begun or self._begin(shard, fitness)
+            told = _Told(progress or (lambda _: None), seconds)
             train = self._train_loop if self.programs is None else self._train_vectorised
-            population = train(shard, data.train, progress or (lambda _: None), record)
-            loss_trained = self.evaluate(shard, population, data.fitness)
-            loss_survival = self.evaluate(shard, population, data.survival)
-            return Trained(population, loss_start, loss_trained, loss_survival, time.perf_counter() - start)
+            shard = train(shard, begun, data.train, told, record)
+            assert shard.begun is not None
+            if told.paused and bool((shard.begun.steps < self.config.steps).any()):
+                spent = begun.seconds + time.perf_counter() - start
+                return replace(shard, begun=replace(shard.begun, seconds=spent))
+            population = shard.population if self._carries else replace(shard.population, moments={})
+            loss_trained = self.evaluate(shard, population, fitness)
+            loss_survival = self.evaluate(shard, population, take_rows(data.held_out, data.survival))
+            spent = begun.seconds + time.perf_counter() - start
+            return Trained(population, begun.loss_start, loss_trained, loss_survival, spent)
 
     def evaluate(self, shard: Shard, population: Population, batch: Batch) -> Tensor:
         """Mean loss of each unit in evaluation mode on one batch (Eq. 7 divided by the rows of V), [n]."""
@@ -136,45 +104,63 @@ class Trainer:
                     losses.append(self.loss(unit(*batch[0]), batch[1]))
         return torch.stack(losses)
 
-    def _train_loop(self, shard: Shard, rows: Batch, progress: Progress, record: Record | None) -> Population:
-        trained = []
-        told = _Told(progress, 1)
+    def _begin(self, shard: Shard, fitness: Batch) -> Begun:
+        batches, draws = (
+            torch.stack([self._stream(shard, purpose, unit).get_state() for unit in shard.units])
+            for purpose in (BATCHES, DRAWS)
+        )
+        none = torch.zeros(len(shard.units), dtype=torch.int64)
+        return Begun(none, batches, draws, self.evaluate(shard, shard.population, fitness), 0.0)
+
+    def _train_loop(self, shard: Shard, begun: Begun, rows: Batch, told: _Told, record: Record | None) -> Shard:
+        populations = []
+        steps, batch_states, draw_states = begun.steps.clone(), begun.batches.clone(), begun.draws.clone()
         for index, unit in enumerate(shard.units):
             population = shard.population.take(slice(index, index + 1))
+            taken = int(steps[index])
+            if told.paused or taken == self.config.steps:
+                populations.append(population)
+                continue
             module = population.unit(0).train()
             learned = {name: entry for name, entry in module.named_parameters() if entry.requires_grad}
             optimizer = make_optimizer(self.config, list(learned.values()))
-            load_state(optimizer, learned, {name: entry[0] for name, entry in population.moments.items()})
-            draws = self._stream(shard, DRAWS, unit)
-            for step, (inputs, targets) in enumerate(_gathered(rows, self._batches(shard, [unit], len(rows[1]))), 1):
+            if taken or self._carries:
+                load_state(optimizer, learned, {name: entry[0] for name, entry in population.moments.items()})
+            draws = generator(rows, begun.draws[index])
+            batches = Batches(rows, begun.batches[index : index + 1], taken, self.config)
+            for step, (inputs, targets) in enumerate(gathered(rows, batches), taken + 1):
                 inputs, targets = tuple(tensor[0] for tensor in inputs), targets[0]
                 optimizer.zero_grad()
                 with unit_stream(draws):
                     loss = self.loss(module(*inputs), targets)
                 loss.backward()
                 optimizer.step()
+                steps[index] = step
                 if record is not None:
                     entries = {name: entry.detach()[None] for name, entry in learned.items()}
                     alone = range(unit, unit + 1)
                     record(Step(shard.generation, shard.role, alone, step, loss.detach()[None], entries))
-                told.step(last=step == self.config.steps)
+                if told.step(1, last=step == self.config.steps):
+                    break
+            batch_states[index], draw_states[index] = batches.states(int(steps[index]))[0], draws.get_state()
             moments = {name: entry[None] for name, entry in state_of(optimizer, learned).items()}
             stacked = Population.stack([module], shard.population.template)
-            trained.append(replace(stacked, moments=moments if self._carries else {}))
-        return Population.join(trained)
+            populations.append(replace(stacked, moments=moments))
+        begun = replace(begun, steps=steps, batches=batch_states, draws=draw_states)
+        return replace(shard, population=_join(populations), begun=begun)
 
-    def _train_vectorised(self, shard: Shard, rows: Batch, progress: Progress, record: Record | None) -> Population:
+    def _train_vectorised(self, shard: Shard, begun: Begun, rows: Batch, told: _Told, record: Record | None) -> Shard:
         assert self.programs is not None
         learned = {name: entry.clone() for name, entry in shard.population.parameters.items()}
         buffers: Mapping[str, Tensor] = shard.population.buffers
         optimizer = make_stepper(self.config, learned, shard.population.moments)
-        draws = [self._stream(shard, DRAWS, unit) for unit in shard.units]
+        draws = [generator(rows, state) for state in begun.draws]
         count = len(shard.units)
-        batches = _gathered(rows, self._batches(shard, shard.units, len(rows[1])))
+        step = first = int(begun.steps[0])
+        batches = Batches(rows, begun.batches, first, self.config)
         captured: Captured | None = None
-        told = _Told(progress, count)
-        for step, batch in enumerate(batches, 1):
-            if step == 1:
+        for step, batch in enumerate(gathered(rows, batches), first + 1):
+            if step == first + 1:
                 captured = self._capture(optimizer, learned, buffers, batch, draws)
             if captured is not None:
                 losses, buffers = captured.step(batch), captured.buffers
@@ -183,9 +169,12 @@ class Trainer:
                 optimizer.step(gradients)
             if record is not None:
                 record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
-            told.step(last=step == self.config.steps)
-        moments = optimizer.state() if self._carries else {}
-        return replace(shard.population, parameters=learned, buffers=buffers, moments=moments)
+            if told.step(count, last=step == self.config.steps):
+                break
+        states = torch.stack([stream.get_state() for stream in draws])
+        begun = replace(begun, steps=torch.full_like(begun.steps, step), batches=batches.states(step), draws=states)
+        population = replace(shard.population, parameters=learned, buffers=buffers, moments=optimizer.state())
+        return replace(shard, population=population, begun=begun)
 
     def _capture(
         self,
@@ -218,96 +207,33 @@ class Trainer:
         words = (self.config.seed, purpose, shard.generation, ROLES[shard.role], unit, evaluation)
         return stream(device, *words)
 
-    def _batches(self, shard: Shard, units: Sequence[int], rows: int) -> Iterator[Tensor]:
-        """Blocks of the row numbers of batches, [steps, units, batch_size], uniform with replacement."""
-        streams = [self._stream(shard, BATCHES, unit) for unit in units]
-        shape = (BLOCK, self.config.batch_size)
-        for done in range(0, self.config.steps, BLOCK):
-            block = torch.stack([torch.randint(rows, shape, generator=s, device=s.device) for s in streams], 1)
-            yield block[: self.config.steps - done]
-
 
 class _Told:
-    """Tells of a shard's steps: a block of them at a time, and of slow ones as often as a person looks."""
+    """Tells of a shard's steps: a block of them at a time, and of slow ones as often as a person looks.
 
-    def __init__(self, progress: Progress, units: int) -> None:
-        self._progress, self._units = progress, units
+    Attributes:
+        paused: whether the training is to pause.
+    """
+
+    def __init__(self, progress: Progress, seconds: float | None) -> None:
+        self._progress = progress
         self._untold, self._since = 0, time.perf_counter()
+        self._end = None if seconds is None else self._since + seconds
+        self.paused = False
 
-    def step(self, *, last: bool) -> None:
+    def step(self, units: int, *, last: bool) -> bool:
+        """A step of so many units is done. Returns `paused`."""
         self._untold += 1
-        if last or self._untold == BLOCK or time.perf_counter() - self._since > PATIENCE:
-            self._progress(self._untold * self._units)
-            self._untold, self._since = 0, time.perf_counter()
+        now = time.perf_counter()
+        if last or self._untold == BLOCK or now - self._since > PATIENCE:
+            asked = self._progress(self._untold * units)
+            self.paused = bool(asked) or (self._end is not None and now > self._end)
+            self._untold, self._since = 0, now
+        return self.paused
 
 
-def _gathered(rows: Batch, blocks: Iterable[Tensor]) -> Iterator[Batch]:
-    """The batches of each step, [units, batch_size, ...]: those of several steps at once while they are small."""
-    inputs, targets = rows
-    each = sum(tensor.nbytes // max(1, len(tensor)) for tensor in (*inputs, targets))
-    for block in blocks:
-        several = max(1, GATHERED_BYTES // max(1, each * block[0].numel()))
-        for part in block.split(several):
-            index = part.flatten()
-            gathered = [tensor.index_select(0, index).view(*part.shape, *tensor.shape[1:]) for tensor in inputs]
-            of_step = zip(*(tensor.unbind() for tensor in gathered), strict=True)
-            yield from zip(of_step, targets.index_select(0, index).view(*part.shape, *targets.shape[1:]), strict=True)
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep what a step frees for the next step.
-
-    glibc gives large blocks back to the system at once, and every step then waits for thousands of pages to be mapped
-    again: a fifth of the time of a LeNet-5 step on a virtual machine. It stops where it has seen one block of nearly
-    32 MB freed (`mallopt(3)`, M_MMAP_THRESHOLD, on its dynamic adjustment), be it one that was never written to.
-    """
-    torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
-
-
-# One entry for each thread inside, all of them what the process had before the first came in.
-_threads_before: list[int] = []
-_threads_lock = threading.Lock()
-
-
-@contextmanager
-def _intra_operator_threads(count: int) -> Iterator[None]:
-    """PyTorch's setting, put back after: it has effect in the calling thread, and threads to come start from it."""
-    with _threads_lock:
-        _threads_before.append(_threads_before[0] if _threads_before else torch.get_num_threads())
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        with _threads_lock:
-            torch.set_num_threads(_threads_before.pop())
-
-
-@contextmanager
-def float32_as_asked(device: torch.device) -> Iterator[None]:
-    """On a GPU PyTorch lets cuDNN round convolutions to TF32 unasked: inside, only if matrix products may be too.
-
-    That is asked for by `torch.set_float32_matmul_precision("high")` or the newer `fp32_precision` settings.
-    """
-    try:
-        exact = device.type == "cuda" and torch.get_float32_matmul_precision() == "highest"
-        before = torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # the newer settings are in use, which PyTorch does not let one mix with these
-        exact = False
-    if not exact:
-        yield
-        return
-    with _exact_lock:  # for the whole process, as long as anybody is inside
-        _exact.append(_exact[0] if _exact else before)
-        torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        with _exact_lock:
-            before = _exact.pop()
-            if not _exact:
-                torch.backends.cudnn.allow_tf32 = before
-
-
-# One entry for each thread inside `float32_as_asked`: what the process had before the first came in.
-_exact: list[bool] = []
-_exact_lock = threading.Lock()
+def _join(populations: Sequence[Population]) -> Population:
+    """As `Population.join`, where those that have no moments yet get zeros, which is what optimizers start from."""
+    some = next((each.moments for each in populations if each.moments), {})
+    zeros = {name: torch.zeros_like(entry) for name, entry in some.items()}
+    return Population.join([each if each.moments else replace(each, moments=zeros) for each in populations])

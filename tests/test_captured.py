@@ -7,7 +7,8 @@ import zoo
 from gadam import captured
 from gadam.config import GadamConfig
 from gadam.population import Population
-from gadam.training import CAPTURE_PAYS, Data, Shard, Trainer
+from gadam.shards import Data, Shard
+from gadam.training import CAPTURE_PAYS, Trainer
 from gadam.vectorised import Programs
 
 STEPS = CAPTURE_PAYS + 3
@@ -31,7 +32,8 @@ def train(case, *, steps=STEPS, record=None, **changed):
     batch = (case.inputs,), case.targets
     trainer = Trainer(config, case.loss, Programs(case.make(), case.loss))
     shard = Shard(population, range(3), "parent", 1)
-    return trainer.train(shard, Data(batch, batch, batch), record=record)
+    some = torch.arange(len(case.targets))
+    return trainer.train(shard, Data(batch, batch, some, some), record=record)
 
 
 def same(result, expected):

@@ -39,7 +39,7 @@ def trained_statistics(population):
 def probabilities(population, inputs):
     """The reference: one unit after another."""
     with torch.no_grad():
-        return torch.stack([unit(*inputs).softmax(-1) for unit in population.units()]).mean(0)
+        return torch.stack([unit(*inputs).softmax(1) for unit in population.units()]).mean(0)
 
 
 CASES = {
@@ -53,6 +53,7 @@ CASES = {
     "control flow": (zoo.Branching, (zoo.FEATURES,), False),
     "LSTM": (zoo.Recurrent, (zoo.SEQUENCES,), None),
     "attention": (zoo.Attention, (zoo.SEQUENCES,), None),
+    "a class for every place": (lambda: nn.Conv2d(1, 3, 5), (lenet5_rows(),), None),
 }
 
 
@@ -84,7 +85,7 @@ def test_an_ensemble_is_the_mean_of_the_units_softmax_at_each_call_with(name, mo
     (program,) = ensemble._programs.values()
     if traced is not None:
         assert (program != ensemble._one_by_one) == traced
-    torch.testing.assert_close(expected.sum(-1), torch.ones(expected.shape[:-1]))
+    torch.testing.assert_close(expected.sum(1), torch.ones_like(expected[:, 0]))
     units = ensemble.units(*inputs)
     assert units.shape == (3, *expected.shape)
     with torch.no_grad():
@@ -99,6 +100,21 @@ def test_an_ensemble_for_regression_is_the_mean_of_the_outputs():
         expected = sum(unit(zoo.FEATURES) for unit in population.units()) / 3
     for _ in range(CALLS):
         torch.testing.assert_close(ensemble(zoo.FEATURES), expected)
+
+
+class Squeezed(zoo.Linear):
+    def forward(self, inputs):
+        return self.layer(inputs)[:, 0]
+
+
+@pytest.mark.parametrize("make", [zoo.regression, Squeezed])
+def test_one_output_is_no_probability(make):
+    population = Population.make(make, 3)
+    with pytest.raises(
+        InputError, match=r'^average="probabilities": the model has one output; give average="outputs"$'
+    ):
+        Ensemble(population)(zoo.FEATURES)
+    assert len(Ensemble(population, "outputs")(zoo.FEATURES).unique()) > 1
 
 
 def test_an_average_that_there_is_not():
@@ -304,6 +320,20 @@ def test_a_soup_averages_statistics_and_takes_whole_numbers_of_the_first():
     buffers = dict(model.named_buffers())
     assert int(buffers[name]) == 10 + units[0]
     torch.testing.assert_close(buffers["1.running_var"], population.buffers["1.running_var"][list(units)].mean(0))
+
+
+@pytest.mark.parametrize("make", [zoo.regression, Squeezed])
+def test_a_soup_of_one_output_wants_the_loss_that_trained_it(make):
+    population = Population.make(make, 3)
+    output = population.unit(0)(zoo.FEATURES)
+    data = zoo.FEATURES, torch.linspace(0, 1, zoo.ROWS).reshape(output.shape)
+    with pytest.raises(
+        InputError, match=r"^loss: cross_entropy says nothing of a model with one output; give the loss"
+    ):
+        greedy_soup(population, data)
+    model, _ = greedy_soup(population, data, functional.mse_loss)
+    with torch.no_grad():
+        assert functional.mse_loss(model(data[0]), data[1]) <= functional.mse_loss(output, data[1])
 
 
 @pytest.mark.parametrize(

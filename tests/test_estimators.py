@@ -3,6 +3,7 @@
 import copy
 import functools
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,16 +11,19 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification, make_regression
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from gadam import Callback, InputError
-from gadam.estimators import GADAMClassifier, GADAMRegressor, _split, _weighted
+from gadam.estimators import GADAMClassifier, GADAMRegressor
 from gadam.experiments import quickstart
+from gadam.weighting import split, weighted
 
 TINY = {"population_size": 2, "generations": 1, "steps": 20, "learning_rate": 3e-2, "executor": 1, "random_state": 0}
 X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
@@ -52,6 +56,7 @@ def test_learns_string_labels_from_a_data_frame():
     probabilities = fitted.predict_proba(frame)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     assert (fitted.predict(frame) == fitted.classes_[probabilities.argmax(1)]).all()
+    np.testing.assert_allclose(np.exp(fitted.predict_log_proba(frame)), probabilities, rtol=1e-5)
     with pytest.raises(ValueError, match="feature names"):
         fitted.predict(frame.rename(columns={"a": "z"}))
 
@@ -112,10 +117,10 @@ def test_the_weighted_loss_is_the_weighted_mean():
     weights = torch.tensor([0.5, 1.5, 2.0, 0.0, 1.0])
     targets = torch.column_stack([classes.float(), weights])
     each = torch.stack([nn.functional.cross_entropy(a, b) for a, b in zip(output, classes, strict=True)])
-    torch.testing.assert_close(_weighted(nn.functional.cross_entropy, output, targets), (each * weights).mean())
+    torch.testing.assert_close(weighted(nn.functional.cross_entropy, output, targets), (each * weights).mean())
     numbers = torch.column_stack([output + torch.arange(5)[:, None], weights])
     expected = (torch.arange(5) ** 2 * weights).mean()
-    torch.testing.assert_close(_weighted(nn.functional.mse_loss, output, numbers), expected)
+    torch.testing.assert_close(weighted(nn.functional.mse_loss, output, numbers), expected)
 
 
 def test_weights_move_predictions_to_where_they_lie():
@@ -137,6 +142,18 @@ def test_class_weight_multiplies_the_weights_of_rows():
     ):
         fitted = classifier(steps=200, class_weight=weight).fit(noise, rare, sample_weight)
         assert fitted.predict_proba(noise[:1])[0, 1] == pytest.approx(0.5, abs=0.08), weight
+
+
+def test_class_weights_are_factors_of_the_loss_and_repeat_no_row():
+    alike = [
+        classifier(class_weight=weight).fit(X, Y) for weight in (None, {0: 2, 1: 2, 2: 2}, {0: 0.3, 1: 0.3, 2: 0.3})
+    ]
+    for fitted in alike[1:]:
+        assert (fitted.predict_proba(X) == alike[0].predict_proba(X)).all()
+    left_out = classifier(class_weight={2: 0}).fit(X, Y).predict_proba(X)
+    assert (classifier().fit(X, Y, Y != 2).predict_proba(X) == left_out).all()
+    with pytest.raises(TypeError, match="positional"):
+        GADAMClassifier((100,), "balanced")
 
 
 # --- what evolves and what predicts ---
@@ -174,21 +191,28 @@ def test_predicts_with_the_best_unit_their_ensemble_or_their_soup():
     assert np.abs(said["best"] - said["ensemble"]).max() > 1e-4
 
 
-def test_what_is_predicted_with_can_be_changed_only_by_fitting_again():
-    fitted = classifier(predict_with="best").fit(X, Y)
-    before = fitted.predict_proba(X)
-    assert (fitted.set_params(predict_with="ensemble").predict_proba(X) == before).all()
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_what_is_predicted_with_can_be_changed_after_the_fit(make):
+    fitted = make(predict_with="soup").fit(X, Y)
+    for choice in ("ensemble", "best", "soup"):
+        again = make(predict_with=choice).fit(X, Y)
+        assert (fitted.set_params(predict_with=choice).predict(X) == again.predict(X)).all()
+        assert (copy.deepcopy(fitted).predict(X) == again.predict(X)).all()
+    with pytest.raises(InputError, match=r"^predict_with='soup' must be given before fit, which has the rows"):
+        make(predict_with="best").fit(X, Y).set_params(predict_with="soup").predict(X)
+    with pytest.raises(InputError, match=r"^predict_with='worst' is not a choice; there are best, ensemble, soup$"):
+        fitted.set_params(predict_with="worst").predict(X)
 
 
 def test_held_out_rows_have_every_class_in_its_share():
     labels = np.repeat([0, 1, 2], [60, 30, 10])
-    train, held = _split(labels, 0.2, np.random.RandomState(0))
+    train, held = split(labels, 0.2, np.random.RandomState(0))
     assert np.bincount(labels[held]).tolist() == [12, 6, 2]
     assert sorted([*train, *held]) == list(range(100))
-    assert _split(labels, 0.2, np.random.RandomState(1))[1].tolist() != held.tolist()
-    assert _split(labels, None, np.random.RandomState(0))[1] is None
+    assert split(labels, 0.2, np.random.RandomState(1))[1].tolist() != held.tolist()
+    assert split(labels, None, np.random.RandomState(0))[1] is None
     for fraction in (0.001, 0.999):
-        train, held = _split(labels[:5], fraction, np.random.RandomState(0))
+        train, held = split(labels[:5], fraction, np.random.RandomState(0))
         assert len(train) + len(held) == 5
         assert min(len(train), len(held)) == 1
 
@@ -241,6 +265,11 @@ def test_steps_are_passes_over_the_rows_unless_given():
 # --- mistakes ---
 
 
+class Unusable(nn.Linear):
+    def __init__(self):
+        super().__init__(6, 3)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -250,12 +279,22 @@ def test_steps_are_passes_over_the_rows_unless_given():
         ({"hidden_layer_sizes": (10, 0)}, "hidden_layer_sizes=(10, 0) must be whole numbers of at least 1"),
         ({"hidden_layer_sizes": 2.5}, "hidden_layer_sizes=2.5 must be whole numbers of at least 1"),
         ({"population_size": 1}, "GadamConfig: population_size=1 is not allowed: it should be"),
-        ({"steps": "some"}, "GadamConfig: steps='some' is not allowed: it should be a valid integer"),
+        ({"steps": "some"}, "GadamConfig: steps='some' is not allowed: it should be a whole number"),
         ({"steps": "auto", "batch_size": 0}, "GadamConfig: batch_size=0 is not allowed: it should be"),
         ({"settings": {"seed": 3}}, "settings: seed is a parameter of its own (seed: as random_state)"),
         ({"settings": {"speed": 3}}, "GadamConfig: speed is not a setting; there are population_size"),
         ({"settings": [1]}, "settings=[1] must be a mapping of names of GadamConfig, or None"),
         ({"make_model": 3}, "make_model=3 must be a function of features and outputs, or None"),
+        (
+            {"make_model": nn.Linear(6, 3)},
+            "make_model: is a Linear, must be a function of (features, outputs) that returns a new module at each call",
+        ),
+        ({"make_model": lambda: nn.Linear(6, 3)}, "make_model: <lambda> must be a function of (features, outputs): "),
+        ({"make_model": Unusable}, "make_model: Unusable must be a function of (features, outputs): too many"),
+        ({"callbacks": [3]}, "callbacks: 3 is no gadam.Callback"),
+        ({"class_weight": "foo"}, "class_weight='foo' must be 'balanced', a mapping of labels to numbers, or None"),
+        ({"class_weight": {0: -1}}, "class_weight={0: -1} must hold numbers of at least 0"),
+        ({"class_weight": {0: "x"}}, "class_weight={0: 'x'} must be 'balanced', a mapping of labels to numbers, or N"),
         ({"executor": 0}, "executor=0 must be at least 1 thread"),
         ({"device": "abacus"}, "device='abacus' cannot be used"),
     ],
@@ -290,3 +329,35 @@ def test_a_linear_truth_is_learned_as_well_as_by_least_squares():
 def test_the_quickstart_knows_its_profiles():
     with pytest.raises(InputError, match=r"^profile='slow' is not a choice; there are smoke, quick, paper$"):
         quickstart.compare("slow")
+
+
+@pytest.mark.parametrize(("looks", "profile"), [("notebook", "quick"), ("terminal", "quick"), ("batch", "smoke")])
+def test_the_quickstart_is_quick_where_someone_looks(monkeypatch, looks, profile):
+    monkeypatch.setattr(quickstart, "front_end", lambda: looks)
+    assert quickstart.chosen("auto") == profile
+    assert quickstart.chosen("paper") == "paper"
+
+
+def test_the_quickstart_compares_both_at_their_defaults_and_within_what_is_possible(monkeypatch):
+    seen = []
+
+    def fit(classifier, inputs, targets):
+        last = classifier[-1] if isinstance(classifier, Pipeline) else classifier
+        if len(inputs) > 2:
+            seen.append(last.get_params())
+            last.set_params(**{"max_iter": 1} if last.__class__.__name__ == "MLPClassifier" else TINY)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            classifier.fit(inputs, targets)
+        return 1.0
+
+    monkeypatch.setattr(quickstart, "_fit", fit)
+    for profile in quickstart.PROFILES:
+        monkeypatch.setitem(quickstart.PROFILES, profile, quickstart.PROFILES[profile] | {"rows": 60, "seeds": 2})
+        compared = quickstart.compare(profile, "standin")
+        assert compared[["low", "high"]].min().min() >= 0
+        assert compared[["low", "high"]].max().max() <= 100
+        assert len(compared) == 3 * 3
+    for made in seen:
+        default = (MLPClassifier if "max_iter" in made else GADAMClassifier)(random_state=made["random_state"])
+        assert made == default.get_params()

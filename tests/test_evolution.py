@@ -5,6 +5,7 @@ import math
 import threading
 import warnings
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from gadam import Callback, GadamConfig, InputError, Population, evolve
+from gadam.plotting.history import ancestors
+from gadam.shards import TrainingError
+from gadam.training import Trainer
 
 COLUMNS = {
     "generation": "int64",
@@ -627,13 +631,41 @@ def test_finite_units_come_first_where_too_few_survive():
     assert losses.isfinite().all(), "one healthy parent and its four children"
 
 
+@pytest.mark.parametrize("finite", [1, 3])
+def test_units_that_diverged_are_replaced_by_the_fittest_where_too_few_are_finite(finite, monkeypatch, caplog):
+    real = Trainer.train
+
+    def train(self, shard, *given):
+        trained = real(self, shard, *given)
+        sick = shard.role == "child" or shard.units.start >= finite
+        if shard.generation > 1 or not sick:
+            return trained
+        nothing = torch.full_like(trained.loss_survival, math.nan)
+        return replace(trained, loss_trained=nothing, loss_survival=nothing)
+
+    monkeypatch.setattr(Trainer, "train", train)
+    config = settings(mode="loop", population_size=4, shards=4, generations=2)
+    result, watch = watched(config, double_mlp)
+    first = watch.generations[0]
+    ranked = first.history[first.history["loss_survival"].notna()].sort_values("loss_survival")["unit"].tolist()
+    assert len(ranked) == finite
+    assert first.survivors.tolist() == (ranked * 4)[:4]
+    assert first.history["survived"].sum() == finite
+    for place, unit in enumerate(first.survivors.tolist()):
+        assert zoo.same_population(first.next.take(slice(place, place + 1)), first.parents.take(slice(unit, unit + 1)))
+    assert f"generation 1: {4 - finite} diverged units are replaced by copies of the fittest" in caplog.text
+    assert len(result.population) == 4
+    assert {one[0] for one in ancestors(result.history)} == {1, 2}, "the family goes through the copies"
+
+
 @pytest.mark.parametrize("mode", ["loop", "vectorised"])
-def test_a_population_without_a_finite_unit_ends_without_an_error(mode):
-    result = evolve(some_diverge(*range(4)), DOUBLE, settings(mode=mode))
-    assert result.stopped == "generations"
-    assert result.history[LOSSES].isna().all(axis=None)
-    assert (result.history.groupby("generation")["survived"].sum() == 4).all()
-    assert isinstance(result.best, nn.Module)
+def test_a_population_without_a_finite_unit_ends_with_an_error_and_a_checkpoint(mode, tmp_path):
+    config = settings(mode=mode, generations=1)
+    with pytest.raises(TrainingError, match="generation 1: every unit has a loss that is NaN or infinite") as caught:
+        evolve(some_diverge(*range(4)), DOUBLE, config, checkpoint=tmp_path / "state")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TrainingError, match="every unit"):
+        evolve(some_diverge(*range(4)), DOUBLE, config, checkpoint=tmp_path / "state")
 
 
 # --- mistakes ---

@@ -10,10 +10,12 @@ import zoo
 from torch.nn import functional
 
 from gadam import training
+from gadam.batches import BLOCK
 from gadam.config import GadamConfig, InputError
 from gadam.executors import as_executor, train_shards
 from gadam.population import Population
-from gadam.training import BLOCK, Data, Shard, Trainer
+from gadam.shards import Data, Shard
+from gadam.training import Trainer
 
 STEPS = 4
 
@@ -29,7 +31,7 @@ def shards(count=4, make=zoo.dropout_mlp, size=1):
 
 def data():
     batch = ((zoo.FEATURES,), zoo.LABELS)
-    return Data(batch, batch, batch)
+    return Data(batch, batch, *(torch.arange(len(zoo.LABELS)) for _ in range(2)))
 
 
 def assert_same(results, expected):
@@ -116,7 +118,8 @@ def test_results_are_the_same_for(executor):
 def test_results_are_the_same_for_processes(processes):
     expected = train_shards(None, trainer(), shards(), data())
     told = []
-    assert_same(train_shards(processes, trainer(), shards(), data(), told.append), expected)
+    with as_executor(processes, 1) as pool:
+        assert_same(train_shards(pool, trainer(), shards(), data(), told.append), expected)
     assert [steps for steps in told if steps] == [STEPS] * 4, "progress, as each shard is done"
 
 
@@ -143,7 +146,8 @@ def test_progress_adds_up_for_threads():
 
 def test_progress_adds_up_for_other_executors():
     told = []
-    train_shards(Inline(), trainer(), shards(size=2), data(), told.append)
+    with as_executor(Inline(), 1) as pool:
+        train_shards(pool, trainer(), shards(size=2), data(), told.append)
     assert [steps for steps in told if steps] == [2 * STEPS] * 4
 
 
@@ -166,8 +170,8 @@ def test_an_error_in_a_worker_is_raised_here(executor):
 
 def test_an_error_in_another_process_is_raised_here_and_counts_as_no_progress(processes):
     told = []
-    with pytest.raises(ZeroDivisionError, match="in a worker"):
-        train_shards(processes, trainer(), shards(make=Failing), data(), told.append)
+    with pytest.raises(ZeroDivisionError, match="in a worker"), as_executor(processes, 1) as pool:
+        train_shards(pool, trainer(), shards(make=Failing), data(), told.append)
     time.sleep(0.3)
     assert not any(told)
 
@@ -200,7 +204,8 @@ def test_record_is_told_by_threads_and_not_by_other_executors():
     def record(step):
         told.add((step.units.start, step.number))
 
-    train_shards(Inline(), trainer(), shards(), data(), record=record)
+    with as_executor(Inline(), 1) as pool:
+        train_shards(pool, trainer(), shards(), data(), record=record)
     assert not told
     with ThreadPoolExecutor(2) as pool:
         train_shards(pool, trainer(), shards(), data(), record=record)

@@ -54,7 +54,10 @@ def test_environment_has_the_dependencies_and_ranges_of_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     conda = [Requirement(text) for text in environment["dependencies"] if isinstance(text, str)]
     conda += [Requirement(text) for text in environment["dependencies"][-1]["pip"] if not text.startswith("-")]
-    expected = {CONDA_NAMES.get(name, name): ranges for name, ranges in direct("paper", "notebooks", "test").items()}
+    expected = {
+        CONDA_NAMES.get(name, name): ranges
+        for name, ranges in direct("paper", "distributed", "notebooks", "test").items()
+    }
     expected |= {"python": PROJECT["requires-python"], "pip": ""}
     assert {each.name: str(each.specifier) for each in conda} == {name: str(each) for name, each in expected.items()}
     assert len(conda) == len(expected)

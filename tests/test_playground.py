@@ -131,10 +131,25 @@ def test_stop_before_the_data_is_there(panel, monkeypatch):
     assert "Stopped before the training began" in panel.status.value
 
 
+def test_what_is_prepared_is_no_longer_loaded(panel, monkeypatch):
+    said = []
+
+    def evolve(*_, **__):
+        said.append(panel.status.value)
+        raise InputError("enough")
+
+    monkeypatch.setattr(training, "evolve", evolve)
+    press(panel, **SMALL)
+    assert panel.wait(20)
+    assert ["Preparing …" in each for each in said] == [True]
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
         ({"population_size": 1}, "GadamConfig: population_size=1 is not allowed"),
+        ({"population_size": 10**7}, "population g: 10,000,000 is more than this panel takes, give at most 200"),
+        ({"batch_size": 10**9}, "batch size: 1,000,000,000 is more than this panel takes, give at most 10,000"),
         ({"learning_rate": -1.0}, "GadamConfig: learning_rate=-1.0 is not allowed"),
         ({"mutation_rate": 2.0}, "GadamConfig: mutation_rate=2.0 is not allowed"),
     ],

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import threading
 import types
 
 import matplotlib as mpl
@@ -13,7 +14,7 @@ import torch
 import zoo
 from matplotlib import pyplot as plt
 
-from gadam import GadamConfig, InputError, evolve
+from gadam import Callback, GadamConfig, InputError, evolve
 from gadam.plotting import LivePlot, history, live, plot_adoption, plot_family, plot_losses
 from gadam.population import Population
 
@@ -73,7 +74,9 @@ def test_losses_of_parents_are_beside_those_of_children_and_survivors_are_filled
     assert dots(ax, blue, filled=False) == [(0.84, 5.0), (1.84, 0.9)]
     assert dots(ax, orange, filled=True) == [(1.16, 1.0), (2.16, 0.5)]
     assert dots(ax, orange, filled=False) == [(1.16, 9.0), (2.16, 0.8)]
-    assert ax.lines[0].get_xydata().tolist() == [[1, 1.0], [2, 0.5]]
+    assert ax.lines[0].get_xydata().tolist() == [[1.16, 1.0], [1.84, 0.5]], (
+        "through the dots; of equal ones the parent's"
+    )
     assert ax.get_xlabel() == "generation"
     assert "loss" in ax.get_ylabel()
     assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "fittest"
@@ -144,6 +147,18 @@ def test_family_tree_has_an_edge_for_each_origin():
     assert dots(ax, history.BEST) == [(2.16, 2)]
     top, bottom = ax.get_ylim()[::-1]
     assert top < 1 < 4 < bottom, "the fittest above"
+
+
+@pytest.mark.parametrize("units", [2, 10, 100])
+def test_the_ring_around_the_first_is_whole(units):
+    frame = pd.concat([hand_made().query("generation == 1")] * (units // 2), ignore_index=True)
+    frame["unit"] = frame.groupby("role").cumcount()
+    ax = plot_family(frame.sort_values(["role", "unit"]))
+    ax.figure.canvas.draw()
+    ((x, y),) = dots(ax, history.BEST)
+    assert y == 1
+    top = ax.bbox.y1 - ax.transData.transform((x, y))[1]
+    assert top > np.sqrt(170 / np.pi) * ax.figure.dpi / 72, "170 points squared"
 
 
 def test_a_child_of_one_parent_alone_has_one_edge():
@@ -299,6 +314,26 @@ def test_a_notebook_that_nobody_looks_at_gets_the_last_figure_alone(monkeypatch,
     assert (len(display.shown), display.updates) == (1, 0)
     assert display.shown[0].alt.startswith("generation 3/3")
     assert capsys.readouterr().out == ""
+
+
+def test_after_a_checkpoint_the_generations_before_are_there_too(monkeypatch, tmp_path):
+    class StopAfterOne(Callback):
+        def on_generation(self, generation):
+            stop.set()
+
+    def go_on(plot, **given):
+        config = GadamConfig(**SMALL)
+        return evolve(zoo.mlp, DATA, config, callbacks=[plot], progress=False, checkpoint=tmp_path / "state", **given)
+
+    stop = threading.Event()
+    assert go_on(StopAfterOne(), stop=stop).stopped == "stop"
+    for scored in ([2], []):  # it goes on; it is over
+        display = Display(monkeypatch, asked=True)
+        plot = LivePlot(test=DATA)
+        result = go_on(plot)
+        pd.testing.assert_frame_equal(plot.history, result.history)
+        assert plot.scores["generation"].tolist() == scored
+        assert (len(display.shown), display.updates) == (1, 0)
 
 
 def test_scores_are_those_of_the_fittest_and_of_the_mean_softmax(capsys):

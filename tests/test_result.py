@@ -183,5 +183,7 @@ def test_a_result_of_no_generation_shows_itself_too():
     stop.set()
     config = GadamConfig(population_size=2, generations=2, steps=3, batch_size=8, validation_size=16, mode="loop")
     empty = evolve(zoo.mlp, (zoo.FEATURES, zoo.LABELS), config, stop=stop, progress=False)
-    assert "0 of 2 (stopped: stop)" in repr(empty)
-    assert "0 of 2 (stopped: stop)" in empty._repr_html_()
+    assert "0 of 2 (stopped: stop), best loss –, 0 gradient steps" in repr(empty)
+    rows, _ = shown(empty)
+    assert rows["generations"] == "0 of 2 (stopped: stop)"
+    assert rows["best loss on the last validation batch"] == "–"

@@ -12,10 +12,13 @@ from torch import nn
 from torch.nn import functional
 
 from gadam import kernels, training, vectorised
+from gadam.batches import BLOCK
 from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
-from gadam.training import BLOCK, Data, Shard, Trainer, float32_as_asked
+from gadam.process import float32_as_asked
+from gadam.shards import Data, Shard
+from gadam.training import Trainer
 from gadam.vectorised import Programs
 
 RATE = 1e-2
@@ -43,7 +46,8 @@ def batch_of(case, rows=slice(None)):
 
 
 def data_of(case):
-    return Data(batch_of(case), batch_of(case, slice(0, 16)), batch_of(case, slice(16, 32)))
+    numbers = torch.arange(len(case.targets))
+    return Data(batch_of(case), batch_of(case), numbers[:16], numbers[16:32])
 
 
 @functools.cache

@@ -23,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--by-hand", action="store_true", help="also gadam with settings chosen by hand")
     parser.add_argument("--scale", action="store_true", help="instead: how time and memory grow")
     parser.add_argument("--predict", action="store_true", help="instead: how long a population takes to predict")
+    parser.add_argument("--checkpoint", action="store_true", help="instead: what checkpoints cost")
+    parser.add_argument("--cluster", action="store_true", help="instead: what a generation costs on a dask cluster")
     parser.add_argument("--folder", type=Path, help="where tables and figure go; reports/bench if not given")
     given = parser.parse_args(arguments)
     try:

@@ -27,7 +27,7 @@ from gadam.executors import as_executor, train_shards
 from gadam.layout import cut, lay_out
 from gadam.population import Population
 from gadam.reporting.machine import usable_cores
-from gadam.training import Data
+from gadam.shards import Data
 
 Weights = Mapping[str, Tensor]
 """Name -> [g, *shape], on the CPU."""
@@ -77,19 +77,18 @@ def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[R
     # The settings are for evolving, which takes two; training alone does not.
     config = GadamConfig(population_size=max(units, 2), batch_size=work.batch_size, seed=SEED, **settings)
     rows = (work.inputs,), work.targets
-    trainer, layout = lay_out(work.population, rows, cross_entropy, config, math.inf)
+    trainer, layout, _ = lay_out(work.population, rows, cross_entropy, config, math.inf)
     shards = cut(work.population, layout, ROLE, GENERATION)
-    one = (work.inputs[:1],), work.targets[:1]
+    one = torch.zeros(1, dtype=torch.int64, device=work.device)
     useful = min(torch.get_num_threads(), len(shards)) if work.device.type == "cpu" else 1
     with as_executor(threads, useful) as pool:
 
         def train(steps: int) -> Callable[[], Weights]:
             timed = replace(trainer, config=config.model_copy(update={"steps": steps}))
-            trained = train_shards(pool, timed, shards, Data(rows, one, one))
+            trained = train_shards(pool, timed, shards, Data(rows, rows, one, one))
             return lambda: Population.join([each.population for each in trained]).to("cpu").parameters
 
-        way = "loop" if trainer.programs is None else "unit by unit" if trainer.programs.singly else "vectorised"
-        yield Ready(train, f"{way}, shards: {len(shards)}, threads: {threads or useful}")
+        yield Ready(train, f"{trainer.way}, shards: {len(shards)}, threads: {threads or useful}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gadam.bench.measure import Say
 from gadam.config import InputError
@@ -20,25 +21,36 @@ def run(
     by_hand: bool = False,
     scale: bool = False,
     predict: bool = False,
+    checkpoint: bool = False,
+    cluster: bool = False,
     folder: Path | None = None,
     say: Say = print,
 ) -> None:
-    """One of three benchmarks: of training, and instead of it `scale` or `predict`; see their functions.
+    """One of five benchmarks: of training, and instead of it `scale`, `predict`, `checkpoint` or `cluster`.
 
     Raises:
         InputError: an option cannot be used, or not with the others.
     """
-    if scale and predict:
-        raise InputError("--scale cannot be given with --predict; give one of them")
-    if scale or predict:
-        refused = {"units": units, "only": only, "by_hand": by_hand} | ({"workload": workload} if scale else {})
-        for name, value in refused.items():
-            if value:
-                option = "--scale" if scale else "--predict"
-                raise InputError(f"{name}={value!r} cannot be given with {option}, which has its own")
+    instead = {"--scale": scale, "--predict": predict, "--checkpoint": checkpoint, "--cluster": cluster}
+    asked = [option for option, value in instead.items() if value]
+    if len(asked) > 1:
+        raise InputError(f"{asked[0]} cannot be given with {asked[1]}; give one of them")
+    refused: dict[str, Any] = {
+        "units": units,
+        "only": only,
+        "by_hand": by_hand,
+        **({} if predict else {"workload": workload}),
+    }
+    if checkpoint or cluster:
+        refused["seconds"] = seconds
+    if cluster:
+        refused["repeats"] = repeats
+    for name, value in refused.items():
+        if asked and value:
+            raise InputError(f"{name}={value!r} cannot be given with {asked[0]}, which has its own")
     seconds = (0.5 if scale or predict else 1.5) if seconds is None else seconds
     repeats = (3 if scale else 5) if repeats is None else repeats
-    # Imported here because the three together take seconds.
+    # Imported here because all of them together take seconds.
     if scale:
         from gadam.bench.scale import scale as measure_scale
 
@@ -47,6 +59,14 @@ def run(
         from gadam.bench.predict import predict as measure_predictions
 
         measure_predictions(workload, folder, device, repeats=repeats, seconds=seconds, say=say)
+    elif checkpoint:
+        from gadam.bench.keeping import checkpointing
+
+        checkpointing(folder, device, repeats=repeats, say=say)
+    elif cluster:
+        from gadam.bench.cluster import cluster as measure_cluster
+
+        measure_cluster(folder, say=say)
     else:
         from gadam.bench.command import bench, sizes
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gadam.batches import BLOCK
 from gadam.bench.contestants import full_precision, gadam
 from gadam.bench.workloads import Work, make_work, workloads
 from gadam.population import Population
-from gadam.training import BLOCK
 
 WATCHED = 20  # steps while memory is watched
 

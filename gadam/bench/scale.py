@@ -45,7 +45,7 @@ from gadam.bench.scale_results import (
 )
 from gadam.bench.workloads import BATCH, SEED, Work, make_work, workloads
 from gadam.config import GadamConfig, InputError
-from gadam.evolution import breed
+from gadam.generations import breed
 from gadam.layout import resolve_device
 from gadam.models import mlp
 from gadam.population import Population

@@ -11,22 +11,25 @@ import zlib
 
 from gadam.config import InputError
 
-LIMIT = 2**27  # bytes: more than any file of these datasets holds; where the unpacking of a hostile archive ends
+LIMIT = 2**26  # bytes: more than any file of these datasets has, packed or not; where a hostile one is given up
 
 
 def gunzip(data: bytes, where: str = "file") -> bytes:
     """Decompress what begins as gzip does, and leave all else as it is, whatever the name of the file says.
 
     Raises:
-        InputError: the gzip file is truncated or damaged.
+        InputError: the gzip file is truncated or damaged, or unpacks to more than `LIMIT`.
     """
     if not data.startswith(b"\x1f\x8b"):
         return data
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-            return stream.read(LIMIT)
+            content = stream.read(LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{where} is a damaged gzip file: {error}") from None
+    if len(content) > LIMIT:
+        raise InputError(f"{where} unpacks to more than {LIMIT:,} bytes, and no file of these datasets does")
+    return content
 
 
 def unzip(data: bytes, files: tuple[str, ...], where: str = "archive") -> dict[str, bytes]:
@@ -35,17 +38,22 @@ def unzip(data: bytes, files: tuple[str, ...], where: str = "archive") -> dict[s
     Nothing is written, and a member's own path is never used, so none can climb out of a folder.
 
     Raises:
-        InputError: not a zip archive, damaged, or a file is not in it.
+        InputError: not a zip archive, damaged, or a file is not in it or unpacks to more than `LIMIT`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {f"/{member.filename}": member for member in archive.infolist() if member.file_size < LIMIT}
+            members = {f"/{member.filename}": member for member in archive.infolist()}
             contents = {}
             for file in files:
                 matches = [path for path in members if path.endswith(f"/{file}")]
                 if not matches:
                     raise InputError(f"{where} has no {file}")
-                contents[file] = archive.read(members[min(matches, key=len)])
+                member = members[min(matches, key=len)]
+                if member.file_size > LIMIT:  # and no more than it says is ever unpacked
+                    raise InputError(
+                        f"{where} holds {file} with {member.file_size:,} bytes, more than any file of these datasets"
+                    )
+                contents[file] = archive.read(member)
             return contents
     except InputError:
         raise

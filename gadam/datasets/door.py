@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from gadam.arguments import check_whole
 from gadam.config import InputError
 from gadam.datasets import files
 from gadam.datasets.download import download, download_once
@@ -104,10 +105,8 @@ def load(
     Raises:
         InputError: an argument is out of range; the files are damaged or incomplete; there are none for `data="real"`.
     """
-    if not 1 <= images_per_person < IMAGES_PER_PERSON:
-        raise InputError(f"images_per_person={images_per_person} must be from 1 to {IMAGES_PER_PERSON - 1}")
-    if seed < 0:
-        raise InputError(f"seed={seed} must be at least 0")
+    check_whole("images_per_person", images_per_person, 1, IMAGES_PER_PERSON - 1)
+    check_whole("seed", seed, 0)
     found = _find(name, data, folder)
     contents, digest = files.verified(name, found) if found else standin(name)
     train, test = split(name, contents, seed=seed, images_per_person=images_per_person)

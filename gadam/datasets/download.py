@@ -8,12 +8,13 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pooch
 
 from gadam.config import InputError
-from gadam.datasets.archives import gunzip, unzip
+from gadam.datasets.archives import LIMIT, gunzip, unzip
 from gadam.datasets.files import check, find
 from gadam.datasets.registry import source
 
@@ -65,8 +66,17 @@ def _contents(name: str, mirror: str, *, progress: bool) -> dict[str, bytes]:
     return {file: gunzip(_get(mirror.format(file=file), progress=progress), f"its {file}") for file in files}
 
 
+class _Body(io.BytesIO):
+    """What a server sends, until it is more than any file of these datasets."""
+
+    def write(self, piece: Any) -> int:
+        if self.tell() + len(piece) > LIMIT:
+            raise InputError(f"it sends more than {LIMIT:,} bytes")
+        return super().write(piece)
+
+
 def _get(url: str, *, progress: bool) -> bytes:
-    body = io.BytesIO()
+    body = _Body()
     pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT, chunk_size=2**16)(url, body, None)
     return body.getvalue()
 

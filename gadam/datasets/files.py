@@ -8,14 +8,21 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from gadam.arguments import check_path
 from gadam.config import InputError
-from gadam.datasets.archives import gunzip
+from gadam.datasets.archives import LIMIT, gunzip
 from gadam.datasets.pgm import read_pgm
 from gadam.datasets.registry import source
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """The folder given, else `$GADAM_DATA`, else `data/` of the project (of the current directory once installed)."""
+    """The folder given, else `$GADAM_DATA`, else `data/` of the project (of the current directory once installed).
+
+    Raises:
+        InputError: what is given is no path.
+    """
+    if folder is not None:
+        check_path("folder", folder)
     project = Path(__file__).resolve().parents[2]
     default = (project if (project / "pyproject.toml").is_file() else Path.cwd()) / "data"
     return Path(folder or os.environ.get("GADAM_DATA") or default).expanduser().absolute()
@@ -28,12 +35,12 @@ def find(name: str, root: Path) -> dict[str, Path]:
     deeper, as an archive unpacked by hand leaves it.
 
     Raises:
-        InputError: some files are there and others are not.
+        InputError: some files are there and others are not, or what is there cannot be looked at.
     """
     base = root / source(name).folder
     files = source(name).files
-    for folder in (base, *sorted(child for child in base.glob("*") if child.is_dir())):
-        found = {file: path for file in files if (path := _path(folder, file))}
+    for folder in (base, *_below(name, base)):
+        found = {file: path for file in files if (path := _path(name, folder, file))}
         if missing := [file for file in files if file not in found]:
             if found:
                 raise InputError(
@@ -45,11 +52,27 @@ def find(name: str, root: Path) -> dict[str, Path]:
     return {}
 
 
-def _path(folder: Path, file: str) -> Path | None:
+def _below(name: str, base: Path) -> list[Path]:
+    """The folders in the folder of a dataset, sorted; none where there is no such folder."""
+    try:
+        with os.scandir(base) as children:
+            return sorted(Path(child.path) for child in children if child.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        advice = "make it a folder that can be read, or name another (GADAM_DATA)"
+        raise InputError(f"{name}: {base} cannot be read: {error.strerror}; {advice}") from None
+
+
+def _path(name: str, folder: Path, file: str) -> Path | None:
     """Where the file lies below the folder, under one of the names it goes by."""
-    names = (file, file.replace("-idx", ".idx"))
-    paths = (folder / f"{name}{ending}" for ending in ("", ".gz") for name in names)
-    return next((path for path in paths if os.path.isfile(path)), None)
+    spellings = (file, file.replace("-idx", ".idx"))
+    for path in (folder / f"{spelling}{ending}" for ending in ("", ".gz") for spelling in spellings):
+        if os.path.isfile(path):
+            return path
+        if os.path.lexists(path):
+            raise InputError(f"{name}: {path} is no file (a folder, or a link to nothing); remove it")
+    return None
 
 
 def verified(name: str, found: Mapping[str, Path]) -> tuple[dict[str, bytes], str]:
@@ -115,6 +138,8 @@ def payload(file: str, content: bytes, where: str = "file") -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
+        if (size := path.stat().st_size) > LIMIT:
+            raise InputError(f"{path} has {size:,} bytes, more than any file of these datasets")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None

@@ -111,6 +111,6 @@ def source(name: str) -> Source:
     Raises:
         InputError: there is no dataset of this name.
     """
-    if name not in SOURCES:
+    if not isinstance(name, str) or name not in SOURCES:
         raise InputError(f"name={name!r} is not a dataset; there are {', '.join(NAMES)}")
     return SOURCES[name]

@@ -108,7 +108,7 @@ def read_table(
         if not (usable := np.isfinite(features[column])).all():
             first = int(usable.argmin())
             value = frame[column].iloc[first]
-            raise InputError(f"{where}, line {numbers[first]}: {column} is {value!r}, must be a finite number")
+            raise InputError(f"{where}, line {numbers[first]}: {column} is {value[:40]!r}, must be a finite number")
     features |= {column: frame[column] for column in form.categorical}
 
     index = {label: target for target, label in enumerate(classes)}
@@ -116,5 +116,5 @@ def read_table(
     if targets.isna().any():
         first = int(targets.isna().argmax())
         label = frame["class"].iloc[first]
-        raise InputError(f"{where}, line {numbers[first]}: class {label!r} is not one of {', '.join(classes)}")
+        raise InputError(f"{where}, line {numbers[first]}: class {label[:40]!r} is not one of {', '.join(classes)}")
     return pd.DataFrame(features), np.array(targets, np.int64)

@@ -42,20 +42,26 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per dataset and way: mean accuracy, and what it is above the best unit, paired by seed; 95 % intervals."""
+    """A row per dataset and way: mean accuracy, and what it is above the best unit, paired by seed; 95 % intervals.
+
+    What is the best unit itself in every seed, such as a soup that took no other, is not compared with it: NaN.
+    """
     lines = []
     for dataset, group in accuracies(rows).groupby("dataset", sort=False):
         for way, name in WAYS.items():
             mean, low, high = np.clip(mean_interval(group[way].tolist()), 0, 100).tolist()  # nothing else is possible
             more, at_least, at_most = mean_interval((group[way] - group["best"]).tolist())
-            compared = way != "best"
+            units = group[f"{way}_units"]
+            compared = (units > 1).any()
             lines.append({
                 "dataset": dataset, "prediction by": name, "accuracy": mean, "low": low, "high": high,
                 "above best": more if compared else None, "from": at_least if compared else None,
                 "to": at_most if compared else None,
-                "units": float(group[f"{way}_units"].mean()), "seeds": len(group), "data": group["data"].iloc[0],
+                "units": units.mean(), "seeds": len(group), "data": group["data"].iloc[0],
             })  # fmt: skip
-    return pd.DataFrame(lines).astype({"above best": float, "from": float, "to": float})
+    table = pd.DataFrame(lines).astype({"above best": float, "from": float, "to": float})
+    whole = [int(units) if units == int(units) else units for units in table["units"].tolist()]
+    return table.assign(units=pd.Series(whole, dtype=object))
 
 
 def _name(row: dict[Any, Any]) -> str:

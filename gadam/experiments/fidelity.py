@@ -77,7 +77,7 @@ EQUATIONS = (
     Equation("Section 4.3", "units on threads, processes, servers", "gadam.executors:train_shards",
              "test_evolution.py::test_the_same_seed_gives_the_same_bits_with_processes",
              "the result does not depend on how many work"),
-    Equation("Section 3", "the best unit of the last generation is the result", "gadam.evolution:Result",
+    Equation("Section 3", "the best unit of the last generation is the result", "gadam.result:Result",
              "test_evolution.py::test_the_best_is_the_first_of_a_population_that_is_sorted",
              "best on the last validation batch, never on test rows"),
     Equation("Sections 5.1 and 5.4", "LeNet-5, the CNN for ORL", "gadam.models:lenet5",

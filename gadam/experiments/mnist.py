@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load, locate
-from gadam.evolution import Callback, Generation, evolve
+from gadam.evolution import evolve
 from gadam.experiments.runs import Run
 from gadam.experiments.units import Part, first_rows, held_out, independent, kept, scorer
 from gadam.models import lenet5
 from gadam.population import Population
-from gadam.training import Step
+from gadam.result import Callback, Generation
+from gadam.shards import Step
 
 Rows = list[dict[str, Any]]
 
@@ -109,14 +111,9 @@ def lenet_by_gadam(
     """
     parts = _parts(dataset, data, train_rows, test_rows, held)
     config = GadamConfig(seed=seed, **settings)
-    curve = _Curve(config.generations * 2 * config.steps, config.population_size, every=2 * config.steps)
+    curve = _Curve(config, generations=config.generations)
     checkpoints = _Checkpoints(parts)
-
-    def record(step: Step) -> None:
-        phases = 2 * (step.generation - 1) + (step.role == "child")
-        curve.add(phases * config.steps + step.number, step)
-
-    result = evolve(lenet5, parts.train, config, callbacks=[checkpoints], record=record, progress=False)
+    result = evolve(lenet5, parts.train, config, callbacks=[checkpoints], record=curve, progress=False)
     history = result.history.drop(columns=["seconds"]).astype(object)
     units = history.where(history.notna(), None).to_dict("records")
     rows: Rows = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
@@ -160,18 +157,11 @@ def lenets_by_optimizer(
     """
     parts = _parts(dataset, data, train_rows, test_rows, held)
     config = GadamConfig(seed=seed, **settings)
-    curve = _Curve(config.steps, config.population_size, every=config.steps)
     make_model = partial(lenet5, dropout)
-    template, found = make_model(), _Checkpoints(parts)
-
-    def record(step: Step) -> None:
-        curve.add(step.number, step)
-        if step.number in looks:
-            found.add(Population(template, step.parameters, {}), step.units, step.number)
-
-    independent(make_model, parts.train, config, record=record)
+    found = _Looks(config, parts, make_model(), looks)
+    independent(make_model, parts.train, config, record=found)
     about = {"method": method, "seed": seed, "learning_rate": config.learning_rate, "data": parts.source}
-    return [row | about for row in (*curve.rows(by_unit=True), *found.rows)]
+    return [row | about for row in (*found.curve.rows(by_unit=True), *found.checkpoints.rows)]
 
 
 class _Parts:
@@ -188,14 +178,23 @@ class _Parts:
 class _Curve:
     """The loss of every unit on its training batch at every step, thinned; every curve has the same points."""
 
-    def __init__(self, steps: int, units: int, every: int) -> None:
-        self._losses = torch.full((steps, units), torch.nan)
-        self._every = every  # the end of each generation is a point too
+    def __init__(self, config: GadamConfig, generations: int | None = None) -> None:
+        """Of generations with two roles each, or of units without evolution if that is None."""
+        self._steps = config.steps
+        self._every = config.steps if generations is None else 2 * config.steps  # the end of each is a point too
+        self._losses = torch.full((self._every * (generations or 1), config.population_size), torch.nan)
 
-    def add(self, number: int, step: Step) -> None:
+    def __call__(self, step: Step) -> None:
         if self._losses.device != step.losses.device:
             self._losses = self._losses.to(step.losses.device)
-        self._losses[number - 1, step.units.start : step.units.stop] = step.losses
+        roles = 2 * max(0, step.generation - 1) + (step.role == "child")
+        self._losses[roles * self._steps + step.number - 1, step.units.start : step.units.stop] = step.losses
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self._losses}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._losses = state["losses"]
 
     def rows(self, by_unit: bool = False) -> Rows:
         losses = self._losses.double().cpu().numpy()
@@ -236,6 +235,32 @@ class _Checkpoints(Callback):
     def on_generation(self, generation: Generation) -> None:
         depth = 2 * generation.number * int(generation.history["steps"].iloc[0])
         self.add(generation.next.take(slice(0, 1)), range(1), depth, generation=generation.number)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = state["rows"]
+
+
+class _Looks:
+    """The curve of units without evolution, and their scores after some steps."""
+
+    def __init__(self, config: GadamConfig, parts: _Parts, template: nn.Module, looks: list[int]) -> None:
+        self.curve, self.checkpoints = _Curve(config), _Checkpoints(parts)
+        self._template, self._looks = template, looks
+
+    def __call__(self, step: Step) -> None:
+        self.curve(step)
+        if step.number in self._looks:
+            self.checkpoints.add(Population(self._template, step.parameters, {}), step.units, step.number)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.curve.state_dict() | self.checkpoints.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.curve.load_state_dict(state)
+        self.checkpoints.load_state_dict(state)
 
 
 def _parts(dataset: str, data: Any, train_rows: int | None, test_rows: int | None, held: int) -> _Parts:

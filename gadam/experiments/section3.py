@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from gadam.config import GadamConfig
 from gadam.datasets import load, locate
-from gadam.evolution import Callback, Generation, evolve
+from gadam.evolution import evolve
 from gadam.experiments.runs import Run
 from gadam.models import MLP_HIDDEN, mlp
+from gadam.result import Callback, Generation
 
 Rows = list[dict[str, Any]]
 

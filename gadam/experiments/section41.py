@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from gadam.config import GadamConfig
-from gadam.evolution import Callback, Generation, evolve
+from gadam.evolution import evolve
 from gadam.experiments.runs import Run
 from gadam.experiments.statistics import mean_interval, proportion_interval
 from gadam.population import Population
-from gadam.training import Data, Shard, Trainer
+from gadam.result import Callback, Generation
+from gadam.shards import Data, Shard
+from gadam.training import Trainer
 from gadam.vectorised import Programs
 
 Rows = list[dict[str, Any]]
@@ -233,7 +235,8 @@ def _adam(make_model: Callable[[], nn.Module], units: int, seed: int, programs: 
     batch = ((NOTHING[0],), NOTHING[1])
     config = GadamConfig(population_size=units, steps=STEPS, seed=seed, **SETTINGS)
     shard = Shard(population, range(units), "parent", 1)
-    trained = Trainer(config, value, programs).train(shard, Data(batch, batch, batch))
+    some = torch.zeros(1, dtype=torch.int64)
+    trained = Trainer(config, value, programs).train(shard, Data(batch, batch, some, some))
     return trained.population.parameters["w"]
 
 

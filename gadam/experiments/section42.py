@@ -15,12 +15,13 @@ import pandas as pd
 
 from gadam.config import GadamConfig
 from gadam.datasets import load, locate
-from gadam.evolution import Callback, Generation, evolve
+from gadam.evolution import evolve
 from gadam.experiments.runs import Run
 from gadam.experiments.statistics import proportion_interval
 from gadam.experiments.units import Part, held_out, scorer
 from gadam.models import MLP_HIDDEN, mlp
 from gadam.population import Population
+from gadam.result import Callback, Generation
 
 Rows = list[dict[str, Any]]
 

@@ -1,7 +1,7 @@
 """Section 4.3: the bytes that workers exchange in a generation, against O(k · g · |w|).
 
-Threads share memory: nothing moves. A process or a server is sent its shard and the rows to train and judge it on, and
-sends the trained shard back; `Counting` does that to every call and counts. Parents and children are trained, each
+Threads share memory: nothing moves. A process or a server is sent what is the same for all of an evolution once, the
+rows above all (`gadam.remote`), and then units: `Counting` does that and counts. Parents and children are trained, each
 unit goes out and comes back, so parameters alone are 2 · 2g · |w| floats of four bytes in a generation (`floor`).
 
 The paper's k is "the required training epochs": steps of Adam. Nothing is exchanged between two steps, so the measured
@@ -14,6 +14,7 @@ import pickle
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -103,8 +104,9 @@ def exchanged(
     """Bytes of one generation in which every unit is a shard, trained by a process of its own.
 
     Returns:
-        g, steps, entries (|w|), messages, and the bytes: population (shards out and back), train_data (the
-        rows to train and judge them on), rest (the function and its settings), floor.
+        g, steps, entries (|w|), messages, and the bytes: population (shards out and back, with all that goes with
+        them), floor; and what each of g workers is sent once, before the first generation: train_data (the rows to
+        train and judge on), rest (the model, the loss and the settings).
     """
     counting = Counting()
     config = GadamConfig(
@@ -113,40 +115,33 @@ def exchanged(
     )  # fmt: skip
     result = evolve(make_model, rows, config, executor=counting, device="cpu", progress=False)
     entries = sum(tensor[0].numel() for tensor in result.population.parameters.values())
+    row_bytes = sum(tensor.nbytes for tensor in rows)
     return {
         "g": g, "steps": steps, "entries": entries, "messages": counting.messages, "population": counting.population,
-        "train_data": counting.rows, "rest": counting.rest, "floor": 2 * 2 * g * entries * 4,
+        "train_data": g * row_bytes, "rest": g * (counting.common - row_bytes), "floor": 2 * 2 * g * entries * 4,
     }  # fmt: skip
 
 
 class Counting(Executor):
-    """Runs every call at once on what came out of pickle, as a process of its own would, and counts the bytes.
+    """Runs every task at once on what came out of pickle, as a process of its own would, and counts the bytes.
 
     Attributes:
-        messages: calls and answers.
-        population: bytes of the shards sent and of the trained shards returned.
-        rows: bytes of the rows sent along.
-        rest: bytes of the function with its settings.
+        messages: tasks and answers.
+        population: their bytes.
+        common: bytes of what a worker is sent once.
     """
 
     def __init__(self) -> None:
-        self.messages = self.population = self.rows = self.rest = 0
-        self._rows: tuple[Any, Any, int] = (None, None, 0)
+        self.messages = self.population = self.common = 0
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call `fn(shard, rows)` on copies of both; the future holds a copy of its answer."""
-        shard, rows = args
-        # The same rows go with every shard of a generation: one copy is enough to know the bytes of each.
-        if self._rows[0] is not rows:
-            self._rows = rows, *_copied(rows)
-        _, copied_rows, row_bytes = self._rows
-        (called, copied_shard), call_bytes = _copied((fn, shard))
-        answer, answer_bytes = _copied(called(copied_shard, copied_rows))
-        shard_bytes = _copied(shard)[1]
+        """Call `gadam.remote.work` on copies of its arguments; the future holds a copy of its answer."""
+        token, common, task = args
+        self.common = Path(common).stat().st_size
+        task, task_bytes = _copied(task)
+        answer, answer_bytes = _copied(fn(token, common, task))
         self.messages += 2
-        self.population += shard_bytes + answer_bytes
-        self.rows += row_bytes
-        self.rest += call_bytes - shard_bytes
+        self.population += task_bytes + answer_bytes
         future: Future[T] = Future()
         future.set_result(answer)
         return future
@@ -159,9 +154,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({
         "problem": frame["dataset"].str.upper(), "model": frame["model"], "|w|": frame["entries"], "g": frame["g"],
         "threads, MB": 0.0, "16 g |w|, MB": mega["floor"], "population, MB": mega["population"],
-        "population / (16 g |w|)": mega["population"] / mega["floor"], "training rows, MB": mega["train_data"],
-        "rest, MB": mega["rest"],
-        "share of rows, %": 100 * mega["train_data"] / (mega["population"] + mega["train_data"] + mega["rest"]),
+        "population / (16 g |w|)": mega["population"] / mega["floor"], "training rows, once, MB": mega["train_data"],
+        "rest, once, MB": mega["rest"],
         "data": frame["data"],
     })  # fmt: skip
 

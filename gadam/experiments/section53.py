@@ -24,12 +24,13 @@ import torch
 
 from gadam.config import GadamConfig
 from gadam.datasets import load, locate
-from gadam.evolution import Callback, Generation, evolve
+from gadam.evolution import evolve
 from gadam.experiments.runs import Run
 from gadam.experiments.statistics import mean_interval
 from gadam.models import lenet5
 from gadam.population import Population
 from gadam.randomness import stream
+from gadam.result import Callback, Generation
 
 Rows = list[dict[str, Any]]
 T = TypeVar("T")

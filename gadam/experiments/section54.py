@@ -30,7 +30,7 @@ from gadam.experiments.units import (
 )
 from gadam.models import MLP_HIDDEN, mlp
 from gadam.population import Population
-from gadam.training import Step
+from gadam.shards import Step
 
 Rows = list[dict[str, Any]]
 

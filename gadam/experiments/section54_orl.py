@@ -33,7 +33,7 @@ from gadam.experiments.units import (
 )
 from gadam.models import orl_cnn
 from gadam.population import Population
-from gadam.training import Step
+from gadam.shards import Step
 
 Rows = list[dict[str, Any]]
 

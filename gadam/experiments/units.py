@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,15 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from gadam.baselines.gcforest import GcForestSettings
+from gadam.checkpoint import Keeper, identify
+from gadam.checks import check_fit
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.ensembles import Ensemble, greedy_soup
 from gadam.executors import train_shards
+from gadam.generations import no_history
 from gadam.layout import cut, lay_out, resolve_device
 from gadam.population import Population
 from gadam.randomness import VALIDATION, stream
 from gadam.result import Result
-from gadam.training import Data, Record
+from gadam.shards import Data, Record
+from gadam.shards import Part as Units
+from gadam.standing import Standing
 from gadam.vectorised import Programs
 
 Part = tuple[Tensor, Tensor]
@@ -38,18 +44,36 @@ def independent(
     record: Record | None = None,
     device: torch.device | str = "auto",
 ) -> Population:
-    """The initial units that `evolve` would start from, trained by the optimizer alone for `config.steps` steps."""
+    """The initial units that `evolve` would start from, trained by the optimizer alone for `config.steps` steps.
+
+    Inside `checkpoints_in` it keeps a checkpoint, as `evolve` does.
+    """
     on = resolve_device(device)
     inputs, targets = (tensor.to(on) for tensor in train)
     population = Population.make(
         make_model, config.population_size, seed=config.seed, initialisation=config.initialisation, device=on
     )
     batch = (inputs,), targets
-    trainer, count = lay_out(population, batch, cross_entropy, config, len(population) * config.steps)
-    shards = cut(population, count, "parent", 0)
-    nothing = (inputs[:1],), targets[:1]  # nobody asks for losses on a validation batch here
-    results = train_shards(None, trainer, shards, Data(batch, nothing, nothing), record=record)
-    return Population.join([result.population for result in results])
+    fresh_loss = check_fit(population, batch, cross_entropy, config.batch_size)
+    trainer, count, _ = lay_out(population, batch, cross_entropy, config, len(population) * config.steps)
+    one = torch.zeros(1, dtype=torch.int64, device=on)  # nobody asks for losses on a validation batch here
+    data = Data(batch, batch, one, one)
+    started = time.perf_counter()
+
+    def identity() -> dict[str, Any]:
+        return identify(config, population, [batch], trainer.way, fresh_loss)
+
+    def at(parts: Sequence[Units]) -> Standing:
+        return Standing(0, population, parts, no_history(), count, seconds=time.perf_counter() - started)
+
+    with Keeper(None, identity, population, [] if record is None else [record]) as keeper:
+        parts = (keeper.read() or at(cut(population, count, "parent", 0))).parts
+        parts = train_shards(
+            None, trainer, parts, data, lambda _: bool(keeper.signal), record, seconds=keeper.seconds,
+            keep=lambda parts: keeper.keep(at(parts)),
+        )  # fmt: skip
+        keeper.end(at(parts), over=not at(parts).paused)
+    return Population.join([part.population for part in parts])
 
 
 def scorer(template: nn.Module, singly: bool | None = None) -> Callable[[Population, Part], tuple[Tensor, Tensor]]:

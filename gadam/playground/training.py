@@ -24,7 +24,7 @@ from gadam.plotting import LivePlot
 from gadam.plotting.live import front_end
 from gadam.population import Population
 from gadam.result import Callback, Generation, Result
-from gadam.training import Step
+from gadam.shards import Step
 
 DATASETS = ("digits", "yeast", "adult", "letter", "mnist")
 MLP, LENET = "MLP", "LeNet-5"
@@ -34,6 +34,7 @@ SIZES = {
     "paper": {"population_size": 10, "generations": 20, "steps": 1_000},
 }
 TEST_ROWS = 2_000  # scored after each generation
+MOST = {"population_size": 200, "batch_size": 10_000}  # more would fill the memory, or take long to prepare or to stop
 _LOOKS = 0.2  # seconds between two moves of the bar
 
 
@@ -130,6 +131,10 @@ class TrainingPanel(Panel):
     def _train(self, dataset: str, model: str, **settings: Any) -> str:
         """Returns what to say in the end."""
         config = GadamConfig(**settings)
+        for name, most in MOST.items():
+            if settings[name] > most:
+                label = self.controls[name].description
+                raise InputError(f"{label}: {settings[name]:,} is more than this panel takes, give at most {most:,}")
         self.status.value = line(f"Loading {dataset} …")
         loaded, missing = load_dataset(dataset, self._data)
         self.about.value = line(_describe(loaded, model)) + (line(missing, AMBER) if missing else "")
@@ -138,6 +143,7 @@ class TrainingPanel(Panel):
             return line(f"Stopped before the training began; there is no result of {dataset}.")
         config = config.model_copy(update={"validation_size": validation_size(loaded)})
         self.bar.max = 2 * config.generations * config.steps * config.population_size
+        self.status.value = line("Preparing …")
         test = loaded.test[0][:TEST_ROWS], loaded.test[1][:TEST_ROWS]
         callbacks = [LivePlot(test, show=self.show), _Tell(self._say_next)]
         self.result = evolve(

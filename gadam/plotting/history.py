@@ -33,7 +33,7 @@ def plot_losses(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax: where to draw; None makes a figure by pyplot.
 
     Raises:
-        InputError: the frame lacks a column or has no rows.
+        InputError: the frame lacks a column or has no rows, or holds something else than a history does.
     """
     history = _checked(history, "survived", "loss_survival")
     ax = _axes(ax)
@@ -50,8 +50,10 @@ def plot_losses(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
             rows["generation"] + rows["role"].map(BESIDE), np.full(len(rows), 0.99), marker="x", color="#b00020",
             transform=ax.get_xaxis_transform(), zorder=3, clip_on=False,
         )  # fmt: skip
-    best = history[~diverged].groupby("generation")["loss_survival"].min()
-    ax.plot(best.index, best, color=BEST, linewidth=1.8, zorder=2)
+    fittest = history[~diverged].groupby("generation")["loss_survival"].idxmin()
+    best = history.loc[fittest, "loss_survival"]
+    places = history.loc[fittest, "generation"] + history.loc[fittest, "role"].map(BESIDE)
+    ax.plot(places, best, color=BEST, linewidth=1.8, zorder=2)
     if len(best) and best.min() > 0 and history.loc[~diverged, "loss_survival"].max() > 10 * best.min():
         ax.set_yscale("log")
     from matplotlib.lines import Line2D
@@ -96,7 +98,8 @@ def plot_family(history: pd.DataFrame, ax: Axes | None = None, unit: int = 0) ->
     x, y = place[next(iter(tree))]
     ax.scatter(x, y, s=170, facecolor="none", edgecolor=BEST, linewidth=2.2, zorder=4)
     lowest = max(rank for _, rank in place.values())
-    ax.set_ylim(1.3 * lowest + 0.5, 0.3)  # below the last there is room for the legend
+    # Above the first there is room for the ring, below the last for the legend.
+    ax.set_ylim(1.3 * lowest + 0.5, 0.6 - 0.1 * lowest)
     ax.set_yticks([1, *range(5, lowest + 1, 5)] if lowest > 8 else range(1, lowest + 1))
     handles = [
         Line2D([], [], marker="o", linestyle="", markersize=11, markerfacecolor="none", color=BEST, markeredgewidth=2,
@@ -134,7 +137,7 @@ def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:
     """The family of a unit of the last generation, the unit first: each member with those it comes from.
 
     A child comes from its parents, of its own generation; a parent is a survivor of the generation before, numbered by
-    fitness. Members of the first generation come from nobody.
+    fitness (or, where too few were finite, a copy of one). Members of the first generation come from nobody.
 
     Args:
         history: `Result.history`.
@@ -152,6 +155,7 @@ def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:
             survivors[one[0]].append(one)
         pair = [] if one[1] == "parent" else dict.fromkeys((int(row["parent_a"]), int(row["parent_b"])))
         parents[one] = [(one[0], "parent", parent) for parent in pair]
+    diverged = set(history.loc[~np.isfinite(history["loss_survival"].to_numpy(float)), "generation"])
     final = survivors[max(survivors)]
     if isinstance(unit, bool) or not isinstance(unit, int) or not 0 <= unit < len(final):
         raise InputError(f"unit={unit!r} is not a survivor of the last generation; there are 0 to {len(final) - 1}")
@@ -162,9 +166,11 @@ def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:
         if one in family:
             continue
         before = survivors.get(one[0] - 1)
-        if one not in parents or (one[1] == "parent" and before is not None and one[2] >= len(before)):
+        # Where units diverged, those who survived may be there more than once.
+        known = one[1] == "child" or before is None or one[2] < len(before) or (before and one[0] - 1 in diverged)
+        if one not in parents or not known:
             raise InputError(f"history: {one[1]} {one[2]} of generation {one[0]} comes from nobody; rows are missing")
-        family[one] = [before[one[2]]] if one[1] == "parent" and before is not None else parents[one]
+        family[one] = [before[one[2] % len(before)]] if one[1] == "parent" and before is not None else parents[one]
         waiting += family[one]
     return family
 
@@ -177,8 +183,14 @@ def _checked(history: pd.DataFrame, *columns: str) -> pd.DataFrame:
         raise InputError(f"history: has no column {', '.join(absent)}; must be a DataFrame such as Result.history")
     if history.empty:
         raise InputError("history: has no rows, must have a complete generation")
+    if strange := sorted(set(map(str, history["role"])) - {"parent", "child"}):
+        raise InputError(f"history: has a role {strange[0]!r}, must be parent or child")
+    if "loss_survival" in columns and not pd.api.types.is_numeric_dtype(history["loss_survival"]):
+        raise InputError(f"history: loss_survival is of {history['loss_survival'].dtype}, must be numbers")
     order = ["generation", "role", "unit"] if "unit" in history else ["generation", "role"]
-    return history.sort_values(order, key=lambda values: values.replace({"parent": "0", "child": "1"}), kind="stable")
+    return history.sort_values(
+        order, key=lambda values: values.replace({"parent": "0", "child": "1"}), kind="stable", ignore_index=True
+    )
 
 
 def _ranked(history: pd.DataFrame) -> list[tuple[int, dict[Hashable, Any]]]:
@@ -198,6 +210,8 @@ def _unit(row: dict[Hashable, Any]) -> Unit:
 
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
+        if not hasattr(ax, "scatter"):
+            raise InputError(f"ax={ax!r} must be a matplotlib Axes, or None for a figure of its own")
         return ax
     from matplotlib import pyplot as plt
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from gadam.arguments import check_callable
 from gadam.checks import check_batch
 from gadam.config import GadamConfig, InputError
 from gadam.plotting.history import BEST, by_generation, plot_adoption, plot_family, plot_losses
@@ -49,6 +50,9 @@ class LivePlot(Callback):
             vote, the mean of the survivors' softmax, after each generation.
         show: takes each figure as PNG instead; called in the thread of `evolve`.
 
+    Raises:
+        InputError: an argument cannot be used; whether `test` fits the model is seen when the evolution starts.
+
     Attributes:
         history: the generations so far.
         scores: a row per generation with the columns generation, best and vote, in [0, 1]; empty without `test`.
@@ -60,6 +64,10 @@ class LivePlot(Callback):
         *,
         show: Callable[[bytes], None] | None = None,
     ) -> None:
+        if test is not None:
+            check_batch("test", test, torch.device("cpu"))
+        if show is not None:
+            check_callable("show", show, "png")
         self.history = pd.DataFrame()
         self.scores = pd.DataFrame(columns=["generation", "best", "vote"])
         self._test, self._show = test, show
@@ -73,9 +81,17 @@ class LivePlot(Callback):
         if self._test is not None:
             device = next(iter(population.parameters.values())).device
             self._rows = check_batch("test", self._test, device)
-            output = population.unit(0)(*(each[:1] for each in self._rows[0]))
-            if not isinstance(output, Tensor) or output.dim() != 2 or self._rows[1].dim() != 1:
+            try:
+                output = population.unit(0)(*(each[:1] for each in self._rows[0]))
+            except Exception as error:
+                reason = str(error).partition("\n")[0]
+                raise InputError(f"test: the model could not take these inputs: {reason}") from error
+            classes = isinstance(output, Tensor) and output.dim() == 2 and output.shape[1] > 1
+            if not classes or self._rows[1].dim() != 1:
                 raise InputError("test: scored by accuracy, so the model must return [n, classes], targets be [n]")
+
+    def on_resume(self, history: pd.DataFrame) -> None:  # noqa: D102
+        self.history = history  # what was right on the test rows is not known of them
 
     def on_generation(self, generation: Generation) -> None:  # noqa: D102
         frames = [frame for frame in (self.history, generation.history) if len(frame)]
@@ -90,11 +106,20 @@ class LivePlot(Callback):
             tqdm.write(self._line())
 
     def on_end(self, result: Result) -> None:  # noqa: D102
-        if self._show is None and self._looks == "batch" and len(self.history):
+        # In a notebook too where no generation was missing: a checkpoint had them all.
+        if self._show is None and self._looks != "terminal" and self._display is None and len(self.history):
             self._redraw()
 
     def figure(self) -> Figure:
-        """The figure of the generations so far, which pyplot does not know of."""
+        """The figure of the generations so far, which pyplot does not know of.
+
+        Raises:
+            InputError: there are none yet.
+        """
+        if self.history.empty:
+            raise InputError(
+                "LivePlot: has seen no generation yet; give it to gadam.evolve(..., callbacks=[...]) first"
+            )
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(10, 6.8))

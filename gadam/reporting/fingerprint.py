@@ -1,9 +1,9 @@
 """The code that the rows of a run depend on, as one hash.
 
-Two parts. The engine: every source file of the package but those that only show results (`reporting/`, `plotting.py`,
-`cli.py`), those that say which runs there are (`experiments/`) and those that time them (`bench/`). And of the run's
-own module, the definitions that its function reaches by name, followed into modules of the same package. So a new table
-or another section's change does not cost a stored run, and a change in anything that could alter its rows does.
+Two parts. The engine: every source file of the package but those of `NOT_ENGINE`, which show or keep results, say which
+runs there are, time them, or call the engine for somebody else. And of the run's own module, the definitions that its
+function reaches by name, followed into modules of the same package. So a new table or another section's change does not
+cost a stored run, and a change in anything that could alter its rows does.
 
 Hashed is the syntax tree without docstrings, so comments, layout and prose do not count, nor does the Python version.
 """
@@ -22,7 +22,8 @@ import gadam
 from gadam.config import InputError
 
 NOT_ENGINE = (
-    "reporting", "plotting", "playground", "estimators.py", "saving.py", "cli.py", "experiments", "bench",
+    "reporting", "plotting", "playground", "experiments", "bench", "estimators.py", "weighting.py", "saving.py",
+    "cli.py",
 )  # fmt: skip
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

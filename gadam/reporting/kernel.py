@@ -6,6 +6,7 @@ the cells print goes to stdout as it comes; what Jupyter and its libraries have 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -21,19 +22,23 @@ def main() -> None:
     warnings.simplefilter("ignore")  # here, not in the environment: the notebook's own warnings must be seen
     import papermill
 
-    papermill.execute_notebook(
-        task["notebook"],
-        task["output"],
-        parameters=task["parameters"],
-        kernel_name="python3",
-        cwd=task["cwd"],
-        progress_bar=False,
-        log_output=False,
-        stdout_file=sys.stdout,
-        stderr_file=sys.stdout,
-        iopub_timeout=60,  # seconds; the default of 4 is fatal on a busy machine
-        request_save_on_cell_execute=True,
-    )
+    try:
+        papermill.execute_notebook(
+            task["notebook"],
+            task["output"],
+            parameters=task["parameters"],
+            kernel_name="python3",
+            cwd=task["cwd"],
+            progress_bar=False,
+            log_output=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stdout,
+            iopub_timeout=60,  # seconds; the default of 4 is fatal on a busy machine
+            request_save_on_cell_execute=True,
+        )
+    except OSError as error:
+        advice = "; free some space" if error.errno == errno.ENOSPC else ""
+        sys.exit(f"it could not be executed to its end: {error.strerror or error}{advice}")
 
 
 def _exit_with_parent() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gadam.config import InputError
-from gadam.reporting.paths import ReportError
+from gadam.reporting.paths import ReportError, scratch_folder
 
 _POLL_SECONDS = 0.2
 KERNEL = Path(__file__).with_name("kernel.py")
@@ -45,7 +46,9 @@ def execute(
     prefix: str = "",
     stop: threading.Event | None = None,
 ) -> float:
-    """Execute a notebook in its own folder and write it, executed, to `output`, whatever comes of it.
+    """Execute a notebook in its own folder and write it, executed, to `output`.
+
+    What has failed leaves `output` as it was, and lies beside it with the ending `.failed.ipynb`.
 
     Args:
         notebook: what to execute.
@@ -65,12 +68,11 @@ def execute(
         NotebookError: it failed, did not finish, or did not write what it promised; one line.
     """
     _check_parameters(notebook, parameters)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.unlink(missing_ok=True)
-    task = {"notebook": str(notebook.resolve()), "output": str(output.resolve()), "cwd": str(notebook.resolve().parent)}
-    with tempfile.TemporaryFile() as log, tempfile.NamedTemporaryFile(dir=output.parent) as marker:
-        # The folder's own clock, for comparing with the times of the files written there.
-        before = os.stat(marker.name).st_mtime_ns
+    failed = output.with_suffix(".failed.ipynb")
+    with scratch_folder(output.parent) as scratch, tempfile.TemporaryFile() as log:
+        attempt = scratch / output.name
+        task = {"notebook": str(notebook.resolve()), "output": str(attempt), "cwd": str(notebook.resolve().parent)}
+        before = scratch.stat().st_mtime_ns  # the folder's own clock, for comparing with the times of the files there
         started = time.monotonic()
         process = subprocess.Popen(
             # By its path, and without its folder among the imports: it needs nothing of this package.
@@ -85,16 +87,18 @@ def execute(
         )
         finished = _follow(process, limit, prefix, stop or threading.Event())
         seconds = time.monotonic() - started
-        failed, unfinished = _failures(output)
-        complaint = failed or (_last_line(log) if process.returncode else "") or unfinished
-    if not finished:
-        why = "" if stop and stop.is_set() else f" after its limit of {limit:g} s"
-        complaint = f"stopped{why}; {unfinished or failed}"
-    if complaint:
-        raise NotebookError(f"{notebook.name}: {complaint} (executed so far: {output})")
-    if absent := [path for path in promised if not path.is_file() or path.stat().st_mtime_ns < before]:
-        raise NotebookError(f"{notebook.name}: it did not write {', '.join(str(path) for path in absent)}")
-    return seconds
+        complaint = _complaint(attempt, log, process.returncode if finished else 0)
+        if not finished:
+            why = "" if stop and stop.is_set() else f" after its limit of {limit:g} s"
+            complaint = f"stopped{why}; {complaint or 'all was executed'}"
+        elif absent := [path for path in promised if not path.is_file() or path.stat().st_mtime_ns < before]:
+            complaint = complaint or f"it did not write {', '.join(path.name for path in absent)}"
+        if not complaint:
+            attempt.replace(output)
+            failed.unlink(missing_ok=True)
+            return seconds
+        kept = _is_notebook(attempt) and attempt.replace(failed)
+    raise NotebookError(f"{notebook.name}: {complaint}" + (f" (executed so far: {failed})" if kept else ""))
 
 
 def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
@@ -104,7 +108,11 @@ def _check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
         warnings.simplefilter("ignore")
         import papermill
 
-        declared = papermill.inspect_notebook(str(notebook))
+        try:
+            declared = papermill.inspect_notebook(str(notebook))
+        except Exception as error:  # nbformat's and papermill's own, of many kinds
+            reason = str(error).strip().partition("\n")[0]
+            raise InputError(f"notebook={str(notebook)!r} is not a notebook: {reason:.80}") from None
     for name in parameters:
         if name not in declared:
             raise InputError(f"{notebook.name}: {name!r} is not a parameter; there are {', '.join(declared) or 'none'}")
@@ -152,10 +160,24 @@ def _kill_tree(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
+def _complaint(output: Path, log: IO[bytes], status: int) -> str:
+    """What is wrong with an execution, "" if nothing: a failed cell, else why the process ended, else what is open."""
+    if not _is_notebook(output):
+        return _last_line(log, status) if status else "nothing was executed"
+    failed, unfinished = _failures(output)
+    return failed or (_last_line(log, status) if status else "") or unfinished
+
+
+def _is_notebook(output: Path) -> bool:
+    """Whether there is one; on a full disk the end of it is missing."""
+    try:
+        return bool(json.loads(output.read_bytes())["cells"])
+    except (OSError, ValueError):
+        return False
+
+
 def _failures(output: Path) -> tuple[str, str]:
     """Of an executed notebook: the first cell with an error, and the first that was not executed to its end."""
-    if not output.is_file():
-        return "", "nothing was executed"
     failed = unfinished = ""
     cells = [cell for cell in json.loads(output.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
     for position, cell in enumerate((cell for cell in cells if "".join(cell["source"]).strip()), start=1):
@@ -168,7 +190,9 @@ def _failures(output: Path) -> tuple[str, str]:
     return failed, unfinished
 
 
-def _last_line(log: IO[bytes]) -> str:
+def _last_line(log: IO[bytes], status: int) -> str:
     log.seek(0)
     lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    if status < 0:
+        return f"its process was ended by {signal.Signals(-status).name} (out of memory?)"
     return lines[-1] if lines else "its process failed without a word"

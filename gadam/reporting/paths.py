@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import shutil
+import tempfile
+import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import gadam
+
+DAY = 24 * 60 * 60
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make the folder writable"),
+}
 
 
 class ReportError(RuntimeError):
@@ -37,19 +48,96 @@ def runs_root() -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that whoever looks sees the old one or the new one, after a crash too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that whoever looks sees the old one or the new one, after a crash too.
+
+    Raises:
+        ReportError: it cannot be written (a full disk, a read-only folder); the old one is as it was.
+    """
     # Not tempfile: its files are readable by their owner alone, and these are meant to be shared.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with _saying_where(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):  # most often it is not there any more
+                temporary.unlink()
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A hidden folder in `parent`, so on its disk: what is finished there is renamed into place, the rest removed."""
+    folder = parent / f".{uuid.uuid4().hex}.tmp"
+    with _saying_where(folder):
+        folder.mkdir(parents=True)
     try:
-        with open(temporary, "xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield folder
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_writable(folder: Path, variable: str) -> None:
+    """Raise a `ReportError` now where nothing could be written after hours; `variable` names another folder."""
+    try:
+        with _saying_where(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(b" " * 4_096)
+    except ReportError as error:
+        raise ReportError(f"{error}, or set ${variable} to another folder") from None
+
+
+def remove_stale(folder: Path, age: float = DAY) -> None:
+    """Remove what writers that were killed left behind in a folder and below, so many seconds ago or earlier.
+
+    Checkpoints of runs that nobody went on with stay a month.
+    """
+    for pattern, limit in ((".*.tmp", age), (".*.checkpoints", max(age, 30 * DAY))):
+        for path in list(folder.rglob(pattern)):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > limit:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; where another one holds it, say so and wait until that one is done.
+
+    The system gives it back when the process ends, however it ends. Where it has no such locks nothing is held.
+    """
+    with _saying_where(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another reproduction is writing {folder}; waiting until it is done", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a network folder without locks
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _saying_where(path: Path) -> Iterator[None]:
+    """The system's error as one that names the file and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = ADVICE.get(error.errno or 0, "see that it can be written")
+        raise ReportError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 def sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gadam.experiments import SECTIONS
 from gadam.reporting import machine
-from gadam.reporting.paths import project_root, sha256, write_atomic
+from gadam.reporting.paths import ReportError, project_root, sha256, write_atomic
 
 OUTPUTS = ("tables", "figures", "claims")  # the folders whose files are hashed, beside scoreboard.csv
 
@@ -22,19 +22,25 @@ def used_path(folder: Path, section: str) -> Path:
 def note_execution(folder: Path, section: str, data: str, seconds: float) -> None:
     """Note that a section was executed just now, with this choice of data and by this code."""
     path = used_path(folder, section)
-    content = json.loads(path.read_text("utf-8")) if path.is_file() else {"runs": {}, "machines": {}}
+    content = _read(path) if path.is_file() else {"runs": {}, "machines": {}}
     content["executed"] = {"when": _now(), "data": data, "seconds": round(seconds, 1), "git": machine.git_state()}
     write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content["runs"], dict) or not isinstance(content["machines"], dict):
+            raise TypeError("no runs and machines in it")
+        return dict(content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{path} is damaged ({error}); remove it and reproduce its section again") from None
 
 
 def collect(folder: Path, profile: str) -> dict[str, Any]:
     """All of it, in JSON values, for the report in `folder`."""
     lock = project_root() / "requirements.lock"
-    used = {
-        name: json.loads(used_path(folder, name).read_text("utf-8"))
-        for name in SECTIONS
-        if used_path(folder, name).is_file()
-    }
+    used = {name: _read(used_path(folder, name)) for name in SECTIONS if used_path(folder, name).is_file()}
     runs = {key: run for section in used.values() for key, run in section["runs"].items()}
     files = sorted(path for part in OUTPUTS for path in (folder / part).glob("[!.]*") if path.is_file())
     files += [path for path in (folder / "scoreboard.csv",) if path.is_file()]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from gadam.arguments import check_path
 from gadam.config import InputError
 from gadam.experiments import PROFILES, SECTIONS
 from gadam.experiments.runs import Run
@@ -46,11 +48,15 @@ class Report:
         """The report of a profile, in `<folder>/<profile>`; default `$GADAM_REPORTS`, or `reports` of the project."""
         check("profile", profile, PROFILES)
         check("data", data, DATA_CHOICES)
+        if folder is not None:
+            check_path("folder", folder)
         figures.use_style()
-        return cls(profile, data, (folder or reports_root()) / profile)
+        return cls(profile, data, Path(folder or reports_root()) / profile)
 
     def rows(self, runs: Sequence[Run], *, workers: int | None = None) -> pd.DataFrame:
         """Each row of each run, in order: stored ones are read, the others computed. See `compute`."""
+        if strange := [run for run in runs if not isinstance(run, Run)]:
+            raise InputError(f"runs: has a {type(strange[0]).__name__} among them, must be a list of Run")
         stored = compute(runs, workers)
         self._record(stored)
         frame = store.frame(stored)
@@ -81,6 +87,8 @@ class Report:
         On a stand-in the caption says so, there is a column `data`, and columns named "paper…" are empty in its rows.
         """
         _check_promised("table", name, [one for section in SECTIONS.values() for one in section.tables])
+        if not isinstance(frame, pd.DataFrame):
+            raise InputError(f"frame: of table {name!r} is a {type(frame).__name__}, must be a pandas.DataFrame")
         plain = tables.flat(frame)
         evidence = self._evidence(source, plain)
         if "stand-in" in evidence:
@@ -106,6 +114,8 @@ class Report:
         from matplotlib import pyplot
 
         _check_promised("figure", name, [one for section in SECTIONS.values() for one in section.figures])
+        if not hasattr(figure, "figure"):
+            raise InputError(f"figure: {name!r} is a {type(figure).__name__}, must be a matplotlib Figure")
         evidence = self._evidence(source)
         if "stand-in" in evidence:
             caption = f"{mark(evidence)}. {caption}"
@@ -180,7 +190,14 @@ class Report:
 def check(argument: str, value: Any, allowed: Any) -> None:
     """Refuse what is not one of those allowed."""
     if value not in allowed:
-        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {', '.join(allowed)}")
+        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {_choices(value, allowed)}")
+
+
+def _choices(value: Any, allowed: Iterable[str]) -> str:
+    """The choices there are, and which of them was probably meant."""
+    choices = list(allowed)
+    near = get_close_matches(str(value), choices)
+    return ", ".join(choices) + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
 def mark(evidence: set[str]) -> str:
@@ -190,7 +207,7 @@ def mark(evidence: set[str]) -> str:
 
 def _check_promised(kind: str, name: str, promised: Sequence[str]) -> None:
     if name not in promised:
-        raise InputError(f"{kind}: {name!r} is promised by no section; there are {', '.join(promised)}")
+        raise InputError(f"{kind}: {name!r} is promised by no section; there are {_choices(name, promised)}")
 
 
 def _sources(column: pd.Series[Any]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -130,13 +131,33 @@ def write_claims(folder: Path, section: str, claims: pd.DataFrame, profile: str 
 
 
 def merge(folder: Path) -> pd.DataFrame:
-    """The claims of every section that has any, as text, in the order of the sections."""
-    files = [path for section in SECTIONS if (path := folder / f"{section}.csv").is_file()]
-    frames = [pd.read_csv(StringIO(path.read_text()), dtype=str, keep_default_na=False) for path in files]
+    """The claims of every section that has any, as text, in the order of the sections.
+
+    Raises:
+        InputError: a file is damaged; one line that says which.
+    """
     columns = [*COLUMNS, "verdict"]
-    # What was written before a column was there reads as empty.
-    frames = [frame.reindex(columns=columns, fill_value="") for frame in frames]
+    frames = [_kept(folder, section, columns) for section in SECTIONS if (folder / f"{section}.csv").is_file()]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns, dtype=str)
+
+
+def _kept(folder: Path, section: str, columns: list[str]) -> pd.DataFrame:
+    """The claims that a section has left behind."""
+    path = folder / f"{section}.csv"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are longer than the header
+            text = StringIO(path.read_text("utf-8"))
+            frame = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=False)
+        for column, allowed in (("kind", KINDS), ("data", SOURCES), ("verdict", VERDICTS)):
+            if strange := sorted(set(frame[column]) - set(allowed)):
+                raise ValueError(f"{column} is {strange[0]!r}")
+    except (ValueError, KeyError, pd.errors.ParserWarning) as error:
+        reason = " ".join(str(error).split())[:100]
+        advice = f"remove it and execute its section again: gadam reproduce --only {section}"
+        raise InputError(f"{path} is damaged ({reason}); {advice}") from None
+    # What was written before a column was there reads as empty.
+    return frame.reindex(columns=columns, fill_value="")
 
 
 def readable(claims: pd.DataFrame) -> list[dict[str, str]]:

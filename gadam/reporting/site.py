@@ -10,12 +10,15 @@ from typing import Any
 
 import pandas as pd
 
+from gadam.config import InputError
 from gadam.experiments import SECTIONS
 from gadam.reporting import figures, page, scoreboard, tables
 from gadam.reporting.paths import write_atomic
 
 PIXELS_PER_INCH = 104
 REFERENCE = "api/gadam.html"
+TABLE = ("id", "source", "caption", "note", "columns", "numeric", "rows")
+FIGURE = ("id", "source", "caption", "alt")
 PROFILE_TEXT = {
     "smoke": "smoke: does everything run? Budgets far too small to say anything about the paper.",
     "quick": "quick: a laptop's budget. Shorter training and fewer seeds than the paper's.",
@@ -24,7 +27,11 @@ PROFILE_TEXT = {
 
 
 def write(folder: Path, provenance: dict[str, Any]) -> Path:
-    """Write `index.html` from the files that a report has so far; its path."""
+    """Write `index.html` from the files that a report has so far; its path.
+
+    Raises:
+        InputError: a file of the report is damaged.
+    """
     claims = scoreboard.merge(folder / "claims")
     sections = [_section(folder, name, provenance) for name in SECTIONS]
     exhibits = [exhibit for section in sections for exhibit in section["exhibits"]]
@@ -109,7 +116,13 @@ def _exhibit(folder: Path, name: str) -> dict[str, Any] | None:
     path = folder / "exhibits" / f"{name}.json"
     if not path.is_file():
         return None
-    exhibit: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    try:
+        exhibit: dict[str, Any] = dict(json.loads(path.read_text("utf-8")))
+        needed = TABLE if exhibit["kind"] == "table" else FIGURE
+        if absent := [part for part in needed if part not in exhibit]:
+            raise ValueError(f"it lacks {absent[0]}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); execute its section again") from None
     place, suffixes = ("tables", tables.SUFFIXES) if exhibit["kind"] == "table" else ("figures", figures.SUFFIXES)
     exhibit["links"] = [(suffix.upper(), f"{place}/{name}.{suffix}") for suffix in suffixes]
     if exhibit["kind"] == "figure":

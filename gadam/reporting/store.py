@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gadam.checkpoint import checkpoints_in
 from gadam.config import InputError
 from gadam.experiments.runs import Run
 from gadam.reporting import machine
@@ -44,8 +46,12 @@ def keys(runs: Sequence[Run]) -> list[str]:
     """The key of each run, for the source code as it is now."""
     engine = engine_fingerprint() if runs else ""
     code = {function: function_fingerprint(function) for function in {run.function for run in runs}}
-    parts = ([run.identity(), engine, code[run.function]] for run in runs)
-    return [hashlib.sha256(json.dumps(part).encode()).hexdigest() for part in parts]
+    return [key_of(run, engine, code[run.function]) for run in runs]
+
+
+def key_of(run: Run, engine: str, code: str) -> str:
+    """The key of a run, for the fingerprints of the engine and of its function."""
+    return hashlib.sha256(json.dumps([run.identity(), engine, code]).encode()).hexdigest()
 
 
 def path_of(root: Path, key: str) -> Path:
@@ -58,11 +64,12 @@ def read(root: Path, key: str, run: Run) -> Stored | None:
     path = path_of(root, key)
     try:
         content = json.loads(path.read_bytes())
-        if content["identity"] != json.loads(run.identity()) or content["sha256"] != _digest(content["rows"]):
+        digest = content.pop("sha256")
+        if content["identity"] != json.loads(run.identity()) or digest != _digest(content):
             raise ValueError("its content is not what was written")
         rows = [{name: _from_json(value) for name, value in row.items()} for row in content["rows"]]
         return Stored(run, key, rows, dict(content["metadata"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         warnings.warn(f"{path}: damaged ({error}); this run is computed again", RuntimeWarning, stacklevel=2)
@@ -75,16 +82,20 @@ def frame(stored: Sequence[Stored]) -> pd.DataFrame:
 
 
 def execute_and_write(root: Path, key: str, run: Run) -> float:
-    """Compute a run and store it; the seconds that it took."""
+    """Compute a run and store it; the seconds that it took.
+
+    Its trainings keep checkpoints beside the store until it is: a run that was stopped goes on.
+    """
     started = time.perf_counter()
-    result = run.execute()
+    checkpoints = root / f".{key}.checkpoints"
+    with checkpoints_in(checkpoints):
+        result = run.execute()
     seconds = time.perf_counter() - started
     rows = [{name: _to_json(name, value) for name, value in row.items()} for row in result]
     content = {
         "label": run.label,
         "identity": json.loads(run.identity()),
         "rows": rows,
-        "sha256": _digest(rows),
         "metadata": {
             "seconds": round(seconds, 3),
             "work": run.work,
@@ -92,12 +103,14 @@ def execute_and_write(root: Path, key: str, run: Run) -> float:
             **machine.describe(),
         },
     }
+    content["sha256"] = _digest(content)
     write_atomic(path_of(root, key), json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return seconds
 
 
-def _digest(rows: Any) -> str:
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _to_json(name: str, value: Any) -> Any:

@@ -128,9 +128,8 @@ def _column_name(name: Any) -> str:
 
 def _column_text(values: list[Any], decimals: int | None) -> list[str]:
     floats = [value for value in values if isinstance(value, float)]
-    places = decimals_for(floats)
-    if decimals is not None and places:
-        places = decimals
+    fractions = any(math.isfinite(value) and value != int(value) for value in floats)
+    places = decimals if decimals is not None and fractions else decimals_for(floats)
     return [_text(value, places) for value in values]
 
 

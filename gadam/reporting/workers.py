@@ -1,4 +1,4 @@
-"""Compute the runs that the store lacks, side by side in worker processes."""
+"""Compute the runs that the store lacks, side by side in worker processes, of this machine or of a cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -19,40 +19,52 @@ from gadam.config import InputError
 from gadam.experiments.runs import Run
 from gadam.reporting import store
 from gadam.reporting.machine import THREAD_VARIABLES, usable_cores
-from gadam.reporting.paths import ReportError, runs_root
+from gadam.reporting.paths import ReportError, remove_stale, require_writable, runs_root
 from gadam.reporting.store import Stored
-
-DAY = 24 * 60 * 60
 
 
 class RunError(ReportError):
     """A run failed; what had finished is stored."""
 
 
-def compute(runs: Sequence[Run], workers: int | None = None, root: Path | None = None) -> list[Stored]:
+def compute(
+    runs: Sequence[Run], workers: int | None = None, root: Path | None = None, scheduler: str | None = None
+) -> list[Stored]:
     """Read the runs that are stored, compute and store the others.
 
     Args:
         runs: what is wanted. The same run twice is computed once.
-        workers: processes that compute, one thread each; default `$GADAM_WORKERS`, or as many as there are cores.
+        workers: processes that compute, one thread each; default `$GADAM_WORKERS`, or as many as there are cores; of a
+            cluster all.
         root: the folder of the store; default `$GADAM_RUNS`, or `reports/runs`.
+        scheduler: address of a dask scheduler whose workers compute, "tcp://host:8786"; default processes here.
 
     Returns:
         A stored run for each of `runs`, in their order.
 
     Raises:
         RunError: a run failed. Those under way are finished and stored first, those not begun are not begun.
+        ReportError: the store cannot be written.
     """
     folder = root or runs_root()
     count = worker_count(workers)
     keys = store.keys(runs)
     wanted = dict(zip(keys, runs, strict=True))
     found = {key: stored for key, run in wanted.items() if (stored := store.read(folder, key, run))}
-    missing = {key: run for key, run in wanted.items() if key not in found}
+    missing = {key: replace(run, config=dict(run.config)) for key, run in wanted.items() if key not in found}
     started = time.monotonic()
     if missing:
-        _remove_stale(folder)
-        _compute_missing(missing, folder, min(count, len(missing)), total=len(wanted))
+        require_writable(folder, "GADAM_RUNS")
+        remove_stale(folder)
+        if scheduler is None:
+            finished = _by_processes(missing, folder, min(count, len(missing)))
+        else:
+            from gadam.reporting.cluster import by_cluster
+
+            finished = by_cluster(missing, folder, scheduler, workers)
+        with contextlib.closing(finished):  # an interrupt here must end it too
+            for done, (run, seconds) in enumerate(finished, len(found) + 1):
+                print(f"[{done}/{len(wanted)}] {_name(run)}: {seconds:.1f} s", flush=True)
     summary = (
         f"{len(found)} read, {len(missing)} computed in {time.monotonic() - started:.0f} s" if missing else "all read"
     )
@@ -65,25 +77,26 @@ def compute(runs: Sequence[Run], workers: int | None = None, root: Path | None =
     return [found[key] for key in keys]
 
 
-def _compute_missing(missing: dict[str, Run], folder: Path, workers: int, total: int) -> None:
-    """Compute and store, a line each; always in workers of one thread, so that rows do not depend on how many."""
+def _by_processes(missing: dict[str, Run], folder: Path, workers: int) -> Generator[tuple[Run, float]]:
+    """Compute and store; always in workers of one thread, so that rows do not depend on how many."""
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     with _one_thread_each():
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise)
         try:
-            plain = {key: replace(run, config=dict(run.config)) for key, run in missing.items()}
-            futures = {pool.submit(_work, folder, key, run): run for key, run in plain.items()}
-            for done, future in enumerate(as_completed(list(futures)), total - len(missing) + 1):
+            with _interrupts_later():
+                futures = {pool.submit(_work, folder, key, run): run for key, run in missing.items()}
+            for future in as_completed(list(futures)):
                 seconds, failure = future.result()
                 run = futures.pop(future)
                 if failure:
-                    raise _run_error(run, failure)
-                print(f"[{done}/{total}] {_name(run)}: {seconds:.1f} s", flush=True)
+                    raise run_error(run, failure)
+                yield run, seconds
         except BrokenProcessPool:
             names = [_name(run) for run in futures.values()]
             listed = ", ".join(names[:workers]) + ", …" * (len(names) > workers)
-            raise RunError(f"a worker process died (out of memory?); not finished: {listed}") from None
+            advice = "fewer at once need less memory: set $GADAM_WORKERS"
+            raise RunError(f"a worker process died (out of memory?); not finished: {listed}; {advice}") from None
         except RunError:
             raise
         except BaseException:  # interrupted: nobody waits for what is under way, and it leaves no half file
@@ -100,8 +113,14 @@ def _work(folder: Path, key: str, run: Run) -> tuple[float, str]:
         if stored := store.read(folder, key, run):  # another process was faster
             return float(stored.metadata["seconds"]), ""
         return store.execute_and_write(folder, key, run), ""
-    except Exception:
-        return 0.0, traceback.format_exc()
+    except Exception as error:
+        return 0.0, failure_of(error)
+
+
+def failure_of(error: Exception) -> str:
+    """An exception as its traceback, and in the last line what `run_error` says of it."""
+    told = isinstance(error, InputError | ReportError)  # written for a person, who needs no name of a class
+    return traceback.format_exc() + (f"{error}\n" if told else "")
 
 
 def _initialise() -> None:
@@ -120,6 +139,19 @@ def _exit_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Workers inherit it: Ctrl-C would end one with a traceback as long as it is not as far as `_initialise`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -152,18 +184,11 @@ def _useful() -> int:
     return min(2, usable_cores()) if torch.cuda.is_available() else usable_cores()
 
 
-def _run_error(run: Run, failure: str) -> RunError:
+def run_error(run: Run, failure: str) -> RunError:
+    """The last line of a failure, with all of it as a note."""
     error = RunError(f"run {_name(run)!r} ({run.function}) failed: {failure.strip().splitlines()[-1]}")
     error.add_note(failure)
     return error
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove what writers that were killed left behind a day ago or earlier."""
-    for path in folder.glob(".*.tmp"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > DAY:
-                path.unlink()
 
 
 def _name(run: Run) -> str:

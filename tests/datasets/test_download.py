@@ -103,3 +103,37 @@ def test_a_server_that_cannot_be_reached_is_tried_once_per_process(monkeypatch, 
         fetch("letter", tmp_path)
     assert len(tried) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_of_links_and_one_of_absolute_paths_leave_nothing(server, publish, tmp_path):
+    contents = publish("adult", [f"{server.address}/links.zip", f"{server.address}/absolute.zip"])
+    outside = tmp_path / "outside"
+    links = io.BytesIO()
+    with zipfile.ZipFile(links, "w") as file:
+        for name in contents:
+            link = zipfile.ZipInfo(name)
+            link.create_system, link.external_attr = 3, 0o120777 << 16
+            file.writestr(link, str(outside))
+    server.pages["/links.zip"] = links.getvalue()
+    server.pages["/absolute.zip"] = archive({name: content[:-1] for name, content in contents.items()}, f"{outside}/")
+    with pytest.raises(InputError, match=r"its adult.data has wrong contents.*its adult.data has wrong contents"):
+        fetch("adult", tmp_path / "data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_good_copy_is_untouched_by_whatever_a_mirror_serves(server, publish, put, tmp_path):
+    contents = publish("yeast", [f"{server.address}/{{file}}"])
+    server.pages["/yeast.data"] = HTML
+    folder = put("yeast", contents)
+    assert fetch("yeast", tmp_path).source == "real"
+    assert server.asked == []
+    assert (folder / "yeast.data").read_bytes() == contents["yeast.data"]
+
+
+def test_a_server_that_never_ends_is_given_up_at_the_limit(server, publish, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "LIMIT", 2**17)
+    publish("yeast", [f"{server.address}/{{file}}"])
+    server.pages["/yeast.data"] = bytes(2**18)
+    with pytest.raises(InputError, match=r"127\.0\.0\.1: it sends more than 131,072 bytes"):
+        fetch("yeast", tmp_path)
+    assert list(tmp_path.iterdir()) == []

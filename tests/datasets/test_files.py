@@ -122,3 +122,26 @@ def test_files_are_verified_again_when_one_has_changed_and_only_then(publish, pu
     assert len(reads) == 1
     put("yeast", {"yeast.data": contents["yeast.data"] + b"\n"})
     assert "wrong contents" in refusal("yeast", tmp_path)
+
+
+def test_what_cannot_be_read_is_named_and_not_taken_for_missing(tmp_path):
+    (tmp_path / "yeast").write_bytes(b"")
+    assert refusal("yeast", tmp_path).startswith(f"yeast: {tmp_path / 'yeast'} cannot be read: Not a directory; make")
+    (tmp_path / "adult" / "adult.data").mkdir(parents=True)
+    assert f"adult: {tmp_path / 'adult' / 'adult.data'} is no file" in refusal("adult", tmp_path)
+    (tmp_path / "letter").mkdir()
+    (tmp_path / "letter" / "letter-recognition.data").symlink_to("nothing")
+    assert "is no file (a folder, or a link to nothing); remove it" in refusal("letter", tmp_path)
+
+
+def test_a_link_to_the_right_file_will_do(publish, put, tmp_path):
+    folder = put("yeast", publish("yeast"))
+    (folder / "yeast.data").rename(tmp_path / "elsewhere")
+    (folder / "yeast.data").symlink_to(tmp_path / "elsewhere")
+    assert verify("yeast", tmp_path).hash == standin("yeast")[1]
+
+
+def test_a_giant_is_not_read(publish, put, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LIMIT", 1_000)
+    put("yeast", publish("yeast"))
+    assert "bytes, more than any file of these datasets" in refusal("yeast", tmp_path)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gadam import InputError
+from gadam.datasets import archives
 from gadam.datasets.archives import gunzip, unzip
 from gadam.datasets.idx import read_idx, write_idx
 from gadam.datasets.pgm import read_pgm, write_pgm
@@ -139,6 +140,8 @@ def test_letter_rows_begin_with_the_label():
         (LETTER.replace(b"13", b"inf"), "letter", "must be a finite number"),
         (LETTER.replace(b"13", b""), "letter", "must be a finite number"),
         (LETTER.replace(b"T", b"t"), "letter", "line 1: class 't' is not one of A, B"),
+        (LETTER.replace(b"T", b"T" * 99), "letter", "line 1: class 'T{40}' is not one of A, B"),
+        (LETTER.replace(b"13", b"\0" * 999), "letter", r"line 1: y-bar is '(\\x00){40}', must be"),
         (LETTER.replace(b"T", b"\xff"), "letter", "byte 0 is 0xff"),
         (ADULT + b"<=60K.\n", "adult", "class '<=60K.' is not one of"),
     ],
@@ -217,3 +220,53 @@ def test_whatever_the_bytes_a_parser_answers_or_refuses_in_one_line(name, data):
         message = refusal(parse, candidate)
         assert len(message.splitlines()) <= 1
         assert len(message) < 400
+
+
+def linked(target):
+    """An archive with a symbolic link in the place of the file, as `zip --symlinks` writes it."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        link = zipfile.ZipInfo("adult.data")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        file.writestr(link, target)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../secret"])
+def test_a_link_in_an_archive_is_never_followed(target):
+    assert unzip(linked(target), ("adult.data",)) == {"adult.data": target.encode()}  # which is not the file, see files
+
+
+def test_a_gzip_bomb_is_given_up_at_the_limit(monkeypatch):
+    monkeypatch.setattr(archives, "LIMIT", 1_000)
+    assert gunzip(gzip.compress(bytes(1_000))) == bytes(1_000)
+    with pytest.raises(InputError, match=r"^labels unpacks to more than 1,000 bytes"):
+        gunzip(gzip.compress(bytes(1_001)), "labels")
+
+
+def test_a_bomb_of_many_parts_is_given_up_at_the_limit_too(monkeypatch):
+    monkeypatch.setattr(archives, "LIMIT", 1_000)
+    with pytest.raises(InputError, match="unpacks to more than"):
+        gunzip(9 * gzip.compress(bytes(200)))
+
+
+def test_a_zip_bomb_is_refused_by_what_it_says_and_unpacked_no_further(monkeypatch):
+    monkeypatch.setattr(archives, "LIMIT", 1_000)
+    whole = archive(**{"adult.data": bytes(1_001)})
+    with pytest.raises(InputError, match=r"holds adult\.data with 1,001 bytes"):
+        unzip(whole, ("adult.data",))
+    liar = whole.replace(struct.pack("<I", 1_001), struct.pack("<I", 10))
+    with pytest.raises(InputError, match="not an intact zip archive"):
+        unzip(liar, ("adult.data",))
+
+
+def test_the_limit_is_above_what_the_datasets_hold():
+    assert max(60_000 * 28 * 28 + 16, 4 * 10**6) < archives.LIMIT
+
+
+@pytest.mark.parametrize("size", [2**16, 2**31, 2**32 - 1])
+def test_a_header_that_promises_the_world_allocates_nothing(size):
+    with pytest.raises(InputError, match="its header says"):
+        read_idx(struct.pack(">4I", 2051, size, size, size) + bytes(100), 3)
+    with pytest.raises(InputError, match="has 9 pixels"):
+        read_pgm(b"P5\n99999 99999\n255\n" + bytes(9))

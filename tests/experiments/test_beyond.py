@@ -9,7 +9,7 @@ from gadam import GadamConfig, evolve
 from gadam.experiments import PROFILES, beyond, mnist, section51, section54, section54_orl
 from gadam.experiments.units import KEPT, held_out, kept
 from gadam.models import mlp
-from gadam.reporting import exhibits
+from gadam.reporting import exhibits, tables
 
 GOOD = {"best": 90, "ensemble": 93, "soup": 91, "best_units": 1, "ensemble_units": 10, "soup_units": 3}
 
@@ -54,9 +54,25 @@ def test_table_compares_with_the_best_unit_by_seed():
 
 def test_figure_has_an_interval_for_each_dataset_and_way():
     figure = exhibits.beyond.above_best(beyond.table(rows()))
-    axis = figure.axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["MNIST", "YEAST", "ORL, 5 images"]
-    assert [len(lines.get_segments()) for lines in axis.collections[::2]] == [3, 3]
+    others, faces = figure.axes
+    assert [label.get_text() for label in others.get_yticklabels()] == ["MNIST", "YEAST"]
+    assert [label.get_text() for label in faces.get_yticklabels()] == ["ORL, 5 images"]
+    assert [len(lines.get_segments()) for axis in (others, faces) for lines in axis.collections[::2]] == [2, 2, 1, 1]
+    plt.close(figure)
+
+
+def test_a_soup_that_took_the_best_unit_alone_is_not_compared_with_it():
+    alone = rows()
+    alone.loc[alone["dataset"] == "yeast", "soup_units"] = 1
+    alone.loc[(alone["dataset"] == "orl") & (alone["seed"] > 0), "soup_units"] = 1
+    table = beyond.table(alone).set_index(["dataset", "prediction by"])
+    soup = table.xs("greedy soup", level=1)
+    assert soup["above best"].notna().to_dict() == {"MNIST": True, "YEAST": False, "ORL, 5 images": True}
+    assert soup["units"].tolist() == [3, 1, 5 / 3]
+    assert tables.cells(table.reset_index()).rows[1][8] == "10"
+    alone["soup_units"] = 1
+    figure = exhibits.beyond.above_best(beyond.table(alone))
+    assert [len(lines.get_segments()) for axis in figure.axes for lines in axis.collections[::2]] == [2, 0, 1, 0]
     plt.close(figure)
 
 

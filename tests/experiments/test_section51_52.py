@@ -6,6 +6,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from gadam.config import GadamConfig
 from gadam.experiments import PROFILES, mnist, paper, section51, section51_results, section52
 from gadam.experiments.statistics import mean_interval
 from gadam.models import lenet5
@@ -205,7 +206,8 @@ def test_a_small_dataset_still_leaves_rows_to_train_on():
 
 
 def test_curves_of_any_length_have_the_same_points_and_every_step_counts_once():
-    curves = [mnist._Curve(steps, 1, every=50) for steps in (100, 200)]
+    config = GadamConfig(population_size=2, steps=25)
+    curves = [mnist._Curve(config, generations=generations) for generations in (2, 4)]
     for curve in curves:
         curve._losses[:] = torch.arange(1.0, len(curve._losses) + 1)[:, None]
     short, long = (pd.DataFrame(curve.rows()).set_index("step")["loss"] for curve in curves)

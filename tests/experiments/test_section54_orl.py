@@ -178,6 +178,10 @@ def test_figures_draw_and_show_the_papers_values_on_real_data_only(source):
     rows = made_up(source=source)
     figure = exhibits.section54_orl.accuracies(rows, section54_orl_results.table3(rows, "quick"))
     figure.canvas.draw()
+    table = section54_orl_results.table3(rows, "quick")
+    left, right = figure.axes[0].get_xlim()
+    assert left < table["low"].min()
+    assert right > 100
     assert ("paper" in [text.get_text() for text in figure.legends[0].get_texts()]) == (source == "real")
     plt.close(figure)
     points = [

@@ -1,6 +1,8 @@
 """Run functions for the tests of the run store. A module of its own, since worker processes import it by name."""
 
+import errno
 import os
+import signal
 import time
 import uuid
 from pathlib import Path
@@ -27,6 +29,18 @@ def dies():
     os._exit(9)
 
 
+def dies_once(folder):
+    count(folder)
+    if len(list(Path(folder).iterdir())) == 1:
+        os._exit(9)
+    return [{"value": 1}]
+
+
+def full_disk():
+    os.fsync = lambda descriptor: raise_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    return [{"value": 1}]
+
+
 def threads():
     import torch
 
@@ -35,6 +49,10 @@ def threads():
 
 def standin():
     return [{"seed": 0, "loss": 0.25, "data": "stand-in"}]
+
+
+def raise_error(error):
+    raise error
 
 
 class AwkwardError(Exception):
@@ -46,3 +64,37 @@ class AwkwardError(Exception):
 
 def count(folder):
     (Path(folder) / uuid.uuid4().hex).touch()
+
+
+STEPS_SEEN = []
+
+
+class Interrupting:
+    """Interrupts the process at one of the steps that it sees."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def __call__(self, step):
+        STEPS_SEEN.append(step.number)
+        if len(STEPS_SEEN) == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def trains(interrupt_at):
+    import torch
+
+    import gadam
+
+    rows = torch.arange(12.0).view(6, 2), torch.tensor([0, 1] * 3)
+    config = gadam.GadamConfig(population_size=2, generations=2, steps=50, batch_size=2, mode="loop")
+    result = gadam.evolve(
+        lambda: torch.nn.Linear(2, 2), rows, config, executor=1, record=Interrupting(interrupt_at), progress=False
+    )
+    return [{"loss": loss} for loss in result.history["loss_survival"]]

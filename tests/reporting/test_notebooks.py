@@ -46,10 +46,10 @@ def test_notebook_gets_its_parameters_streams_its_lines_and_must_write_what_it_p
         "print('careful', file=sys.stderr)",
         "",
     ]
-    with pytest.raises(NotebookError, match=rf"^tiny\.ipynb: it did not write {stale}$"):
+    with pytest.raises(NotebookError, match=r"^tiny\.ipynb: it did not write stale\.csv \(exec"):
         execute(*cells, promised=[new, stale])
     assert capsys.readouterr().out.splitlines() == ["  [1/2] quick auto notebooks 1", "  careful"]
-    executed = nbformat.read(tmp_path / "out" / "tiny.ipynb", as_version=4)
+    executed = nbformat.read(tmp_path / "out" / "tiny.failed.ipynb", as_version=4)
     assert "careful" in str(executed.cells[-2].outputs)
 
 
@@ -59,7 +59,8 @@ def test_failing_cell_is_named_with_its_exception(execute, tmp_path):
     ) as info:
         execute("raise ValueError('first\\nsecond')", "1 / 0")
     assert "\n" not in str(info.value)
-    assert "second" in (tmp_path / "out" / "tiny.ipynb").read_text()
+    assert "second" in (tmp_path / "out" / "tiny.failed.ipynb").read_text()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tiny.failed.ipynb"]
 
 
 def test_exit_in_a_cell_is_a_failure(execute):

@@ -20,8 +20,16 @@ def test_every_module_that_a_user_may_call_has_a_page(pages):
 
 
 def test_equations_are_named_where_they_live(pages):
-    found = set(map(int, re.findall(r"Eq\. (\d+)", pages["api/gadam/genetics.html"])))
-    assert found >= {8, 9, 10, 11, 12, 13}
+    found = re.findall(r"Eq\. (\d+)(?: and (\d+))?", pages["api/gadam/genetics.html"])
+    assert {int(number) for pair in found for number in pair if number} >= set(range(8, 16))
+    assert "Eq. 6" in pages["api/gadam/training.html"]
+    assert "Eq. 7" in pages["api/gadam/training.html"]
+
+
+def test_a_page_of_a_module_begins_with_no_constant_that_is_not_told(pages):
+    for name in ("CHUNK", "REPEATED", "PREDICT_WITH"):
+        assert f'id="{name}"' not in pages["api/gadam/estimators.html"]
+    assert 'id="TrainingPanel"' in pages["api/gadam/playground.html"]
 
 
 def test_pages_need_no_network(pages):

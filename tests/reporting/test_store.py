@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import run_functions
 
-from gadam import InputError
+from gadam import InputError, training
 from gadam.experiments.runs import Run
 from gadam.reporting import paths, store
 
@@ -97,3 +97,27 @@ def test_roots_follow_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("GADAM_RUNS")
     assert paths.reports_root() == paths.project_root() / "reports"
     assert paths.runs_root() == paths.project_root() / "reports" / "runs"
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "PATIENCE", 0)
+    monkeypatch.setattr(run_functions, "STEPS_SEEN", [])
+    run = Run("run_functions:trains", {"interrupt_at": 130})
+    expected = run_functions.trains(0)
+    run_functions.STEPS_SEEN.clear()
+    with pytest.raises(KeyboardInterrupt):
+        store.execute_and_write(tmp_path, "k", run)
+    assert [path.name for path in tmp_path.iterdir()] == [".k.checkpoints"]
+    store.execute_and_write(tmp_path, "k", run)
+    assert len(run_functions.STEPS_SEEN) == 2 * 2 * 2 * 50, "no step twice"
+    assert store.read(tmp_path, "k", run).rows == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["k.json"]
+
+
+def test_every_part_of_a_stored_run_counts(tmp_path):
+    store.execute_and_write(tmp_path, "k", RUN)
+    content = json.loads((tmp_path / "k.json").read_text())
+    content["metadata"]["seconds"] += 1
+    (tmp_path / "k.json").write_text(json.dumps(content))
+    with pytest.warns(RuntimeWarning, match="damaged"):
+        assert store.read(tmp_path, "k", RUN) is None

@@ -46,6 +46,11 @@ def test_cells_have_fixed_decimals_per_column():
     ]
 
 
+def test_decimals_that_are_asked_for_are_there_beside_a_large_value_too():
+    frame = pd.DataFrame({"megabytes": [0.4152, 1886.4], "whole": [1.0, 2000.0]})
+    assert tables.cells(frame, decimals=2).rows == [["0.42", "1"], ["1886.40", "2000"]]
+
+
 @pytest.mark.parametrize(
     ("values", "decimals"),
     [

@@ -12,8 +12,8 @@ from gadam.reporting.tables import number
 
 LINES = {
     "population": ("units, out and back (measured)", BLUE, "o-"),
-    "train_data": ("training rows, sent along (measured)", ORANGE, "s-"),
-    "rest": ("settings and envelopes (measured)", GREEN, "^-"),
+    "train_data": ("training rows, once to each worker", ORANGE, "s-"),
+    "rest": ("model and settings, once to each worker", GREEN, "^-"),
     "floor": ("16 g |w|: parameters alone", GREY, "--"),
 }
 
@@ -40,7 +40,7 @@ def growth(rows: pd.DataFrame) -> Figure:
             points.index, [f"{size:,.0f}" if size < 1_000 else f"{size / 1_000:,.0f}k" for size in points.index]
         )
         axis.minorticks_off()
-    axes[0, 0].set_ylabel("bytes per generation")
+    axes[0, 0].set_ylabel("bytes per generation, or once")
     handles, labels = axes[0, -1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     return figure

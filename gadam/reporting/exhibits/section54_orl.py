@@ -23,15 +23,16 @@ def accuracies(rows: pd.DataFrame, table: pd.DataFrame) -> Figure:
         lines = table[table["images"] == images].reset_index(drop=True)
         for position, line in enumerate(lines.to_dict("records")):
             splits = rows[(rows["images"] == images) & (rows["method"] == line["method"])]["accuracy"]
-            axis.scatter(splits, [position] * len(splits), color=GREY, s=22, alpha=0.55, linewidth=0)
+            # Below the interval, which would hide them.
+            axis.scatter(splits, [position + 0.28] * len(splits), color=GREY, s=22, alpha=0.7, linewidth=0)
             axis.plot([line["low"], line["high"]], [position] * 2, color=BLUE, linewidth=3)
             axis.scatter(line["ours"], position, color=BLUE, s=60, zorder=3)
             if line["data"] == "real":
                 axis.scatter(line["paper"], position, color=RED, marker="x", s=60, linewidth=2, zorder=4)
         axis.set(title=f"{images} images a person", yticks=range(len(lines)), yticklabels=lines["method"])
         axis.margins(x=0.06, y=0.08)
-    lowest = min(rows["accuracy"].min(), table["paper"].min())
-    axes[0].set_xlim(max(0, lowest - 5), 102)  # an interval over two splits may reach beyond all that is possible
+    lowest = min(rows["accuracy"].min(), table["paper"].min(), table["low"].min())
+    axes[0].set_xlim(max(-2, lowest - 3), 102)
     axes[0].invert_yaxis()
     figure.supxlabel("test accuracy, %")
     handles = {

@@ -1,0 +1,68 @@
+"""How PyTorch and the C library are set while a shard is trained, in the thread that trains it or in the process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what a step frees for the next step.
+
+    glibc gives large blocks back to the system at once, and every step then waits for thousands of pages to be mapped
+    again: a fifth of the time of a LeNet-5 step on a virtual machine. It stops where it has seen one block of nearly
+    32 MB freed (`mallopt(3)`, M_MMAP_THRESHOLD, on its dynamic adjustment), be it one that was never written to.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
+
+
+# One entry for each thread inside, all of them what the process had before the first came in.
+_threads_before: list[int] = []
+_threads_lock = threading.Lock()
+
+
+@contextmanager
+def intra_operator_threads(count: int) -> Iterator[None]:
+    """PyTorch's setting, put back after: it has effect in the calling thread, and threads to come start from it."""
+    with _threads_lock:
+        _threads_before.append(_threads_before[0] if _threads_before else torch.get_num_threads())
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        with _threads_lock:
+            torch.set_num_threads(_threads_before.pop())
+
+
+@contextmanager
+def float32_as_asked(device: torch.device) -> Iterator[None]:
+    """On a GPU PyTorch lets cuDNN round convolutions to TF32 unasked: inside, only if matrix products may be too.
+
+    That is asked for by `torch.set_float32_matmul_precision("high")` or the newer `fp32_precision` settings.
+    """
+    try:
+        exact = device.type == "cuda" and torch.get_float32_matmul_precision() == "highest"
+        before = torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # the newer settings are in use, which PyTorch does not let one mix with these
+        exact = False
+    if not exact:
+        yield
+        return
+    with _exact_lock:  # for the whole process, as long as anybody is inside
+        _exact.append(_exact[0] if _exact else before)
+        torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        with _exact_lock:
+            before = _exact.pop()
+            if not _exact:
+                torch.backends.cudnn.allow_tf32 = before
+
+
+# One entry for each thread inside `float32_as_asked`: what the process had before the first came in.
+_exact: list[bool] = []
+_exact_lock = threading.Lock()

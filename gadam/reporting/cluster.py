@@ -1,0 +1,198 @@
+"""Compute runs on the workers of a dask.distributed cluster.
+
+A run is the task. Its worker needs this package, the same version of it, and the data of the run in its own
+`$GADAM_DATA`, but not the disk of the process that asks: what would be the run's file comes back, and is stored here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import re
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gadam.config import InputError
+from gadam.experiments.runs import Run
+from gadam.remote import WORKERLESS_SECONDS
+from gadam.reporting import fingerprint, store
+from gadam.reporting.paths import ReportError, write_atomic
+from gadam.reporting.workers import RunError, failure_of, run_error
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+CONNECT_SECONDS = 10.0
+_POLL_SECONDS = 0.2
+
+
+def by_cluster(
+    missing: dict[str, Run], folder: Path, scheduler: str, limit: int | None = None
+) -> Generator[tuple[Run, float]]:
+    """Compute runs by their keys and store each in `folder` as it comes; yields it with the seconds that it took.
+
+    A worker that dies costs what it was computing, which another one then computes. No more runs are under way than
+    there are workers, or than `limit`, so that after a failure those under way are finished and no others begun.
+
+    Raises:
+        InputError: `scheduler` is no address, or distributed is not installed.
+        RunError: a run failed, or one worker after another died of it.
+        ReportError: the scheduler cannot be reached or has gone, or it has had no workers for a minute.
+    """
+    todo = list(missing.items())
+    running: dict[Future, tuple[str, Run]] = {}
+    failed: RunError | None = None
+    with _connected(scheduler) as client:
+        seen = time.monotonic()
+        try:
+            while running or (todo and not failed):
+                workers = _workers(client, scheduler)
+                seen = time.monotonic() if workers else seen
+                if time.monotonic() - seen > WORKERLESS_SECONDS:
+                    waited = f"{scheduler} has had no workers for {WORKERLESS_SECONDS:g} s"
+                    raise ReportError(f"{waited}; start some: {_command(scheduler)}")
+                while todo and not failed and len(running) < min(workers, limit or workers):
+                    key, run = todo.pop(0)
+                    running[client.submit(_work, key, run, pure=False)] = key, run
+                for future in [one for one in running if one.done()]:
+                    key, run = running.pop(future)
+                    try:
+                        content, seconds = _result(future, run, client, scheduler)
+                    except RunError as error:
+                        failed = failed or error
+                    else:
+                        write_atomic(store.path_of(folder, key), content)
+                        yield run, seconds
+                time.sleep(_POLL_SECONDS)
+        finally:
+            with contextlib.suppress(Exception):  # the scheduler may not be there any more
+                client.cancel(list(running))
+    if failed:
+        raise failed
+
+
+def check_scheduler(scheduler: str) -> None:
+    """InputError where it is no address, or distributed is not installed."""
+    if not re.fullmatch(r"\w+://\S+:\d+", scheduler):
+        raise InputError(f"scheduler={scheduler!r} is not an address; give what the scheduler prints: tcp://host:8786")
+    try:
+        import distributed  # noqa: F401
+    except ModuleNotFoundError:
+        raise InputError("scheduler: dask.distributed is not installed; pip install 'gadam[distributed]'") from None
+
+
+@contextlib.contextmanager
+def _connected(scheduler: str) -> Iterator[Client]:
+    """A client; without its log, for what goes wrong is said here."""
+    check_scheduler(scheduler)
+    from distributed import Client
+
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        try:
+            client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise ReportError(
+                f"no scheduler answers at {scheduler} within {CONNECT_SECONDS:g} s; start one: dask scheduler"
+            ) from error
+        try:
+            yield client
+        finally:
+            client.close(timeout=CONNECT_SECONDS)
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _command(scheduler: str) -> str:
+    return f"dask worker {scheduler} --nworkers auto --nthreads 1"
+
+
+def _workers(client: Client, scheduler: str) -> int:
+    """How many workers there are now."""
+    with contextlib.suppress(OSError):
+        if client.status == "running":
+            return len(client.nthreads())
+    raise _gone(scheduler)
+
+
+def _gone(scheduler: str) -> ReportError:
+    return ReportError(f"the scheduler {scheduler} has gone; start it again, and its workers: {_command(scheduler)}")
+
+
+def _result(future: Future, run: Run, client: Client, scheduler: str) -> tuple[bytes, float]:
+    """The file of a run and its seconds."""
+    from distributed import KilledWorker
+
+    try:
+        content, seconds, failure = future.result()
+    except KilledWorker as error:
+        died = f"{error.allowed_failures + 1} workers died of it, one after another (out of memory?)"
+        raise run_error(run, died) from None
+    except Exception as error:
+        if client.status != "running":
+            raise _gone(scheduler) from None
+        # It could not be called: what it raises itself comes as text.
+        told = (
+            f"it cannot be loaded there ({type(error).__name__}); scheduler and workers need the same version of gadam"
+        )
+        raise run_error(run, told) from error
+    if failure:
+        raise run_error(run, failure)
+    return content, seconds
+
+
+def _work(key: str, run: Run) -> tuple[bytes, float, str]:
+    """On a worker: the file of a run, its seconds, what went wrong. As text, since not every exception can travel."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    try:
+        _check(key, run, worker.state.nthreads)
+        with _one_thread(), tempfile.TemporaryDirectory(prefix="gadam-") as folder:
+            seconds = store.execute_and_write(Path(folder), key, run)
+            return store.path_of(Path(folder), key).read_bytes(), seconds, ""
+    except Exception as error:
+        *before, last = failure_of(error).splitlines()
+        return b"", 0.0, "\n".join([*before, f"{last} (worker {worker.address})"])
+
+
+def _check(key: str, run: Run, threads: int) -> None:
+    """Whether the rows would be those that the key promises."""
+    if threads > 1:
+        raise ReportError("its worker has several threads; start it with --nworkers auto --nthreads 1")
+    if store.key_of(run, _engine(), _code(run.function)) != key:
+        raise ReportError("its worker has another version of gadam; install there what is installed here")
+    name, data = run.config.get("dataset"), run.config.get("data")
+    if run.data_hash and name and data:
+        from gadam.datasets import locate
+
+        if locate(name, data=data).hash != run.data_hash:
+            raise ReportError(f"its worker has other data of {name} than is here")
+
+
+# Of the code that a worker has loaded, so read once.
+_engine = functools.cache(fingerprint.engine_fingerprint)
+_code = functools.cache(fingerprint.function_fingerprint)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a worker process of our own: rows may depend on how many threads add up a sum."""
+    import torch
+
+    torch.set_num_threads(1)
+    limits: Any = contextlib.nullcontext()
+    with contextlib.suppress(ImportError):  # it comes with scikit-learn, whose threads it limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        limits = threadpool_limits(1)
+    with limits:
+        yield
