@@ -6,6 +6,7 @@ from pathlib import Path
 
 import distributed
 import torch
+import torch._dynamo  # the first optimizer would import it, for two seconds
 
 from gadam import GadamConfig, checkpoint, evolve
 from gadam.models import lenet5, mlp

@@ -6,7 +6,9 @@ One kill each in the ordinary test run; `GADAM_KILLS=50 pytest tests/test_killed
 import multiprocessing
 import os
 import random
+import sys
 import time
+from multiprocessing import forkserver
 
 import pytest
 
@@ -20,6 +22,9 @@ pytest.importorskip("distributed")
 def processes():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["killed"])
+    with pytest.MonkeyPatch.context() as patch:  # the server does not know pytest's sys.path, and would say nothing
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        forkserver.ensure_running()
     return context
 
 
