@@ -39,7 +39,7 @@ class GadamConfig(BaseModel):
             convolutions unit by unit; "auto" takes what suits the model, the device and the length of the training.
         shards: parts into which a generation is cut; results are bit-identical for equal shards, whoever executes them.
             None: population_size where units train one by one; where a shard trains in one call, one, or on a CPU one
-            for each thread that PyTorch uses, with at least 4 units in each.
+            for each thread that PyTorch uses, with at least 4 units in each, or more where memory is short.
 
     Raises:
         InputError: a value is out of range or a name is unknown; one line.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, nn
 
+from gadam import memory
 from gadam.checks import TooManyUnitsError, check_vectorised
 from gadam.config import GadamConfig, InputError
 from gadam.population import Population
@@ -69,7 +70,8 @@ def lay_out(
 ) -> Layout:
     """Decide between loop and vectorised, by the settings, the model, the device and the length of the training.
 
-    A population that does not fit the memory is cut into more shards.
+    A population that does not fit the memory is cut into more shards: by an estimate, unless `config.shards` says how
+    many, and where a trial shows that still fewer fit.
 
     Args:
         population: as it will be trained.
@@ -90,6 +92,9 @@ def lay_out(
         return Layout(loop, shard_count(config, loop, device, cluster))
     trainer = Trainer(config, loss, Programs(population.template, loss, singly=singly))
     count = first = shard_count(config, trainer, device, cluster)
+    estimate = ""
+    if not singly and not cluster and config.shards is None:
+        count, estimate = _fit(population, train, loss, config, count)
     while True:
         shard = max(population.shards(count), key=len)
         try:
@@ -101,12 +106,39 @@ def lay_out(
                 break
             count = min(2 * count, len(population))
     if not reason:
-        cramped = f"{len(population)} units do not fit the memory of {device} at once: trained in {count} shards"
-        return Layout(trainer, count, cramped if count > first else "")
+        cramped = estimate or f"{len(population)} units do not fit the memory of {device} at once"
+        return Layout(trainer, count, f"{cramped}: trained in {count} shards" if count > first else estimate)
     # Nobody asked for more than the loop where "auto" would have it one by one.
     asked = config.mode == "vectorised" or not singly
     warning = f"training unit by unit, because the model cannot be vectorised: {reason}" if asked else ""
     return Layout(loop, shard_count(config, loop, device, cluster), warning)
+
+
+MEMORY_SHARE = 0.9
+"""Of the memory that is free, what an estimate may ask for."""
+
+
+def _fit(population: Population, train: Batch, loss: Loss, config: GadamConfig, count: int) -> tuple[int, str]:
+    """As many shards, or as many more as the memory asks for, and then why."""
+    device = train[1].device
+    free = memory.available(device)
+    if free is None:
+        return count, ""
+    unit = memory.of_a_unit(population, train, loss, config.batch_size)
+    # Parents and children, each before and after their training, of which the parents are there already.
+    held = 3 * len(population) * unit["copies"] // 5
+    at_once = torch.get_num_threads() if device.type == "cpu" else 1
+
+    def needed(count: int) -> int:
+        return held + min(at_once, count) * max(map(len, population.shards(count))) * sum(unit.values())
+
+    first = needed(count)
+    while needed(count) > MEMORY_SHARE * free and count < len(population):
+        count = min(2 * count, len(population))
+    gigabytes = (
+        f"{len(population)} units would take about {first / 1e9:.2g} GB, {free / 1e9:.2g} GB of {device} are free"
+    )
+    return count, gigabytes if first > MEMORY_SHARE * free else ""
 
 
 def resolve_device(device: torch.device | str) -> torch.device:

@@ -1,4 +1,4 @@
-"""The memory that training takes: watched in a fresh process, and from a model."""
+"""The memory that training takes: watched in a fresh process, beside the engine's model of it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import ctypes
 import gc
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from gadam.batches import BLOCK
 from gadam.bench.contestants import full_precision, gadam
 from gadam.bench.workloads import Work, make_work, workloads
+from gadam.memory import of_a_unit
 from gadam.population import Population
 
 WATCHED = 20  # steps while memory is watched
@@ -25,26 +24,8 @@ def entries(population: Population) -> int:
 
 
 def memory_model(work: Work) -> dict[str, int]:
-    """Bytes that training a population takes, in parts, the two of the plain model first.
-
-    "copies" are five float32 numbers for each learned entry of each unit: the parameter, its gradient, Adam's two
-    moments, and the copy to start from. "activations" are the outputs of all layers for g batches. The temporaries are
-    "gradients" of the activations, as if all lived at once, and "batches", the int64 row numbers of the steps to come,
-    which are drawn 64 steps ahead and are there twice while they are stacked.
-    """
-    found = 0
-
-    def count(module: nn.Module, given: Any, output: Tensor) -> None:
-        nonlocal found
-        found += output.nbytes
-
-    module = work.population.unit(0).to("meta").train()  # shapes are enough to count
-    for layer in module.modules():
-        if not list(layer.children()):
-            layer.register_forward_hook(count)
-    module(torch.empty(work.batch_size, *work.inputs.shape[1:], device="meta"))
-    each = {"copies": 4 * 5 * entries(work.population), "activations": found, "gradients": found}
-    each["batches"] = 2 * 8 * BLOCK * work.batch_size
+    """Bytes that training a population takes, in parts, the two of the plain model first: `gadam.memory.of_a_unit`."""
+    each = of_a_unit(work.population, ((work.inputs,), work.targets), cross_entropy, work.batch_size)
     return {part: len(work.population) * size for part, size in each.items()}
 
 
