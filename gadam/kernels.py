@@ -1,4 +1,4 @@
-"""Convolution and max-pooling on a CPU, for the traced step of one unit: matrix products instead of library kernels.
+"""Convolution with max-pooling on a CPU, for the traced step of one unit: matrix products instead of library kernels.
 
 The library's kernels are made for wide layers. With the one input channel and few maps of a small network its weight
 gradient is five times slower than the matrix product of the same size, and its pooling slower than the convolution.
@@ -61,7 +61,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> tupl
     columns = _columns(x, plan)
     matrix = _spread(weight, plan)
     phases = (matrix.flatten(0, 2).flatten(1) @ columns).unflatten(0, (-1, len(weight)))
-    largest = phases[0] if len(phases) == 1 else phases.amax(0)
+    largest = phases.amax(0)
     # Not what is kept itself, because the program may write to what it gets.
     out = largest.clone() if bias is None else largest + bias[:, None]
     return out.view(-1, *plan.outputs, len(x)).permute(3, 0, 1, 2), (columns, matrix, phases, largest)
@@ -73,7 +73,7 @@ def convolve_gradients(
     """Gradients of x, weight and bias, those that are wanted."""
     columns, matrix, phases, largest = kept
     by_map = gradient.permute(1, 2, 3, 0).contiguous().flatten(1)
-    by_phase = by_map if len(phases) == 1 else _to_largest(by_map, phases, largest).flatten(0, 1)
+    by_phase = _to_largest(by_map, phases, largest).flatten(0, 1)
     of_x = of_weight = None
     if wanted[1]:
         spread = (by_phase @ columns.t()).view(matrix.shape)

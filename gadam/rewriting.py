@@ -16,8 +16,9 @@ from gadam.kernels import Plan, convolve, convolve_gradients, max_pool
 
 aten = torch.ops.aten
 
-# With more input channels the library is as fast: it then has enough to fill its vectors.
-WIDEST_POOLED, WIDEST = 7, 1
+# With more input channels the library is as fast: it then has enough to fill its vectors. Without pooling it is faster,
+# by half to twice on a processor with AVX-512.
+WIDEST = 7
 # The window of all phases has zeros around each kernel: multiplying by more of them than this costs more than it saves.
 LARGEST_WINDOW = 2
 # A pooling over more positions goes to the library: there is a pass over memory for each.
@@ -115,7 +116,7 @@ def _pool_before_relu(graph: fx.Graph, pool: Any) -> None:
 
 
 def _replace_convolution(graph: fx.Graph, convolution: Any) -> None:
-    """A convolution, the pooling after it and the gradients of both."""
+    """A convolution with pooling after it, and the gradients of both."""
     x, weight, bias, stride, padding, dilation, transposed, _, groups = convolution.args
     image, kernel = (node.meta.get("val") for node in (x, weight))
     if image is None or kernel is None or image.dtype not in (torch.float32, torch.float64):
@@ -123,10 +124,9 @@ def _replace_convolution(graph: fx.Graph, convolution: Any) -> None:
     if image.dim() != 4 or transposed or groups != 1 or any(step != 1 for step in dilation):
         return
     pool, value, back = _following_pool(convolution)
-    window = pool.args[1] if pool else (1, 1)
-    outputs = (value or convolution).meta["val"].shape[2:]
-    if image.shape[1] > (WIDEST_POOLED if pool else WIDEST):
+    if not pool or image.shape[1] > WIDEST:
         return
+    window, outputs = pool.args[1], value.meta["val"].shape[2:]
     plan = Plan(tuple(kernel.shape[2:]), tuple(stride), tuple(padding), tuple(window), tuple(outputs))
     if plan.window > LARGEST_WINDOW * math.prod(plan.kernel):
         return
@@ -135,35 +135,32 @@ def _replace_convolution(graph: fx.Graph, convolution: Any) -> None:
     backs = [
         theirs
         for theirs in graph.find_nodes(op="call_function", target=aten.convolution_backward.default)
-        if theirs.args[1:3] == (x, weight)
-        and theirs.args[4:10] == convolution.args[3:]
-        and (not pool or theirs.args[0] is back)
+        if theirs.args[1:3] == (x, weight) and theirs.args[4:10] == convolution.args[3:] and theirs.args[0] is back
     ]
     if back and not backs:
         return
     with graph.inserting_before(convolution):
         ours = graph.call_function(convolve, (x, weight, bias, plan))
         out, kept = (graph.call_function(operator.getitem, (ours, i)) for i in range(2))
-    out.meta["val"] = (value or convolution).meta["val"]
-    (value or convolution).replace_all_uses_with(out)
+    out.meta["val"] = value.meta["val"]
+    value.replace_all_uses_with(out)
     for theirs in backs:
-        gradient = back.args[0] if back else theirs.args[0]
         with graph.inserting_before(theirs):
-            new = graph.call_function(convolve_gradients, (gradient, kept, x, weight, plan, theirs.args[10]))
+            new = graph.call_function(convolve_gradients, (back.args[0], kept, x, weight, plan, theirs.args[10]))
         theirs.replace_all_uses_with(new)
         graph.erase_node(theirs)
-    if pool:
-        if back:
-            graph.erase_node(back)
-        for item in list(pool.users):
-            graph.erase_node(item)
-        graph.erase_node(pool)
+    if back:
+        graph.erase_node(back)
+    for item in list(pool.users):
+        graph.erase_node(item)
+    graph.erase_node(pool)
     graph.erase_node(convolution)
 
 
 def _replace_pool(pool: Any) -> None:
     """Forward only: the library is fast where it is told the indices."""
-    if _of_pool(pool)[0] is not None:
+    size = pool.args[0].meta["val"].shape[2:] if "val" in pool.args[0].meta else ()
+    if _of_pool(pool)[0] is not None and not any(n % w for n, w in zip(size, pool.args[1], strict=True)):
         pool.target = max_pool
         pool.args = (pool.args[0], tuple(pool.args[1]), any(item.args[1] == 1 for item in pool.users))
 
@@ -186,12 +183,12 @@ def _of_pool(pool: Any) -> tuple[Any, Any]:
     """A pooling's values and its gradient (None: there is none), or twice None if it is not of the kind we take."""
     defaults: list[Any] = [None, None, (), (0, 0), (1, 1), False]
     given: list[Any] = [*pool.args, *defaults[len(pool.args) :]]
-    image, window, stride, padding, dilation, _ = given
+    image, window, stride, padding, dilation, rounds_up = given
     if not 1 < math.prod(window) <= MOST_POSITIONS:
         return None, None
     size = image.meta["val"].shape[2:] if "val" in image.meta else ()
     plain = (tuple(stride) or tuple(window), *map(tuple, (padding, dilation))) == (tuple(window), (0, 0), (1, 1))
-    if not plain or len(size) != len(window) or any(n % w for n, w in zip(size, window, strict=True)):
+    if not plain or rounds_up or len(size) != len(window):
         return None, None
     parts = {item.args[1]: item for item in pool.users}
     backs = list(parts[1].users) if 1 in parts else []
