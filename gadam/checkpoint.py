@@ -231,7 +231,7 @@ def identify(
     entries = {**population.parameters, **population.buffers}
     device = next(iter(entries.values())).device
     return {
-        "config": config.model_dump(mode="json", exclude={"generations"}),
+        "config": config.as_json(without=["generations"]),
         "model": {"class": type(population.template).__name__}
         | {name: f"{list(entry.shape[1:])} {entry.dtype}" for name, entry in entries.items()},
         "data": _sha256(rows),

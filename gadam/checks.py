@@ -116,7 +116,7 @@ def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
     Raises:
         TooManyUnitsError: the shard does not fit.
     """
-    step = trainer.config.model_copy(update={"steps": 1, "optimizer": "sgd", "learning_rate": 1.0, "moments": "fresh"})
+    step = replace(trainer.config, steps=1, optimizer="sgd", learning_rate=1.0, moments="fresh")
     size = trainer.config.validation_size
     some = torch.arange(min(size, len(rows[1])), device=rows[1].device)
     data = Data(rows, rows, some, some)

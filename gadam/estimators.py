@@ -120,9 +120,7 @@ class _Estimator(BaseEstimator):
             raise InputError(f"predict_with={self.predict_with!r} is not a choice; there are {allowed}")
 
     def _config(self, rows: int, seed: int) -> GadamConfig:
-        given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.model_fields}
-        # A grid of parameters is often an array, whose numbers are no Python numbers.
-        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+        given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.names()}
         if not (self.settings is None or isinstance(self.settings, Mapping)):
             raise InputError(f"settings={self.settings!r} must be a mapping of names of GadamConfig, or None")
         further = dict(self.settings or {})

@@ -40,7 +40,7 @@ def save(result: Result, path: str | os.PathLike[str]) -> None:
     tensors = {f"{kind}/{name}": tensor for kind in _KINDS for name, tensor in getattr(result.population, kind).items()}
     facts = {
         "model": type(result.population.template).__name__,
-        "config": result.config.model_dump(mode="json"),
+        "config": result.config.as_json(),
         "stopped": result.stopped,
         "gradient_steps": result.gradient_steps,
         "seconds": result.seconds,

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def _names() -> dict[str, Any]:
     X, labels = x.numpy(), np.array(list("abc"))[y.numpy()]
 
     def checkpointed(path: str, **changed: Any) -> None:
-        config = small.model_copy(update=changed)
+        config = replace(small, **changed)
         gadam.evolve(mlp, (x, y), config, executor=1, progress=False, checkpoint=path)
 
     fitted = gadam.GADAMClassifier(population_size=2, generations=1, steps=2).fit(X, labels)
@@ -152,7 +153,8 @@ def _names() -> dict[str, Any]:
         "mlp": mlp, "models": models, "nn": nn, "notebook": notebook, "notebooks": NOTEBOOKS, "np": np,
         "orl_cnn": models.orl_cnn, "pairs": torch.tensor([[0, 1], [2, 3]]), "population": result.population,
         "quickstart": quickstart, "random": torch.Generator().manual_seed(0), "report": report,
-        "reporting": reporting, "result": result, "rows": (x, y), "run": Run("bad_input_scene:nothing", {}),
+        "replace": replace, "reporting": reporting, "result": result, "rows": (x, y),
+        "run": Run("bad_input_scene:nothing", {}),
         "small": small, "soup": soup, "torch": torch, "training_panel": training_panel, "x": x, "y": y,
     }  # fmt: skip
 

@@ -22,7 +22,7 @@ TABLE["evolve: make_model"] = [
     ("evolve(growing, rows, small)", 'make_model: weight is [3, 4] float32 in one call and [4, 4] float32 in another, must be the same'),
     ("evolve(lambda: nn.Linear(5, 3), rows, small)", 'make_model: Linear could not take inputs of shape [4, 4] float32: …'),
     ("evolve(lambda: nn.Linear(4, 3).double(), rows, small)", 'make_model: Linear could not take inputs of shape [4, 4] float32: …'),
-    ("evolve(batchnorm, rows, small.model_copy(update={'batch_size': 1}))", "make_model: Sequential could not be trained on a batch of batch_size=1 rows: …"),
+    ("evolve(batchnorm, rows, replace(small, batch_size=1))", "make_model: Sequential could not be trained on a batch of batch_size=1 rows: …"),
 ]
 TABLE["evolve: data"] = [
     ("evolve(mlp, x, small)", 'data: is a torch.Tensor, must be a pair (inputs, targets)'),
@@ -41,7 +41,7 @@ TABLE["evolve: data"] = [
     ("evolve(mlp, (x.double(), y), small)", 'make_model: Sequential could not take inputs of shape [4, 4] float64: …'),
 ]
 TABLE["evolve: checkpoint"] = [
-    ("evolve(mlp, rows, small.model_copy(update={'generations': 1}), checkpoint='state')", "checkpoint: 'state' holds 2 generations, config asks for generations=1; give at least as many, or another path"),
+    ("evolve(mlp, rows, replace(small, generations=1), checkpoint='state')", "checkpoint: 'state' holds 2 generations, config asks for generations=1; give at least as many, or another path"),
     ("evolve(mlp, rows, small, callbacks=[type('Duck', (), {'on_generation': print})()])", 'callbacks: <…> is no gadam.Callback, must be an instance of one'),
     ("evolve(mlp, rows, small, checkpoint=3)", 'checkpoint=3 must be a path: text, or a pathlib.Path'),
     ("evolve(mlp, rows, small, checkpoint='')", "checkpoint='' must be a path: text, or a pathlib.Path"),
@@ -50,7 +50,7 @@ TABLE["evolve: checkpoint"] = [
     ("evolve(mlp, rows, small, checkpoint='a_file/below')", "checkpoint: path='a_file/below' cannot be written: a_file is no folder"),
     ("evolve(mlp, rows, small, checkpoint='saved')", "checkpoint: path='saved' holds a result, must be a checkpoint; give another path, or remove it to start anew"),
     ("evolve(mlp, rows, small, checkpoint='cut_checkpoint')", "checkpoint: path='cut_checkpoint' is damaged or no checkpoint of gadam (its SHA-256 is another); give another path, or remove it to start anew"),
-    ("evolve(mlp, rows, small.model_copy(update={'seed': 1}), checkpoint='state')", "checkpoint: 'state' is of another config (seed: 0 there, 1 here); give another path, or remove it to start anew"),
+    ("evolve(mlp, rows, replace(small, seed=1), checkpoint='state')", "checkpoint: 'state' is of another config (seed: 0 there, 1 here); give another path, or remove it to start anew"),
     ("evolve(mlp, (x + 1, y), small, checkpoint='state')", "checkpoint: 'state' is of other data; give another path, or remove it to start anew"),
     ("evolve(lambda: nn.Linear(4, 3), rows, small, checkpoint='state')", "checkpoint: 'state' is of another model (class: Sequential there, Linear here); give another path, or remove it to start anew"),
     ("evolve(batchnorm, rows, small, checkpoint='state')", "checkpoint: 'state' is of another model (0.weight: [5, 4] torch.float32 there, [3, 4] torch.float32 here); give another path, or remove it to start anew"),

@@ -1,6 +1,11 @@
 """GadamConfig: the defaults of the design, immutable, and one line for whatever is wrong."""
 
+import copy
+import inspect
+import json
 import math
+import pickle
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -97,13 +102,17 @@ EDGES = [
 
 def complaint(**settings):
     """The message of the InputError that the settings give."""
+    return complaint_of(lambda: GadamConfig(**settings))
+
+
+def complaint_of(call):
     with pytest.raises(InputError) as caught:
-        GadamConfig(**settings)
+        call()
     return str(caught.value)
 
 
 def test_defaults_are_those_of_the_design():
-    assert GadamConfig().model_dump() == DEFAULTS
+    assert asdict(GadamConfig()) == DEFAULTS
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
@@ -165,8 +174,40 @@ def test_equal_settings_are_equal_and_hash_alike():
 
 def test_json_gives_the_same_config_back():
     config = GadamConfig(population_size=4, betas=(0.8, 0.99), learning_rate=0.1 + 0.2, shards=2, seed=2**63 - 1)
-    assert GadamConfig.model_validate_json(config.model_dump_json()) == config
+    assert GadamConfig(**json.loads(json.dumps(config.as_json()))) == config
 
 
 def test_every_setting_is_documented():
-    assert all(f"{name}: " in GadamConfig.__doc__ for name in GadamConfig.model_fields)
+    assert all(f"{name}: " in GadamConfig.__doc__ for name in GadamConfig.names())
+
+
+def test_another_config_with_some_settings_changed_is_looked_at_as_well():
+    assert replace(GadamConfig(seed=3), steps=7) == GadamConfig(seed=3, steps=7)
+    with pytest.raises(InputError, match="steps=0 is not allowed"):
+        replace(GadamConfig(), steps=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("steps", 1e3, 1_000),
+        ("steps", np.int64(7), 7),
+        ("learning_rate", 1, 1.0),
+        ("learning_rate", np.float32(0.5), 0.5),
+        ("betas", [0.5, 0], (0.5, 0.0)),
+    ],
+)
+def test_a_number_of_another_type_is_kept_as_pythons_own(name, value, kept):
+    found = getattr(GadamConfig(**{name: value}), name)
+    assert found == kept
+    assert type(found) is type(kept)
+
+
+def test_settings_go_by_name_and_help_shows_them():
+    assert complaint_of(lambda: GadamConfig(3)) == "GadamConfig: 3 has no name; settings are given by name"
+    assert list(inspect.signature(GadamConfig).parameters) == list(DEFAULTS)
+
+
+def test_a_config_travels_between_processes():
+    config = GadamConfig(seed=5, betas=(0.5, 0.6))
+    assert pickle.loads(pickle.dumps(config)) == config == copy.deepcopy(config)

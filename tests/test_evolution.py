@@ -514,7 +514,7 @@ def test_the_threshold_is_on_the_sum_of_the_losses_of_consecutive_generations():
     assert smallest > 0, "of use only if the threshold is not met at once"
 
     def last_generation(threshold):
-        history = evolve(double_mlp, DOUBLE, config.model_copy(update={"threshold": threshold})).history
+        history = evolve(double_mlp, DOUBLE, replace(config, threshold=threshold)).history
         return history["generation"].max()
 
     assert last_generation(changes[smallest] * (1 + 1e-9)) == smallest + 1

@@ -3,6 +3,7 @@
 import threading
 import time
 import warnings
+from dataclasses import asdict
 from html import unescape
 
 import pandas as pd
@@ -68,7 +69,7 @@ def test_run_trains_in_a_thread_and_leaves_a_result(panel):
 
 
 def test_settings_that_are_shown_first_are_those_of_the_paper_where_it_has_any(panel):
-    default = GadamConfig().model_dump()
+    default = asdict(GadamConfig())
     for name in ("batch_size", "learning_rate", "mutation_rate", "mutation", "moments", "seed"):
         assert panel.controls[name].value == default[name]
     assert set(panel.controls) <= {"dataset", "model", *default}

@@ -324,5 +324,5 @@ def test_a_population_trained_in_one_call_has_a_shard_for_each_thread_of_a_clust
     config = GadamConfig(population_size=10)
     trainer = Trainer(config, functional.cross_entropy, Programs(zoo.mlp(), functional.cross_entropy))
     assert [shard_count(config, trainer, torch.device("cpu"), count) for count in (1, 7, 100)] == [1, 7, 10]
-    fixed = config.model_copy(update={"shards": 2})
+    fixed = replace(config, shards=2)
     assert shard_count(fixed, trainer, torch.device("cpu"), 7) == 2

@@ -84,7 +84,7 @@ def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[R
     with as_executor(threads, useful) as pool:
 
         def train(steps: int) -> Callable[[], Weights]:
-            timed = replace(trainer, config=config.model_copy(update={"steps": steps}))
+            timed = replace(trainer, config=replace(config, steps=steps))
             trained = train_shards(pool, timed, shards, Data(rows, rows, one, one))
             return lambda: Population.join([each.population for each in trained]).to("cpu").parameters
 

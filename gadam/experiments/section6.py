@@ -8,7 +8,7 @@ computing is in `fidelity`.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -169,7 +169,7 @@ def ambiguities(rows: pd.DataFrame) -> pd.DataFrame:
 def _best_of_independent(rows: Dataset, config: GadamConfig) -> tuple[Population, int]:
     """As many steps as GADAM's without evolution: g units by Adam, and the best on a validation batch from T."""
     steps = 2 * config.generations * config.steps
-    population = independent(partial(_mlp, rows), rows.train, config.model_copy(update={"steps": steps}))
+    population = independent(partial(_mlp, rows), rows.train, replace(config, steps=steps))
     index = torch.randperm(len(rows.train[1]), generator=stream("cpu", config.seed, VALIDATION))
     index = index[: config.validation_size]
     losses, _ = scorer(population.template)(population, (rows.train[0][index], rows.train[1][index]))

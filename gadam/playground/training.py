@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -141,7 +142,7 @@ class TrainingPanel(Panel):
         if self._stop.is_set():
             self.error = "stopped before the training began"
             return line(f"Stopped before the training began; there is no result of {dataset}.")
-        config = config.model_copy(update={"validation_size": validation_size(loaded)})
+        config = replace(config, validation_size=validation_size(loaded))
         self.bar.max = 2 * config.generations * config.steps * config.population_size
         self.status.value = line("Preparing …")
         test = loaded.test[0][:TEST_ROWS], loaded.test[1][:TEST_ROWS]

@@ -13,7 +13,7 @@ from typing import Any
 from gadam.reporting.paths import checkout
 
 PACKAGES = (
-    "gadam", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn", "pydantic",
+    "gadam", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "seaborn",
     "pooch", "jinja2", "tabulate", "papermill", "nbclient", "ipykernel",
 )  # fmt: skip
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

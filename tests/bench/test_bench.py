@@ -266,7 +266,10 @@ def test_both_command_lines_give_the_same_arguments(monkeypatch):
 
 
 def test_it_needs_neither_typer_nor_the_notebooks():
-    absent = "typer papermill nbval nbformat nbclient nbconvert jax optax joblib sklearn scipy torchvision pooch jinja2"
+    absent = (
+        "pydantic typer papermill nbval nbformat nbclient nbconvert jax optax joblib sklearn scipy torchvision pooch "
+        "jinja2"
+    )
     ours = ", ".join(f"gadam.bench.{name}" for name in ("__main__", "command", "scale", "predict"))
     script = f"import sys; sys.modules.update(dict.fromkeys('{absent}'.split())); import {ours}"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

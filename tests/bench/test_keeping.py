@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -9,7 +11,7 @@ from gadam.bench.keeping import checkpointing
 def test_it_says_and_writes_what_checkpoints_cost(tmp_path, monkeypatch):
     monkeypatch.setattr(keeping, "IMAGES", 64)
     changes = {"population_size": 2, "generations": 1, "steps": 2, "batch_size": 4, "validation_size": 8}
-    monkeypatch.setattr(keeping, "QUICK", keeping.QUICK.model_copy(update=changes))
+    monkeypatch.setattr(keeping, "QUICK", replace(keeping.QUICK, **changes))
     said = []
     frame = checkpointing(tmp_path, "cpu", repeats=2, say=said.append)
     assert frame.groupby("way")["repeat"].apply(list).to_dict() == {way: [1, 2] for way in keeping.WAYS}

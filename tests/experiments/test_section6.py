@@ -35,7 +35,7 @@ def test_equations_6_to_13_are_all_there():
 
 @pytest.mark.parametrize("one", fidelity.AMBIGUITIES, ids=lambda one: f"{one.where}, {one.question}")
 def test_every_ambiguity_names_a_switch_that_exists_and_is_measured_or_says_why_not(one):
-    known = {*GadamConfig.model_fields, *(f"evolve({name}=…)" for name in inspect.signature(evolve).parameters)}
+    known = {*GadamConfig.names(), *(f"evolve({name}=…)" for name in inspect.signature(evolve).parameters)}
     assert set(filter(None, one.switch.split(", "))) <= known
     assert sum(map(bool, (one.reading, one.elsewhere, one.unmeasured))) == 1
     assert not one.reading or section6.READINGS[one.reading].kind == "reading"
