@@ -5,7 +5,7 @@ ARGS    ?=
 BIN     := .venv/bin
 STAMP   := .venv/installed
 
-.PHONY: help reproduce test lint bench lab lock clean
+.PHONY: help reproduce test campaign lint bench lab lock clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -15,6 +15,9 @@ reproduce: $(STAMP)  ## regenerate every table and figure (PROFILE=smoke|quick|p
 
 test: $(STAMP)  ## the tests, and every notebook in profile smoke (nbval)
 	$(BIN)/pytest -n 2 --dist loadfile --nbval tests notebooks $(ARGS)
+
+campaign: $(STAMP)  ## 50 kills a case and 1,000 damaged files a parser, into reports/campaign (GADAM_KILLS, GADAM_DAMAGED)
+	$(BIN)/python tests/campaign.py $(ARGS)
 
 lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
 	$(BIN)/ruff format --check .

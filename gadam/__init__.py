@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gadam import genetics
 from gadam.config import GadamConfig, InputError
 from gadam.ensembles import Ensemble
-from gadam.evolution import evolve
+from gadam.evolution import evolve, evolve_seeds
 from gadam.population import Population
 from gadam.result import Callback, Generation, Result
 from gadam.saving import load_result
@@ -29,6 +29,7 @@ __all__ = [
     "Population",
     "Result",
     "evolve",
+    "evolve_seeds",
     "genetics",
     "load_result",
 ]

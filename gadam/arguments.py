@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from textwrap import shorten
 from typing import Any
@@ -32,6 +32,16 @@ def check_path(name: str, value: Any) -> None:
     """Refuse what is no path."""
     if not isinstance(value, str | os.PathLike) or not str(value) or "\0" in str(value):
         raise InputError(f"{name}={shown(value)} must be a path: text, or a pathlib.Path")
+
+
+def check_seeds(seeds: Any) -> None:
+    """Refuse what are no distinct seeds."""
+    if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not len(seeds):
+        raise InputError(f"seeds={shown(seeds)} must be a list of whole numbers, at least one")
+    for seed in seeds:
+        check_whole("seeds", seed, 0, 2**63 - 1)
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds={shown(seeds)} must be distinct")
 
 
 def check_callable(name: str, value: Any, *arguments: str) -> None:
@@ -78,7 +88,7 @@ def check_evolve(
         check_callable("record", record, "step")
     if not (progress is None or isinstance(progress, bool)):
         raise InputError(f"progress={shown(progress)} must be True, False or None")
-    if not (stop is None or hasattr(stop, "is_set")):
+    if not (stop is None or callable(getattr(stop, "is_set", None))):
         raise InputError(f"stop={shown(stop)} must be a threading.Event or None")
 
 

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import cache
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,11 +32,15 @@ from torch import Tensor
 
 from gadam import storage
 from gadam.config import GadamConfig, InputError
-from gadam.population import Population
+from gadam.layout import cut
+from gadam.population import Population, outline
+from gadam.remote import WorkersError
+from gadam.result import targets_of
+from gadam.saving import CHECKPOINT
+from gadam.shards import TrainingError
 from gadam.standing import Standing, as_written, from_written
 from gadam.vectorised import Batch
 
-KIND = "checkpoint"
 PIECE = 2**24  # bytes that are hashed at once
 SHARE = 0.01
 """Of the time, at most, is spent on writing checkpoints, however short the interval."""
@@ -81,6 +86,7 @@ class Keeper:
         self._known: Mapping[str, Any] | None = None
         self._kept: Standing | None = None
         self._signals = ExitStack()
+        self._answered = False
         self.signal = 0
 
     @property
@@ -99,6 +105,9 @@ class Keeper:
 
     def __exit__(self, *error: object) -> None:
         self._signals.close()
+        if self.signal and not self._answered:  # it came when nobody looked any more
+            self._answered = True
+            signal.raise_signal(self.signal)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.signal == number == signal.SIGINT:  # who asks twice does not want to wait
@@ -111,19 +120,25 @@ class Keeper:
         Raises:
             InputError: it cannot be used here; the message says why and what to do.
         """
-        if self.path is None or not self.path.exists():
+        if self.path is None or not os.path.lexists(self.path):
             return None
         try:
-            facts, tensors = storage.read(self.path, KIND)
-            self._compare(facts["identity"])
-            if len(facts["states"]) != len(self._states):
-                raise InputError(f"{str(self.path)!r} is of a training with other callbacks")
-            standing = from_written(facts, tensors, self._order)
+            facts, tensors = storage.read(self.path, CHECKPOINT)
+            try:
+                self._compare(facts["identity"])
+                if len(facts["states"]) != len(self._states):
+                    raise InputError(f"{str(self.path)!r} is of a training with other callbacks")
+                standing = from_written(facts, tensors, self._order)
+            except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+                if isinstance(error, InputError):
+                    raise
+                what = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise InputError(f"{str(self.path)!r} is damaged ({what})") from None
         except InputError as error:
             message = f"checkpoint: {error}; give another path, or remove it to start anew"
             if self._own:
                 raise InputError(message) from None
-            warnings.warn(message.rpartition(";")[0] + "; the training starts anew", stacklevel=3)
+            warnings.warn(message.rpartition(";")[0] + "; the training starts anew", stacklevel=4)
             return None
         for index, state in enumerate(self._states):
             own = {
@@ -153,7 +168,7 @@ class Keeper:
             tensors |= {f"state/{index}/{name}": value for name, value in state.items() if isinstance(value, Tensor)}
         plain = [_plain(*each) for each in zip(self._states, states, strict=True)]
         try:
-            storage.write(self.path, KIND, {"identity": self._known, "states": plain, **facts}, tensors)
+            storage.write(self.path, CHECKPOINT, {"identity": self._known, "states": plain, **facts}, tensors)
         except InputError as error:
             if self._own:
                 raise InputError(f"checkpoint: {error}") from None
@@ -163,6 +178,26 @@ class Keeper:
         self._kept = standing
         self._written = time.monotonic()
         self._cost = self._written - started
+
+    def failed(self, error: TrainingError, standing: Standing) -> TrainingError:
+        """The training cannot go on: keep what is good. Returns the error to raise, which says where that is.
+
+        Workers that are gone cost nothing that was good; of anything else the generation under way may be the victim.
+        """
+        gone = isinstance(error, WorkersError)
+        if not gone:
+            initial = cut(standing.population, standing.shards, "parent", standing.generation)
+            standing = replace(standing, parts=initial, parents=())
+        self.keep(standing, now=True)
+        if not self._own:
+            return error
+        path = f"checkpoint={str(self.path)!r}"
+        hint = (
+            f"the same call goes on from {path}"
+            if gone
+            else f"{path} holds the population before this generation, see gadam.load_result"
+        )
+        return type(error)(f"{error}; {hint}")
 
     def end(self, standing: Standing, *, over: bool) -> None:
         """The training ends here: keep it; and where a signal was received, say how to go on and end as it asks.
@@ -176,6 +211,7 @@ class Keeper:
             self.keep(standing, now=self._own or not over or self.path.exists())
         if not self.signal:
             return
+        self._answered = True
         message = f"stopped in {standing}; the same call goes on from checkpoint={str(self.path)!r}"
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt(message)
@@ -194,25 +230,29 @@ class Keeper:
             if isinstance(a, dict) and isinstance(b, dict):
                 key = next(key for key in {**a, **b} if a.get(key) != b.get(key))
                 raise InputError(f"{str(self.path)!r} is of {what} ({key}: {a.get(key)} there, {b.get(key)} here)")
+            if isinstance(a, list) and isinstance(b, list):
+                a, b = next(pair for pair in zip_longest(a, b, fillvalue="nothing") if pair[0] != pair[1])
             detail = "" if name in ("data", "code") else f" ({a} there, {b} here)"
             raise InputError(f"{str(self.path)!r} is of {what}{detail}")
         a, b = float(kept["fresh_loss"]), float(here["fresh_loss"])
         same = kept["fresh_loss"] == here["fresh_loss"]
-        if not same and not (math.isfinite(a) and math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-6)):
-            raise InputError(
-                f"{str(self.path)!r} is of another model or loss (a fresh unit loses {a:.6g} there, {b:.6g} here)"
-            )
+        # The same processor and library compute the same on a CPU; a GPU may sum in another order.
+        exact = kept["computed_by"] == here["computed_by"] and here["device"] == "cpu"
+        close = math.isfinite(a) and math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-6)
+        if not same and (exact or not close):
+            lose = f"a fresh unit loses {a!r} there, {b!r} here"
+            raise InputError(f"{str(self.path)!r} is of another model or loss ({lose})")
         if not same or kept["computed_by"] != here["computed_by"]:
             warnings.warn(
                 f"{self.path} was computed by {kept['computed_by']}, this is {here['computed_by']}: it goes on, but "
                 "the last bits may differ from those of a training that was never stopped",
-                stacklevel=4,
+                stacklevel=5,
             )
 
 
 _IDENTITY = {
-    "config": "another config", "model": "another model", "data": "other data", "mode": "another way of training",
-    "code": "other code of gadam", "device": "another kind of device",
+    "config": "another config", "model": "another model", "outline": "another model", "data": "other data",
+    "mode": "another way of training", "code": "other code of gadam", "device": "another kind of device",
 }  # fmt: skip
 
 
@@ -234,6 +274,8 @@ def identify(
         "config": config.as_json(without=["generations"]),
         "model": {"class": type(population.template).__name__}
         | {name: f"{list(entry.shape[1:])} {entry.dtype}" for name, entry in entries.items()},
+        "outline": outline(population.template),
+        "targets": targets_of(rows[0][1]),
         "data": _sha256(rows),
         "mode": mode,
         "code": _code(),
@@ -252,6 +294,13 @@ def _plain(owner: Any, state: Mapping[str, Any]) -> str:
         raise InputError(
             f"checkpoint: the state_dict of {type(owner).__name__} must hold tensors and JSON values: {error}"
         ) from None
+
+
+@contextmanager
+def ending(end: Callable[[], None]) -> Iterator[None]:
+    """Do something at the end of a block that no error ended."""
+    yield
+    end()
 
 
 _ambient: ContextVar[Iterator[Path] | None] = ContextVar("checkpoints", default=None)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gadam.config import InputError
 from gadam.population import Population
+from gadam.process import intra_operator_threads
 from gadam.randomness import unit_stream
 from gadam.shards import Data, Shard, Trained, is_out_of_memory
 from gadam.training import Trainer
@@ -59,7 +60,8 @@ def check_fit(population: Population, rows: Batch, loss: Loss, batch_size: int) 
     few = torch.arange(batch_size, device=rows[1].device) % len(rows[1])
     model, loss_name = type(population.template).__name__, _name(loss)
     unit = population.unit(0).train()
-    with torch.enable_grad(), unit_stream(torch.Generator(few.device).manual_seed(0)):
+    # On one thread, for checkpoints tell models apart by this loss, bit by bit.
+    with torch.enable_grad(), unit_stream(torch.Generator(few.device).manual_seed(0)), intra_operator_threads(1):
         try:
             value = loss(unit(*(tensor[few] for tensor in rows[0])), rows[1][few])
         except Exception as error:

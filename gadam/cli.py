@@ -40,7 +40,8 @@ def _say_version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, metavar="", help="Show the version and exit."),
     ] = False,
 ) -> None:
     """What is common to all commands."""
@@ -68,11 +69,11 @@ def reproduce(
         str, typer.Option(help="real, standin, or auto: real where it can be had.", metavar="CHOICE")
     ] = "auto",
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what there is to compute and how long; do nothing.")
+        bool, typer.Option("--plan", metavar="", help="Say what there is to compute and how long; do nothing.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="With --plan: a line for each run.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", metavar="", help="With --plan: a line for each run.")] = False,
     runs_only: Annotated[
-        bool, typer.Option("--runs-only", help="Compute and store the runs, without notebooks or a report.")
+        bool, typer.Option("--runs-only", metavar="", help="Compute and store the runs, without notebooks or a report.")
     ] = False,
     scheduler: Annotated[
         str | None,
@@ -152,20 +153,33 @@ def run_bench(
         list[str] | None, typer.Option(help="Part of a contestant's name; may be repeated. All if not given.")
     ] = None,
     by_hand: Annotated[
-        bool, typer.Option("--by-hand", help="Also gadam with shards and threads chosen by hand.")
+        bool, typer.Option("--by-hand", metavar="", help="Also gadam with shards and threads chosen by hand.")
     ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin nothing after so many minutes; 8 on a GPU, else no limit.")
+    ] = None,
     growth: Annotated[
-        bool, typer.Option("--scale", help="Instead: how time and memory grow with population, model and threads.")
+        bool,
+        typer.Option(
+            "--scale", metavar="", help="Instead: how time and memory grow with population, model and threads."
+        ),
     ] = False,
     prediction: Annotated[
-        bool, typer.Option("--predict", help="Instead: how long a whole population takes to predict.")
+        bool, typer.Option("--predict", metavar="", help="Instead: how long a whole population takes to predict.")
     ] = False,
     keeping: Annotated[
-        bool, typer.Option("--checkpoint", help="Instead: what checkpoints cost a run of MNIST in profile quick.")
+        bool,
+        typer.Option(
+            "--checkpoint", metavar="", help="Instead: what checkpoints cost a run of MNIST in profile quick."
+        ),
     ] = False,
     cluster: Annotated[
         bool,
-        typer.Option("--cluster", help="Instead: what a generation costs on a dask cluster, and would on a large one."),
+        typer.Option(
+            "--cluster",
+            metavar="",
+            help="Instead: what a generation costs on a dask cluster, and would on a large one.",
+        ),
     ] = False,
     folder: Annotated[Path | None, typer.Option(help="Where tables and figure go; reports/bench if not given.")] = None,
 ) -> None:
@@ -177,7 +191,8 @@ def run_bench(
 
     run(
         workload=workload, units=units, repeats=repeats, seconds=seconds, device=device, only=only, by_hand=by_hand,
-        scale=growth, predict=prediction, checkpoint=keeping, cluster=cluster, folder=folder, say=typer.echo,
+        minutes=minutes, scale=growth, predict=prediction, checkpoint=keeping, cluster=cluster, folder=folder,
+        say=typer.echo,
     )  # fmt: skip
 
 

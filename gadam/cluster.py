@@ -41,6 +41,11 @@ class Cluster:
         self.check()
         return sum(self._client.nthreads().values())
 
+    def memory(self) -> int | None:
+        """Bytes for each task, of the worker that has the least; None where no worker has a limit."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return min((each["memory_limit"] // each["nthreads"] for each in workers if each["memory_limit"]), default=None)
+
     def share(self, token: str, packed: bytes) -> None:
         """Put on the cluster what tasks have in common; it travels once from here."""
         self._token = token

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
-from inspect import signature
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
@@ -22,13 +22,16 @@ from gadam.arguments import shown
 from gadam.config import GadamConfig, InputError
 from gadam.ensembles import soup
 from gadam.evolution import evolve
-from gadam.models import mlp
-from gadam.result import Callback
+from gadam.factories import continued, fresh_units
+from gadam.process import intra_operator_threads
+from gadam.rescaling import Mean, Rescale
+from gadam.result import Callback, Result
 from gadam.vectorised import Loss
-from gadam.weighting import prepared, row_weights, split, weighted
+from gadam.weighting import Rows, prepared, row_weights, split, weighted
 
 _PREDICT_WITH = ("best", "ensemble", "soup")
 _CHUNK = 256  # rows that are predicted at once, always so many: no row's last bits depend on what is asked beside it
+_SOUP_SHARE = 0.2  # of the rows, held out for a soup unless told otherwise
 _PASSES, _FEWEST, _MOST = 20, 100, 2_000  # steps="auto"
 
 
@@ -49,22 +52,22 @@ class _Estimator(BaseEstimator):
     settings: Mapping[str, Any] | None = None
     predict_with: Literal["best", "ensemble", "soup"] = "ensemble"
     validation_fraction: float | None = None
+    warm_start: bool = False
     random_state: int | np.random.RandomState | None = None
     executor: Executor | int | None = None
     device: torch.device | str = "auto"
     verbose: bool = False
     callbacks: Iterable[Callback] = ()
 
-    def _evolve(
-        self,
-        X: np.ndarray,  # noqa: N803
-        targets: np.ndarray,
-        weights: np.ndarray | None,
-        outputs: int,
-        loss: Loss,
-        finish: nn.Module,
-    ) -> Self:
-        """Evolve modules from X [n, features] to `outputs`, on targets [n] or [n, outputs].
+    def _rows(self, X: Any, **asked: Any) -> Any:  # noqa: N803
+        """What `validate_data` gives, X as float32 [n, features]; what is sparse is made dense."""
+        found = validate_data(self, X, accept_sparse="csr", dtype=np.float32, **asked)
+        X, *y = found if isinstance(found, tuple) else (found,)
+        X = X.toarray() if issparse(X) else X
+        return (X, *y) if y else X
+
+    def _evolve(self, table: Rows, outputs: int, loss: Loss, finish: nn.Module) -> Self:
+        """Evolve modules from the features to `outputs`.
 
         `finish` makes predictions of what they put out.
         """
@@ -74,28 +77,51 @@ class _Estimator(BaseEstimator):
         except ValueError:
             raise InputError(f"random_state={shown(self.random_state)} must be a whole number or None") from None
         seed = int(random.randint(2**31 - 1))
-        if weights is not None:
+        if table.weights is not None:
             loss = partial(weighted, loss)
-        train, held = split(targets, self.validation_fraction, random)
+        # Before rows are repeated, or copies of a row that is held out would be trained on.
+        train, held = split(table.targets, self._share_held_out(), random)
 
         def rows(index: np.ndarray) -> tuple[Tensor, Tensor]:
-            chosen = torch.from_numpy(targets[index])
-            if weights is not None:  # they travel with the targets, in a column of their own
-                share = weights[index] / weights[index].mean()
+            index = table.repeated(index)
+            chosen = torch.from_numpy(table.targets[index])
+            if table.weights is not None:  # they travel with the targets, in a column of their own
+                share = table.weights[index] / table.weights[index].mean()
                 chosen = torch.column_stack([chosen.float(), torch.from_numpy(share).float()])
-            return torch.from_numpy(X[index]), chosen
+            return torch.from_numpy(table.X[index]), chosen
 
+        sizes = table.X.shape[1], outputs
+        config = self._config(len(table.repeated(train)), seed)
+        make_unit = fresh_units(self.make_model, self.hidden_layer_sizes, *sizes)
+        last: Result | None = getattr(self, "result_", None)
+        if self.warm_start and last is not None:
+            if sizes != self._sizes:
+                have, must = ("{} features and {} outputs".format(*each) for each in (sizes, self._sizes))
+                raise InputError(f"warm_start=True: X and y have {have}, must have {must} as in the last fit")
+            make_unit = continued(last.population, make_unit)
+            config = replace(config, initialisation="module")  # any other would draw these units anew
         result = evolve(
-            self._factory(X.shape[1], outputs), rows(train), self._config(len(train), seed), loss=loss,
-            validation=None if held is None else rows(held), executor=self.executor, device=self.device,
-            callbacks=self.callbacks, progress=bool(self.verbose),
+            make_unit, rows(train), config, loss=loss, validation=None if held is None else rows(held),
+            executor=self.executor, device=self.device, callbacks=self.callbacks, progress=bool(self.verbose),
         )  # fmt: skip
         self.result_, self.history_, self._finish = result, result.history, finish
+        self._sizes: tuple[int, int] = sizes
         self._models: dict[str, nn.Module] = {}
-        if self.predict_with == "soup":  # now, for its rows are not kept
-            mixed = soup(result.population, rows(train if held is None else held), loss)
+        if self.predict_with == "soup" and held is not None:  # now, for its rows are not kept
+            mixed = soup(result.population, rows(held), loss)
             self._models["soup"] = nn.Sequential(mixed, finish).eval()
         return self
+
+    def _share_held_out(self) -> float | None:
+        share = self.validation_fraction
+        if self.predict_with != "soup":
+            return share
+        if share is not None and share == 0:
+            raise InputError(
+                f"validation_fraction={share!r} leaves predict_with='soup' no rows to mix by that did not train it; "
+                f"give a number in (0, 1), or None for {_SOUP_SHARE}"
+            )
+        return _SOUP_SHARE if share is None else share
 
     @property
     def model_(self) -> nn.Module:
@@ -111,7 +137,7 @@ class _Estimator(BaseEstimator):
                 raise InputError("predict_with='soup' must be given before fit, which has the rows that a soup needs")
             alone = self.predict_with == "best"
             units = [self.result_.best] if alone else self.result_.population.to("cpu").units()
-            self._models[self.predict_with] = _Mean(nn.Sequential(unit, self._finish) for unit in units).eval()
+            self._models[self.predict_with] = Mean(nn.Sequential(unit, self._finish) for unit in units).eval()
         return self._models[self.predict_with]
 
     def _check_predict_with(self) -> None:
@@ -132,37 +158,20 @@ class _Estimator(BaseEstimator):
             given["steps"] = min(max(_FEWEST, _PASSES * rows // size), _MOST)
         return GadamConfig(**given, **further, seed=seed)
 
-    def _factory(self, features: int, outputs: int) -> Callable[[], nn.Module]:
-        if self.make_model is not None:
-            self._check_make_model(features, outputs)
-            return partial(self.make_model, features, outputs)
-        sizes = np.ravel(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
-        if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0 for size in sizes):
-            raise InputError(f"hidden_layer_sizes={self.hidden_layer_sizes!r} must be whole numbers of at least 1")
-        return partial(mlp, features, outputs, [int(size) for size in sizes])
-
-    def _check_make_model(self, features: int, outputs: int) -> None:
-        make, wanted = self.make_model, "must be a function of (features, outputs)"
-        if isinstance(make, nn.Module):
-            raise InputError(f"make_model: is a {type(make).__name__}, {wanted} that returns a new module at each call")
-        if not callable(make):
-            raise InputError(f"make_model={make!r} must be a function of features and outputs, or None")
-        try:
-            signature(make).bind(features, outputs)
-        except TypeError as error:
-            name = getattr(make, "__name__", type(make).__name__)
-            raise InputError(f"make_model: {name} {wanted}: {error}") from None
-        except ValueError:
-            return  # what is written in C need not say what it takes
-
     def _predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """What `model_` says of X, [n, outputs]."""
         model = self.model_
-        inputs = torch.tensor(validate_data(self, X, reset=False, dtype=np.float32))
+        inputs = torch.tensor(self._rows(X, reset=False))
         count = len(inputs)
         padded = nn.functional.pad(inputs, (0, 0, 0, -count % _CHUNK))
-        with torch.no_grad():
+        # Threads within an operator would spend longer waiting for each other than so few rows take.
+        with torch.no_grad(), intra_operator_threads(1):
             return torch.cat([model(part) for part in padded.split(_CHUNK)])[:count].numpy()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
 
 @dataclass(eq=False, repr=False)
@@ -190,7 +199,12 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
             probabilities), or their "soup", see `gadam.ensembles`. May be changed after `fit`, to "soup" only if it was
             that then.
         validation_fraction: the share of rows in (0, 1) held out from training, by which units are selected and a soup
-            is mixed. None or 0: by training rows, as in the paper.
+            is mixed. None or 0: units are selected by training rows, as in the paper; but for "soup" None holds out
+            0.2, and 0 is refused.
+        warm_start: whether a further `fit` begins with the units of the last generation of the fit before, fittest
+            first, instead of fresh ones; where `population_size` has grown the others are fresh. It must have as many
+            features and outputs (classes), and units of the same architecture. Optimizers begin anew, `result_` and
+            `history_` are of the last fit alone, and an int as `random_state` draws the same batches in each.
         class_weight: a factor of the loss for each label, at least 0 and 1 where there is none, beside `sample_weight`;
             "balanced": inverse to their frequency. Only for classes.
         random_state: an int for results that can be repeated.
@@ -215,18 +229,18 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         """Evolve.
 
         Args:
-            X: [n, features], finite numbers: an array or a DataFrame.
+            X: [n, features], finite numbers: an array, a DataFrame or a sparse matrix, which is made dense.
             y: [n], labels of any kind.
             sample_weight: [n], at least 0. Whole weights repeat a row, others multiply its loss; 0 leaves it out.
 
         Raises:
             ValueError: an argument or a parameter cannot be used (of gadam's own: `InputError`, one line).
         """
-        X, y = validate_data(self, X, y, dtype=np.float32)
+        X, y = self._rows(X, y=y)
         check_classification_targets(y)
         self.classes_, targets = np.unique(y, return_inverse=True)
         table = prepared(X, targets, row_weights(sample_weight, X), self._class_factors(y))
-        return self._evolve(*table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
+        return self._evolve(table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
@@ -246,8 +260,10 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         try:
             factors: np.ndarray = compute_sample_weight(self.class_weight, y)
         except ValueError as error:
-            known = self.class_weight is None or isinstance(self.class_weight, Mapping)
-            reason = f": {error}" if known or self.class_weight == "balanced" else ""
+            reason = ""
+            if isinstance(self.class_weight, Mapping):
+                unknown = [label for label in self.class_weight if label not in self.classes_.tolist()]
+                reason = f": {shown(unknown[0])} is no label of y" if unknown else f": {error}"
             wanted = "must be 'balanced', a mapping of labels to numbers, or None"
             raise InputError(f"class_weight={shown(self.class_weight)} {wanted}{reason}") from None
         if not (np.isfinite(factors) & (factors >= 0)).all():
@@ -267,56 +283,31 @@ class GADAMRegressor(RegressorMixin, _Estimator):
         """Evolve.
 
         Args:
-            X: [n, features], finite numbers: an array or a DataFrame.
+            X: [n, features], finite numbers: an array, a DataFrame or a sparse matrix, which is made dense.
             y: [n] or [n, outputs], finite numbers.
             sample_weight: [n], at least 0. Whole weights repeat a row, others multiply its loss; 0 leaves it out.
 
         Raises:
             ValueError: an argument or a parameter cannot be used (of gadam's own: `InputError`, one line).
         """
-        X, y = validate_data(self, X, y, dtype=np.float32, multi_output=True, y_numeric=True)
+        X, y = self._rows(X, y=y, multi_output=True, y_numeric=True)
         targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        inputs, targets, weights = prepared(X, targets, row_weights(sample_weight, X))
-        mean = np.average(targets, axis=0, weights=weights)
-        deviation = np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=weights))
+        table = prepared(X, targets, row_weights(sample_weight, X))
+        every = table.repeated(np.arange(len(table.X)))
+        weights = None if table.weights is None else table.weights[every]
+        mean = np.average(table.targets[every], axis=0, weights=weights)
+        deviation = np.sqrt(np.average((table.targets[every] - mean) ** 2, axis=0, weights=weights))
         deviation[deviation == 0] = 1
-        standard = ((targets - mean) / deviation).astype(np.float32)
+        standard = replace(table, targets=((table.targets - mean) / deviation).astype(np.float32))
         self._single = y.ndim == 1
-        outputs = targets.shape[1]
-        return self._evolve(inputs, standard, weights, outputs, nn.functional.mse_loss, _Rescale(mean, deviation))
+        return self._evolve(standard, targets.shape[1], nn.functional.mse_loss, Rescale(mean, deviation))
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Targets, float64, [n] or [n, outputs] as y had it."""
-        predicted = self._predict(X).astype(np.float64)
+        predicted = self._predict(X)
         return predicted[:, 0] if self._single else predicted
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-class _Mean(nn.Module):
-    """The mean of what units predict, one after another: to the last bit the same at each call, unlike `Ensemble`."""
-
-    def __init__(self, units: Iterable[nn.Module]) -> None:
-        super().__init__()
-        self.units = nn.ModuleList(units)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return torch.stack([unit(inputs) for unit in self.units]).mean(0)
-
-
-class _Rescale(nn.Module):
-    """From standardised targets [n, outputs] back to the units of y."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, mean: np.ndarray, deviation: np.ndarray) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.from_numpy(mean).float())
-        self.register_buffer("deviation", torch.from_numpy(deviation).float())
-
-    def forward(self, outputs: Tensor) -> Tensor:
-        return outputs * self.deviation + self.mean

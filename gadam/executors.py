@@ -23,6 +23,9 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
+import torch
+
+from gadam.arguments import shown
 from gadam.config import GadamConfig, InputError
 from gadam.remote import Workers
 from gadam.shards import Data, Part, Progress, Record, Shard, Trained, TrainingError, is_out_of_memory
@@ -51,7 +54,7 @@ def as_executor(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
     """
     if executor is None:
         executor = useful
-    if isinstance(executor, bool) or not (isinstance(executor, int) or hasattr(executor, "submit")):
+    if isinstance(executor, bool) or not (isinstance(executor, int) or callable(getattr(executor, "submit", None))):
         raise InputError(f"executor={executor!r} must be a concurrent.futures.Executor, a number of threads, or None")
     if isinstance(executor, ThreadPoolExecutor):
         yield executor
@@ -65,6 +68,15 @@ def as_executor(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
     else:
         with ThreadPoolExecutor(executor, thread_name_prefix="gadam") as pool:
             yield pool
+
+
+def check_several(devices: Sequence[torch.device], executor: Executor | int | None) -> None:
+    """Refuse several devices for an executor whose workers share no memory with this process."""
+    if len(devices) > 1 and not (executor is None or isinstance(executor, int | ThreadPoolExecutor)):
+        raise InputError(
+            f"device: {len(devices)} devices are shared out among threads of this process, not by {shown(executor)}; "
+            "give no executor, or a number of threads"
+        )
 
 
 Keep = Callable[[Sequence[Part]], None]
@@ -81,6 +93,7 @@ def train_shards(
     *,
     keep: Keep | None = None,
     seconds: float | None = None,
+    elsewhere: Sequence[Data] = (),
 ) -> list[Part]:
     """Train every shard.
 
@@ -96,6 +109,7 @@ def train_shards(
         record: told of each step, only by threads of this process.
         keep: told where all of them stand every so many `seconds` and at the end.
         seconds: of training between pauses for `keep`; None pauses only if `progress` asks for it.
+        elsewhere: the same as `data` on further devices: shards go to all of them in turn, and come back.
 
     Returns:
         All of them trained, in order; or where they stand, if `progress` asked for a pause.
@@ -104,7 +118,7 @@ def train_shards(
         TrainingError: there is too little memory for half a shard.
         WorkersError: workers elsewhere are gone.
     """
-    legs = _Legs(trainer, data, progress, record, seconds)
+    legs = _Legs(trainer, (data, *elsewhere), progress, record, seconds)
     parts = list(shards)
     legs.told(0)
     while not legs.stopped and any(isinstance(part, Shard) for part in parts):
@@ -121,7 +135,12 @@ class _Legs:
     """The training of shards from one pause to the next, in this process."""
 
     def __init__(
-        self, trainer: Trainer, data: Data, progress: Progress | None, record: Record | None, seconds: float | None
+        self,
+        trainer: Trainer,
+        data: Sequence[Data],
+        progress: Progress | None,
+        record: Record | None,
+        seconds: float | None,
     ) -> None:
         self.trainer, self.data, self.seconds = trainer, data, seconds
         self.stopped = False
@@ -140,11 +159,22 @@ class _Legs:
             self.stopped = True
         return self.stopped or time.monotonic() > self._end
 
-    def run(self, part: Part, at_once: bool) -> list[Part]:
-        """Train a part, unless it is time to pause; but `at_once` all the same, or a short leg would get nowhere."""
+    def run(self, place: int, part: Part, at_once: bool) -> list[Part]:
+        """Train a part, unless it is time to pause; but `at_once` all the same, or a short leg would get nowhere.
+
+        Args:
+            place: of the part among all, by which it goes to a device.
+            part: the part.
+            at_once: see above.
+        """
         if isinstance(part, Trained) or (self.told(0) and not at_once):
             return [part]
-        return train_or_halve(self.trainer, part, self.data, self.told, self._record)
+        data, home = self.data[place % len(self.data)], self.data[0].train[1].device
+        away = data.train[1].device
+        if away == home:
+            return train_or_halve(self.trainer, part, data, self.told, self._record)
+        parts = train_or_halve(self.trainer, part.to(away), data, self.told, self._record)
+        return [each.to(home, part.population.template) for each in parts]
 
 
 def train_or_halve(
@@ -177,8 +207,11 @@ def _train_here(pool: Executor | None, legs: _Legs, parts: Sequence[Part]) -> li
     legs.begin()
     first = next(index for index, part in enumerate(parts) if isinstance(part, Shard))
     if pool is None:
-        return list(chain.from_iterable(legs.run(part, index == first) for index, part in enumerate(parts)))
-    futures = [pool.submit(legs.run, part, index == first) for index, part in enumerate(parts)]
+        return list(chain.from_iterable(legs.run(index, part, index == first) for index, part in enumerate(parts)))
+    try:
+        futures = [pool.submit(legs.run, index, part, index == first) for index, part in enumerate(parts)]
+    except RuntimeError as error:
+        raise InputError(f"executor: it takes no more work ({error}); give one that is open") from None
     try:
         pending = set(futures)
         while pending:
@@ -194,14 +227,20 @@ def _train_here(pool: Executor | None, legs: _Legs, parts: Sequence[Part]) -> li
     return list(chain.from_iterable(future.result() for future in futures))
 
 
+LEG_SECONDS = 5.0
+"""What an interrupt or a process that dies elsewhere may cost: after so long a worker says where its shard stands."""
+
+
 def _train_elsewhere(workers: Workers, legs: _Legs, parts: Sequence[Part], keep: Keep | None) -> list[Part]:
     """All legs, each part for itself: who waits for the others there is idle."""
     found = {index: [part] for index, part in enumerate(parts)}
+    # Who keeps nothing has nothing of being told in between.
+    leg = None if legs.seconds is None else min(legs.seconds, LEG_SECONDS)
 
     def submit(index: int, shards: Sequence[Part]) -> None:
         for shard in shards:
             if isinstance(shard, Shard):
-                future = workers.submit(train_or_halve, legs.trainer, shard, legs.data, legs.seconds)
+                future = workers.submit(train_or_halve, legs.trainer, shard, legs.data[0], leg)
                 pending[future] = index, shard
 
     pending: dict[Future[list[Part]], tuple[int, Shard]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -17,7 +18,7 @@ from gadam.config import GadamConfig
 from gadam.population import Population
 from gadam.randomness import GENETICS, stream
 from gadam.result import Generation
-from gadam.shards import Trained, TrainingError
+from gadam.shards import LOSSES, Part, Trained, TrainingError
 
 logger = logging.getLogger("gadam")
 
@@ -78,10 +79,25 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     return Bred(newborn, normalized, probabilities, pairs, inheritance, rates)
 
 
+def trained(parts: Sequence[Part], first: int = 0, units: int = sys.maxsize) -> list[Trained]:
+    """Of the parts of a role, which are trained, so many units in a row; by default all."""
+    found, before = [], 0
+    for part in parts:
+        assert isinstance(part, Trained)
+        low, high = max(first - before, 0), min(first + units - before, len(part.population))
+        if (low, high) == (0, len(part.population)):
+            found.append(part)
+        elif low < high:
+            found.append(part.take(slice(low, high)))
+        before += len(part.population)
+    return found
+
+
 def breed_trained(parents: Sequence[Trained], config: GadamConfig, number: int) -> Bred:
     """`breed` for the trained parents of a generation, with its stream."""
     population = Population.join([part.population for part in parents])
     fitness = torch.cat([part.loss_trained for part in parents]).double()
+    _check_finite(fitness, number, config)
     return breed(population, fitness, config, stream(fitness.device, config.seed, GENETICS, number))
 
 
@@ -97,12 +113,7 @@ def survive(
     rows.loc[g:, "parent_a"], rows.loc[g:, "parent_b"] = bred.pairs[:, 0].tolist(), bred.pairs[:, 1].tolist()
     losses = torch.cat([part.loss_survival for part in (*parents, *children)]).double()
     survivors = genetics.survivors(losses, g)
-    finite = int(losses[survivors].isfinite().sum())
-    if not finite:
-        raise TrainingError(
-            f"generation {number}: every unit has a loss that is NaN or infinite; a learning rate below "
-            f"{config.learning_rate:g} may help"
-        )
+    finite = _check_finite(losses[survivors], number, config)
     if finite < g:
         logger.warning("generation %d: %d diverged units are replaced by copies of the fittest", number, g - finite)
         survivors = survivors[torch.arange(g, device=survivors.device) % finite]
@@ -114,6 +125,17 @@ def survive(
         history=rows, **vars(bred),
     )  # fmt: skip
     return generation, losses[survivors]
+
+
+def _check_finite(losses: Tensor, number: int, config: GadamConfig) -> int:
+    """How many losses are finite; TrainingError if none is."""
+    finite = int(losses.isfinite().sum())
+    if not finite:
+        raise TrainingError(
+            f"generation {number}: every unit has a loss that is NaN or infinite; a learning rate below "
+            f"{config.learning_rate:g} may help"
+        )
+    return finite
 
 
 def initial_losses(generation: Generation) -> Tensor:
@@ -132,10 +154,7 @@ def _rows(number: int, role: str, parts: Sequence[Trained], steps: int) -> pd.Da
         "unit": range(sum(sizes)),
         "parent_a": pd.NA,
         "parent_b": pd.NA,
-        **{
-            name: torch.cat([getattr(part, name) for part in parts]).double().tolist()
-            for name in ("loss_start", "loss_trained", "loss_survival")
-        },
+        **{name: torch.cat([getattr(part, name) for part in parts]).double().tolist() for name in LOSSES},
         "survived": False,
         "steps": steps,
         "seconds": list(chain.from_iterable([part.seconds / n] * n for part, n in zip(parts, sizes, strict=True))),

@@ -3,7 +3,7 @@
 Pure functions on tensors. A population's entries are a dict of tensors with a leading unit dimension, `[g, ...]`;
 losses are means over a batch, `[g]`, and lower is fitter. Randomness comes only through the `generator` given, which
 must live on the device of the tensors. Nothing is changed in place. Every function raises `InputError` for an argument
-that it cannot use.
+that it cannot use. Probabilities are looked at on a CPU alone: on a GPU each look would wait for all that it has to do.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def crossover(
     """Each entry of a child from one of its two parents, drawn independently (Eq. 9).
 
     Args:
-        parameters: name -> [g, ...].
+        parameters: name -> [g, ...], floats.
         parents: int64 [pairs, 2].
         inheritance: [pairs], probability of the first parent.
         generator: the stream.
@@ -104,11 +104,11 @@ def crossover(
         name -> [pairs, ...]. The draws depend on the generator and the shapes alone, so a second call from the same
         state takes the entries of other tensors from the same parents.
     """
-    _check_stacked("parameters", parameters)
+    _check_stacked("parameters", parameters, floats=True)
     for entries in parameters.values():
         _check_parents(parents, len(entries))
         break  # all have as many units
-    _check_row("inheritance", inheritance, len(parents))
+    _check_probabilities("inheritance", inheritance, len(parents))
     _check_generator(generator)
     first, second = parents[:, 0], parents[:, 1]
 
@@ -137,7 +137,7 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
     for entries in buffers.values():
         _check_parents(parents, len(entries))
         break  # all have as many units
-    _check_row("inheritance", inheritance, len(parents))
+    _check_probabilities("inheritance", inheritance, len(parents))
     giver = torch.where(inheritance >= 0.5, parents[:, 0], parents[:, 1])
     return {name: entries[giver] for name, entries in buffers.items()}
 
@@ -169,7 +169,7 @@ def mutate(
     """Replace entries at random (Eq. 11, read with p_q in both indicator functions).
 
     Args:
-        parameters: name -> [pairs, ...].
+        parameters: name -> [pairs, ...], floats.
         rates: [pairs], probability that an entry is replaced.
         generator: the stream.
         distribution: "uniform" draws new values from U[0, 1) as Eq. 11 says, "normal" from N(0, 0.1^2).
@@ -177,9 +177,10 @@ def mutate(
     Returns:
         name -> [pairs, ...].
     """
-    _check_stacked("parameters", parameters)
+    _check_stacked("parameters", parameters, floats=True)
     for entries in parameters.values():
-        _check_row("rates", rates, len(entries))
+        _check_probabilities("rates", rates, len(entries))
+        break  # all have as many children
     _check_generator(generator)
     if distribution not in ("uniform", "normal"):
         raise InputError(f"distribution={distribution!r} is not a choice; there are uniform, normal")
@@ -218,12 +219,12 @@ def has_converged(previous_losses: Tensor, losses: Tensor, threshold: float) -> 
 
     Args:
         previous_losses: [g] of generation k.
-        losses: [g] of generation k + 1, on a validation batch of its own as the paper writes it.
+        losses: [g] of generation k + 1, as many, on a validation batch of its own as the paper writes it.
         threshold: theta >= 0.
     """
     _check_row("previous_losses", previous_losses)
-    _check_row("losses", losses)
-    if not (isinstance(threshold, int | float) and threshold >= 0):
+    _check_row("losses", losses, len(previous_losses))
+    if isinstance(threshold, bool) or not (isinstance(threshold, int | float) and threshold >= 0):
         raise InputError(f"threshold={shown(threshold)} must be a number of at least 0")
     return bool((previous_losses.sum() - losses.sum()).abs() <= threshold)
 
@@ -237,6 +238,14 @@ def _check_row(name: str, values: Any, length: int | None = None) -> None:
         )
 
 
+def _check_probabilities(name: str, values: Any, length: int) -> None:
+    """A number in [0, 1] for each pair."""
+    _check_row(name, values, length)
+    if values.is_cpu and not bool(((values >= 0) & (values <= 1)).all()):
+        found = f"{float(values.min()):g} to {float(values.max()):g}"
+        raise InputError(f"{name}: range from {found}, must lie in 0 to 1")
+
+
 def _check_parents(parents: Any, units: int) -> None:
     right = isinstance(parents, Tensor) and parents.dtype == torch.int64 and parents.dim() == 2
     if not (right and parents.shape[1] == 2 and len(parents)):
@@ -246,13 +255,15 @@ def _check_parents(parents: Any, units: int) -> None:
         raise InputError(f"parents: range from {found}, must lie in 0 to {units - 1} for {units} units")
 
 
-def _check_stacked(name: str, tensors: Any) -> None:
+def _check_stacked(name: str, tensors: Any, floats: bool = False) -> None:
     if not isinstance(tensors, Mapping):
         raise InputError(f"{name}: is {_kind(tensors)}, must be a dict of tensors [g, ...]")
     units = None
     for key, entries in tensors.items():
         if not (isinstance(entries, Tensor) and entries.dim() and units in (None, len(entries))):
             raise InputError(f"{name}: {key} is {_kind(entries)}, must be a tensor [{units or 'g'}, ...]")
+        if floats and not entries.is_floating_point():
+            raise InputError(f"{name}: {key} is {_kind(entries)}, must be floats; see genetics.inherit for all else")
         units = len(entries)
 
 

@@ -25,7 +25,11 @@ class Stepper(Protocol):
 
 
 def make_optimizer(config: GadamConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    """The optimizer of a config: Adam as in Eq. 2, or one of Table 1's: torch's defaults, momentum 0.9 for SGDM."""
+    """The optimizer of a config, torch's with its defaults.
+
+    "adam" is Adam as in Eq. 2, "sgd" stochastic gradient descent (Eq. 3), "sgdm" that with momentum (Eq. 4), here 0.9,
+    "adagrad" and "rmsprop" AdaGrad and RMSProp (Eq. 5); "adadelta" is in Table 1 alone.
+    """
     rate = config.learning_rate
     match config.optimizer:
         case "adam":

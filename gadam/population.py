@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from gadam.arguments import check_whole
+from gadam.arguments import check_whole, shown
 from gadam.config import InputError
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
 
@@ -67,7 +68,7 @@ class Population:
         modules: list[nn.Module] = []
         for unit in range(size):
             with global_stream(stream_seed(seed, INITIALISATION, unit)):
-                module = make_model()
+                module = _made(make_model)
                 if not isinstance(module, nn.Module):
                     raise InputError(f"make_model: returned {type(module).__name__}, must return a torch.nn.Module")
                 if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
@@ -93,20 +94,29 @@ class Population:
             modules: the units.
             template: a module of the architecture; None copies the first unit, which must not have been called for
                 that: a module that keeps what it computed (`self.features = ...`) cannot be copied.
+
+        Raises:
+            InputError: there are none, or one is no module or of another architecture.
         """
-        if not modules:
-            raise InputError("modules: are none, must be at least one")
+        _check_each("modules", modules, nn.Module, "torch.nn.Module")
         template = copy.deepcopy(modules[0]) if template is None else template
         return cls(template, _stack(map(_learned, modules)), _stack(map(_carried, modules)))
 
     @classmethod
     def join(cls, populations: Sequence[Population]) -> Population:
-        """The units of several populations, in order."""
-        if not populations:
-            raise InputError("populations: are none, must be at least one")
+        """The units of several populations, in order; a single one is returned as it is.
+
+        Raises:
+            InputError: there are none, or one is no population or of another architecture.
+        """
+        _check_each("populations", populations, Population, "gadam.Population")
         first = populations[0]
+        if len(populations) == 1:
+            return first
 
         def join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+            for part in parts[1:]:
+                _check_alike(parts[0], part)
             return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
         return replace(
@@ -162,13 +172,30 @@ class Population:
         )
 
     def take(self, units: slice | Tensor) -> Population:
-        """Some of the units: a slice shares memory, an int64 [n] index copies and may repeat."""
+        """Some of the units: a slice shares memory, an int64 [n] index copies and may repeat.
+
+        Raises:
+            InputError: `units` is neither, or there is no such unit.
+        """
+        if not isinstance(units, slice):
+            if not (isinstance(units, Tensor) and units.dtype == torch.int64 and units.dim() == 1):
+                kind = _describe(units) if isinstance(units, Tensor) else f"a {type(units).__name__}"
+                raise InputError(f"units: is {kind}, must be a slice or int64 [n]")
+            # On a GPU a number that is none of a unit would end every further computation of the process.
+            low, high = (int(units.min()), int(units.max())) if len(units) else (0, -1)
+            if low < -len(self) or high >= len(self):
+                raise InputError(f"units: range from {low} to {high}, must lie in {-len(self)} to {len(self) - 1}")
         return self._map(lambda tensor: tensor[units])
 
-    def to(self, device: torch.device | str) -> Population:
-        """The population on another device."""
-        moved = self._map(lambda tensor: tensor.to(device))
-        return replace(moved, template=copy.deepcopy(self.template).to(device))
+    def to(self, device: torch.device | str, template: nn.Module | None = None) -> Population:
+        """The population on another device; with that template, if there is one there already.
+
+        Raises:
+            InputError: there is no such device.
+        """
+        chosen = _device(device)
+        moved = self._map(lambda tensor: tensor.to(chosen))
+        return replace(moved, template=copy.deepcopy(self.template).to(chosen) if template is None else template)
 
     def shards(self, count: int) -> list[Population]:
         """Cut into at most `count` parts of nearly equal size, in order."""
@@ -203,6 +230,11 @@ SHOWN = 20
 """Parameters in the table that Jupyter shows."""
 
 
+def outline(module: nn.Module) -> list[str]:
+    """The module and its parts with their settings, a line each: what tells models of the same shapes apart."""
+    return [re.sub(r" at 0x[0-9a-fA-F]+", "", line.strip()) for line in str(module).splitlines()]
+
+
 def html_table(rows: Mapping[str, str], caption: str) -> str:
     """Two columns, names and values, with all that HTML would take for its own escaped."""
     lines = "".join(
@@ -211,6 +243,38 @@ def html_table(rows: Mapping[str, str], caption: str) -> str:
         for name, value in rows.items()
     )
     return f'<table><caption style="text-align:left">{escape(caption)}</caption><tbody>{lines}</tbody></table>'
+
+
+def _check_each(name: str, values: Any, kind: type, wanted: str) -> None:
+    """At least one, and each of a kind."""
+    if not isinstance(values, Sequence | nn.ModuleList):
+        raise InputError(f"{name}: is a {type(values).__name__}, must be a list of {wanted}")
+    if not values:
+        raise InputError(f"{name}: are none, must be at least one")
+    for each in values:
+        if not isinstance(each, kind):
+            raise InputError(f"{name}: has a {type(each).__name__} among them, must be a list of {wanted}")
+
+
+def _check_alike(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    """That the entries of two populations are those of one architecture."""
+    for name in {**one, **other}:
+        a, b = one.get(name), other.get(name)
+        if a is None or b is None or a.shape[1:] != b.shape[1:] or a.dtype != b.dtype:
+            raise InputError(
+                f"populations: {name} is {_describe(a, 1)} in one and {_describe(b, 1)} in another, must be the same"
+            )
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        chosen = torch.device(device)
+        if chosen.type == "cuda" and (chosen.index or 0) >= (gpus := torch.cuda.device_count()):
+            raise RuntimeError(f"there are {gpus} GPUs")
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise InputError(f'device={shown(device)} cannot be used ({reason}); give "cpu" or "cuda"') from None
+    return chosen
 
 
 def _learned(module: nn.Module) -> dict[str, Tensor]:
@@ -222,6 +286,16 @@ def _carried(module: nn.Module) -> dict[str, Tensor]:
     """Frozen parameters and buffers."""
     frozen = {name: tensor for name, tensor in module.named_parameters() if not tensor.requires_grad}
     return frozen | dict(module.named_buffers())
+
+
+def _made(make_model: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return make_model()
+    except InputError:
+        raise
+    except Exception as error:
+        kind = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"make_model: {getattr(make_model, '__name__', 'it')}() failed ({kind})") from error
 
 
 def _stack(units: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -237,5 +311,6 @@ def _stack(units: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([unit[name].detach() for unit in (first, *others)]).contiguous() for name in first}
 
 
-def _describe(tensor: Tensor | None) -> str:
-    return "missing" if tensor is None else f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+def _describe(tensor: Tensor | None, first: int = 0) -> str:
+    """Shape, from a dimension on, and dtype."""
+    return "missing" if tensor is None else f"{list(tensor.shape[first:])} {str(tensor.dtype).removeprefix('torch.')}"

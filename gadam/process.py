@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -28,7 +28,9 @@ _threads_lock = threading.Lock()
 def intra_operator_threads(count: int) -> Iterator[None]:
     """PyTorch's setting, put back after: it has effect in the calling thread, and threads to come start from it."""
     with _threads_lock:
-        _threads_before.append(_threads_before[0] if _threads_before else torch.get_num_threads())
+        # Asked for in any case: a thread that was never asked takes the process's number at its first operator.
+        now = torch.get_num_threads()
+        _threads_before.append(_threads_before[0] if _threads_before else now)
         torch.set_num_threads(count)
     try:
         yield
@@ -61,6 +63,13 @@ def float32_as_asked(device: torch.device) -> Iterator[None]:
             before = _exact.pop()
             if not _exact:
                 torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
+def current(device: torch.device) -> Iterator[None]:
+    """What names no GPU, such as a new stream, is on this one inside."""
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        yield
 
 
 # One entry for each thread inside `float32_as_asked`: what the process had before the first came in.

@@ -11,7 +11,9 @@ a worker comes by what is common depends on where it is:
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import shutil
 import sys
 import tempfile
 import uuid
@@ -20,7 +22,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +63,7 @@ class Common:
 # In a worker: token -> what came with it. Two, for evolutions that share the workers.
 _kept: dict[str, Common] = {}
 _KEPT = 2
+_PREFIX = "gadam-workers-"
 
 
 def keep(token: str, packed: bytes) -> Common:
@@ -164,7 +167,8 @@ class Workers:
             self._cluster.share(self._token, packed)
             return
         try:
-            folder = Path(self._given.enter_context(tempfile.TemporaryDirectory(prefix="gadam-")))
+            _remove_stale()
+            folder = Path(self._given.enter_context(tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")))
             self._file = folder / "common.pickle"
             self._file.write_bytes(packed)
         except OSError as error:
@@ -200,6 +204,8 @@ class Workers:
                 future = self._executor.submit(work, self._token, carried, task)
         except BrokenExecutor as error:
             raise self._told(error) from error
+        except RuntimeError as error:  # what executors of the standard library say when they were shut down
+            raise WorkersError(f"executor: it takes no more work ({_line(error)}); make a new one") from error
         answer.add_done_callback(lambda answer: answer.cancelled() and future.cancel())
         future.add_done_callback(done)
 
@@ -213,10 +219,17 @@ class Workers:
         return error if self._cluster is None else self._cluster.told(error)
 
 
-def cluster_threads(executor: object) -> int:
-    """Tasks that run at once on the cluster behind an executor; 0 if it is of another kind."""
+class ClusterSize(NamedTuple):
+    """A cluster that trains: tasks that run at once, and the bytes of memory that each may take if that is known."""
+
+    threads: int
+    memory: int | None
+
+
+def cluster_size(executor: object) -> ClusterSize | None:
+    """Of the cluster behind an executor; None if it is of another kind."""
     cluster = _cluster(executor)
-    return 0 if cluster is None else cluster.threads()
+    return None if cluster is None else ClusterSize(cluster.threads(), cluster.memory())
 
 
 def _cluster(executor: object) -> Any:
@@ -225,6 +238,18 @@ def _cluster(executor: object) -> Any:
     from gadam.cluster import Cluster
 
     return Cluster.of(executor)
+
+
+def _remove_stale() -> None:
+    """Remove what processes that were killed have left for their workers."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        number = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, OSError):  # not ours, or alive and another user's
+            continue
 
 
 class _Packer(pickle.Pickler):

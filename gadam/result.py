@@ -6,18 +6,26 @@ import base64
 import io
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 from torch import Tensor, nn
 
-from gadam.config import GadamConfig
+from gadam.config import GadamConfig, InputError
 from gadam.ensembles import Average, Ensemble, soup
 from gadam.population import Population, html_table
 from gadam.vectorised import Loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+Targets = Literal["classes", "values"]
+
+
+def targets_of(targets: Tensor) -> Targets:
+    """What the targets of a training are."""
+    return "values" if targets.is_floating_point() or targets.is_complex() else "classes"
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Result:
         stopped: why it ended: "generations" (K reached), "converged" (Eq. 13), "callback" or "stop" (asked for).
         gradient_steps: optimizer steps over all units, parents and children.
         seconds: wall time.
+        targets: what the units predict: "classes", if the targets were whole numbers, or "values".
     """
 
     best: nn.Module
@@ -74,19 +83,21 @@ class Result:
     stopped: str
     gradient_steps: int
     seconds: float
+    targets: Targets = "classes"
 
-    def ensemble(self, average: Average = "probabilities") -> Ensemble:
+    def ensemble(self, average: Average | None = None) -> Ensemble:
         """The average prediction of all units of the last generation, as a module.
 
         Args:
-            average: "probabilities" for classification: gives probabilities, no logits; "outputs" for regression.
+            average: "probabilities" gives probabilities, no logits; "outputs" is for regression; None takes what suits
+                `targets`.
         """
-        return Ensemble(self.population, average)
+        return Ensemble(self.population, average or ("probabilities" if self.targets == "classes" else "outputs"))
 
     def soup(
         self,
         data: tuple[Tensor | tuple[Tensor, ...], Tensor],
-        loss: Loss = nn.functional.cross_entropy,
+        loss: Loss | None = None,
         *,
         chunk: int = 1_024,
     ) -> nn.Module:
@@ -94,12 +105,19 @@ class Result:
 
         Args:
             data: inputs and targets to choose the units by: neither training rows nor those that judge the soup.
-            loss: (output, targets) -> scalar, a mean over rows; that of `evolve`.
+            loss: (output, targets) -> scalar, a mean over rows; that of `evolve`. None takes cross-entropy, if
+                `targets` are classes.
             chunk: rows that are evaluated at once.
 
         Returns:
             A module like `best`, in evaluation mode, on the CPU; on `data` it loses at most what the first unit does.
+
+        Raises:
+            InputError: no loss is given, and the targets of the training were no classes.
         """
+        if loss is None and self.targets == "values":
+            raise InputError("soup: loss=None takes cross-entropy, which is for classes; give the loss of the training")
+        loss = nn.functional.cross_entropy if loss is None else loss
         return soup(self.population, data, loss, chunk=chunk)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -118,11 +136,11 @@ class Result:
 
         return plot_losses(self.history, ax=ax)
 
-    def plot_family(self, ax: Axes | None = None) -> Axes:
-        """The family tree of the best unit, see `gadam.plotting.plot_family`."""
+    def plot_family(self, ax: Axes | None = None, unit: int = 0) -> Axes:
+        """The family tree of a unit, 0 the best, see `gadam.plotting.plot_family`."""
         from gadam.plotting import plot_family
 
-        return plot_family(self.history, ax=ax)
+        return plot_family(self.history, ax=ax, unit=unit)
 
     def plot_adoption(self, ax: Axes | None = None) -> Axes:
         """The share of children that survived, see `gadam.plotting.plot_adoption`."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from gadam import storage
-from gadam.arguments import check_path
+from gadam.arguments import check_callable, check_path
 from gadam.config import GadamConfig, InputError
-from gadam.population import Population
+from gadam.population import Population, outline
 from gadam.result import Result
 
-KIND = "result"
+KIND, CHECKPOINT = "result", "checkpoint"
 _KINDS = ("parameters", "buffers", "moments")
 
 
@@ -40,17 +42,19 @@ def save(result: Result, path: str | os.PathLike[str]) -> None:
     tensors = {f"{kind}/{name}": tensor for kind in _KINDS for name, tensor in getattr(result.population, kind).items()}
     facts = {
         "model": type(result.population.template).__name__,
+        "outline": outline(result.population.template),
         "config": result.config.as_json(),
         "stopped": result.stopped,
         "gradient_steps": result.gradient_steps,
         "seconds": result.seconds,
+        "targets": result.targets,
         "history": storage.from_frame(result.history),
     }
     storage.write(target, KIND, facts, tensors)
 
 
 def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module]) -> Result:
-    """Read what `Result.save` wrote.
+    """Read what `Result.save` wrote; or of a checkpoint the last complete generation, as a training that was stopped.
 
     Args:
         path: the file.
@@ -63,20 +67,53 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
         InputError: there is no result, it is damaged or of a newer version, or `make_model` gives another model.
     """
     check_path("path", path)
-    facts, tensors = storage.read(Path(path), KIND)
+    facts, tensors = storage.read(Path(path), KIND, CHECKPOINT)
+    check_callable("make_model", make_model)
     order = Population.make(make_model, 1)
     kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in _KINDS}
     try:
+        if facts["kind"] == CHECKPOINT:
+            facts, tensors = _of_checkpoint(path, facts, tensors)
         for key, tensor in tensors.items():
             kind, _, name = key.partition("/")
             kinds[kind][name] = tensor
         saved = f"the saved {facts['model']}"
         config, history = GadamConfig(**facts["config"]), storage.to_frame(facts["history"])
-        told = {name: facts[name] for name in ("stopped", "gradient_steps", "seconds")}
+        told = {name: facts[name] for name in ("stopped", "gradient_steps", "seconds", "targets")}
+        parts = list(zip_longest(facts["outline"], outline(order.template), fillvalue="nothing"))
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"path={str(path)!r} is damaged ({type(error).__name__}: {error})") from None
     population = as_population(kinds, order, saved)
+    if others := [(there, here) for there, here in parts if there != here]:
+        there, here = others[0]
+        raise InputError(
+            f"make_model: a part is {here} here, but {there} in {saved}; must be the model that was trained"
+        )
     return Result(best=population.unit(0), population=population, history=history, config=config, **told)
+
+
+def _of_checkpoint(
+    path: str | os.PathLike[str], facts: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a result would have kept of the population that the generation under way began with."""
+    identity, (course, *others) = facts["identity"], facts["courses"]
+    if others:
+        raise InputError(f"path={str(path)!r} holds a training of {1 + len(others)} seeds, must be of one")
+    steps = sum(course["history"]["steps"]["values"])
+    result = {
+        "model": identity["model"]["class"],
+        "outline": identity["outline"],
+        "config": identity["config"] | {"generations": max(1, facts["generation"] - 1)},
+        "stopped": course["stopped"] or "stop",
+        "gradient_steps": steps,
+        "seconds": facts["seconds"],
+        "targets": identity["targets"],
+        "history": course["history"],
+    }
+    own = {name.removeprefix("population/"): entry for name, entry in tensors.items() if name.startswith("population/")}
+    return result, own
 
 
 def as_population(kinds: Mapping[str, Mapping[str, Tensor]], order: Population, saved: str) -> Population:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gadam.population import Population
 from gadam.vectorised import Batch
@@ -19,7 +19,13 @@ class TrainingError(RuntimeError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is too little memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in _NO_MEMORY)
+
+
+# What libraries say of it in a plain RuntimeError.
+_NO_MEMORY = (
+    "can't allocate memory", "annot allocate memory", "ot enough memory", "out of memory", "ALLOC_FAILED", "bad_alloc",
+)  # fmt: skip
 
 
 Progress = Callable[[int], bool | None]
@@ -43,6 +49,10 @@ class Begun:
     draws: Tensor
     loss_start: Tensor
     seconds: float
+
+    def to(self, device: torch.device) -> Begun:
+        """The same with its losses on another device; all else is on the CPU."""
+        return replace(self, loss_start=self.loss_start.to(device))
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,11 @@ class Shard:
             return replace(self, population=self.population.take(cut), units=self.units[cut], begun=begun)
 
         return [half(cut) for cut in cuts]
+
+    def to(self, device: torch.device, template: nn.Module | None = None) -> Shard:
+        """The shard on another device; with that template, if there is one there already."""
+        begun = self.begun and self.begun.to(device)
+        return replace(self, population=self.population.to(device, template), begun=begun)
 
 
 @dataclass(frozen=True)
@@ -106,6 +121,21 @@ class Trained:
     loss_survival: Tensor
     seconds: float
 
+    def to(self, device: torch.device, template: nn.Module | None = None) -> Trained:
+        """As `Shard.to`."""
+        losses = {name: getattr(self, name).to(device) for name in LOSSES}
+        return replace(self, population=self.population.to(device, template), **losses)
+
+    def take(self, units: slice) -> Trained:
+        """Some of the units, with their share of the time."""
+        losses = {name: getattr(self, name)[units] for name in LOSSES}
+        population = self.population.take(units)
+        return Trained(population, **losses, seconds=self.seconds * len(population) / len(self.population))
+
+
+LOSSES = ("loss_start", "loss_trained", "loss_survival")
+"""Of `Trained`."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -114,7 +144,7 @@ class Data:
     Attributes:
         train: what units are trained on; for all of an evolution, as `held_out` is.
         held_out: what validation batches are drawn from.
-        fitness: int64 [rows], numbers of rows of `held_out`.
+        fitness: int64 [rows], numbers of rows of `held_out`; [seeds, rows] where units of several seeds are trained.
         survival: the same of the new batch.
     """
 
@@ -122,6 +152,11 @@ class Data:
     held_out: Batch
     fitness: Tensor
     survival: Tensor
+
+    def of_generation(self, fitness: Tensor, survival: Tensor) -> Data:
+        """The same rows with other validation batches, wherever the rows are."""
+        device = self.train[1].device
+        return replace(self, fitness=fitness.to(device), survival=survival.to(device))
 
 
 Part: TypeAlias = Trained | Shard

@@ -12,12 +12,28 @@ from torch import Tensor
 from gadam import storage
 from gadam.population import Population
 from gadam.saving import as_population
-from gadam.shards import Begun, Part, Shard, Trained
+from gadam.shards import LOSSES, Begun, Part, Shard, Trained
 
 _KINDS = ("parameters", "buffers", "moments")
 _BEGUN = [field.name for field in fields(Begun) if field.name != "seconds"]
-_LOSSES = ("loss_start", "loss_trained", "loss_survival")
-_PLAIN = ("generation", "shards", "stopped", "seconds")
+STOPPED = {"", "callback", "converged"}
+"""What a course may say of its end."""
+_PLAIN = ("generation", "shards", "seconds")
+
+
+@dataclass(frozen=True)
+class Course:
+    """What became of one seed's population so far.
+
+    Attributes:
+        history: the rows of complete generations.
+        losses: of the last two selected generations, [g] each; as many as there are.
+        stopped: why it is over; "" while it is not, or if it is over only because there are no more generations.
+    """
+
+    history: pd.DataFrame
+    losses: Sequence[Tensor] = ()
+    stopped: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,24 +42,20 @@ class Standing:
 
     Attributes:
         generation: the one under way, from 1.
-        population: that it began with: the last complete generation, fittest first, or the initial one.
+        population: that it began with: of each seed the last complete generation, fittest first, or the initial one.
         parts: of the role that is being trained, in order.
-        parents: the trained parents, in order, while the children are being trained; before that empty.
-        history: the rows of complete generations.
-        losses: of the last two selected generations, [g] each; as many as there are.
+        courses: one for each seed.
         shards: that generations are cut into.
-        stopped: why it is over; "" while it is not.
+        parents: the trained parents, in order, while the children are being trained; before that empty.
         seconds: of wall time so far.
     """
 
     generation: int
     population: Population
     parts: Sequence[Part]
-    history: pd.DataFrame
+    courses: Sequence[Course]
     shards: int
     parents: Sequence[Trained] = ()
-    losses: Sequence[Tensor] = ()
-    stopped: str = ""
     seconds: float = 0.0
 
     @property
@@ -65,7 +77,11 @@ class Standing:
 
 def as_written(standing: Standing) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """JSON values and tensors, for a file."""
-    tensors = {f"losses/{index}": losses for index, losses in enumerate(standing.losses)}
+    tensors = {
+        f"courses/{number}/losses/{index}": losses
+        for number, course in enumerate(standing.courses)
+        for index, losses in enumerate(course.losses)
+    }
     tensors |= _entries("population", standing.population)
     facts: dict[str, Any] = {name: getattr(standing, name) for name in _PLAIN}
     for place in ("parents", "parts"):
@@ -78,7 +94,8 @@ def as_written(standing: Standing) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 tensors |= _entries(f"{place}/{index}", part.population)
             tensors |= {f"{place}/{index}/{name}": entry for name, entry in own.items()}
             facts[place].append([state, len(part.population), seconds])
-    return facts | {"history": storage.from_frame(standing.history)}, tensors
+    courses = [{"history": storage.from_frame(each.history), "stopped": each.stopped} for each in standing.courses]
+    return facts | {"courses": courses}, tensors
 
 
 def from_written(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Population) -> Standing:
@@ -90,6 +107,8 @@ def from_written(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order:
     device = next(iter(order.parameters.values())).device
     there = {name: tensor if _on_cpu(name) else tensor.to(device) for name, tensor in tensors.items()}
     population = _population(there, "population", order)
+    if len(population) != len(order):
+        raise ValueError(f"{len(population)} units, must be {len(order)}")
     role = "child" if facts["parents"] else "parent"
 
     def parts(place: str) -> list[Part]:
@@ -102,9 +121,11 @@ def from_written(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order:
                 own = population.take(slice(units.start, units.stop))
             else:
                 own = _population(there, f"{place}/{index}", order)
+            if len(own) != size or state not in ("initial", "fresh", "begun", "trained"):
+                raise ValueError(f"{len(own)} units are {state!r}, must be {size}")
             if state == "trained":
                 found.append(
-                    Trained(own, **{name: there[f"{place}/{index}/{name}"] for name in _LOSSES}, seconds=seconds)
+                    Trained(own, **{name: there[f"{place}/{index}/{name}"] for name in LOSSES}, seconds=seconds)
                 )
                 continue
             begun = None
@@ -113,12 +134,21 @@ def from_written(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order:
             found.append(Shard(own, units, role, facts["generation"], begun))
         return found
 
+    courses = [
+        Course(
+            storage.to_frame(course["history"]),
+            [there[name] for index in range(2) if (name := f"courses/{number}/losses/{index}") in there],
+            course["stopped"],
+        )
+        for number, course in enumerate(facts["courses"])
+    ]
+    if facts["generation"] < 0 or not courses or not {course.stopped for course in courses} <= STOPPED:
+        raise ValueError("no training stands so")
     return Standing(
         population=population,
         parts=parts("parts"),
         parents=[part for part in parts("parents") if isinstance(part, Trained)],
-        losses=[there[f"losses/{index}"] for index in range(2) if f"losses/{index}" in there],
-        history=storage.to_frame(facts["history"]),
+        courses=courses,
         **{name: facts[name] for name in _PLAIN},
     )
 
@@ -126,7 +156,7 @@ def from_written(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order:
 def _described(part: Part) -> tuple[str, dict[str, Tensor], float]:
     """Of a part: its state in a word, its tensors beside those of units, its seconds."""
     if isinstance(part, Trained):
-        return "trained", {name: getattr(part, name) for name in _LOSSES}, part.seconds
+        return "trained", {name: getattr(part, name) for name in LOSSES}, part.seconds
     if part.begun is None:
         return "fresh", {}, 0.0
     return "begun", {name: getattr(part.begun, name) for name in _BEGUN}, part.begun.seconds

@@ -79,8 +79,8 @@ def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str,
             temporary.unlink()
 
 
-def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `write` wrote: facts and tensors.
+def read(path: Path, *kinds: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `write` wrote, of one of these kinds: facts, with "kind" among them, and tensors.
 
     Raises:
         InputError: there is no such file, or it is of a newer version.
@@ -101,17 +101,21 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         digest.update(memoryview(content)[place + len(_NONE) :])
         if digest.hexdigest() != header["sha256"]:
             raise ValueError("its SHA-256 is another")
-        if header["gadam"] != kind:
-            raise InputError(f"path={str(path)!r} holds a {header['gadam']}, must be a {kind}")
-        if int(header["format"]) > FORMAT:
-            version = f"has format {header['format']}, this gadam reads up to {FORMAT}"
-            raise InputError(f"path={str(path)!r} {version}; install a newer gadam")
+        if header["gadam"] not in kinds:
+            raise InputError(f"path={str(path)!r} holds a {header['gadam']}, must be a {kinds[0]}")
+        if int(header["format"]) != FORMAT:
+            other = "a newer" if int(header["format"]) > FORMAT else "an older"
+            version = f"has format {header['format']}, this gadam reads format {FORMAT}"
+            raise InputError(f"path={str(path)!r} {version}; install {other} gadam for it")
         # Copied, for how tensors lie in memory may change the last bits of what is computed from them.
-        return json.loads(header["facts"]), {name: tensor.clone() for name, tensor in load(content).items()}
+        facts = {**json.loads(header["facts"]), "kind": header["gadam"]}
+        return facts, {name: tensor.clone() for name, tensor in load(content).items()}
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError, SafetensorError) as error:
-        raise DamagedError(f"path={str(path)!r} is damaged or no {kind} of gadam ({error or 'no header'})") from None
+        raise DamagedError(
+            f"path={str(path)!r} is damaged or no {kinds[0]} of gadam ({error or 'no header'})"
+        ) from None
 
 
 def from_frame(frame: pd.DataFrame) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from gadam.captured import CAPTURES, Captured
 from gadam.config import GadamConfig
 from gadam.optimizers import FusedAdam, Stepper, load_state, make_optimizer, make_stepper, state_of
 from gadam.population import Population
-from gadam.process import float32_as_asked, intra_operator_threads, keep_freed_memory
+from gadam.process import current, float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.shards import Begun, Data, Progress, Record, Shard, Step, Trained
 from gadam.vectorised import Batch, Loss, Programs
@@ -39,6 +40,8 @@ class Trainer:
         config: the settings.
         loss: (output, targets) -> scalar, a mean over rows.
         programs: the vectorised programs, or None to train unit by unit.
+        seeds: whose units are trained together: the first `config.population_size` those of the first seed, and so on.
+            None: all are those of `config.seed`.
         threads: intra-operator threads of a shard. Not for the executor to choose: sums may differ in their last bits
             with the number of threads. One, because shards side by side use the cores without waiting for each other.
     """
@@ -46,7 +49,16 @@ class Trainer:
     config: GadamConfig
     loss: Loss
     programs: Programs | None = None
+    seeds: tuple[int, ...] | None = None
     threads: int = 1
+
+    def by_seed(self, units: range) -> list[tuple[int, slice]]:
+        """Those of some units that are of one seed: its place among the seeds, and where they are among the units."""
+        if self.seeds is None:
+            return [(0, slice(None))]
+        size = self.config.population_size
+        firsts = [units.start, *range(units.start // size * size + size, units.stop, size), units.stop]
+        return [(low // size, slice(low - units.start, high - units.start)) for low, high in pairwise(firsts)]
 
     @property
     def way(self) -> str:
@@ -74,10 +86,10 @@ class Trainer:
             The shard trained; or where it stands, if it paused. Going on from there gives what no pause would have.
         """
         keep_freed_memory()
-        with intra_operator_threads(self.threads), float32_as_asked(data.train[1].device):
+        device = data.train[1].device
+        with intra_operator_threads(self.threads), float32_as_asked(device), current(device):
             start = time.perf_counter()
-            fitness = take_rows(data.held_out, data.fitness)
-            begun = shard.begun or self._begin(shard, fitness)
+            begun = shard.begun or self._begin(shard, data)
             told = _Told(progress or (lambda _: None), seconds)
             train = self._train_loop if self.programs is None else self._train_vectorised
             shard = train(shard, begun, data.train, told, record)
@@ -86,15 +98,32 @@ class Trainer:
                 spent = begun.seconds + time.perf_counter() - start
                 return replace(shard, begun=replace(shard.begun, seconds=spent))
             population = shard.population if self._carries else replace(shard.population, moments={})
-            loss_trained = self.evaluate(shard, population, fitness)
-            loss_survival = self.evaluate(shard, population, take_rows(data.held_out, data.survival))
+            loss_trained = self.evaluate(shard, population, data.held_out, data.fitness)
+            loss_survival = self.evaluate(shard, population, data.held_out, data.survival)
             spent = begun.seconds + time.perf_counter() - start
             return Trained(population, begun.loss_start, loss_trained, loss_survival, spent)
 
-    def evaluate(self, shard: Shard, population: Population, batch: Batch) -> Tensor:
-        """Mean loss of each unit in evaluation mode on one batch (Eq. 7 divided by the rows of V), [n]."""
+    def evaluate(self, shard: Shard, population: Population, rows: Batch, index: Tensor) -> Tensor:
+        """Mean loss of each unit in evaluation mode on its seed's batch (Eq. 7 divided by the rows of V), [n].
+
+        Args:
+            shard: whose streams are drawn from.
+            population: its units, as they are now.
+            rows: that batches are taken from.
+            index: int64 [batch] or [seeds, batch], see `Data`.
+        """
         # A unit that draws even in evaluation mode draws the same at every evaluation: its fitness is comparable.
         draws = [self._stream(shard, DRAWS, unit, evaluation=1) for unit in shard.units]
+        return torch.cat(
+            [
+                self._losses(
+                    population.take(own), take_rows(rows, index if index.dim() == 1 else index[seed]), draws[own]
+                )
+                for seed, own in self.by_seed(shard.units)
+            ]
+        )
+
+    def _losses(self, population: Population, batch: Batch, draws: Sequence[torch.Generator]) -> Tensor:
         if self.programs is not None:
             return self.programs.losses(population.parameters, population.buffers, batch, draws)
         losses = []
@@ -104,13 +133,14 @@ class Trainer:
                     losses.append(self.loss(unit(*batch[0]), batch[1]))
         return torch.stack(losses)
 
-    def _begin(self, shard: Shard, fitness: Batch) -> Begun:
+    def _begin(self, shard: Shard, data: Data) -> Begun:
         batches, draws = (
             torch.stack([self._stream(shard, purpose, unit).get_state() for unit in shard.units])
             for purpose in (BATCHES, DRAWS)
         )
         none = torch.zeros(len(shard.units), dtype=torch.int64)
-        return Begun(none, batches, draws, self.evaluate(shard, shard.population, fitness), 0.0)
+        loss_start = self.evaluate(shard, shard.population, data.held_out, data.fitness)
+        return Begun(none, batches, draws, loss_start, 0.0)
 
     def _train_loop(self, shard: Shard, begun: Begun, rows: Batch, told: _Told, record: Record | None) -> Shard:
         populations = []
@@ -204,8 +234,11 @@ class Trainer:
 
     def _stream(self, shard: Shard, purpose: int, unit: int, evaluation: int = 0) -> torch.Generator:
         device = next(iter(shard.population.parameters.values())).device
-        words = (self.config.seed, purpose, shard.generation, ROLES[shard.role], unit, evaluation)
-        return stream(device, *words)
+        seed = self.config.seed
+        if self.seeds is not None:
+            place, unit = divmod(unit, self.config.population_size)
+            seed = self.seeds[place]
+        return stream(device, seed, purpose, shard.generation, ROLES[shard.role], unit, evaluation)
 
 
 class _Told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,28 +30,54 @@ def row_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray:  # noqa: N803
     return weights
 
 
-def prepared(
-    X: np.ndarray,  # noqa: N803
-    targets: np.ndarray,
-    weights: np.ndarray,
-    factors: np.ndarray | float = 1.0,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Rows that count, in an order that depends on nothing but what they hold; and what their losses are multiplied by.
+@dataclass(frozen=True)
+class Rows:
+    """Rows that count, in an order that depends on nothing but what they hold.
 
-    Whole weights become repeated rows, so that both are the same training, to the last bit; factors never do. What is
-    the same for all rows is no weight: None.
+    Attributes:
+        X: [n, features].
+        targets: [n] or [n, outputs].
+        weights: [n], what their losses are multiplied by; None where that is the same for all.
+        times: int [n], how often each is there.
+    """
+
+    X: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray | None
+    times: np.ndarray
+
+    def repeated(self, index: np.ndarray) -> np.ndarray:
+        """Each row of the index as often as it is there."""
+        return np.repeat(index, self.times[index])
+
+
+def prepared(X: np.ndarray, targets: np.ndarray, weights: np.ndarray, factors: np.ndarray | float = 1.0) -> Rows:  # noqa: N803
+    """The rows that weigh something.
+
+    Whole weights, but for a factor that all of them have, say how often a row is there, so that repeated rows are the
+    same training, to the last bit; factors never do.
     """
     if not (weights * factors).any():
         raise InputError("sample_weight, class_weight: every row weighs 0, at least one must weigh more")
-    whole = (weights == weights.round()).all() and weights.sum() <= _REPEATED * len(weights)
-    times = weights.astype(int) if whole else weights > 0
-    index = np.repeat(np.arange(len(weights)), np.where(factors == 0, 0, times))
+    times = _repeats(weights)
+    whole = times is not None
+    times = (weights > 0).astype(int) if times is None else times
     weights = factors * (np.ones_like(weights) if whole else weights)
     content = np.ascontiguousarray(np.column_stack([X, targets, weights]), np.float64)
     bytewise = content.view(np.void(content.shape[1] * content.itemsize).dtype).ravel()
+    index = np.flatnonzero(times * (weights > 0))
     index = index[np.argsort(bytewise[index], kind="stable")]
     chosen = weights[index]
-    return X[index], targets[index], None if (chosen == chosen[0]).all() else chosen
+    return Rows(X[index], targets[index], None if (chosen == chosen[0]).all() else chosen, times[index])
+
+
+def _repeats(weights: np.ndarray) -> np.ndarray | None:
+    """How often each row is there, int [n], if the weights are whole numbers that say so."""
+    if (weights != weights.round()).any() or weights.max() >= 2**53:
+        return None
+    times = weights.astype(np.int64)
+    times //= np.gcd.reduce(times)
+    return times if times.sum() <= _REPEATED * len(times) else None
 
 
 def split(

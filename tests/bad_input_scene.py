@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -139,12 +140,14 @@ def _names() -> dict[str, Any]:
         config = replace(small, **changed)
         gadam.evolve(mlp, (x, y), config, executor=1, progress=False, checkpoint=path)
 
+    closed = ThreadPoolExecutor(2)
+    closed.shutdown()
     fitted = gadam.GADAMClassifier(population_size=2, generations=1, steps=2).fit(X, labels)
     return {
         **{name: getattr(gadam, name) for name in gadam.__all__}, **{n: getattr(plotting, n) for n in plotting.__all__},
         "Path": Path, "Report": Report, "X": X, "datasets": datasets,
         "batchnorm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)),
-        "checkpointed": checkpointed,
+        "checkpointed": checkpointed, "closed": closed,
         "entries": {"weight": torch.rand(4, 2)}, "execute": execute, "fitted": fitted, "forbidden": forbidden,
         "genetics": genetics,
         "growing": lambda: nn.Linear(4, next(sizes)),
@@ -214,6 +217,8 @@ def _folders() -> None:
         put(f"a_bomb/MNIST/raw/{file}.gz", bomb if file.startswith("t10k-images") else gzip.compress(content, 1))
     for file, content in standin("orl")[0].items():
         put(f"header_gone/orl/{file}", content[3:] if file == "s7/3.pgm" else content)
+        put(f"header_swapped/orl/{file}", content.replace(b"92 112", b"112 92", 1))
+        put(f"header_dark/orl/{file}", content.replace(b"255", b"1", 1))
 
 
 def print_table(table: Mapping[str, list[tuple[str, str]]]) -> None:

@@ -12,9 +12,21 @@ import pytest
 import torch
 import zoo
 
-from gadam import Callback, GadamConfig, InputError, checkpoint, evolution, evolve, storage, training
+from gadam import (
+    Callback,
+    GadamConfig,
+    InputError,
+    checkpoint,
+    evolution,
+    evolve,
+    evolve_seeds,
+    load_result,
+    storage,
+    training,
+)
 from gadam.checkpoint import checkpoints_in
 from gadam.experiments.units import independent
+from gadam.shards import TrainingError
 
 STEPS = 9
 
@@ -213,6 +225,30 @@ def drops_more():
     return module
 
 
+def clipped():
+    """Of the same shapes, and on small numbers with the same outputs."""
+    first, _, drop, last = zoo.dropout_mlp()
+    return torch.nn.Sequential(first, torch.nn.ReLU6(), drop, last)
+
+
+class SilentlyOther(torch.nn.Sequential):
+    """The same in words, and nearly in numbers."""
+
+    def forward(self, inputs):
+        return super().forward(inputs) * 1.0001
+
+
+SilentlyOther.__name__ = "Sequential"
+
+
+def silently_other():
+    return SilentlyOther(*zoo.dropout_mlp())
+
+
+def slightly_more(output, targets):
+    return 1.0005 * torch.nn.functional.cross_entropy(output, targets)
+
+
 def other_rows():
     case = zoo.Case(zoo.dropout_mlp)
     return zoo.Case(case.make, inputs=case.inputs + 1e-6)
@@ -225,10 +261,13 @@ def other_rows():
         (settings(steps=STEPS + 1), None, ["another config", "steps: 9 there, 10 here"]),
         (settings(mode="vectorised"), None, ["another config", "mode"]),
         (None, zoo.Case(zoo.batchnorm_mlp), ["another model", "there"]),
-        (None, zoo.Case(drops_more), ["another model or loss", "a fresh unit loses"]),
+        (None, zoo.Case(drops_more), ["another model", "Dropout(p=0.3, inplace=False) there", "Dropout(p=0.5, "]),
+        (None, zoo.Case(clipped), ["another model", "ReLU() there, (1): ReLU6() here"]),
+        (None, zoo.Case(zoo.dropout_mlp, loss=slightly_more), ["another model or loss", "a fresh unit loses"]),
+        (None, zoo.Case(silently_other), ["another model or loss", "a fresh unit loses"]),
         (None, other_rows(), ["other data"]),
     ],
-    ids=["seed", "steps", "mode", "model", "dropout", "data"],
+    ids=["seed", "steps", "mode", "model", "dropout", "activation", "loss", "forward", "data"],
 )
 def test_a_checkpoint_of_something_else_is_refused(config, case, words, tmp_path):
     path = stopped(tmp_path)
@@ -362,6 +401,120 @@ def test_a_signal_ends_the_training_after_a_step_with_a_checkpoint(number, tmp_p
     finally:
         signal.signal(signal.SIGTERM, before)
     assert_same(run(checkpoint=path), run())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_when_the_training_is_over_is_not_lost(number, tmp_path, monkeypatch):
+    others, end = [], checkpoint.Keeper.end
+
+    def then_signal(*given, **named):
+        end(*given, **named)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(checkpoint.Keeper, "end", then_signal)
+    before = signal.signal(signal.SIGTERM, lambda *_: others.append("the handler there was"))
+    try:
+        if number == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):
+                run(executor=2, checkpoint=tmp_path / "state")
+        else:
+            run(executor=2, checkpoint=tmp_path / "state")
+            assert others == ["the handler there was"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    monkeypatch.undo()
+    assert_same(run(checkpoint=tmp_path / "state"), run())
+
+
+class Complaining(Callback):
+    def on_generation(self, generation):
+        signal.raise_signal(signal.SIGINT)
+        raise ZeroDivisionError
+
+
+def test_an_interrupt_beside_an_error_is_not_lost(tmp_path):
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(checkpoint=tmp_path / "state", callbacks=[Complaining()])
+    assert isinstance(caught.value.__context__, ZeroDivisionError)
+
+
+# --- trainings that cannot go on ---
+
+
+class Sick(torch.nn.Module):
+    """Fine until `bad`."""
+
+    bad = False
+
+    def __init__(self):
+        super().__init__()
+        self.layers = zoo.dropout_mlp()
+
+    def forward(self, inputs):
+        return self.layers(inputs) * (float("nan") if Sick.bad and self.training else 1.0)
+
+
+class FallIll(Callback):
+    def __init__(self, number):
+        self.number = number
+
+    def on_generation(self, generation):
+        Sick.bad = generation.number >= self.number
+
+
+@pytest.mark.parametrize("seconds", [1e-4, 60.0])
+def test_of_a_population_gone_bad_the_checkpoint_holds_the_last_good_generation(seconds, tmp_path, monkeypatch):
+    monkeypatch.setattr(Sick, "bad", False)
+    path, case = tmp_path / "state", zoo.Case(Sick)
+    with pytest.raises(TrainingError, match=r"generation 2: every unit .*; checkpoint=.* holds the population before"):
+        run(case=case, checkpoint=path, checkpoint_seconds=seconds, callbacks=[FallIll(1)])
+    Sick.bad = False
+    whole = run(case=case)
+    kept = load_result(path, Sick)
+    first = run(settings(generations=1), case)
+    assert zoo.same_population(kept.population, first.population)
+    assert (kept.stopped, kept.config, kept.targets) == ("stop", first.config, "classes")
+    pd.testing.assert_frame_equal(kept.history.drop(columns="seconds"), first.history.drop(columns="seconds"))
+    assert_same(run(case=case, checkpoint=path, callbacks=[FallIll(9)]), whole)
+
+
+def test_of_several_seeds_a_checkpoint_is_no_result(tmp_path):
+    evolve_seeds(
+        zoo.mlp, (zoo.FEATURES, zoo.LABELS), settings(), seeds=[1, 2], checkpoint=tmp_path / "state", progress=False
+    )
+    with pytest.raises(InputError, match="holds a training of 2 seeds, must be of one"):
+        load_result(tmp_path / "state", zoo.mlp)
+
+
+STRANGE = {
+    "no identity": lambda facts: facts.pop("identity"),
+    "no code": lambda facts: facts["identity"].pop("code"),
+    "no history": lambda facts: facts["courses"][0].pop("history"),
+    "no courses": lambda facts: facts.update(courses=[]),
+    "no states": lambda facts: facts.pop("states"),
+    "parts of a text": lambda facts: facts.update(parts="x"),
+    "before the first": lambda facts: facts.update(generation=-1),
+    "a word for a number": lambda facts: facts.update(generation="two"),
+    "another end": lambda facts: facts["courses"][0].update(stopped="x"),
+    "another size": lambda facts: facts["parts"][0].__setitem__(1, 3),
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_a_whole_checkpoint_that_no_training_wrote_is_refused(what, tmp_path):
+    path = stopped(tmp_path)
+    facts, tensors = storage.read(path, "checkpoint")
+    STRANGE[what](facts)
+    storage.write(path, "checkpoint", facts, tensors)
+    assert "is damaged" in complaint(path)
+
+
+def test_a_checkpoint_of_fewer_units_is_refused(tmp_path):
+    path = stopped(tmp_path)
+    facts, tensors = storage.read(path, "checkpoint")
+    fewer = {name: entry[:3] if name.startswith("population/") else entry for name, entry in tensors.items()}
+    storage.write(path, "checkpoint", facts, fewer)
+    assert "3 units, must be 4" in complaint(path)
 
 
 def test_without_a_checkpoint_an_interrupt_is_what_it_always_was():

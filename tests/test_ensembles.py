@@ -58,11 +58,12 @@ CASES = {
 
 
 def test_the_faster_way_is_taken(monkeypatch):
-    for make, seconds, traced in (  # one after another, then in one call
-        (models.lenet5, (0.01, 0.005), True),
-        (models.lenet5, (0.01, 0.02), False),
-        (zoo.mlp, (1.0, 2.0), False),
-        (zoo.mlp, (1.0, 0.5), True),
+    for make, seconds, traced in (  # one after another, then in one call, then in one call with the rows last
+        (models.lenet5, (0.01, 0.005, 0.02), True),
+        (models.lenet5, (0.01, 0.02, 0.02), False),
+        (zoo.mlp, (1.0, 2.0, 2.0), False),
+        (zoo.mlp, (1.0, 0.5, 0.7), True),
+        (zoo.mlp, (1.0, 2.0, 0.7), True),
     ):
         measured = iter(seconds)
         monkeypatch.setattr(ensembles, "_seconds", lambda call, device, measured=measured: next(measured))
@@ -91,6 +92,60 @@ def test_an_ensemble_is_the_mean_of_the_units_softmax_at_each_call_with(name, mo
     with torch.no_grad():
         torch.testing.assert_close(units[1], population.unit(1)(*inputs))
     assert not units.requires_grad
+
+
+def test_rows_come_last_in_memory_where_that_is_faster(monkeypatch):
+    for seconds, last in (((1.0, 0.5, 0.7), False), ((1.0, 0.5, 0.2), True)):
+        measured = iter(seconds)
+        monkeypatch.setattr(ensembles, "_seconds", lambda call, device, measured=measured: next(measured))
+        population = Population.make(zoo.mlp, 3)
+        ensemble = Ensemble(population)
+        for _ in range(CALLS):
+            torch.testing.assert_close(ensemble(zoo.FEATURES), probabilities(population, (zoo.FEATURES,)))
+        assert (ensemble.units(zoo.FEATURES).stride(1) == 1) == last
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("make", [zoo.mlp, zoo.Tied, zoo.Branching])
+def test_many_rows_are_predicted_in_parts(make, threads, monkeypatch):
+    monkeypatch.setattr(ensembles, "ROWS", 8)
+    monkeypatch.setattr(ensembles, "_seconds", lambda call, device: 1.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    population = Population.make(make, 3)
+    ensemble = Ensemble(population)
+    rows = torch.randn(8 * CALLS + 3, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        units = torch.stack([unit(rows) for unit in population.units()])
+    for _ in range(3):
+        torch.testing.assert_close(ensemble(rows), units.softmax(2).mean(0))
+        torch.testing.assert_close(ensemble.units(rows), units)
+    seen = {key[0][0][0] for key in ensemble._calls}
+    # What depends on values cannot be traced: it might tell rows otherwise in parts.
+    assert seen == ({8, len(rows)} if make is zoo.Branching else {8, 3})
+
+
+def test_rows_that_are_told_apart_only_together_are_predicted_together(monkeypatch):
+    class Centred(zoo.Linear):
+        def forward(self, inputs):
+            return self.layer(inputs - inputs.mean(0))
+
+    monkeypatch.setattr(ensembles, "ROWS", 8)
+    population = Population.make(Centred, 2)
+    ensemble = Ensemble(population)
+    for _ in range(CALLS):
+        torch.testing.assert_close(ensemble(zoo.FEATURES), probabilities(population, (zoo.FEATURES,)))
+
+
+def test_what_is_no_faster_in_parts_is_predicted_at_once(monkeypatch):
+    monkeypatch.setattr(ensembles, "ROWS", 8)
+    monkeypatch.setattr(ensembles, "TRACED_AT", 2)
+    measured = iter([1.0, 2.0, 2.0] * 9)
+    monkeypatch.setattr(ensembles, "_seconds", lambda call, device: next(measured))
+    population = Population.make(zoo.mlp, 2)
+    ensemble = Ensemble(population)
+    for _ in range(2):
+        torch.testing.assert_close(ensemble(zoo.FEATURES), probabilities(population, (zoo.FEATURES,)))
+    assert {key[0][0][0] for key in ensemble._calls} == {8, zoo.ROWS}
 
 
 def test_an_ensemble_for_regression_is_the_mean_of_the_outputs():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
@@ -16,7 +17,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
@@ -87,6 +88,27 @@ def test_regression_answers_in_the_units_and_the_shape_of_y():
     np.testing.assert_allclose(constant.predict(inputs), 7, atol=1)
 
 
+def test_targets_far_from_zero_keep_what_varies():
+    y = X[:, :3] @ [1, 2, 3] + 1e9
+    fitted = regressor(steps=300).fit(X, y)
+    assert fitted.score(X, y) > 0.9
+    near = regressor(steps=300).fit(X, y - 1e9)
+    np.testing.assert_allclose(fitted.predict(X) - 1e9, near.predict(X), atol=1e-2)
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.coo_array])
+def test_sparse_rows_are_the_same_rows(make, kind):
+    rows = np.where(X > 0, X, 0)
+    fitted = make().fit(kind(rows), Y)
+    assert (fitted.predict(kind(rows)) == make().fit(rows, Y).predict(rows)).all()
+
+
+def test_learns_behind_a_one_hot_encoder():
+    pipeline = make_pipeline(OneHotEncoder(), classifier(steps=60)).fit(NAMES[:, None], NAMES)
+    assert pipeline.score(NAMES[:, None], NAMES) == 1
+
+
 # --- weights ---
 
 
@@ -110,6 +132,19 @@ def test_other_weights_travel_with_the_targets(weights):
     first, second = (classifier(callbacks=[Watch()]).fit(X, Y, scale * weights) for scale in (1.0, 0.37))
     np.testing.assert_allclose(told[0], told[1], rtol=1e-3, err_msg="their mean is taken to be 1")
     np.testing.assert_allclose(first.predict_proba(X), second.predict_proba(X), atol=1e-2)
+
+
+@pytest.mark.parametrize("weights", [np.full(60, 5.0), 1 + np.arange(60) % 3])
+def test_no_copy_of_a_row_that_is_held_out_is_trained_on(weights):
+    random = np.random.default_rng(0)
+    noise, labels = random.normal(size=(60, 20)), random.integers(0, 2, 60)
+    fitted = classifier(steps=300, validation_fraction=0.3).fit(noise, labels, weights)
+    assert fitted.history_["loss_survival"].min() > 0.5, "nothing can be learned here but the training rows by heart"
+
+
+def test_a_factor_of_all_whole_weights_is_no_weight():
+    expected = classifier(validation_fraction=0.25).fit(X, Y).predict_proba(X)
+    assert (classifier(validation_fraction=0.25).fit(X, Y, np.full(len(X), 700)).predict_proba(X) == expected).all()
 
 
 def test_the_weighted_loss_is_the_weighted_mean():
@@ -193,15 +228,29 @@ def test_predicts_with_the_best_unit_their_ensemble_or_their_soup():
 
 @pytest.mark.parametrize("make", [classifier, regressor])
 def test_what_is_predicted_with_can_be_changed_after_the_fit(make):
-    fitted = make(predict_with="soup").fit(X, Y)
+    fitted = make(predict_with="soup", validation_fraction=0.25).fit(X, Y)
     for choice in ("ensemble", "best", "soup"):
-        again = make(predict_with=choice).fit(X, Y)
+        again = make(predict_with=choice, validation_fraction=0.25).fit(X, Y)
         assert (fitted.set_params(predict_with=choice).predict(X) == again.predict(X)).all()
         assert (copy.deepcopy(fitted).predict(X) == again.predict(X)).all()
     with pytest.raises(InputError, match=r"^predict_with='soup' must be given before fit, which has the rows"):
         make(predict_with="best").fit(X, Y).set_params(predict_with="soup").predict(X)
     with pytest.raises(InputError, match=r"^predict_with='worst' is not a choice; there are best, ensemble, soup$"):
         fitted.set_params(predict_with="worst").predict(X)
+
+
+def test_a_soup_is_not_mixed_by_rows_that_trained_it(monkeypatch):
+    seen = []
+
+    def keep(population, data, loss):
+        seen.append(data[0])
+        return population.unit(0)
+
+    monkeypatch.setattr("gadam.estimators.soup", keep)
+    soups = [classifier(predict_with="soup", validation_fraction=share).fit(X, Y) for share in (None, 0.2)]
+    assert len(seen[0]) == 24, "of 120 rows, a share of 0.2"
+    assert torch.equal(*seen)
+    pd.testing.assert_series_equal(*[fitted.history_["loss_survival"] for fitted in soups])
 
 
 def test_held_out_rows_have_every_class_in_its_share():
@@ -225,6 +274,43 @@ def test_fitness_is_judged_on_the_rows_held_out():
         for fraction in (None, 0.3)
     }
     assert losses[None] < 0.1 < 0.5 < losses[0.3], "nothing can be learned here but the training rows by heart"
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_a_warm_start_begins_where_the_last_fit_ended(make):
+    starts, ends = {}, {}
+    for warm in (True, False):
+        fitted = make(warm_start=warm, population_size=3).fit(X, Y)  # all rows are in each validation batch
+        ends[warm] = np.sort(fitted.history_.query("survived")["loss_survival"])
+        history = fitted.fit(X, Y).history_.query("role == 'parent'")
+        starts[warm] = np.sort(history["loss_start"])
+    np.testing.assert_allclose(starts[True], ends[True], rtol=1e-4)
+    assert starts[False].min() > ends[False].max()
+    cold = make(population_size=3).fit(X, Y)
+    np.testing.assert_allclose(np.sort(cold.history_.query("role == 'parent'")["loss_start"]), starts[False], rtol=1e-6)
+
+
+def test_a_warm_start_takes_the_fittest_first_and_fresh_units_beyond():
+    fitted = classifier(warm_start=True, population_size=3).fit(X, Y)
+    ends = np.sort(fitted.history_.query("survived")["loss_survival"])
+    grown = copy.deepcopy(fitted).set_params(population_size=5).fit(X, Y).history_.query("role == 'parent'")
+    np.testing.assert_allclose(np.sort(grown["loss_start"])[:3], ends, rtol=1e-4)
+    assert grown["loss_start"].nlargest(2).min() > 0.8
+    fewer = fitted.set_params(population_size=2).fit(X, Y).history_.query("role == 'parent'")
+    np.testing.assert_allclose(np.sort(fewer["loss_start"]), ends[:2], rtol=1e-4)
+
+
+def test_a_warm_start_of_another_kind_is_told_in_one_line():
+    fitted = classifier(warm_start=True).fit(X, Y)
+    message = (
+        "warm_start=True: X and y have 4 features and 3 outputs, must have 6 features and 3 outputs as in the last fit"
+    )
+    with pytest.raises(InputError, match=f"^{message}$"):
+        copy.deepcopy(fitted).fit(X[:, :4], Y)
+    with pytest.raises(InputError, match="have 6 features and 2 outputs, must have 6 features and 3 outputs"):
+        copy.deepcopy(fitted).fit(X, Y > 0)
+    with pytest.raises(InputError, match=r"^warm_start=True: the units of the last fit have other parameters than hid"):
+        fitted.set_params(hidden_layer_sizes=(7,)).fit(X, Y)
 
 
 # --- randomness, copies ---
@@ -265,6 +351,10 @@ def test_steps_are_passes_over_the_rows_unless_given():
 # --- mistakes ---
 
 
+def small(features, outputs, *, hidden):
+    return nn.Linear(features, hidden)
+
+
 class Unusable(nn.Linear):
     def __init__(self):
         super().__init__(6, 3)
@@ -291,6 +381,16 @@ class Unusable(nn.Linear):
         ),
         ({"make_model": lambda: nn.Linear(6, 3)}, "make_model: <lambda> must be a function of (features, outputs): "),
         ({"make_model": Unusable}, "make_model: Unusable must be a function of (features, outputs): too many"),
+        (
+            {"make_model": lambda features, outputs: nn.Linear(features, outputs + 2)},
+            "make_model: <lambda>(6, 3) gives [2, 5] for 2 rows of 6 features, must give [2, 3]",
+        ),
+        (
+            {"make_model": functools.partial(small, hidden=2)},
+            "make_model: small(6, 3) gives [2, 2] for 2 rows of 6 features, must give [2, 3]",
+        ),
+        ({"predict_with": "soup", "validation_fraction": 0}, "validation_fraction=0 leaves predict_with='soup' no"),
+        ({"class_weight": {"zz": 5}}, "class_weight={'zz': 5} must be 'balanced', a mapping of labels to numbers"),
         ({"callbacks": [3]}, "callbacks: 3 is no gadam.Callback"),
         ({"class_weight": "foo"}, "class_weight='foo' must be 'balanced', a mapping of labels to numbers, or None"),
         ({"class_weight": {0: -1}}, "class_weight={0: -1} must hold numbers of at least 0"),
@@ -305,6 +405,11 @@ def test_a_bad_parameter_is_told_in_one_line_by_fit(changed, message):
         estimator.fit(X, Y)
     assert str(info.value).replace('"', "'").startswith(message)
     assert "\n" not in str(info.value)
+
+
+def test_a_class_weight_of_no_label_is_named():
+    with pytest.raises(InputError, match=r"or None: 'zz' is no label of y$"):
+        classifier(class_weight={"cat": 2, "zz": 5}).fit(X, NAMES)
 
 
 def test_bad_rows_are_told_in_one_line():

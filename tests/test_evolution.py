@@ -668,6 +668,40 @@ def test_a_population_without_a_finite_unit_ends_with_an_error_and_a_checkpoint(
         evolve(some_diverge(*range(4)), DOUBLE, config, checkpoint=tmp_path / "state")
 
 
+class Fuse(nn.Module):
+    """Gives NaN after so many steps of training."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.layers = zoo.mlp().double()
+        self.register_buffer("left", torch.tensor(float(steps)))
+
+    def forward(self, inputs):
+        if self.training:
+            self.left = self.left - 1
+        return self.layers(inputs) * torch.where(self.left < 0, math.nan, 1.0)
+
+
+@pytest.mark.parametrize("moments", ["fresh", "carry"])
+@pytest.mark.parametrize("mode", ["loop", "vectorised"])
+def test_a_unit_that_goes_bad_in_mid_training_is_replaced_and_the_history_says_so(mode, moments):
+    steps = iter([math.inf, math.inf, 1, math.inf])
+    watch = Watch()
+    config = settings(mode=mode, moments=moments, population_size=4)
+    history = evolve(lambda: Fuse(next(steps)), DOUBLE, config, callbacks=[watch], progress=False).history
+    sick = history.query("generation == 1 and role == 'parent' and unit == 2").iloc[0]
+    assert math.isfinite(sick["loss_start"])
+    assert math.isnan(sick["loss_trained"])
+    assert math.isnan(sick["loss_survival"])
+    assert not sick["survived"]
+    assert 2 not in watch.generations[0].pairs
+    everything = [watch.result.population, *(generation.next for generation in watch.generations)]
+    for population in everything:
+        for entries in (population.parameters, population.moments):
+            assert all(entry.isfinite().all() for entry in entries.values())
+    assert history.query("generation == 2")["loss_survival"].notna().all()
+
+
 # --- mistakes ---
 
 

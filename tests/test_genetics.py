@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gadam import genetics
+from gadam import InputError, genetics
 
 INF, NAN = math.inf, math.nan
 SIGMAS = 5  # of the binomial: with the fixed seeds below a right implementation stays within
@@ -481,6 +481,45 @@ def test_convergence_is_eq_13(previous, now, threshold):
     change = abs(math.fsum(previous.tolist()) - math.fsum(now.tolist()))
     if abs(change - threshold) > 1.0:  # farther from the threshold than float32 sums of losses up to 1e6 can be off
         assert genetics.has_converged(previous, now, threshold) is (change <= threshold)
+
+
+# --- mistakes ---
+
+
+def refused(call, words):
+    with pytest.raises(InputError, match=words) as refusal:
+        call()
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -0.1, 1.5, 7.0])
+def test_what_is_no_probability_is_refused(bad):
+    values, words = torch.tensor([0.5, bad]), r": range from \S+ to \S+, must lie in 0 to 1$"
+    entries, parents = {"weight": torch.rand(2, 3)}, torch.tensor([[0, 1], [1, 0]])
+    refused(lambda: genetics.crossover(entries, parents, values, generator=generator()), f"^inheritance{words}")
+    refused(lambda: genetics.inherit(entries, parents, values), f"^inheritance{words}")
+    refused(lambda: genetics.mutate(entries, values, generator=generator()), f"^rates{words}")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_only_floats_are_mixed_and_mutated(dtype):
+    entries = {"weight": torch.rand(2, 3), "count": torch.ones(2, 3, dtype=dtype)}
+    parents, halves = torch.tensor([[0, 1], [1, 0]]), torch.full((2,), 0.5)
+    words = r"^parameters: count is \w+ \[2, 3\], must be floats; see genetics\.inherit for all else$"
+    refused(lambda: genetics.crossover(entries, parents, halves, generator=generator()), words)
+    refused(lambda: genetics.mutate(entries, halves, generator=generator()), words)
+    assert genetics.inherit(entries, parents, halves)["count"].dtype == dtype
+
+
+def test_convergence_is_asked_of_as_many_units_and_of_a_number():
+    losses = torch.rand(4)
+    refused(lambda: genetics.has_converged(losses[:3], losses, 0.0), r"^losses: is float32 \[4\], must be .* \[3\]$")
+    refused(lambda: genetics.has_converged(losses, losses, True), "^threshold=True must be a number of at least 0$")
+
+
+def test_on_another_device_probabilities_are_not_looked_at():
+    """A look would make a GPU wait; "meta" has no values, so there a look is an error."""
+    genetics._check_probabilities("rates", torch.empty(3, device="meta"), 3)
 
 
 # --- randomness and purity ---

@@ -1,5 +1,7 @@
 """How a population is laid out on the machine: loop or traced, and in how many shards."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import zoo
@@ -52,8 +54,9 @@ def test_a_population_in_one_call_is_a_shard_for_each_thread_unless_it_is_small(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     trainer = Trainer(GadamConfig(), cross_entropy, Programs(zoo.mlp(), cross_entropy))
     cpu = torch.device("cpu")
-    counts = {g: layout.shard_count(GadamConfig(population_size=g), trainer, cpu) for g in (2, 8, 10, 100)}
+    counts = {g: layout.shard_count(g, trainer, cpu) for g in (2, 8, 10, 100)}
     assert counts == {2: 1, 8: 2, 10: 2, 100: 4}
-    assert layout.shard_count(GadamConfig(population_size=100), trainer, torch.device("cuda")) == 1
-    assert layout.shard_count(GadamConfig(population_size=10, shards=7), trainer, cpu) == 7
-    assert layout.shard_count(GadamConfig(population_size=10), Trainer(GadamConfig(), cross_entropy), cpu) == 10
+    assert layout.shard_count(100, trainer, torch.device("cuda")) == 1
+    assert layout.shard_count(100, trainer, torch.device("cuda"), devices=4) == 4
+    assert layout.shard_count(10, replace(trainer, config=GadamConfig(shards=7)), cpu) == 7
+    assert layout.shard_count(10, Trainer(GadamConfig(), cross_entropy), cpu) == 10

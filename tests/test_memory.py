@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from gadam import GadamConfig, Population, evolve, layout, memory
 from gadam.checks import check_batch
+from gadam.remote import ClusterSize
 
 CPU = torch.device("cpu")
 ROWS = (torch.zeros(7, 3),), torch.zeros(7, 3)
@@ -111,3 +112,21 @@ def test_sparse_values_are_let_be():
             return torch.sparse.mm(torch.eye(3).to_sparse(), self.linear(x).T).T
 
     assert memory.of_a_unit(Population.make(Sparse, 1), ROWS, mse_loss, 5)["activations"] > 0
+
+
+def test_on_a_cluster_what_a_worker_has_decides(monkeypatch):
+    population = Population.make(zoo.mlp, 8)
+    rows = ((zoo.FEATURES,), zoo.LABELS)
+    unit = sum(memory.of_a_unit(population, rows, cross_entropy, 8).values())
+    config = GadamConfig(population_size=8, mode="vectorised", batch_size=8)
+    own = sum(tensor.nbytes for tensor in (zoo.FEATURES, zoo.LABELS))
+
+    def shards(units_that_fit):
+        size = ClusterSize(2, int((own + units_that_fit * unit) / layout.MEMORY_SHARE) + 1)
+        return layout.lay_out(population, rows, cross_entropy, config, 10, size)
+
+    assert shards(4)[1:] == (2, "")
+    chosen = shards(1)
+    assert chosen.shards == 8
+    assert "of each worker's task are free: trained in 8 shards" in chosen.warning
+    assert layout.lay_out(population, rows, cross_entropy, config, 10, ClusterSize(2, None)).shards == 2

@@ -1,5 +1,6 @@
 """The panels of the playground without a front end: what their buttons do, and what they say."""
 
+import re
 import threading
 import time
 import warnings
@@ -10,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from gadam import GadamConfig, InputError
+from gadam import Callback, GadamConfig, InputError
 from gadam.datasets import StandInWarning
 from gadam.experiments.section41 import GLOBAL, LOCAL, STEPS
 from gadam.playground import LandscapePanel, TrainingPanel, landscape, landscape_panel, training, training_panel
+from gadam.playground import canvas as canvas_module
 
 SMALL = {"population_size": 2, "generations": 2, "steps": 5, "batch_size": 16}
 ENDLESS = {"population_size": 4, "generations": 3, "steps": 1_000_000}
@@ -59,7 +61,8 @@ def test_run_trains_in_a_thread_and_leaves_a_result(panel):
     config = panel.result.config
     assert (config.mutation, config.moments, config.learning_rate, config.batch_size) == ("normal", "carry", 0.01, 16)
     assert panel.result.best(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
-    assert panel.picture.value.startswith('<img alt="Loss of every unit')
+    titles = ["Loss of every unit", "Family of the fittest unit", "Right on the test rows", "Adoption of children"]
+    assert re.findall('<img alt="([^"]*)"', panel.picture.value) == titles
     assert "Done: 2 of 2 generations" in panel.status.value
     assert "1,437 rows to train with, 360 to test with" in panel.about.value
     assert (panel.bar.value, panel.bar.max) == (40, 40)
@@ -95,7 +98,7 @@ def test_stop_acts_in_the_middle_of_the_first_generation(panel):
 def test_stop_keeps_the_generations_that_are_complete_and_the_panel_runs_again(panel, monkeypatch):
     shown = threading.Event()
     show = panel.show
-    monkeypatch.setattr(panel, "show", lambda png: (show(png), shown.set()))
+    monkeypatch.setattr(panel, "show", lambda pictures: (show(pictures), shown.set()))
     press(panel, **SMALL | {"generations": 100_000})
     assert shown.wait(60)
     panel.stop_button.click()
@@ -142,7 +145,30 @@ def test_what_is_prepared_is_no_longer_loaded(panel, monkeypatch):
     monkeypatch.setattr(training, "evolve", evolve)
     press(panel, **SMALL)
     assert panel.wait(20)
-    assert ["Preparing …" in each for each in said] == [True]
+    assert ["Preparing the first step" in each for each in said] == [True]
+
+
+def test_a_generation_begins_with_its_first_step_and_until_then_it_is_prepared(panel, monkeypatch):
+    said = []
+    evolve = training.evolve
+
+    def watched(*given, record, callbacks, **others):
+        class Watch(Callback):
+            def on_start(self, config, population):
+                said.append(panel.status.value)
+
+        def then(step):
+            record(step)
+            said.append(panel.status.value)
+
+        return evolve(*given, record=then, callbacks=[*callbacks, Watch()], **others)
+
+    monkeypatch.setattr(training, "evolve", watched)
+    press(panel, **SMALL | {"generations": 1})
+    assert panel.wait(60)
+    assert "Preparing the first step" in said[0]
+    assert all("Generation 1 of 1" in each for each in said[1:])
+    assert len(said) > 1
 
 
 @pytest.mark.parametrize(
@@ -162,6 +188,26 @@ def test_a_setting_that_is_not_allowed_is_said_in_red(panel, setting, said):
     assert said in panel.status.value
     assert panel.result is None
     assert not panel.run_button.disabled
+
+
+def test_a_run_that_cannot_begin_leaves_the_result_of_the_one_before(panel, monkeypatch):
+    press(panel, **SMALL)
+    assert panel.wait(60)
+    before, picture = panel.result, panel.picture.value
+    press(panel, population_size=1)
+    assert panel.wait(20)
+    assert "population_size=1" in panel.status.value
+    assert "population_size=1" in panel.error
+
+    def fails(*_):
+        raise InputError("no data today")
+
+    monkeypatch.setattr(training, "load_dataset", fails)
+    press(panel, population_size=2)
+    assert panel.wait(20)
+    assert "no data today" in panel.status.value
+    assert panel.result is before is not None
+    assert panel.picture.value == picture
 
 
 def test_data_that_is_missing_is_said_in_red(tmp_path, monkeypatch):
@@ -230,8 +276,20 @@ def test_without_a_front_end_the_panel_has_run_and_is_its_figure(monkeypatch):
     panel = training_panel()
     assert panel.result.stopped == "generations"
     bundle = panel._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "image/png"}
-    assert bundle["image/png"].startswith("iVBORw0KGgo")
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert bundle["text/html"].count('src="data:image/png;base64,iVBORw0KGgo') == 4
+
+
+def test_a_panel_that_another_replaces_stops(monkeypatch):
+    monkeypatch.setattr(training, "front_end", lambda: "notebook")
+    first = training_panel()
+    press(first, **ENDLESS)
+    until(lambda: first.bar.value > 0)
+    assert first.running
+    second = training_panel()
+    assert first.wait(10)
+    assert first.result.stopped == "stop"
+    assert not second.running
 
 
 def test_without_a_front_end_a_failure_is_raised(monkeypatch):
@@ -305,6 +363,51 @@ def test_another_setting_places_the_starts_anew(land):
     land.controls["seed"].value = 0
     land.controls["starts"].value = 4
     pd.testing.assert_frame_equal(land.journey, before)
+
+
+def test_starts_are_where_they_are_typed():
+    panel = LandscapePanel(generations=1)
+    drawn = panel.journey
+    points = panel.controls["points"]
+    points.value = " -1 2, 0.5 .5; 1e0 -1.5,"
+    placed = panel.journey
+    first = placed[(placed["role"] == "parent") & (placed["step"] == 0)]
+    assert first[["w1", "w2"]].to_numpy().tolist() == [[-1, 2], [0.5, 0.5], [1, -1.5]]
+    assert panel.controls["starts"].disabled
+    assert not panel.controls["seed"].disabled, "the engine's streams follow from it too"
+    points.value = ""
+    assert not panel.controls["starts"].disabled
+    pd.testing.assert_frame_equal(panel.journey, drawn)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("here, there", "points: 'here' is not two numbers, as in -1 2, 0.5 0.5"),
+        ("1 2 0.5 0.5", "points: '1 2 0.5 0.5' is not two numbers, as in -1 2, 0.5 0.5"),
+        ("1 1, 0 3", "points: '0 3' is out of the picture, give numbers in -2 to 2"),
+        ("1 1, 0 nan", "points: '0 nan' is out of the picture, give numbers in -2 to 2"),
+        ("1 1", "points: 1 given, must be 2 to 30"),
+        (",", "points: 0 given, must be 2 to 30"),
+        ("0 0," * 31, "points: 31 given, must be 2 to 30"),
+    ],
+)
+def test_points_that_cannot_be_read_are_said_in_red(text, message):
+    panel = LandscapePanel(generations=1)
+    panel.controls["points"].value = text
+    assert red(panel)
+    assert message in unescape(panel.status.value)
+    assert panel.picture.value == ""
+
+
+def test_the_global_minimum_is_seen_under_the_units_that_end_there(land):
+    canvas, paths = canvas_module.Canvas(False), land.journey
+    crowd = paths.assign(w1=GLOBAL, w2=GLOBAL, survived=True)
+    with_star = canvas.png(crowd, (1, "survival", STEPS))
+    canvas._star.set_visible(False)
+    assert with_star != canvas.png(crowd, (1, "survival", STEPS))
+    canvas._star.set_visible(True)
+    assert with_star == canvas.png(crowd, (1, "survival", STEPS)), "in every frame"
 
 
 def test_what_goes_wrong_on_the_landscape_is_said_in_red(monkeypatch):

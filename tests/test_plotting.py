@@ -1,6 +1,8 @@
 """Figures of a history against a hand-made one, and LivePlot wherever it may be looked at."""
 
+import io
 import math
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ import zoo
 from matplotlib import pyplot as plt
 
 from gadam import Callback, GadamConfig, InputError, evolve
+from gadam.experiments import quickstart
 from gadam.plotting import LivePlot, history, live, plot_adoption, plot_family, plot_losses
 from gadam.population import Population
 
@@ -132,6 +135,13 @@ def test_order_of_the_rows_does_not_matter():
     ax, expected = plot_family(shuffled, unit=1), plot_family(hand_made(), unit=1)
     assert dots(ax) == dots(expected)
     assert len(dots(ax)) == 9
+
+
+def test_legend_of_the_family_tells_its_lines_apart():
+    handles = plot_family(hand_made(), unit=1).get_legend().legend_handles
+    lines = {each.get_label(): (each.get_linestyle(), each.get_color()) for each in handles}
+    assert lines["child of"] == ("-", history.COLOURS["child"])
+    assert lines["the same unit before"] == (":", history.GREY)
 
 
 def test_family_tree_has_an_edge_for_each_origin():
@@ -299,8 +309,11 @@ def test_a_notebook_has_one_figure_that_is_drawn_again(monkeypatch, capsys):
     plot = LivePlot()
     run(plot, generations=3)
     assert (len(display.shown), display.updates) == (1, 2)
-    assert display.shown[0].data.startswith(b"\x89PNG")
-    assert display.shown[0].alt.startswith("generation 3/3: best loss")
+    html = display.shown[0].data
+    titles = ["Loss of every unit", "Family of the fittest unit", "Adoption of children"]
+    assert re.findall('alt="([^"]*)"', html) == titles
+    assert html.count('src="data:image/png;base64,iVBORw0KGgo') == 3
+    assert "<p>generation 3/3: best loss" in html
     run(plot)
     assert (len(display.shown), display.updates) == (2, 3), "another run has a figure of its own"
     assert plot.history["generation"].tolist() == [1] * 6 + [2] * 6
@@ -312,7 +325,7 @@ def test_a_notebook_that_nobody_looks_at_gets_the_last_figure_alone(monkeypatch,
     display = Display(monkeypatch, asked=False)
     run(LivePlot(), generations=3)
     assert (len(display.shown), display.updates) == (1, 0)
-    assert display.shown[0].alt.startswith("generation 3/3")
+    assert "generation 3/3" in display.shown[0].data
     assert capsys.readouterr().out == ""
 
 
@@ -351,6 +364,32 @@ def test_scores_are_those_of_the_fittest_and_of_the_mean_softmax(capsys):
     assert {ax.get_xlim() for ax in axes.values()} == {(0.5, 2.5)}
 
 
+def test_letters_of_the_pictures_are_legible_where_two_are_in_a_row_or_one_on_a_narrow_page():
+    plot = LivePlot(test=DATA, show=lambda png: None)
+    run(plot)
+    pictures = plot.pictures()
+    assert list(pictures)[2] == "Right on the test rows"
+    html = live.side_by_side(pictures)
+    assert html.count("flex:1 1 400px") == 4
+    assert html.count("max-width:min(100%, 600px)") == 4
+    narrowest = 370  # what JupyterLab leaves of 800 pixels
+    for png in pictures.values():
+        width = plt.imread(io.BytesIO(png)).shape[1]
+        inches = width / 130
+        assert width > 370, "shown no larger than it is"
+        assert 8 / 72 * narrowest / inches > 8.9, "letters of 8 points"
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_class_that_the_model_does_not_have_is_refused_before_training(label):
+    targets = zoo.LABELS.clone()
+    targets[0] = label
+    low, high = min(0, label), max(2, label)
+    message = f"^test: targets range from {low} to {high}, must lie in 0 to 2 for a model with 3 outputs$"
+    with pytest.raises(InputError, match=message):
+        run(LivePlot(test=(zoo.FEATURES, targets)))
+
+
 def test_a_long_run_is_not_squeezed_into_a_corner():
     plot = LivePlot()
     plot.history, plot._generations = hand_made(), 1_000
@@ -381,6 +420,42 @@ def test_accuracy_of_what_is_no_classifier_is_refused_before_training():
             zoo.mlp, (zoo.FEATURES, zoo.LABELS), GadamConfig(**SMALL), progress=False,
             callbacks=[LivePlot(test=(zoo.FEATURES, targets))],
         )  # fmt: skip
+
+
+# --- the quickstart's comparison ---
+
+
+def compared(seeds):
+    """Two datasets, the second a stand-in, by three methods."""
+    rows = [(name, data, method) for name, data in (("digits", "real"), ("ADULT", "stand-in")) for method in "abc"]
+    frame = pd.DataFrame(rows, columns=["dataset", "data", "method"])
+    nan = [math.nan] * 6
+    intervals = {"low": nan, "high": nan, "seconds_low": nan, "seconds_high": nan}
+    if seeds > 1:
+        intervals = {"low": [96.5] * 6, "high": [98.3] * 6, "seconds_low": [1.0] * 6, "seconds_high": [31.0] * 6}
+    return frame.assign(rows=1_000, seeds=seeds, accuracy=97.4, seconds=[1.234, 12.34] * 3, **intervals)
+
+
+def test_the_comparison_is_a_narrow_table_that_names_stand_ins():
+    table = quickstart.readable(compared(3))
+    assert table["accuracy, %"].tolist() == ["97.4\xa0[96.5,\xa098.3]"] * 6
+    assert table["seconds"].tolist() == ["1.2", "12"] * 3
+    assert table.index[0] == ("digits, 1,000 rows", "a")
+    assert table.index[5] == ("ADULT, 1,000 rows (stand-in)", "c")
+    assert quickstart.readable(compared(1))["accuracy, %"].tolist() == ["97.4"] * 6
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(3, "mean of 3 seeds and 95 % interval"), (1, "one seed")])
+def test_the_comparison_is_a_figure_with_intervals_and_axes_that_say_what_they_are(seeds, said):
+    figure = quickstart.plot(compared(seeds))
+    figure.canvas.draw()
+    accuracy, seconds = figure.axes
+    assert accuracy.get_xlabel() == f"test accuracy, %: {said}"
+    assert seconds.get_xlabel() == f"seconds of a fit: {said}"
+    bars = [each.lines[2][0].get_segments() for each in accuracy.containers]
+    assert [len(each) for each in bars] == [2, 2, 2]
+    assert bars[0][0][:, 0].tolist() == pytest.approx([96.5, 98.3] if seeds > 1 else [97.4, 97.4])
+    assert figure.get_figwidth() <= 5, "where a notebook shrinks it, its letters are still legible"
 
 
 def test_importing_the_plots_imports_no_matplotlib():

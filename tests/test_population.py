@@ -136,6 +136,70 @@ def test_units_can_be_taken_by_number_and_repeat():
         assert torch.equal(taken.buffers[name], torch.stack([entries[3], entries[0], entries[3]]))
 
 
+def test_no_unit_taken_is_no_mistake():
+    population = Population.make(zoo.batchnorm_mlp, 4)
+    assert len(population.take(torch.tensor([], dtype=torch.int64))) == 0
+    assert len(population.take(slice(2, 2))) == 0
+    last, first = population.take(torch.tensor([-1])), population.take(slice(3, 4))
+    assert zoo.same_population(last, first)
+
+
+@pytest.mark.parametrize(
+    "units", [3, "a", None, [0, 1], torch.tensor(0), torch.tensor([0.0]), torch.tensor([True] * 4)]
+)
+def test_units_are_taken_by_a_slice_or_by_their_numbers(units):
+    with pytest.raises(InputError, match=r"^units: is .*, must be a slice or int64 \[n\]$"):
+        Population.make(zoo.mlp, 4).take(units)
+
+
+@pytest.mark.parametrize("units", [[4], [-5], [0, 99]])
+def test_units_that_are_not_there_cannot_be_taken(units):
+    with pytest.raises(InputError, match=r"^units: range from -?\d+ to -?\d+, must lie in -4 to 3$"):
+        Population.make(zoo.mlp, 4).take(torch.tensor(units))
+
+
+@pytest.mark.parametrize("device", ["gpu", "auto", "cuda:99", None, 0.5])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(InputError, match=r'^device=.* cannot be used \(.*\); give "cpu" or "cuda"$'):
+        Population.make(zoo.mlp, 2).to(device)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (lambda: nn.Linear(4, 2), r"weight is \[3, 4\] float32 in one and \[2, 4\] float32 in another"),
+        (lambda: nn.Linear(4, 3).double(), r"weight is \[3, 4\] float32 in one and \[3, 4\] float64 in another"),
+        (lambda: nn.Linear(4, 3, bias=False), r"bias is \[3\] float32 in one and missing in another"),
+        (lambda: nn.Sequential(nn.Linear(4, 3)), r"weight is \[3, 4\] float32 in one and missing in another"),
+    ],
+    ids=["shape", "dtype", "without", "names"],
+)
+def test_populations_of_different_models_cannot_be_joined(other, named):
+    populations = [Population.make(lambda: nn.Linear(4, 3), 2), Population.make(other, 5)]
+    with pytest.raises(InputError, match=f"^populations: {named}, must be the same$"):
+        Population.join(populations)
+    with pytest.raises(InputError, match=r"^populations: .* must be the same$"):
+        Population.join(populations[::-1])
+
+
+def test_moments_are_not_lost_where_only_some_have_them():
+    population = Population.make(zoo.mlp, 2)
+    with pytest.raises(InputError, match=r"^populations: exp_avg/a is missing in one and \[2\] float32 in another"):
+        Population.join([population, replace(population, moments={"exp_avg/a": torch.rand(2, 2)})])
+
+
+@pytest.mark.parametrize("make", [Population.join, Population.stack])
+@pytest.mark.parametrize("given", [[], [1], ["a"], None, 3, (each for each in ())])
+def test_what_is_joined_or_stacked_is_a_list_of_the_right_things(make, given):
+    with pytest.raises(InputError, match=r"^(populations|modules): (are none|has a \w+ among them|is a \w+), must be "):
+        make(given)
+
+
+def test_modules_may_come_in_a_list_of_modules():
+    modules = nn.ModuleList([zoo.mlp(), zoo.mlp()])
+    assert zoo.same_population(Population.stack(modules), Population.stack(list(modules)))
+
+
 # --- making ---
 
 

@@ -31,7 +31,7 @@ from gadam.executors import as_executor, train_or_halve, train_shards
 from gadam.layout import cut, shard_count
 from gadam.models import lenet5
 from gadam.population import Population
-from gadam.remote import Workers, WorkersError, cluster_threads
+from gadam.remote import Workers, WorkersError, cluster_size
 from gadam.result import Callback
 from gadam.shards import Data
 from gadam.training import Trainer
@@ -259,7 +259,7 @@ class Killer(Callback):
         self._kill(pids[begun[0]])
 
 
-def test_a_worker_killed_in_each_generation_changes_nothing(cluster):
+def test_a_worker_killed_in_each_generation_changes_nothing(cluster, record_property):
     config = settings(steps=200, generations=KILLS)
 
     def kill(pid):
@@ -272,6 +272,8 @@ def test_a_worker_killed_in_each_generation_changes_nothing(cluster):
     lost = [event for event in events if event["action"] == "remove-worker"]
     assert [bool(event["processing-tasks"]) for event in lost] == [True] * KILLS
     assert_same(result, evolved(2, config))
+    record_property("kills", KILLS)
+    record_property("identical", KILLS)
 
 
 def test_a_scheduler_that_goes_away_is_one_clear_error_soon_and_the_training_goes_on(tmp_path):
@@ -318,11 +320,12 @@ def test_a_generation_sends_little_more_than_the_formula(cluster, name):
 
 
 def test_a_population_trained_in_one_call_has_a_shard_for_each_thread_of_a_cluster(cluster, monkeypatch):
-    threads = cluster_threads(cluster.client.get_executor())
+    threads, memory = cluster_size(cluster.client.get_executor())
+    assert memory is None or memory > 2**20
     assert threads == len(cluster.client.nthreads()) >= WORKERS - 1
-    assert cluster_threads(Elsewhere()) == 0
+    assert cluster_size(Elsewhere()) is None
     config = GadamConfig(population_size=10)
     trainer = Trainer(config, functional.cross_entropy, Programs(zoo.mlp(), functional.cross_entropy))
-    assert [shard_count(config, trainer, torch.device("cpu"), count) for count in (1, 7, 100)] == [1, 7, 10]
+    assert [shard_count(10, trainer, torch.device("cpu"), count) for count in (1, 7, 100)] == [1, 7, 10]
     fixed = replace(config, shards=2)
-    assert shard_count(fixed, trainer, torch.device("cpu"), 7) == 2
+    assert shard_count(10, replace(trainer, config=fixed), torch.device("cpu"), 7) == 2

@@ -184,7 +184,7 @@ def test_a_newer_format(result, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "FORMAT", 7)
     result.save(tmp_path / "result")
     monkeypatch.undo()
-    assert "has format 7, this gadam reads up to 2; install a newer gadam" in complaint(tmp_path / "result")
+    assert "has format 7, this gadam reads format 2; install a newer gadam for it" in complaint(tmp_path / "result")
 
 
 def test_others_may_read_it_as_they_may_any_file(result, tmp_path):

@@ -397,7 +397,7 @@ def test_a_unit_that_draws_in_evaluation_is_evaluated_with_the_same_draws_each_t
     population = Population.make(case.make, 2)
     trainer = trainer_of(mode, case, settings())
     shard = Shard(population, range(2), "parent", 1)
-    assert torch.equal(*(trainer.evaluate(shard, population, batch_of(case)) for _ in range(2)))
+    assert torch.equal(*(trainer.evaluate(shard, population, batch_of(case), data_of(case).fitness) for _ in range(2)))
 
 
 @pytest.mark.parametrize("steps", [1, BLOCK, BLOCK + 1])

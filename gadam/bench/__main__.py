@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--only", action="append", metavar="TEXT", help="part of a contestant's name; may be repeated")
     parser.add_argument("--by-hand", action="store_true", help="also gadam with settings chosen by hand")
+    parser.add_argument("--minutes", type=float, help="nothing is begun after so many; 8 on a GPU, else no limit")
     parser.add_argument("--scale", action="store_true", help="instead: how time and memory grow")
     parser.add_argument("--predict", action="store_true", help="instead: how long a population takes to predict")
     parser.add_argument("--checkpoint", action="store_true", help="instead: what checkpoints cost")

@@ -19,6 +19,7 @@ def run(
     device: str = "auto",
     only: Sequence[str] | None = None,
     by_hand: bool = False,
+    minutes: float | None = None,
     scale: bool = False,
     predict: bool = False,
     checkpoint: bool = False,
@@ -39,6 +40,7 @@ def run(
         "units": units,
         "only": only,
         "by_hand": by_hand,
+        "minutes": minutes,
         **({} if predict else {"workload": workload}),
     }
     if checkpoint or cluster:
@@ -72,5 +74,5 @@ def run(
 
         bench(
             workload, sizes(units), repeats=repeats, seconds=seconds, device=device, only=only, by_hand=by_hand,
-            folder=folder, say=say,
+            minutes=minutes, folder=folder, say=say,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -43,7 +44,14 @@ def orders(names: Sequence[str], repeats: int, seed: int = 0) -> list[list[str]]
 
 
 def measure(
-    work: Work, contestants: Sequence[Contestant], limits: Limits, *, repeats: int, seconds: float, say: Say = print
+    work: Work,
+    contestants: Sequence[Contestant],
+    limits: Limits,
+    *,
+    repeats: int,
+    seconds: float,
+    until: float = math.inf,
+    say: Say = print,
 ) -> pd.DataFrame:
     """Time contestants on some work; what fails becomes a row that says why.
 
@@ -53,6 +61,7 @@ def measure(
         limits: measured again with each repeat.
         repeats: measurements of each contestant.
         seconds: about what a measurement takes.
+        until: by `time.perf_counter`, nothing is begun any more; who was set up by then is measured once.
         say: told of each contestant as it is set up.
 
     Returns:
@@ -69,6 +78,9 @@ def measure(
     with ExitStack() as stack:
         entries: dict[str, Entry] = {}
         for contestant in contestants:
+            if time.perf_counter() > until:
+                row(contestant.name, 0, 0, nan, nan, "skipped: no time was left")
+                continue
             say(f"{work.workload.name}, g={len(work.population)}: {contestant.name} gets ready")
             try:
                 entries[contestant.name] = _set_up(contestant, work, stack, seconds)
@@ -80,6 +92,8 @@ def measure(
                 row(entry.name, 1, 1, 1e3 * entry.single, nan, entry.note)
                 del entries[entry.name]
         for repeat, order in enumerate(orders(list(entries), repeats), 1):
+            if repeat > 1 and time.perf_counter() > until:
+                break
             gc.collect()  # now, and not while somebody is timed
             limits.measure()
             for name in order:

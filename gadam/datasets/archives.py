@@ -11,6 +11,7 @@ import zlib
 
 from gadam.config import InputError
 
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of bzip2 and LZMA zipfile unpacks all at once
 LIMIT = 2**26  # bytes: more than any file of these datasets has, packed or not; where a hostile one is given up
 
 
@@ -38,22 +39,28 @@ def unzip(data: bytes, files: tuple[str, ...], where: str = "archive") -> dict[s
     Nothing is written, and a member's own path is never used, so none can climb out of a folder.
 
     Raises:
-        InputError: not a zip archive, damaged, or a file is not in it or unpacks to more than `LIMIT`.
+        InputError: not a zip archive, damaged, a file is not in it or compressed in a way that cannot be unpacked
+            piece by piece, or they unpack to more than `LIMIT` together.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {f"/{member.filename}": member for member in archive.infolist()}
-            contents = {}
+            contents: dict[str, bytes] = {}
+            room = LIMIT
             for file in files:
                 matches = [path for path in members if path.endswith(f"/{file}")]
                 if not matches:
                     raise InputError(f"{where} has no {file}")
                 member = members[min(matches, key=len)]
-                if member.file_size > LIMIT:  # and no more than it says is ever unpacked
+                if member.compress_type not in _METHODS:
                     raise InputError(
-                        f"{where} holds {file} with {member.file_size:,} bytes, more than any file of these datasets"
+                        f"{where} holds {file} compressed by method {member.compress_type}, not by deflate"
                     )
-                contents[file] = archive.read(member)
+                room -= member.file_size
+                if room < 0:
+                    raise InputError(f"{where} unpacks to more than {LIMIT:,} bytes, and no dataset in a zip file does")
+                with archive.open(member) as stream:
+                    contents[file] = stream.read(member.file_size)  # all that it has may be more than it says
             return contents
     except InputError:
         raise

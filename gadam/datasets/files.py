@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gadam.arguments import check_path
 from gadam.config import InputError
 from gadam.datasets.archives import LIMIT, gunzip
-from gadam.datasets.pgm import read_pgm
+from gadam.datasets.pgm import FACE, read_pgm
 from gadam.datasets.registry import source
 
 
@@ -81,24 +82,36 @@ def verified(name: str, found: Mapping[str, Path]) -> tuple[dict[str, bytes], st
     Raises:
         InputError: a file cannot be read, is damaged, or is not the one that was published.
     """
-    try:
+    with _advice(name, found):
         contents = {file: gunzip(_read(path), str(path)) for file, path in found.items()}
         return contents, check(name, contents, {file: str(path) for file, path in found.items()})
-    except InputError as error:
-        folder = Path(os.path.commonpath([path.parent for path in found.values()]))
-        advice = f"replace it, or remove {folder} and run 'gadam data fetch {name}'"
-        raise InputError(f"{name}: {error}; {advice}") from None
 
 
 def verified_hash(name: str, found: Mapping[str, Path]) -> str:
-    """The hash of a verified dataset; the files are read again only when the size or time of one has changed."""
-    state = tuple((file, path, (stat := path.stat()).st_size, stat.st_mtime_ns) for file, path in found.items())
-    return _verified_hash(name, state)
+    """The hash of a verified dataset; the files are read again only when the size or time of one has changed.
+
+    Raises:
+        InputError: as `verified`.
+    """
+    with _advice(name, found):
+        stats = {file: _stat(path) for file, path in found.items()}
+    return _verified_hash(name, tuple((file, found[file], s.st_size, s.st_mtime_ns) for file, s in stats.items()))
 
 
 @functools.lru_cache(maxsize=64)
 def _verified_hash(name: str, state: tuple[tuple[str, Path, int, int], ...]) -> str:
     return verified(name, {file: path for file, path, *_ in state})[1]
+
+
+@contextlib.contextmanager
+def _advice(name: str, found: Mapping[str, Path]) -> Iterator[None]:
+    """Say with what is wrong about a file whose it is, and what to do."""
+    try:
+        yield
+    except InputError as error:
+        folder = Path(os.path.commonpath([path.parent for path in found.values()]))
+        advice = f"replace it, or remove {folder} and run 'gadam data fetch {name}'"
+        raise InputError(f"{name}: {error}; {advice}") from None
 
 
 def check(name: str, contents: Mapping[str, bytes], where: Mapping[str, str]) -> str:
@@ -130,18 +143,34 @@ def fingerprint(name: str, contents: Mapping[str, bytes]) -> str:
 
 
 def payload(file: str, content: bytes, where: str = "file") -> bytes:
-    """The part of a file that matters: pixels without the header of a PGM image, text with the line ends of Unix."""
+    """The part of a file that matters: the pixels of a PGM image, text with the line ends of Unix.
+
+    Raises:
+        InputError: it is a damaged PGM image, or not as high and wide as all of them are: the same pixels in other rows
+            are another image.
+    """
     if file.endswith(".pgm"):
-        return read_pgm(content, where).tobytes()
+        pixels = read_pgm(content, where)
+        if pixels.shape != FACE:
+            height, width = pixels.shape
+            raise InputError(f"{where} is {width} pixels wide and {height} high, must be {FACE[1]} and {FACE[0]}")
+        return pixels.tobytes()
     return content.replace(b"\r\n", b"\n") if file.endswith((".data", ".test")) else content
 
 
 def _read(path: Path) -> bytes:
     try:
-        if (size := path.stat().st_size) > LIMIT:
+        if (size := _stat(path).st_size) > LIMIT:
             raise InputError(f"{path} has {size:,} bytes, more than any file of these datasets")
         return path.read_bytes()
     except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:  # it was there a moment ago
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from gadam.config import InputError
 
+FACE = 112, 92  # height and width of the ORL faces
+
 _GAP = rb"(?:\s|#[^\n\r]*[\n\r])+"
 _HEADER = re.compile(rb"P([25])" + 3 * (_GAP + rb"(\d{1,5})") + rb"\s")
 
@@ -37,11 +39,13 @@ def read_pgm(data: bytes, where: str = "PGM image") -> NDArray[np.uint8]:
     raster = data[header.end() :]
     if kind == 5:
         pixels = np.frombuffer(raster, np.uint8)
+        fits = bool((pixels <= brightest).all())
     else:
         tokens = re.sub(rb"#[^\n\r]*", b"", raster).split()
-        if not all(token.isdigit() and len(token) < 4 and int(token) <= brightest for token in tokens):
-            raise InputError(f"{where}: a pixel is not a whole number from 0 to {brightest}")
-        pixels = np.array([int(token) for token in tokens], np.uint8)
+        fits = all(token.isdigit() and len(token) < 4 and int(token) <= brightest for token in tokens)
+        pixels = np.array([int(token) for token in tokens] if fits else [], np.uint8)
+    if not fits:
+        raise InputError(f"{where}: a pixel is not a whole number from 0 to {brightest}")
     if pixels.size != width * height:
         raise InputError(f"{where} has {pixels.size} pixels, its header says {width} x {height}")
     return pixels.reshape(height, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load, locate
-from gadam.evolution import evolve
+from gadam.evolution import evolve_seeds
 from gadam.experiments.runs import Run
 from gadam.experiments.units import Part, first_rows, held_out, independent, kept, scorer
 from gadam.models import lenet5
@@ -80,7 +81,8 @@ def gadam_run(profile: str, data: str, seed: int, size: int, generations: int, l
     }  # fmt: skip
     label = f"MNIST · GADAM, g = {size}, K = {generations} · seed {seed}"
     work = 2 * size * generations * budget["steps"]
-    return _run("lenet_by_gadam", profile, data, label, work, seed=seed, **settings)
+    run = _run("lenet_by_gadam", profile, data, label, work, seed=seed, **settings)
+    return replace(run, together=f"{__name__}:lenets_by_gadam")
 
 
 def optimizer_run(profile: str, data: str, method: str, **settings: Any) -> Run:
@@ -100,33 +102,41 @@ def _run(function: str, profile: str, data: str, label: str, work: float, **sett
     return Run(f"{__name__}:{function}", config, found.hash, label, work * budget["batch_size"])
 
 
-def lenet_by_gadam(
-    dataset: str, data: Any, seed: int, train_rows: int | None, test_rows: int | None, held: int, **settings: Any
-) -> Rows:
-    """LeNet-5 by GADAM: rows of kind "unit" (the history), "curve" (training loss), "checkpoint" and "kept".
+def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
+    """`lenets_by_gadam` for one seed."""
+    return lenets_by_gadam(dataset, data, [seed], **settings)[0]
+
+
+def lenets_by_gadam(
+    dataset: str, data: Any, seeds: list[int], train_rows: int | None, test_rows: int | None, held: int, **settings: Any
+) -> list[Rows]:
+    """LeNet-5 by GADAM. For each seed rows of kind "unit" (the history), "curve" (training loss), "checkpoint", "kept".
 
     A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section 3.4);
     kept is what the last generation is good for, see `gadam.experiments.beyond`.
     The first k generations of a run are those of a run of k generations: streams know nothing of K.
     """
     parts = _parts(dataset, data, train_rows, test_rows, held)
-    config = GadamConfig(seed=seed, **settings)
-    curve = _Curve(config, generations=config.generations)
-    checkpoints = _Checkpoints(parts)
-    result = evolve(lenet5, parts.train, config, callbacks=[checkpoints], record=curve, progress=False)
-    history = result.history.drop(columns=["seconds"]).astype(object)
-    units = history.where(history.notna(), None).to_dict("records")
-    rows: Rows = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
-    of_the_last = {"generation": config.generations, "test_rows": len(parts.test[1])}
-    rows.append({"kind": "kept", **of_the_last, **kept(result, parts.held, parts.test)})
+    config = GadamConfig(**settings)
+    curves = {seed: _Curve(config, generations=config.generations) for seed in seeds}
+    checkpoints = {seed: _Checkpoints(parts) for seed in seeds}
+    results = evolve_seeds(
+        lenet5, parts.train, config, seeds=seeds, callbacks=lambda seed: [checkpoints[seed]],
+        record=lambda seed: curves[seed], progress=False,
+    )  # fmt: skip
     about = {
-        "method": "GADAM",
-        "g": config.population_size,
-        "seed": seed,
-        "learning_rate": config.learning_rate,
-        "data": parts.source,
-    }
-    return [row | about for row in (*rows, *curve.rows(), *checkpoints.rows)]
+        "method": "GADAM", "g": config.population_size, "learning_rate": config.learning_rate, "data": parts.source,
+    }  # fmt: skip
+    found = []
+    for seed, result in zip(seeds, results, strict=True):
+        history = result.history.drop(columns=["seconds"]).astype(object)
+        units = history.where(history.notna(), None).to_dict("records")
+        rows: Rows = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
+        of_the_last = {"generation": config.generations, "test_rows": len(parts.test[1])}
+        rows.append({"kind": "kept", **of_the_last, **kept(result, parts.held, parts.test)})
+        everything = (*rows, *curves[seed].rows(), *checkpoints[seed].rows)
+        found.append([row | about | {"seed": seed} for row in everything])
+    return found
 
 
 def lenets_by_optimizer(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,12 @@ from gadam.experiments.statistics import mean_interval
 from gadam.experiments.units import first_rows
 from gadam.plotting.live import front_end
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 ADAM, BEST, ENSEMBLE = "MLPClassifier", "GADAMClassifier, best unit", "GADAMClassifier, ensemble"
+
+COLOURS = ("#0173b2", "#de8f05", "#029e73")  # of the methods, in their order
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"seeds": 1, "rows": 200},
@@ -77,6 +82,57 @@ def compare(profile: str, data: str = "auto") -> pd.DataFrame:
         rows.append((*key, len(group), accuracy, low, high, seconds, shortest, longest))
     columns = ["dataset", "data", "rows", "method", "seeds", "accuracy", "low", "high"]
     return pd.DataFrame(rows, columns=[*columns, "seconds", "seconds_low", "seconds_high"])
+
+
+def readable(compared: pd.DataFrame) -> pd.DataFrame:
+    """What `compare` returns as a narrow table of words: a row for each dataset and method, accuracy and seconds."""
+    columns: dict[str, list[str]] = {"accuracy, %": [], "seconds": []}
+    for row in compared.to_dict("records"):
+        interval = "" if np.isnan(row["low"]) else f"\xa0[{row['low']:.1f},\xa0{row['high']:.1f}]"  # on one line
+        columns["accuracy, %"].append(f"{row['accuracy']:.1f}{interval}")
+        columns["seconds"].append(f"{row['seconds']:.2g}" if row["seconds"] < 10 else f"{row['seconds']:.0f}")
+    rows = [_label(row) for row in compared.to_dict("records")]
+    return pd.DataFrame(columns, index=pd.MultiIndex.from_arrays([rows, compared["method"]], names=["data", "method"]))
+
+
+def plot(compared: pd.DataFrame) -> Figure:
+    """What `compare` returns as a figure of pyplot: points with their 95 % intervals, accuracy above seconds."""
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    figure, axes = plt.subplots(2, 1, figsize=(5, 5.6), layout="constrained")
+    seeds = compared["seeds"].max()
+    over = f"mean of {seeds} seeds and 95 % interval" if seeds > 1 else "one seed"
+    groups = [_label(row) for row in compared.to_dict("records")]
+    names = list(dict.fromkeys(groups))
+    for ax, (value, low, high), label in zip(
+        axes,
+        (("accuracy", "low", "high"), ("seconds", "seconds_low", "seconds_high")),
+        (f"test accuracy, %: {over}", f"seconds of a fit: {over}"),
+        strict=True,
+    ):
+        for place, ((method, rows), colour) in enumerate(
+            zip(compared.groupby("method", sort=False), COLOURS, strict=True)
+        ):
+            heights = [names.index(groups[at]) + 0.22 * (place - 1) for at in rows.index]
+            errors = np.nan_to_num([rows[value] - rows[low], rows[high] - rows[value]])
+            ax.errorbar(rows[value], heights, xerr=errors, fmt="o", color=colour, capsize=3, label=method)
+        ax.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
+        ax.set_yticks(range(len(names)), names)
+        ax.grid(axis="x", color="#e0e0e0", linewidth=0.8)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[1].set_xscale("log")
+    axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[1].xaxis.set_major_formatter("{x:g}")
+    axes[1].xaxis.set_minor_formatter(NullFormatter())
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=1, fontsize=9, frameon=False)
+    return figure
+
+
+def _label(row: Mapping[Hashable, Any]) -> str:
+    """Dataset and rows, and whether they are a stand-in's."""
+    return f"{row['dataset']}, {row['rows']:,} rows" + ("" if row["data"] == "real" else f" ({row['data']})")
 
 
 def _datasets(rows: int | None, data: Any, seeds: int) -> Iterator[tuple[str, str, int, list[np.ndarray]]]:

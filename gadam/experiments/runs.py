@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,9 @@ class Run:
         config: JSON values only, every seed and size among them.
         data_hash: identifies the contents of the dataset that the function loads; "" where it loads none.
         label: what a progress line calls it. Not part of what it is.
+        together: "module:name" of a function that computes several runs which differ in `seed` alone: it takes `seeds`
+            in place of that and returns the rows of each. They must be those of `function` but for rounding; "" if
+            there is none. Not part of what it is.
         work: how much there is to compute, in any unit in which runs of this function compare (gradient steps times
             units, rows times trees), for estimating how long it takes; None takes what the config says of sizes. Not
             part of what it is.
@@ -29,13 +34,30 @@ class Run:
     data_hash: str = ""
     label: str = ""
     work: float | None = None
+    together: str = ""
 
     def identity(self) -> str:
         """Canonical JSON of everything that the rows depend on, but for the code."""
         return json.dumps([self.function, dict(self.config), self.data_hash], sort_keys=True, allow_nan=False)
 
-    def execute(self) -> list[dict[str, Any]]:
+    def execute(self) -> list[Row]:
         """Call the function."""
-        module, _, name = self.function.partition(":")
-        rows: list[dict[str, Any]] = getattr(importlib.import_module(module), name)(**self.config)
+        rows: list[Row] = _named(self.function)(**self.config)
         return rows
+
+    def kin(self) -> str:
+        """Equal for runs that can be computed together."""
+        apart = {name: value for name, value in self.config.items() if name != "seed"}
+        return replace(self, function=self.together or self.function, config=apart).identity()
+
+
+def execute_together(runs: Sequence[Run]) -> list[list[Row]]:
+    """The rows of each of several kin runs, computed in one call."""
+    config = {name: value for name, value in runs[0].config.items() if name != "seed"}
+    rows: list[list[Row]] = _named(runs[0].together)(seeds=[run.config["seed"] for run in runs], **config)
+    return rows
+
+
+def _named(function: str) -> Any:
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)

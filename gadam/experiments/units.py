@@ -24,7 +24,7 @@ from gadam.randomness import VALIDATION, stream
 from gadam.result import Result
 from gadam.shards import Data, Record
 from gadam.shards import Part as Units
-from gadam.standing import Standing
+from gadam.standing import Course, Standing
 from gadam.vectorised import Programs
 
 Part = tuple[Tensor, Tensor]
@@ -64,7 +64,7 @@ def independent(
         return identify(config, population, [batch], trainer.way, fresh_loss)
 
     def at(parts: Sequence[Units]) -> Standing:
-        return Standing(0, population, parts, no_history(), count, seconds=time.perf_counter() - started)
+        return Standing(0, population, parts, [Course(no_history())], count, seconds=time.perf_counter() - started)
 
     with Keeper(None, identity, population, [] if record is None else [record]) as keeper:
         parts = (keeper.read() or at(cut(population, count, "parent", 0))).parts

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from gadam.experiments.section41 import STEPS
+from gadam.experiments.section41 import GLOBAL, STEPS
 from gadam.plotting.history import BEST, COLOURS
 from gadam.reporting.exhibits.section41 import contours
 
@@ -25,9 +25,9 @@ class Canvas:
     """The landscape, drawn once, and the frames on it: some milliseconds each, so that they can be played."""
 
     def __init__(self, mirrored: bool) -> None:
-        figure = Figure(figsize=(7.4, 5.5), dpi=100)
+        figure = Figure(figsize=(5, 5.3), dpi=120)
         self._canvas = FigureCanvasAgg(figure)
-        self._ax = axis = figure.add_axes((0.09, 0.09, 0.66, 0.89))
+        self._ax = axis = figure.add_axes((0.135, 0.19, 0.85, 0.8))
         contours(axis, mirrored, margin=0.1)
         marks = {"start or newborn": ("o", "none", "#444444"), "parent": ("o", COLOURS["parent"], "white"),
                  "child": ("o", COLOURS["child"], "white"), "survives": ("o", "none", BEST),
@@ -37,7 +37,11 @@ class Canvas:
                    markeredgecolor=edge, markeredgewidth=2 if face == "none" else 1, label=name)
             for name, (marker, face, edge) in marks.items()
         ]  # fmt: skip
-        axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
+        figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=9, handletextpad=0.2)
+        well = -GLOBAL if mirrored else GLOBAL
+        # Last in each frame and hollow: units end there, and both are to be seen.
+        self._star = self._dots(np.array([[well, well]]), marker="*", s=1000, facecolor="none", edgecolor=BEST,
+                                linewidth=1.8, animated=True)  # fmt: skip
         self._canvas.draw()
         self._background = self._canvas.copy_from_bbox(figure.bbox)
 
@@ -57,6 +61,7 @@ class Canvas:
         for artist in drawn:
             self._ax.draw_artist(artist)
             artist.remove()
+        self._ax.draw_artist(self._star)
         buffer = io.BytesIO()
         Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=3)
         return buffer.getvalue()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +23,8 @@ from gadam.result import Callback, Generation
 
 EVERY = 4  # steps between two frames
 INTERVAL = 100  # milliseconds of a frame
+MOST = 30  # starts
+PICTURE = "Contours of the landscape with the paths of parents and children"
 
 
 def landscape_panel(profile: str = "smoke") -> LandscapePanel:
@@ -48,11 +52,11 @@ class LandscapePanel(Panel):
     """
 
     def __init__(self, generations: int = 3) -> None:
-        super().__init__("Contours of the landscape with the paths of parents and children")
+        super().__init__()
         number, slide = ipywidgets.BoundedIntText, partial(ipywidgets.FloatSlider, continuous_update=False, step=0.1)
         self.controls = {
             "landscape": ipywidgets.Dropdown(options=["as drawn", "mirrored"], description="landscape"),
-            "starts": number(4, min=2, max=30, description="starts g"),
+            "starts": number(4, min=2, max=MOST, description="starts g"),
             "generations": number(generations, min=1, max=20, description="generations K"),
             "first": slide(0.0, min=-RANGE, max=RANGE, description="centre, w1"),
             "second": slide(0.0, min=-RANGE, max=RANGE, description="centre, w2"),
@@ -60,6 +64,7 @@ class LandscapePanel(Panel):
             "mutation_rate": slide(0.3, min=0.0, max=1.0, description="mutation rate p"),
             "mutation": ipywidgets.Dropdown(options=["uniform", "normal"], description="mutation"),
             "seed": number(0, min=0, max=9_999, description="seed"),
+            "points": ipywidgets.Text(description="or at points", placeholder="-1 2, 0.5 0.5", continuous_update=False),
         }
         for control in self.controls.values():
             control.observe(self.place, "value")
@@ -75,14 +80,17 @@ class LandscapePanel(Panel):
     def place(self, _: Any = None) -> None:
         """Place the starts and evolve from them."""
         chosen = {name: control.value for name, control in self.controls.items()}
-        mirrored = chosen.pop("landscape") == "mirrored"
+        mirrored, text = chosen.pop("landscape") == "mirrored", chosen.pop("points").strip()
+        for name in ("starts", "first", "second", "spread"):
+            self.controls[name].disabled = bool(text)  # the points say it all
         try:
             centre = chosen.pop("first"), chosen.pop("second")
-            points = starting_points(chosen.pop("starts"), centre, chosen.pop("spread"), chosen["seed"])
+            drawn = starting_points(chosen.pop("starts"), centre, chosen.pop("spread"), chosen["seed"])
+            points = read_points(text) if text else drawn
             self.journey = journey(points, mirrored=mirrored, **chosen)
         except Exception as error:
             self.journey = pd.DataFrame()
-            self.status.value, self.picture.value, self._png = told(error), "", b""
+            self.status.value, self.picture.value = told(error), ""
             return
         self._frames = frames(chosen["generations"])
         self._drawn: dict[int, bytes] = {}
@@ -99,7 +107,7 @@ class LandscapePanel(Panel):
         place = self.slider.value
         if place not in self._drawn:
             self._drawn[place] = self._canvas.png(self.journey, self._frames[place])
-        self.show(self._drawn[place])
+        self.show({PICTURE: self._drawn[place]})
         self.status.value = line(describe(self.journey, self._frames[place]))
 
 
@@ -135,6 +143,26 @@ def starting_points(starts: int, centre: tuple[float, float], spread: float, see
     draws = 2 * torch.rand(starts, 2, generator=torch.Generator().manual_seed(seed)) - 1
     points = (torch.tensor(centre) + spread * draws).clamp(-RANGE, RANGE)
     return [(first, second) for first, second in points.tolist()]
+
+
+def read_points(text: str) -> list[tuple[float, float]]:
+    """Starting points as one writes them: "-1 2, 0.5 0.5".
+
+    Raises:
+        InputError: it cannot be read, there are too few or too many, or one is out of the picture.
+    """
+    points = []
+    for part in filter(str.strip, re.split(r"[,;\n]", text)):
+        try:
+            first, second = map(float, part.split())
+        except ValueError:
+            raise InputError(f"points: {part.strip()!r} is not two numbers, as in -1 2, 0.5 0.5") from None
+        if not (math.isfinite(first) and math.isfinite(second) and max(abs(first), abs(second)) <= RANGE):
+            raise InputError(f"points: {part.strip()!r} is out of the picture, give numbers in -{RANGE:g} to {RANGE:g}")
+        points.append((first, second))
+    if not 2 <= len(points) <= MOST:
+        raise InputError(f"points: {len(points)} given, must be 2 to {MOST}")
+    return points
 
 
 def journey(

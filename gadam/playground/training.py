@@ -6,6 +6,7 @@ import math
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -37,10 +38,13 @@ SIZES = {
 TEST_ROWS = 2_000  # scored after each generation
 MOST = {"population_size": 200, "batch_size": 10_000}  # more would fill the memory, or take long to prepare or to stop
 _LOOKS = 0.2  # seconds between two moves of the bar
+_made: weakref.ref[TrainingPanel] | None = None  # the last of `training_panel`
 
 
 def training_panel(profile: str = "smoke", data: str = "auto") -> TrainingPanel:
     """A panel to train with. Where there is no front end, what its Run button does is done here, once.
+
+    The one that this made before, which a cell that is executed again replaces, stops: no button would.
 
     Args:
         profile: smoke, quick or paper: the sizes that the panel starts with.
@@ -49,7 +53,11 @@ def training_panel(profile: str = "smoke", data: str = "auto") -> TrainingPanel:
     Raises:
         InputError: an argument is not allowed; or, where there is no front end, the training failed.
     """
-    panel = TrainingPanel(profile, data)
+    global _made
+    panel, before = TrainingPanel(profile, data), _made() if _made is not None else None
+    _made = weakref.ref(panel)
+    if before is not None:
+        before.stop()
     if front_end() != "notebook":
         panel.run()
         panel.wait()
@@ -65,7 +73,8 @@ class TrainingPanel(Panel):
         controls: the widgets of the settings, by name.
         run_button: starts an evolution with the settings as they are then.
         stop_button: ends it, at once.
-        result: what `gadam.evolve` returned; None before the first run, while one goes on, and after a failure.
+        result: what `gadam.evolve` returned; None before the first training, while one goes on, and after one that
+            failed. A run that does not come so far, as with a setting that is not allowed, leaves the one before.
         error: what went wrong in the last run; empty where nothing did.
     """
 
@@ -74,7 +83,7 @@ class TrainingPanel(Panel):
             raise InputError(f"profile={profile!r} is not a profile; there are {', '.join(SIZES)}")
         if data not in ("auto", "real", "standin"):
             raise InputError(f"data={data!r} is not a choice; there are auto, real, standin")
-        super().__init__("Loss of every unit, family of the fittest, test accuracy and adoption of children")
+        super().__init__()
         self.result: Result | None = None
         self.error = ""
         self._data = data
@@ -100,11 +109,16 @@ class TrainingPanel(Panel):
         """Train with the settings as they are, in a thread of its own; does nothing while a training goes on."""
         if self.running:
             return
-        self.result, self.error, self._stop = None, "", threading.Event()
-        self.run_button.disabled, self.stop_button.disabled = True, False
-        self.bar.value, self.about.value, self.picture.value, self._png = 0, "", "", b""
+        self.error, self._stop = "", threading.Event()
         settings = {name: control.value for name, control in self.controls.items()}
-        self._thread = threading.Thread(target=self._run, args=(settings,), name="gadam-playground", daemon=True)
+        chosen = settings.pop("dataset"), settings.pop("model")
+        try:
+            config = self._config(settings)
+        except InputError as error:
+            self.error, self.status.value = str(error), told(error)
+            return
+        self.run_button.disabled, self.stop_button.disabled = True, False
+        self._thread = threading.Thread(target=self._run, args=(*chosen, config), name="gadam-playground", daemon=True)
         self._thread.start()
 
     def stop(self, _: Any = None) -> None:
@@ -119,37 +133,41 @@ class TrainingPanel(Panel):
             self._thread.join(seconds)
         return not self.running
 
-    def _run(self, settings: dict[str, Any]) -> None:
+    def _config(self, settings: dict[str, Any]) -> GadamConfig:
+        config = GadamConfig(**settings)
+        for name, most in MOST.items():
+            if settings[name] > most:
+                label = self.controls[name].description
+                raise InputError(f"{label}: {settings[name]:,} is more than this panel takes, give at most {most:,}")
+        return config
+
+    def _run(self, dataset: str, model: str, config: GadamConfig) -> None:
         """The thread: whatever goes wrong is said in the panel."""
         try:
-            self.status.value = self._train(**settings)
+            self.status.value = self._train(dataset, model, config)
         except Exception as error:
             self.error = str(error) or type(error).__name__
             self.status.value = told(error)
         finally:
             self.run_button.disabled, self.stop_button.disabled = False, True
 
-    def _train(self, dataset: str, model: str, **settings: Any) -> str:
+    def _train(self, dataset: str, model: str, config: GadamConfig) -> str:
         """Returns what to say in the end."""
-        config = GadamConfig(**settings)
-        for name, most in MOST.items():
-            if settings[name] > most:
-                label = self.controls[name].description
-                raise InputError(f"{label}: {settings[name]:,} is more than this panel takes, give at most {most:,}")
         self.status.value = line(f"Loading {dataset} …")
         loaded, missing = load_dataset(dataset, self._data)
-        self.about.value = line(_describe(loaded, model)) + (line(missing, AMBER) if missing else "")
         if self._stop.is_set():
             self.error = "stopped before the training began"
             return line(f"Stopped before the training began; there is no result of {dataset}.")
+        self.result, self.picture.value, self.bar.value = None, "", 0
+        self.about.value = line(_describe(loaded, model)) + (line(missing, AMBER) if missing else "")
         config = replace(config, validation_size=validation_size(loaded))
         self.bar.max = 2 * config.generations * config.steps * config.population_size
-        self.status.value = line("Preparing …")
+        self.status.value = line("Preparing the first step, which can take some seconds …")
         test = loaded.test[0][:TEST_ROWS], loaded.test[1][:TEST_ROWS]
-        callbacks = [LivePlot(test, show=self.show), _Tell(self._say_next)]
+        progress = _Progress(self.bar, self._say_next)
         self.result = evolve(
-            make_model(model, loaded), loaded.train, config, callbacks=callbacks, record=_Count(self.bar),
-            progress=False, stop=self._stop,
+            make_model(model, loaded), loaded.train, config, callbacks=[_Pictures(test, self.show), progress],
+            record=progress, progress=False, stop=self._stop,
         )  # fmt: skip
         return line(_outcome(self.result))
 
@@ -192,29 +210,38 @@ def make_model(model: str, dataset: Dataset) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(nn.Flatten(), mlp(features, dataset.class_count, hidden))
 
 
-class _Tell(Callback):
-    """Tells which generation begins, and of how many."""
+class _Pictures(LivePlot):
+    """Hands on its pictures, each by itself."""
 
-    def __init__(self, tell: Callable[[int, int], None]) -> None:
-        self._tell, self._of = tell, 0
+    def __init__(self, test: Any, show: Callable[[dict[str, bytes]], None]) -> None:
+        super().__init__(test)
+        self._hand_on = show
+
+    def _present(self) -> None:
+        self._hand_on(self.pictures())
+
+    def on_end(self, result: Result) -> None:
+        """All have been handed on."""
+
+
+class _Progress(Callback):
+    """Tells which generation goes on, from its first step, and of how many; moves a bar by the steps of all units."""
+
+    def __init__(self, bar: Any, tell: Callable[[int, int], None]) -> None:
+        self._bar, self._tell = bar, tell
+        self._of, self._done, self._moved = 0, 0, 0.0
+        self._lock = threading.Lock()
 
     def on_start(self, config: GadamConfig, population: Population) -> None:
         self._of = config.generations
-        self._tell(1, self._of)
 
     def on_generation(self, generation: Generation) -> None:
         self._tell(generation.number + 1, self._of)
 
-
-class _Count:
-    """Moves a bar by the steps of all units, now and then."""
-
-    def __init__(self, bar: Any) -> None:
-        self._bar, self._done, self._moved = bar, 0, 0.0
-        self._lock = threading.Lock()
-
     def __call__(self, step: Step) -> None:
         with self._lock:
+            if not self._done:  # before it, units are made and traced
+                self._tell(1, self._of)
             self._done += len(step.units)
             if time.monotonic() - self._moved > _LOOKS or self._done == self._bar.max:
                 self._bar.value, self._moved = self._done, time.monotonic()

@@ -1,14 +1,14 @@
-"""What the two panels share: controls that find their place at any width, a line of text, a picture."""
+"""What the two panels share: controls that find their place at any width, a line of text, pictures."""
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
 
-from gadam.plotting.live import front_end
+from gadam.plotting.live import front_end, side_by_side
 
 RED, AMBER = "#b00020", "#8a4b00"
 
@@ -36,22 +36,18 @@ def told(error: Exception) -> str:
 
 
 class Panel(ipywidgets.VBox):
-    """Widgets with one picture. Where nobody looks at widgets the picture stands for all of them."""
+    """Widgets with pictures. Where nobody looks at widgets the pictures stand for all of them."""
 
-    def __init__(self, alt: str) -> None:
-        self.picture = ipywidgets.HTML(layout={"width": "100%"})
-        self._alt = alt
-        self._png = b""
+    def __init__(self) -> None:
+        self.picture = ipywidgets.HTML(layout={"width": "100%", "margin": "0"})
         super().__init__(layout={"width": "100%"})
 
-    def show(self, png: bytes) -> None:
-        """Put another picture into the place of the one that is there."""
-        self._png = png
-        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        self.picture.value = f'<img alt="{escape(self._alt)}" style="max-width:100%; height:auto" src="{source}">'
+    def show(self, pictures: Mapping[str, bytes]) -> None:
+        """Put other pictures, PNGs by what they show, into the place of those that are there."""
+        self.picture.value = side_by_side(pictures)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if front_end() == "notebook":
             return super()._repr_mimebundle_(**kwargs)
         words = {"text/plain": f"<{type(self).__name__}>"}
-        return words | ({"image/png": base64.b64encode(self._png).decode()} if self._png else {})
+        return words | ({"text/html": self.picture.value} if self.picture.value else {})

@@ -99,13 +99,15 @@ def plot_family(history: pd.DataFrame, ax: Axes | None = None, unit: int = 0) ->
     ax.scatter(x, y, s=170, facecolor="none", edgecolor=BEST, linewidth=2.2, zorder=4)
     lowest = max(rank for _, rank in place.values())
     # Above the first there is room for the ring, below the last for the legend.
-    ax.set_ylim(1.3 * lowest + 0.5, 0.6 - 0.1 * lowest)
+    ax.set_ylim(1.45 * lowest + 0.5, 0.6 - 0.1 * lowest)
     ax.set_yticks([1, *range(5, lowest + 1, 5)] if lowest > 8 else range(1, lowest + 1))
     handles = [
         Line2D([], [], marker="o", linestyle="", markersize=11, markerfacecolor="none", color=BEST, markeredgewidth=2,
                label="the fittest now" if unit == 0 else f"unit {unit} now"),
         *(_dot(colour, True, f"{role} in its family") for role, colour in COLOURS.items()),
         _dot(GREY, True, "other units"),
+        Line2D([], [], color=COLOURS["child"], linewidth=1.6, label="child of"),
+        Line2D([], [], color=GREY, linestyle=":", linewidth=1.6, label="the same unit before"),
     ]  # fmt: skip
     ax.legend(handles=handles, fontsize=8, framealpha=0.8, loc="lower center", ncols=2)
     name = "fittest unit" if unit == 0 else f"unit {unit}"
@@ -215,7 +217,8 @@ def _axes(ax: Axes | None) -> Axes:
         return ax
     from matplotlib import pyplot as plt
 
-    made: Axes = plt.subplots(layout="constrained")[1]
+    # So small that its letters are legible where a notebook shrinks it to a narrow page.
+    made: Axes = plt.subplots(figsize=(5.2, 3.9), layout="constrained")[1]
     return made
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -20,6 +22,7 @@ from gadam.population import Population
 from gadam.result import Callback, Generation, Result
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROWS = 1_000  # scored at once
@@ -39,11 +42,22 @@ def front_end() -> Literal["terminal", "batch", "notebook"]:
     return "notebook" if message.get("allow_stdin", True) else "batch"  # what a widget sends does not say
 
 
+def side_by_side(pictures: Mapping[str, bytes]) -> str:
+    """HTML of PNGs by what they show: two in a row where the letters in them stay legible so, else one."""
+    images = (
+        f'<img alt="{escape(alt)}" style="flex:1 1 400px; min-width:0; max-width:min(100%, 600px); height:auto" '
+        f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        for alt, png in pictures.items()
+    )
+    style = "display:flex; flex-wrap:wrap; align-items:flex-start; max-width:1190px"
+    return f'<div style="{style}">{"".join(images)}</div>'
+
+
 class LivePlot(Callback):
     """Shows the evolution as it goes: `evolve(..., callbacks=[LivePlot()])`.
 
-    In a notebook one figure, drawn again after each generation: losses, the family of the fittest unit, adoption of
-    children. In a terminal one line for each generation. Where a program executes the notebook, the last figure alone.
+    In a notebook pictures that are drawn again after each generation: losses, the family of the fittest unit, adoption
+    of children. In a terminal one line for each generation. Where a program executes the notebook, the last ones alone.
 
     Args:
         test: inputs [n, *features] and targets int64 [n]: scores the accuracy on them of the fittest unit and of the
@@ -89,6 +103,12 @@ class LivePlot(Callback):
             classes = isinstance(output, Tensor) and output.dim() == 2 and output.shape[1] > 1
             if not classes or self._rows[1].dim() != 1:
                 raise InputError("test: scored by accuracy, so the model must return [n, classes], targets be [n]")
+            low, high = (int(end) for end in self._rows[1].aminmax())
+            if low < 0 or high >= output.shape[1]:
+                raise InputError(
+                    f"test: targets range from {low} to {high}, must lie in 0 to {output.shape[1] - 1} for a model "
+                    f"with {output.shape[1]} outputs"
+                )
 
     def on_resume(self, history: pd.DataFrame) -> None:  # noqa: D102
         self.history = history  # what was right on the test rows is not known of them
@@ -98,6 +118,9 @@ class LivePlot(Callback):
         self.history = pd.concat(frames, ignore_index=True)
         if self._test is not None:
             self.scores.loc[len(self.scores)] = [generation.number, *accuracies(generation.next, *self._rows)]
+        self._present()
+
+    def _present(self) -> None:
         if self._show is not None:
             self._show(self.png())
         elif self._looks == "notebook":
@@ -116,16 +139,37 @@ class LivePlot(Callback):
         Raises:
             InputError: there are none yet.
         """
-        if self.history.empty:
-            raise InputError(
-                "LivePlot: has seen no generation yet; give it to gadam.evolve(..., callbacks=[...]) first"
-            )
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(10, 6.8))
         figure.subplots_adjust(left=0.08, right=0.985, bottom=0.075, top=0.955, wspace=0.19, hspace=0.33)
         below = "losses" if self._test is None else "accuracy"
-        axes = figure.subplot_mosaic([["losses", "family"], [below, "adoption"]])
+        self._draw(figure.subplot_mosaic([["losses", "family"], [below, "adoption"]]))
+        return figure
+
+    def png(self) -> bytes:
+        """The figure of the generations so far, as a file."""
+        return _png(self.figure(), dpi=110)
+
+    def pictures(self) -> dict[str, bytes]:
+        """The parts of the figure, each as a file, by title: legible where the whole would be too small.
+
+        Raises:
+            InputError: there are no generations yet.
+        """
+        from matplotlib.figure import Figure
+
+        names = ["losses", "family", *(["accuracy"] if self._test is not None else []), "adoption"]
+        figures = {name: Figure(figsize=(4.6, 3.4)) for name in names}
+        axes = {name: figure.add_axes((0.155, 0.145, 0.825, 0.765)) for name, figure in figures.items()}
+        self._draw(axes)
+        return {axes[name].get_title(): _png(figure, dpi=130) for name, figure in figures.items()}
+
+    def _draw(self, axes: Mapping[str, Axes]) -> None:
+        if self.history.empty:
+            raise InputError(
+                "LivePlot: has seen no generation yet; give it to gadam.evolve(..., callbacks=[...]) first"
+            )
         plot_losses(self.history, axes["losses"])
         plot_family(self.history, axes["family"])
         plot_adoption(self.history, axes["adoption"])
@@ -139,22 +183,15 @@ class LivePlot(Callback):
         last = min(self._generations, max(10, 2 * int(self.history["generation"].max())))
         for ax in axes.values():
             ax.set_xlim(0.5, last + 0.5)
-        return figure
-
-    def png(self) -> bytes:
-        """The figure of the generations so far, as a file."""
-        buffer = io.BytesIO()
-        self.figure().savefig(buffer, format="png", dpi=110)
-        return buffer.getvalue()
 
     def _redraw(self) -> None:
-        from IPython.display import Image, display
+        from IPython.display import HTML, display
 
-        image = Image(data=self.png(), format="png", alt=self._line())
+        page = HTML(f"{side_by_side(self.pictures())}<p>{self._line()}</p>")
         if self._display is None:
-            self._display = display(image, display_id=True)
+            self._display = display(page, display_id=True)
         else:
-            self._display.update(image)
+            self._display.update(page)
 
     def _line(self) -> str:
         """The last generation in words."""
@@ -167,6 +204,12 @@ class LivePlot(Callback):
             best, vote = self.scores.iloc[-1][["best", "vote"]]
             text += f", test accuracy {best:.1%} (vote {vote:.1%})"
         return text
+
+
+def _png(figure: Figure, dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
 
 
 @torch.no_grad()

@@ -76,13 +76,16 @@ def by_cluster(
 
 
 def check_scheduler(scheduler: str) -> None:
-    """InputError where it is no address, or distributed is not installed."""
-    if not re.fullmatch(r"\w+://\S+:\d+", scheduler):
+    """InputError where it is no address that dask can connect to, or distributed is not installed."""
+    # Of what it cannot connect to dask says much more than a line; so it does of ucx, which is no part of it any more.
+    if not re.fullmatch(r"(tcp|tls|ws|wss)://\S+:\d+", scheduler):
         raise InputError(f"scheduler={scheduler!r} is not an address; give what the scheduler prints: tcp://host:8786")
     try:
-        import distributed  # noqa: F401
+        from distributed import Security
     except ModuleNotFoundError:
         raise InputError("scheduler: dask.distributed is not installed; pip install 'gadam[distributed]'") from None
+    if scheduler.startswith("tls:") and Security().get_connection_args("client")["ssl_context"] is None:
+        raise InputError(f"scheduler={scheduler!r} needs certificates; name them in dask's configuration: comm.tls")
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def execute(
         notebook: what to execute.
         output: where it goes with its outputs.
         parameters: values for the cell tagged `parameters`; each name must be assigned there.
-        limit: seconds after which it is stopped, with every process that it started.
+        limit: seconds, above 0, after which it is stopped, with every process that it started.
         promised: files that it must write.
         environment: set for it, beside what this process has.
         prefix: before each line that it prints.
@@ -64,9 +64,11 @@ def execute(
         Seconds.
 
     Raises:
-        InputError: there is no such notebook, or it does not declare a parameter.
+        InputError: there is no such notebook, it does not declare a parameter, or `limit` is not allowed.
         NotebookError: it failed, did not finish, or did not write what it promised; one line.
     """
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:  # not NaN either
+        raise InputError(f"limit={limit!r} must be a number of seconds, above 0")
     _check_parameters(notebook, parameters)
     failed = output.with_suffix(".failed.ipynb")
     with scratch_folder(output.parent) as scratch, tempfile.TemporaryFile() as log:

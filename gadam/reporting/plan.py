@@ -211,7 +211,7 @@ def _size(settings: Mapping[str, Any]) -> float:
 
 def _wall(seconds: Sequence[float], workers: int) -> float:
     """When the last is done, if each worker takes the next one in turn."""
-    free = [0.0] * workers
+    free = [0.0] * max(1, min(workers, len(seconds)))  # there may be billions who have nothing to do
     for one in seconds:
         heapq.heappush(free, heapq.heappop(free) + one)
     return max(free)

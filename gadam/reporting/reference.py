@@ -5,21 +5,27 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from gadam.experiments.fidelity import EQUATIONS
 from gadam.reporting.paths import scratch_folder
 
+TEMPLATES = Path(__file__).with_name("templates") / "reference"
+"""An index of our own, with the equations, and a link to it on each page: pdoc links submodules of a package that names
+what is public to nothing."""
+
 MODULES = (
-    "gadam", "gadam.config", "gadam.evolution", "gadam.generations", "gadam.result", "gadam.population", "gadam.shards",
-    "gadam.training", "gadam.executors", "gadam.ensembles", "gadam.saving", "gadam.plotting", "gadam.estimators",
-    "gadam.playground", "gadam.models", "gadam.datasets", "gadam.baselines.classical", "gadam.baselines.dbn",
-    "gadam.baselines.gcforest",
+    "gadam", "gadam.evolution", "gadam.config", "gadam.genetics", "gadam.generations", "gadam.seeds", "gadam.result",
+    "gadam.population", "gadam.training", "gadam.optimizers", "gadam.shards", "gadam.executors", "gadam.cluster",
+    "gadam.checkpoint", "gadam.ensembles", "gadam.saving", "gadam.plotting", "gadam.estimators", "gadam.playground",
+    "gadam.models", "gadam.datasets", "gadam.baselines.classical", "gadam.baselines.dbn", "gadam.baselines.gcforest",
 )  # fmt: skip
-"""What a user may call; `gadam` has `gadam.genetics`, the paper's equations, with it."""
+"""What a user may call, in the order of the index."""
 
 
 def write(folder: Path) -> None:
     """Write the pages into `<folder>/api`, the first of them `gadam.html`; nothing where pdoc is not installed.
 
-    A page is the old one until the new one is whole.
+    `index.html` has every module, and every equation of the paper with the function that is it. A page is the old one
+    until the new one is whole.
     """
     try:
         import pdoc
@@ -27,7 +33,8 @@ def write(folder: Path) -> None:
         return
     from gadam import __version__
 
-    pdoc.render.configure(docformat="google", footer_text=f"gadam {__version__}")
+    pdoc.render.configure(docformat="google", footer_text=f"gadam {__version__}", template_directory=TEMPLATES)
+    pdoc.render.env.globals["equations"] = EQUATIONS
     with warnings.catch_warnings(), scratch_folder(folder) as scratch:
         warnings.simplefilter("ignore")  # of annotations that have a meaning for type checkers only
         pdoc.pdoc(*MODULES, output_directory=scratch)

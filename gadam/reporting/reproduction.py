@@ -197,6 +197,9 @@ def _require_data(sections: list[str], profile: str) -> None:
 def _limit(profile: str) -> float:
     given = os.environ.get("GADAM_NOTEBOOK_SECONDS")
     try:
-        return float(given) if given else LIMITS[profile]
+        limit = float(given) if given else LIMITS[profile]
     except ValueError:
-        raise InputError(f"GADAM_NOTEBOOK_SECONDS={given!r} is not allowed; it must be a number of seconds") from None
+        limit = float("nan")
+    if not limit > 0:  # not NaN either
+        raise InputError(f"GADAM_NOTEBOOK_SECONDS={given!r} is not allowed; it must be a number of seconds, above 0")
+    return limit

@@ -13,7 +13,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,10 @@ import pandas as pd
 
 from gadam.checkpoint import checkpoints_in
 from gadam.config import InputError
-from gadam.experiments.runs import Run
+from gadam.experiments.runs import Row, Run, execute_together
 from gadam.reporting import machine
 from gadam.reporting.fingerprint import engine_fingerprint, function_fingerprint
 from gadam.reporting.paths import write_atomic
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,18 +84,31 @@ def execute_and_write(root: Path, key: str, run: Run) -> float:
 
     Its trainings keep checkpoints beside the store until it is: a run that was stopped goes on.
     """
+    return execute_and_write_all(root, {key: run})
+
+
+def execute_and_write_all(root: Path, runs: Mapping[str, Run]) -> float:
+    """The same for several kin runs by their keys, computed in one call; the seconds of each, an equal share."""
     started = time.perf_counter()
-    checkpoints = root / f".{key}.checkpoints"
+    checkpoints = root / f".{_digest(list(runs)) if len(runs) > 1 else next(iter(runs))}.checkpoints"
+    several = list(runs.values())
     with checkpoints_in(checkpoints):
-        result = run.execute()
-    seconds = time.perf_counter() - started
+        results = execute_together(several) if len(several) > 1 else [several[0].execute()]
+    seconds = (time.perf_counter() - started) / len(several)
+    for (key, run), result in zip(runs.items(), results, strict=True):
+        _write(root, key, run, result, {"seconds": round(seconds, 3), "together": len(several)})
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return seconds
+
+
+def _write(root: Path, key: str, run: Run, result: Sequence[Row], took: Mapping[str, Any]) -> None:
     rows = [{name: _to_json(name, value) for name, value in row.items()} for row in result]
     content = {
         "label": run.label,
         "identity": json.loads(run.identity()),
         "rows": rows,
         "metadata": {
-            "seconds": round(seconds, 3),
+            **took,
             "work": run.work,
             "stored": datetime.now(UTC).isoformat(timespec="seconds"),
             **machine.describe(),
@@ -105,8 +116,6 @@ def execute_and_write(root: Path, key: str, run: Run) -> float:
     }
     content["sha256"] = _digest(content)
     write_atomic(path_of(root, key), json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return seconds
 
 
 def _digest(content: Any) -> str:

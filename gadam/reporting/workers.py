@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -85,15 +85,16 @@ def _by_processes(missing: dict[str, Run], folder: Path, workers: int) -> Genera
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise)
         try:
             with _interrupts_later():
-                futures = {pool.submit(_work, folder, key, run): run for key, run in missing.items()}
+                futures = {pool.submit(_work, folder, runs): list(runs.values()) for runs in _groups(missing)}
             for future in as_completed(list(futures)):
                 seconds, failure = future.result()
-                run = futures.pop(future)
+                runs = futures.pop(future)
                 if failure:
-                    raise run_error(run, failure)
-                yield run, seconds
+                    raise run_error(runs[0], failure)
+                for run in runs:
+                    yield run, seconds
         except BrokenProcessPool:
-            names = [_name(run) for run in futures.values()]
+            names = [_name(run) for runs in futures.values() for run in runs]
             listed = ", ".join(names[:workers]) + ", …" * (len(names) > workers)
             advice = "fewer at once need less memory: set $GADAM_WORKERS"
             raise RunError(f"a worker process died (out of memory?); not finished: {listed}; {advice}") from None
@@ -107,12 +108,25 @@ def _by_processes(missing: dict[str, Run], folder: Path, workers: int) -> Genera
             pool.shutdown(cancel_futures=True)
 
 
-def _work(folder: Path, key: str, run: Run) -> tuple[float, str]:
-    """In a worker: (seconds, what went wrong). As text, since not every exception survives pickling."""
+def _groups(missing: Mapping[str, Run]) -> list[dict[str, Run]]:
+    """Runs by their keys as they are computed: on a GPU, which has room for it, all seeds of an experiment in one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return [{key: run} for key, run in missing.items()]
+    found: dict[str, dict[str, Run]] = {}
+    for key, run in missing.items():
+        found.setdefault(run.kin() if run.together else key, {})[key] = run
+    return list(found.values())
+
+
+def _work(folder: Path, runs: Mapping[str, Run]) -> tuple[float, str]:
+    """In a worker: (seconds of each, what went wrong). As text, since not every exception survives pickling."""
     try:
-        if stored := store.read(folder, key, run):  # another process was faster
-            return float(stored.metadata["seconds"]), ""
-        return store.execute_and_write(folder, key, run), ""
+        stored = [store.read(folder, key, run) for key, run in runs.items()]
+        if stored[0] and all(stored):  # another process was faster
+            return float(stored[0].metadata["seconds"]), ""
+        return store.execute_and_write_all(folder, runs), ""
     except Exception as error:
         return 0.0, failure_of(error)
 

@@ -273,3 +273,42 @@ def test_it_needs_neither_typer_nor_the_notebooks():
     ours = ", ".join(f"gadam.bench.{name}" for name in ("__main__", "command", "scale", "predict"))
     script = f"import sys; sys.modules.update(dict.fromkeys('{absent}'.split())); import {ours}"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+# --- a machine that is lent for ten minutes ---
+
+
+def test_with_little_time_what_tells_most_comes_first_and_the_rest_is_left_out(fast, clock, tmp_path):
+    said = []
+    summary = command.bench(
+        ["mlp", "lenet"], [1, 10], repeats=2, seconds=0.1, device="cpu", minutes=0.05, folder=tmp_path, say=said.append
+    )
+    done = list(dict.fromkeys(zip(summary["workload"], summary["g"], strict=True)))
+    assert done[0] == ("lenet", 10)
+    assert 0 < len(done) < 4
+    left = [line for line in said if "left out, for 0.05 minutes are over" in line]
+    assert len(left) == 4 - len(done)
+
+
+def test_what_was_set_up_in_time_is_measured_once(work, clock):
+    contestants = [quick(name, sleep=ticking(clock)) for name in ("a", "b")]
+    rows = measure(work, contestants, FakeLimits(CPU), repeats=9, seconds=1.0, until=1.0, say=lambda _: None)
+    first, second = (rows[rows["contestant"] == name] for name in "ab")
+    assert list(first["repeat"]) == [1]
+    assert list(second["note"]) == ["skipped: no time was left"]
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
+def test_minutes_must_be_positive(wrong, tmp_path):
+    with pytest.raises(InputError, match="minutes="):
+        command.bench(["mlp"], [1], minutes=wrong, folder=tmp_path, device="cpu", say=lambda _: None)
+
+
+def test_the_time_of_the_papers_table_1_is_told(fast, tmp_path):
+    said = []
+    command.bench(["lenet"], [100], repeats=1, seconds=0.1, device="cpu", folder=tmp_path, say=said.append)
+    (line,) = [line for line in said if "Table 1" in line]
+    hours = json.loads((tmp_path / "bench.json").read_text())["table1_hours"]
+    ours = pd.read_csv(tmp_path / "bench_summary.csv").query("contestant == 'gadam'")["ms_per_step"].iloc[0]
+    assert hours == pytest.approx(80_000 * ours / 1_000 / 3_600)
+    assert "10 seeds as one population" in line

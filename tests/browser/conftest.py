@@ -19,6 +19,7 @@ SETTINGS = {  # no questions at the start, and every cell is in the page, also o
     "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }
+HIGHEST = 16_000  # pixels that Chromium draws
 WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 800, "height": 1000}
 
 
@@ -63,7 +64,9 @@ def lab(browser, lab_root):  # without a browser there is no need for it
         f"--ServerApp.root_dir={root / 'notebooks'}",
     ]  # fmt: skip
     with (root / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | own, start_new_session=True)
+        # Of whoever runs the tests it may say that nothing is shown.
+        environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | own
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
         address = f"http://127.0.0.1:{port}"
         for _ in range(600):
@@ -94,17 +97,27 @@ def page(browser):
 
 @pytest.fixture
 def shoot(tmp_path, page):
-    """Takes a picture of the page at both widths, into `$GADAM_SCREENSHOTS` or the test's own folder."""
+    """Takes a picture of the whole notebook at both widths, into `$GADAM_SCREENSHOTS` or the test's own folder."""
     folder = Path(os.environ.get("GADAM_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
 
-    def shoot(name, at=None):
+    def shoot(name):
         for size in (NARROW, WIDE):
             page.set_viewport_size(size)
             page.wait_for_timeout(700)
-            if at is not None:
-                page.locator(at).first.evaluate("element => element.scrollIntoView({block: 'end'})")
-            page.screenshot(path=folder / f"{name}-{size['width']}.png")
+            # The notebook scrolls, not the page: with a window that is higher by what is hidden all of it is seen.
+            hidden = page.locator(".jp-WindowedPanel-outer:visible").first.evaluate(
+                "element => element.scrollHeight - element.clientHeight"
+            )
+            page.set_viewport_size(size | {"height": min(size["height"] + hidden, HIGHEST)})
+            page.wait_for_timeout(700)
+            page.locator(".jp-WindowedPanel-outer:visible").first.evaluate("element => { element.scrollTop = 0 }")
+            # Below the last cell JupyterLab leaves half a window empty.
+            last = page.locator(".jp-Notebook .jp-Cell:visible").last.bounding_box()
+            height = min(last["y"] + last["height"] + 20, page.viewport_size["height"])
+            whole = {"x": 0, "y": 0, "width": size["width"], "height": height}
+            page.screenshot(path=folder / f"{name}-{size['width']}.png", clip=whole)
+        page.set_viewport_size(WIDE)
 
     return shoot
 

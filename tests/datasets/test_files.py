@@ -1,9 +1,11 @@
 import gzip
 import hashlib
+import shutil
+import sys
 
 import pytest
 
-from gadam import InputError
+from gadam import InputError, cli
 from gadam.datasets import files, load, locate, verify
 from gadam.datasets.pgm import read_pgm
 from gadam.datasets.standins import standin
@@ -54,10 +56,27 @@ def plain_graymap(content):
         plain_graymap,
     ],
 )
-def test_the_pixels_of_a_face_count_and_its_header_does_not(rewrite, publish, put, tmp_path):
+def test_a_header_may_say_the_same_in_another_way(rewrite, publish, put, tmp_path):
     contents = publish("orl")
     put("orl", contents | {"s7/3.pgm": rewrite(contents["s7/3.pgm"])})
     assert verify("orl", tmp_path).hash == standin("orl")[1]
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (b"P5\n112 92\n255\n", "is 112 pixels wide and 92 high, must be 92 and 112"),
+        (b"P5\n1 10304\n255\n", "is 1 pixels wide and 10304 high, must be 92 and 112"),
+        (b"P5\n92 112\n1\n", "a pixel is not a whole number from 0 to 1"),
+    ],
+)
+@pytest.mark.parametrize("which", ["s7/3.pgm", ".pgm"], ids=["one", "all"])
+def test_the_right_pixels_under_a_header_gone_wrong_are_no_face(header, words, which, publish, put, tmp_path):
+    contents = publish("orl")
+    put("orl", {file: header + each[-10_304:] if file.endswith(which) else each for file, each in contents.items()})
+    assert words in refusal("orl", tmp_path)
+    with pytest.raises(InputError, match=words):
+        load("orl", data="real", folder=tmp_path)
 
 
 def test_line_ends_of_windows_are_no_damage(publish, put, tmp_path):
@@ -132,6 +151,47 @@ def test_what_cannot_be_read_is_named_and_not_taken_for_missing(tmp_path):
     (tmp_path / "letter").mkdir()
     (tmp_path / "letter" / "letter-recognition.data").symlink_to("nothing")
     assert "is no file (a folder, or a link to nothing); remove it" in refusal("letter", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "door", [verify, lambda name, folder: locate(name, folder=folder), lambda name, folder: load(name, folder=folder)]
+)
+def test_a_file_that_vanishes_once_it_was_found_is_named(door, publish, put, tmp_path, monkeypatch):
+    folder = put("yeast", publish("yeast"))
+    find = files.find
+
+    def vanishing(name, root):
+        found = find(name, root)
+        shutil.rmtree(folder)
+        return found
+
+    monkeypatch.setattr(files, "find", vanishing)
+    with pytest.raises(
+        InputError, match=r"^yeast: \S+ cannot be read: No such file or directory; replace it, or remove"
+    ):
+        door("yeast", tmp_path)
+
+
+def test_the_command_line_looks_at_all_even_where_the_first_has_vanished(publish, put, tmp_path, monkeypatch, capsys):
+    for name in ("yeast", "letter"):
+        put(name, publish(name))
+    find = files.find
+
+    def vanishing(name, root):
+        found = find(name, root)
+        if name == "yeast":
+            shutil.rmtree(tmp_path / "yeast")
+        return found
+
+    monkeypatch.setattr(files, "find", vanishing)
+    monkeypatch.setattr(sys, "argv", ["gadam", "data", "verify", "yeast", "letter", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1
+    output, complaint = capsys.readouterr()
+    assert output.startswith("letter: verified")
+    assert complaint.startswith("gadam: yeast: ")
+    assert len(complaint.splitlines()) == 1
 
 
 def test_a_link_to_the_right_file_will_do(publish, put, tmp_path):

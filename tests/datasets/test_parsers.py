@@ -1,6 +1,7 @@
 import gzip
 import io
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -26,9 +27,9 @@ HTML = b"<!DOCTYPE html><html><body>Not here</body></html>\n"
 fuzzed = settings(max_examples=60, deadline=None)
 
 
-def archive(**members):
+def archive(method=zipfile.ZIP_DEFLATED, /, **members):
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(stream, "w", method) as file:
         for name, content in members.items():
             file.writestr(name, content)
     return stream.getvalue()
@@ -67,6 +68,8 @@ def test_a_graymap_that_is_written_is_read_again():
         (b"P5\n3 2\n255\n" + RASTER[:-1], r"has 5 pixels, its header says 3 x 2"),
         (b"P5\n3 2\n255\n" + RASTER + b"\n", r"has 7 pixels"),
         (b"P5\n3 0\n255\n", "must be positive"),
+        (b"P5\n3 2\n254\n" + RASTER, "from 0 to 254"),
+        (b"P5\n3 2\n1\n" + RASTER, "from 0 to 1"),
         (b"P5\n3 2\n65535\n" + RASTER, "at most 255"),
         (b"P2\n3 2\n255\n0 35 255 10 32", "has 5 pixels"),
         (b"P2\n3 2\n255\n0 35 256 10 32 9", "from 0 to 255"),
@@ -253,11 +256,39 @@ def test_a_bomb_of_many_parts_is_given_up_at_the_limit_too(monkeypatch):
 def test_a_zip_bomb_is_refused_by_what_it_says_and_unpacked_no_further(monkeypatch):
     monkeypatch.setattr(archives, "LIMIT", 1_000)
     whole = archive(**{"adult.data": bytes(1_001)})
-    with pytest.raises(InputError, match=r"holds adult\.data with 1,001 bytes"):
+    with pytest.raises(InputError, match=r"^archive unpacks to more than 1,000 bytes"):
         unzip(whole, ("adult.data",))
     liar = whole.replace(struct.pack("<I", 1_001), struct.pack("<I", 10))
     with pytest.raises(InputError, match="not an intact zip archive"):
         unzip(liar, ("adult.data",))
+
+
+def test_a_member_that_says_too_little_takes_no_memory():
+    size = 2**26
+    liar = archive(**{"adult.data": bytes(size)}).replace(struct.pack("<I", size), struct.pack("<I", 10))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="not an intact zip archive"):
+            unzip(liar, ("adult.data",))
+        assert tracemalloc.get_traced_memory()[1] < size / 50
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_bomb_of_many_files_is_refused(monkeypatch):
+    monkeypatch.setattr(archives, "LIMIT", 1_000)
+    files = {f"s1/{image}.pgm": bytes(400) for image in range(1, 4)}
+    assert unzip(archive(**files), tuple(files)[:2]) == dict(list(files.items())[:2])
+    with pytest.raises(InputError, match=r"^archive unpacks to more than 1,000 bytes"):
+        unzip(archive(**files), tuple(files))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_zipfile_would_unpack_all_at_once_is_not_unpacked(method, monkeypatch):
+    packed = archive(method, **{"adult.data": ADULT})
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    with pytest.raises(InputError, match=rf"^archive holds adult\.data compressed by method {method}, not by deflate$"):
+        unzip(packed, ("adult.data",))
 
 
 def test_the_limit_is_above_what_the_datasets_hold():

@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 
 from gadam.config import GadamConfig
 from gadam.experiments import PROFILES, mnist, paper, section51, section51_results, section52
+from gadam.experiments.runs import execute_together
 from gadam.experiments.statistics import mean_interval
 from gadam.models import lenet5
 from gadam.reporting import exhibits, scoreboard
@@ -304,3 +305,9 @@ def test_units_in_evaluation_score_like_their_modules(singly):
             output = module(inputs)
         assert float(losses[unit]) == pytest.approx(float(torch.nn.functional.cross_entropy(output, targets)), rel=1e-5)
         assert int(correct[unit]) == int((output.argmax(1) == targets).sum())
+
+
+def test_seeds_computed_together_give_the_rows_that_each_gives_alone():
+    runs = [mnist.gadam_run("smoke", "standin", seed, size=2, generations=2, learning_rate=1e-3) for seed in (4, 1)]
+    assert execute_together(runs) == [run.execute() for run in runs]
+    assert len({run.kin() for run in runs}) == 1

@@ -16,6 +16,15 @@ def rows(folder, value=0, seconds=0.0):
     return [{"value": value, "part": part} for part in range(2)]
 
 
+def seeded(folder, seed):
+    return seeded_all(folder, [seed])[0]
+
+
+def seeded_all(folder, seeds):
+    count(folder)
+    return [[{"seed": seed, "square": seed**2}] for seed in seeds]
+
+
 def all_values():
     return [{"value": value} for value in VALUES]
 

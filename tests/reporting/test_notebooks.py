@@ -176,6 +176,14 @@ def test_only_takes_a_section_or_an_exhibit():
 def test_limit_from_the_environment(monkeypatch):
     monkeypatch.setenv("GADAM_NOTEBOOK_SECONDS", "7")
     assert reproduction._limit("smoke") == 7
-    monkeypatch.setenv("GADAM_NOTEBOOK_SECONDS", "soon")
-    with pytest.raises(InputError, match="GADAM_NOTEBOOK_SECONDS='soon' is not allowed"):
-        reproduction._limit("smoke")
+    for wrong in ("soon", "nan", "-1", "0", "-inf"):
+        monkeypatch.setenv("GADAM_NOTEBOOK_SECONDS", wrong)
+        with pytest.raises(InputError, match=f"^GADAM_NOTEBOOK_SECONDS='{wrong}' is not allowed; .* above 0$"):
+            reproduction._limit("smoke")
+
+
+@pytest.mark.parametrize("limit", [float("nan"), -1, 0, "60", None, True])
+def test_a_limit_that_is_none_is_refused_before_anything_is_executed(limit, execute, tmp_path):
+    with pytest.raises(InputError, match=rf"^limit={limit!r} must be a number of seconds, above 0$"):
+        execute("1", limit=limit)
+    assert not (tmp_path / "out").exists()

@@ -187,6 +187,11 @@ def test_wall_time_is_that_of_workers_who_take_the_next_run_in_turn():
     assert plan._wall([], 4) == 0.0
 
 
+def test_workers_without_work_cost_nothing():
+    assert plan._wall([3.0, 1.0], 10**15) == 3.0
+    assert plan._wall([], 10**15) == 0.0
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0 s"), (0.2, "1 s"), (99, "99 s"), (180, "3 min"), (5_990, "100 min"), (7_200, "2.0 h"), (400_000, "4.6 d")],

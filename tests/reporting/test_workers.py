@@ -164,3 +164,37 @@ def wait_for(condition, seconds=30):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def seeded(root, *seeds, **config):
+    return [
+        Run("run_functions:seeded", {"folder": str(root / "counts"), "seed": seed, **config}, label=f"seed {seed}",
+            together="run_functions:seeded_all")
+        for seed in seeds
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gpu", "calls"), [(False, 5), (True, 2)])
+def test_on_a_gpu_the_seeds_of_an_experiment_are_computed_in_one_call(gpu, calls, root, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    alone = run(root, label="alone", value=1)  # which cannot be computed with others
+    runs = [*seeded(root, 3, 1, 4, 0), alone]
+    found = compute(runs, workers=1, root=root / "runs")
+    assert [item.rows for item in found[:-1]] == [[{"seed": seed, "square": seed**2}] for seed in (3, 1, 4, 0)]
+    assert executions(root) == calls
+    assert [item.metadata["together"] for item in found] == [*[4 if gpu else 1] * 4, 1]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:4]] == [
+        f"[{n}/5] seed {s}" for n, s in enumerate((3, 1, 4, 0), 1)
+    ]
+    assert len(stored(root)) == 5
+
+
+def test_runs_of_other_settings_or_another_dataset_are_computed_apart(root, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    runs = [*seeded(root, 0, 1), *seeded(root, 0, 1)]
+    kin = {each.kin() for each in runs}
+    other = Run(**{**vars(runs[0]), "data_hash": "abc"})
+    apart = Run(**{**vars(runs[0]), "config": {**runs[0].config, "steps": 3}})
+    assert len(kin) == 1
+    assert len({*kin, other.kin(), apart.kin()}) == 3
