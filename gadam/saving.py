@@ -72,8 +72,9 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
     order = Population.make(make_model, 1)
     kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in _KINDS}
     try:
+        seeds = len(facts["courses"]) if facts["kind"] == CHECKPOINT else 1
         if facts["kind"] == CHECKPOINT:
-            facts, tensors = _of_checkpoint(path, facts, tensors)
+            facts, tensors = _of_checkpoint(facts, tensors)
         for key, tensor in tensors.items():
             kind, _, name = key.partition("/")
             kinds[kind][name] = tensor
@@ -81,10 +82,10 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
         config, history = GadamConfig(**facts["config"]), storage.to_frame(facts["history"])
         told = {name: facts[name] for name in ("stopped", "gradient_steps", "seconds", "targets")}
         parts = list(zip_longest(facts["outline"], outline(order.template), fillvalue="nothing"))
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # an InputError is a ValueError
         raise InputError(f"path={str(path)!r} is damaged ({type(error).__name__}: {error})") from None
+    if seeds > 1:
+        raise InputError(f"path={str(path)!r} holds a training of {seeds} seeds, must be of one")
     population = as_population(kinds, order, saved)
     if others := [(there, here) for there, here in parts if there != here]:
         there, here = others[0]
@@ -94,13 +95,9 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
     return Result(best=population.unit(0), population=population, history=history, config=config, **told)
 
 
-def _of_checkpoint(
-    path: str | os.PathLike[str], facts: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _of_checkpoint(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a result would have kept of the population that the generation under way began with."""
-    identity, (course, *others) = facts["identity"], facts["courses"]
-    if others:
-        raise InputError(f"path={str(path)!r} holds a training of {1 + len(others)} seeds, must be of one")
+    identity, course = facts["identity"], facts["courses"][0]
     steps = sum(course["history"]["steps"]["values"])
     result = {
         "model": identity["model"]["class"],

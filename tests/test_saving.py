@@ -176,8 +176,11 @@ def test_a_path_that_is_not_there_or_no_result(tmp_path):
     assert "cannot be read: Is a directory" in complaint(tmp_path)
     (tmp_path / "file").write_text("text")
     assert "is damaged or no result of gadam" in complaint(tmp_path / "file")
-    storage.write(tmp_path / "other", "checkpoint", {}, {})
-    assert "holds a checkpoint, must be a result" in complaint(tmp_path / "other")
+    storage.write(tmp_path / "other", "memory", {}, {})
+    assert "holds a memory, must be a result" in complaint(tmp_path / "other")
+    for facts in ({}, {"courses": []}, {"courses": 3}):
+        storage.write(tmp_path / "other", "checkpoint", facts, {})
+        assert "is damaged" in complaint(tmp_path / "other")
 
 
 def test_a_newer_format(result, tmp_path, monkeypatch):

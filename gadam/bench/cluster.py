@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -142,18 +143,19 @@ def _rows(workload: Workload) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _step_seconds(workload: Workload, train: Any, size: int) -> float:
-    """Of a step of a shard on one thread: what many steps take longer than few."""
+    """Of a step of a shard on one thread: what many steps take longer than one, the median of three times."""
     population = Population.make(workload.make_model, size, seed=SEED)
-    times: dict[int, float] = {}
-    for steps in (1, 1, 1 + TIMED[workload.name]):  # the first one traces
-        config = GadamConfig(steps=steps, batch_size=BATCH, shards=1, population_size=max(2, size))
-        if not times:
-            trainer, _, _ = lay_out(population, train, torch.nn.functional.cross_entropy, config, float("inf"))
+    config = GadamConfig(batch_size=BATCH, shards=1, population_size=max(2, size))
+    trainer, _, _ = lay_out(population, train, torch.nn.functional.cross_entropy, config, float("inf"))
+
+    def seconds(steps: int) -> float:
         start = time.perf_counter()
-        replace(trainer, config=config).train(cut(population, 1, "parent", 1)[0], _data(train))
-        times[steps] = time.perf_counter() - start
-    first, last = sorted(times)
-    return (times[last] - times[first]) / (last - first)
+        replace(trainer, config=replace(config, steps=steps)).train(cut(population, 1, "parent", 1)[0], _data(train))
+        return time.perf_counter() - start
+
+    seconds(1)  # traces
+    more = TIMED[workload.name]
+    return statistics.median((seconds(1 + more) - seconds(1)) / more for _ in range(3))
 
 
 def _data(train: Any) -> Data:
@@ -189,7 +191,7 @@ def _genetics_seconds(workload: Workload, units: int = 100) -> float:
 def _line(sizes: Sequence[int], timed: Callable[[int], float]) -> tuple[float, float]:
     """What a step takes with no unit, and for each one, from two sizes."""
     (low, few), (high, many) = [(size, timed(size)) for size in sizes]
-    slope = (many - few) / (high - low)
+    slope = max(0.0, (many - few) / (high - low))
     return max(0.0, few - slope * low), slope
 
 
