@@ -71,8 +71,9 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
     check_callable("make_model", make_model)
     order = Population.make(make_model, 1)
     kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in _KINDS}
+    if facts["kind"] == CHECKPOINT and isinstance(courses := facts.get("courses"), list) and len(courses) > 1:
+        raise InputError(f"path={str(path)!r} holds a training of {len(courses)} seeds, must be of one")
     try:
-        seeds = len(facts["courses"]) if facts["kind"] == CHECKPOINT else 1
         if facts["kind"] == CHECKPOINT:
             facts, tensors = _of_checkpoint(facts, tensors)
         for key, tensor in tensors.items():
@@ -84,8 +85,6 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
         parts = list(zip_longest(facts["outline"], outline(order.template), fillvalue="nothing"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # an InputError is a ValueError
         raise InputError(f"path={str(path)!r} is damaged ({type(error).__name__}: {error})") from None
-    if seeds > 1:
-        raise InputError(f"path={str(path)!r} holds a training of {seeds} seeds, must be of one")
     population = as_population(kinds, order, saved)
     if others := [(there, here) for there, here in parts if there != here]:
         there, here = others[0]

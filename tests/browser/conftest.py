@@ -14,6 +14,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from gadam.reporting.paths import reports_root
+
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SETTINGS = {  # no questions at the start, and every cell is in the page, also one that is out of sight
     "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
@@ -48,6 +50,8 @@ def lab(browser, lab_root):  # without a browser there is no need for it
         pytest.skip("JupyterLab is not installed")
     root = lab_root
     shutil.copytree(NOTEBOOKS, root / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    if (computed := reports_root() / "runs").is_dir():  # what a reproduction or nbval has stored is not computed again
+        shutil.copytree(computed, root / "reports" / "runs")
     settings = root / "JUPYTER_CONFIG_DIR" / "lab" / "user-settings" / "@jupyterlab"
     for name, content in SETTINGS.items():
         (settings / name).parent.mkdir(parents=True, exist_ok=True)
@@ -87,21 +91,30 @@ def lab(browser, lab_root):  # without a browser there is no need for it
             server.wait()
 
 
-@pytest.fixture
-def page(browser):
-    opened = browser.new_page(viewport=WIDE)
-    opened.set_default_timeout(60_000)
-    yield opened
-    opened.close()
+@pytest.fixture(scope="session")
+def context(browser):
+    """What all pages share: JupyterLab's own files, which are then loaded once."""
+    with browser.new_context(viewport=WIDE) as context:
+        context.set_default_timeout(60_000)
+        yield context
 
 
 @pytest.fixture
-def shoot(tmp_path, page):
-    """Takes a picture of the whole notebook at both widths, into `$GADAM_SCREENSHOTS` or the test's own folder."""
-    folder = Path(os.environ.get("GADAM_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
+def page(context):
+    with context.new_page() as opened:
+        yield opened
+
+
+@pytest.fixture
+def shoot(page):
+    """Takes a picture of the whole notebook at both widths, into `$GADAM_SCREENSHOTS`; without it none."""
+    folder = os.environ.get("GADAM_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
 
     def shoot(name):
+        if not folder:
+            return
         for size in (NARROW, WIDE):
             page.set_viewport_size(size)
             page.wait_for_timeout(700)
@@ -116,7 +129,7 @@ def shoot(tmp_path, page):
             last = page.locator(".jp-Notebook .jp-Cell:visible").last.bounding_box()
             height = min(last["y"] + last["height"] + 20, page.viewport_size["height"])
             whole = {"x": 0, "y": 0, "width": size["width"], "height": height}
-            page.screenshot(path=folder / f"{name}-{size['width']}.png", clip=whole)
+            page.screenshot(path=Path(folder) / f"{name}-{size['width']}.png", clip=whole)
         page.set_viewport_size(WIDE)
 
     return shoot
