@@ -121,8 +121,9 @@ class Ensemble(nn.Module):
         with torch.no_grad():
             if not self._can_split(inputs):
                 return predict(*inputs)
-            *parts, last = zip(*(tensor.split(ROWS) for tensor in inputs), strict=True)
-            return torch.cat([*on_threads(predict, parts), predict(*last)], dim)
+            parts = list(zip(*(tensor.split(ROWS) for tensor in inputs), strict=True))
+            traced = len(inputs[0]) // ROWS  # the rest is of another shape
+            return torch.cat([*on_threads(predict, parts[:traced]), *(predict(*part) for part in parts[traced:])], dim)
 
     def _can_split(self, inputs: tuple[Tensor, ...]) -> bool:
         """Whether there are many rows, a program for part of them, and a row is told the same whatever is beside it."""
