@@ -191,7 +191,7 @@ def _genetics_seconds(workload: Workload, units: int = 100) -> float:
 def _line(sizes: Sequence[int], timed: Callable[[int], float]) -> tuple[float, float]:
     """What a step takes with no unit, and for each one, from two sizes."""
     (low, few), (high, many) = [(size, timed(size)) for size in sizes]
-    slope = max(0.0, (many - few) / (high - low))
+    slope = (many - few) / (high - low)
     return max(0.0, few - slope * low), slope
 
 

@@ -58,7 +58,7 @@ def test_a_projection_is_ideal_where_messages_cost_nothing():
 def test_it_writes_and_says_what_it_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "ROWS", {"mlp": 2_000})
     monkeypatch.setattr(cluster, "MESSAGES", 6)
-    monkeypatch.setattr(cluster, "TIMED", {"mlp": 20})
+    monkeypatch.setattr(cluster, "TIMED", {"mlp": 200})  # of fewer the clock may say nothing
     monkeypatch.setattr(cluster, "COUNT", 1)
     said = []
     run(cluster=True, folder=tmp_path, say=said.append)
@@ -68,7 +68,7 @@ def test_it_writes_and_says_what_it_measured(tmp_path, monkeypatch):
     assert written["speedup"].iloc[0] == 1
     costs = about["costs"]["mlp"]
     assert 1 < costs["ratio"] < 1.5
-    assert costs["unit_step"] >= 0  # of so few steps the clock may say nothing
+    assert costs["unit_step"] > 0
     assert f"{costs['ratio']:.2f} x the formula" in said[-1]
 
 
