@@ -1,6 +1,6 @@
 # Every target does its own set-up; a fresh machine needs Python >= 3.11, make, and nothing else.
 PYTHON  ?= python3
-PROFILE ?= quick
+PROFILE ?= standard
 ARGS    ?=
 BIN     := .venv/bin
 STAMP   := .venv/installed
@@ -10,13 +10,13 @@ STAMP   := .venv/installed
 help:  ## show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
-reproduce: $(STAMP)  ## regenerate every table and figure (PROFILE=smoke|quick|paper, ARGS="--only section54")
+reproduce: $(STAMP)  ## regenerate every table and figure (PROFILE=smoke|quick|standard|paper, ARGS="--only section54")
 	$(BIN)/gadam reproduce --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP)  ## the tests, and every notebook in profile smoke (nbval)
 	$(BIN)/pytest -n 2 --dist loadfile --nbval tests notebooks $(ARGS)
 
-campaign: $(STAMP)  ## 50 kills a case and 1,000 damaged files a parser, into reports/campaign (GADAM_KILLS, GADAM_DAMAGED)
+campaign: $(STAMP)  ## 50 kills a case and 1,000 damaged files a parser, into reports/out/campaign (GADAM_KILLS, GADAM_DAMAGED)
 	$(BIN)/python tests/campaign.py $(ARGS)
 
 lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks

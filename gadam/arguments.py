@@ -78,6 +78,8 @@ def check_evolve(
         check_callable("make_model", make_model)
     if not isinstance(config, GadamConfig):
         raise InputError(f"config: is a {type(config).__name__}, must be a gadam.GadamConfig or None")
+    if config.population_size < 2:
+        raise InputError("config: population_size=1 leaves nothing to select from; evolve needs at least 2 units")
     check_callable("loss", loss, "output", "targets")
     if not isinstance(callbacks, Iterable):
         raise InputError(f"callbacks: is a {type(callbacks).__name__}, must be a list of gadam.Callback")

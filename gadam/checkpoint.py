@@ -1,8 +1,9 @@
 """Exact resume: where a training stands, in one file (see `gadam.storage`), and what may go on from it.
 
 A training that goes on from a checkpoint gives bit by bit what it would have given without a stop. So a checkpoint of
-another configuration, other data, another model, another kind of device or other code is refused; one that was computed
-in another way (on another processor, by another PyTorch) goes on with a warning, for its last bits may differ.
+another configuration, other data, another model, another kind of device or another results version (`RESULTS_VERSION`)
+is refused; one that was computed in another way (on another processor, by another PyTorch) goes on with a warning, for
+its last bits may differ.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import cache
 from itertools import count, zip_longest
 from pathlib import Path
 from types import FrameType
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from gadam import storage
-from gadam.config import GadamConfig, InputError
+from gadam.config import RESULTS_VERSION, GadamConfig, InputError
 from gadam.layout import cut
 from gadam.population import Population, outline
 from gadam.remote import WorkersError
@@ -224,7 +224,8 @@ class Keeper:
         """That a checkpoint is of this training."""
         here = self._known = self._identity()
         for name, what in _IDENTITY.items():
-            a, b = kept[name], here[name]
+            # Earlier versions named the code by a hash of its text.
+            a, b = kept.get(name, "none") if name == "results" else kept[name], here[name]
             if a == b:
                 continue
             if isinstance(a, dict) and isinstance(b, dict):
@@ -232,7 +233,7 @@ class Keeper:
                 raise InputError(f"{str(self.path)!r} is of {what} ({key}: {a.get(key)} there, {b.get(key)} here)")
             if isinstance(a, list) and isinstance(b, list):
                 a, b = next(pair for pair in zip_longest(a, b, fillvalue="nothing") if pair[0] != pair[1])
-            detail = "" if name in ("data", "code") else f" ({a} there, {b} here)"
+            detail = "" if name == "data" else f" ({a} there, {b} here)"
             raise InputError(f"{str(self.path)!r} is of {what}{detail}")
         a, b = float(kept["fresh_loss"]), float(here["fresh_loss"])
         same = kept["fresh_loss"] == here["fresh_loss"]
@@ -252,7 +253,8 @@ class Keeper:
 
 _IDENTITY = {
     "config": "another config", "model": "another model", "outline": "another model", "data": "other data",
-    "mode": "another way of training", "code": "other code of gadam", "device": "another kind of device",
+    "mode": "another way of training", "results": "another results version of gadam",
+    "device": "another kind of device",
 }  # fmt: skip
 
 
@@ -278,7 +280,7 @@ def identify(
         "targets": targets_of(rows[0][1]),
         "data": _sha256(rows),
         "mode": mode,
-        "code": _code(),
+        "results": RESULTS_VERSION,
         "device": device.type,  # the states of its streams mean nothing to another kind
         "fresh_loss": repr(fresh_loss),  # JSON has no NaN
         "computed_by": f"PyTorch {torch.__version__} on {_processor(device)}",
@@ -329,15 +331,6 @@ def _sha256(batches: Sequence[Batch]) -> str:
             pieces = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).split(PIECE)
             for found in pool.map(lambda piece: hashlib.sha256(piece.numpy().data).digest(), pieces):
                 digest.update(found)
-    return digest.hexdigest()
-
-
-@cache
-def _code() -> str:
-    """A hash of the source files of the engine and of what users call."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -55,13 +55,17 @@ FolderOption = Annotated[Path | None, typer.Option(help="Where the data is; $GAD
 
 
 ProfileOption = Annotated[
-    str, typer.Option(help="smoke: minutes, for tests; quick: a laptop; paper: the paper's budgets.", metavar="NAME")
+    str,
+    typer.Option(
+        help="smoke, quick: minutes, does everything run? standard: the report; paper: the paper's budgets.",
+        metavar="NAME",
+    ),
 ]
 
 
 @app.command()
 def reproduce(
-    profile: ProfileOption = "quick",
+    profile: ProfileOption = "standard",
     only: Annotated[
         str | None, typer.Option(help="A section (section54) or an exhibit (table4); all if not given.", metavar="NAME")
     ] = None,
@@ -75,6 +79,9 @@ def reproduce(
     runs_only: Annotated[
         bool, typer.Option("--runs-only", metavar="", help="Compute and store the runs, without notebooks or a report.")
     ] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", metavar="", help="Take nothing from the archive: compute every run.")
+    ] = False,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -82,7 +89,11 @@ def reproduce(
         ),
     ] = None,
 ) -> None:
-    """Execute the notebooks and write every table and figure, the scoreboard and the report page.
+    """Execute the notebooks and write every table and figure, the scoreboard and the report page, into reports/out.
+
+    Profile standard is rendered from the archive of runs that comes with the project, and a sample of them is computed
+    again and compared, which takes minutes; the exit status is 1 if they differ. --runs-only computes the runs that are
+    missing, --recompute all of them. Profiles smoke and quick compute everything.
 
     Finished runs are stored and never computed twice, so what was interrupted goes on where it stopped. With
     --runs-only a machine without Jupyter computes what another one then renders from a copy of the run store
@@ -99,13 +110,13 @@ def reproduce(
     if plan:
         from gadam.reporting.plan import describe, planned
 
-        typer.echo(describe(planned(profile, only, data), verbose=verbose or only is not None))
+        typer.echo(describe(planned(profile, only, data, recompute=recompute), verbose=verbose or only is not None))
         return
     with _goes_on():
         if runs_only:
-            reporting.compute_runs(profile, only, data, scheduler)
+            reporting.compute_runs(profile, only, data, scheduler, recompute=recompute)
         else:
-            reporting.reproduce(profile, only, data, scheduler=scheduler)
+            reporting.reproduce(profile, only, data, scheduler=scheduler, recompute=recompute)
 
 
 @contextlib.contextmanager
@@ -128,11 +139,49 @@ def _goes_on() -> Iterator[None]:
 
 
 @app.command()
-def report(profile: ProfileOption = "quick") -> None:
+def report(profile: ProfileOption = "standard") -> None:
     """Write scoreboard, provenance and report page again from what is there; nothing is executed."""
     from gadam.reporting import write_page
 
     typer.echo(f"report: {write_page(profile)}")
+
+
+@app.command("archive")
+def archive_profile(
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="standard or paper.")] = "standard",
+    runs_only: Annotated[
+        bool, typer.Option("--runs-only", metavar="", help="Write the archive; do not render the report.")
+    ] = False,
+) -> None:
+    """Add the runs in the store to the archive of a profile, and render its committed report. For maintainers.
+
+    The archive is reports/PROFILE/runs.jsonl.xz. No valid run in it is lost.
+    """
+    from gadam.reporting import archive_runs
+
+    archive_runs(profile, rendering=not runs_only)
+
+
+@app.command("compare")
+def compare_reports(
+    first: Annotated[
+        Path | None, typer.Argument(metavar="A", help="A report's folder; the committed one if not given.")
+    ] = None,
+    second: Annotated[Path | None, typer.Argument(metavar="B", help="Another; the one made here if not given.")] = None,
+    profile: ProfileOption = "standard",
+) -> None:
+    """Compare two reports of a profile: numbers that are identical or inside the other's interval, verdicts changed.
+
+    The exit status is 1 if a number lies outside, or a verdict is another.
+    """
+    from gadam.reporting.compare import compare, describe
+    from gadam.reporting.paths import committed_root, reports_root
+
+    a, b = first or committed_root() / profile, second or reports_root() / profile
+    found = compare(a, b)
+    typer.echo(describe(found, a, b))
+    if not found.agree:
+        raise typer.Exit(1)
 
 
 @app.command("bench")
@@ -181,7 +230,9 @@ def run_bench(
             help="Instead: what a generation costs on a dask cluster, and would on a large one.",
         ),
     ] = False,
-    folder: Annotated[Path | None, typer.Option(help="Where tables and figure go; reports/bench if not given.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where tables and figure go; reports/out/bench if not given.")
+    ] = None,
 ) -> None:
     """Time training beside PyTorch's own ways, joblib and JAX, and beside what the machine allows.
 

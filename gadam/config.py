@@ -13,6 +13,10 @@ from numbers import Real
 from textwrap import shorten
 from typing import Any, Literal, get_args, get_type_hints
 
+RESULTS_VERSION = 1
+"""Version of what the engine computes: part of what a stored run and a checkpoint are of. Raise it with a change that
+alters results by more than rounding, and only then; tests/test_golden.py says when."""
+
 Optimizer = Literal["adam", "sgd", "sgdm", "rmsprop", "adagrad", "adadelta"]
 Mode = Literal["auto", "loop", "vectorised"]
 
@@ -67,7 +71,7 @@ def _two_betas(value: Any) -> tuple[float, float]:
 _NATURAL = _number(int, "at least 1", lambda n: n >= 1)
 _POSITIVE = _number(float, "above 0", lambda x: x > 0)
 _ALLOWED = {
-    "population_size": _number(int, "at least 2", lambda n: n >= 2),
+    "population_size": _NATURAL,
     "generations": _NATURAL,
     "steps": _NATURAL,
     "batch_size": _NATURAL,
@@ -114,7 +118,7 @@ class GadamConfig:
     `dataclasses.replace(config, steps=100)` gives another one with some settings changed.
 
     Attributes:
-        population_size: g, unit models in a generation (Section 3.1); at least 2.
+        population_size: g, unit models in a generation (Section 3.1); `evolve` needs at least 2.
         generations: K, the largest number of generations (Section 3.1).
         steps: optimizer steps per unit per generation, for parents and for children (Section 3.2: "epochs").
         batch_size: b, rows of a training batch, drawn uniformly with replacement (Section 3.2).

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+FOLDERS = ("GADAM_DATA", "GADAM_REPORTS", "GADAM_RUNS", "GADAM_ARCHIVE")
 EVERYWHERE = {"GADAM_OFFLINE": "1", "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", "TQDM_DISABLE": "1"}
 
 
@@ -28,7 +29,7 @@ def scene() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), environment(EVERYWHERE):
         here = Path(folder).resolve()
         here.chmod(0o755)  # for who is not root, see `forbidden`
-        os.environ |= {name: str(here / "own" / name.lower()) for name in ("GADAM_DATA", "GADAM_REPORTS", "GADAM_RUNS")}
+        os.environ |= {name: str(here / "own" / name.lower()) for name in FOLDERS}
         _folders()
         names = _names()
         names["result"].save("saved")
@@ -76,9 +77,7 @@ def _command(line: str) -> str:
     variables = {}
     while "=" in words[0]:
         name, value = words.pop(0).split("=", 1)
-        variables[name] = (
-            str(Path(value).absolute()) if name in ("GADAM_RUNS", "GADAM_REPORTS", "GADAM_DATA") else value
-        )
+        variables[name] = str(Path(value).absolute()) if name in FOLDERS else value
     main = import_module("gadam.cli").main
     if words[0] == "python":
         bench = import_module("gadam.bench.__main__")
@@ -122,7 +121,8 @@ def _names() -> dict[str, Any]:
     from gadam import datasets, genetics, models, plotting, reporting
     from gadam.ensembles import soup
     from gadam.experiments import quickstart
-    from gadam.experiments.runs import Run
+    from gadam.experiments.claims import Claim
+    from gadam.experiments.runs import Run, run_function
     from gadam.playground import landscape_panel, training_panel
     from gadam.reporting import Report, report
     from gadam.reporting.notebooks import execute
@@ -148,6 +148,7 @@ def _names() -> dict[str, Any]:
         "Path": Path, "Report": Report, "X": X, "datasets": datasets,
         "batchnorm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)),
         "checkpointed": checkpointed, "closed": closed,
+        "claim": Claim(text="better", section="section54", exhibit="table4", kind="value", evidence=_nothing, arms=[]),
         "entries": {"weight": torch.rand(4, 2)}, "execute": execute, "fitted": fitted, "forbidden": forbidden,
         "genetics": genetics,
         "growing": lambda: nn.Linear(4, next(sizes)),
@@ -157,9 +158,13 @@ def _names() -> dict[str, Any]:
         "orl_cnn": models.orl_cnn, "pairs": torch.tensor([[0, 1], [2, 3]]), "population": result.population,
         "quickstart": quickstart, "random": torch.Generator().manual_seed(0), "report": report,
         "replace": replace, "reporting": reporting, "result": result, "rows": (x, y),
-        "run": Run("bad_input_scene:nothing", {}),
+        "run": Run(run_function("test/nothing", settings=None)(_nothing), {}),
         "small": small, "soup": soup, "torch": torch, "training_panel": training_panel, "x": x, "y": y,
     }  # fmt: skip
+
+
+def _nothing() -> list[dict[str, Any]]:
+    return []
 
 
 def notebook(name: str, **parameters: str) -> None:

@@ -58,7 +58,7 @@ def loky():
 
 @contextmanager
 def dask(scheduler):
-    with distributed.Client(scheduler, timeout=30) as client:
+    with distributed.Client(scheduler, timeout=120) as client:
         yield client.get_executor()
 
 

@@ -25,6 +25,7 @@ from gadam import (
     training,
 )
 from gadam.checkpoint import checkpoints_in
+from gadam.config import RESULTS_VERSION
 from gadam.experiments.units import independent
 from gadam.shards import TrainingError
 
@@ -277,11 +278,37 @@ def test_a_checkpoint_of_something_else_is_refused(config, case, words, tmp_path
     assert path.read_bytes() == before
 
 
-def test_other_code_and_other_callbacks_are_refused(tmp_path, monkeypatch):
+def test_another_results_version_and_other_callbacks_are_refused(tmp_path, monkeypatch):
     path = stopped(tmp_path)
     assert "other callbacks" in complaint(path, callbacks=[Watch()])
-    monkeypatch.setattr(checkpoint, "_code", lambda: "other")
-    assert "other code of gadam" in complaint(path)
+    monkeypatch.setattr(checkpoint, "RESULTS_VERSION", 0)
+    assert f"of another results version of gadam ({RESULTS_VERSION} there, 0 here)" in complaint(path)
+
+
+def test_a_checkpoint_of_before_there_were_results_versions_is_refused_in_a_line_that_says_what_to_do(tmp_path):
+    path = stopped(tmp_path)
+    facts, tensors = storage.read(path, "checkpoint")
+    facts["identity"] = {
+        "code" if name == "results" else name: "3f" * 32 if name == "results" else value
+        for name, value in facts["identity"].items()
+    }
+    storage.write(path, "checkpoint", facts, tensors)
+    assert complaint(path) == (
+        f"checkpoint: '{path}' is of another results version of gadam (none there, {RESULTS_VERSION} here); "
+        "give another path, or remove it to start anew"
+    )
+    assert load_result(path, zoo.dropout_mlp).stopped == "stop", "what it holds can be had all the same"
+
+
+def test_a_saved_result_is_of_no_version_of_the_engine(tmp_path, monkeypatch):
+    """So whatever `Result.save` has written still loads."""
+    expected = run(settings(generations=1))
+    expected.save(tmp_path / "saved")
+    facts, _ = storage.read(tmp_path / "saved", "result")
+    assert not {"results", "code", "identity", "version"} & facts.keys()
+    monkeypatch.setattr("gadam.config.RESULTS_VERSION", 99)
+    monkeypatch.setattr(checkpoint, "RESULTS_VERSION", 99)
+    assert_same(load_result(tmp_path / "saved", zoo.dropout_mlp), expected)
 
 
 def test_another_kind_of_device_is_refused(tmp_path, monkeypatch):
@@ -488,7 +515,7 @@ def test_of_several_seeds_a_checkpoint_is_no_result(tmp_path):
 
 STRANGE = {
     "no identity": lambda facts: facts.pop("identity"),
-    "no code": lambda facts: facts["identity"].pop("code"),
+    "no data": lambda facts: facts["identity"].pop("data"),
     "no history": lambda facts: facts["courses"][0].pop("history"),
     "no courses": lambda facts: facts.update(courses=[]),
     "no states": lambda facts: facts.pop("states"),

@@ -33,7 +33,6 @@ DEFAULTS = {
 }
 
 BAD = [
-    ("population_size", 1),
     ("population_size", 0),
     ("population_size", -3),
     ("population_size", 2.5),

@@ -27,7 +27,9 @@ from gadam.datasets.idx import read_idx
 from gadam.datasets.pgm import read_pgm
 from gadam.datasets.standins import standin
 from gadam.datasets.tables import FORMATS, read_table
-from gadam.experiments.runs import Run
+from gadam.experiments.claims import Arms, Claim
+from gadam.experiments.runs import Run, run_function
+from gadam.experiments.verdicts import Evidence
 from gadam.reporting import ReportError, scoreboard, store
 
 LINES = 500  # of a table: enough for any damage, and quick
@@ -217,22 +219,22 @@ def tree(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_damaged_run_is_computed_again(tmp_path):
-    run = Run("damaged_runs:none", {"seed": 3, "dataset": "orl"}, "0" * 64, label="a run")
-    key = "a" * 64
-    path = store.path_of(tmp_path, key)
-    rows = [{"seed": 3, "loss": 0.1 + 0.2, "text": "ä", "curve": [1.5, float("inf")], "none": None}] * 5
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(Run, "execute", lambda self: rows)
-    store.execute_and_write(tmp_path, key, run)
-    monkey.undo()
-    whole, original = store.read(tmp_path, key, run), path.read_bytes()
+@run_function("test/damaged", settings=None)
+def damaged_rows(seed, dataset):
+    return [{"seed": seed, "loss": 0.1 + 0.2, "text": "ä", "curve": [1.5, float("inf")], "none": None}] * 5
+
+
+def test_a_damaged_run_counts_as_missing(tmp_path):
+    run = Run(damaged_rows, {"seed": 3, "dataset": "orl"}, "0" * 64, label="a run")
+    store.execute_and_write(tmp_path, run)
+    path = store.path_of(tmp_path, run.key)
+    whole, original = store.read(tmp_path, run), path.read_bytes()
     told = 0
     for candidate in damaged(original):
         path.write_bytes(candidate)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            stored = store.read(tmp_path, key, run)
+            stored = store.read(tmp_path, run)
         if stored is None:
             told += 1
             assert [len(str(one.message).splitlines()) for one in caught] == [1]
@@ -293,11 +295,11 @@ def test_a_damaged_checkpoint_is_refused_and_left_as_it_is(tmp_path, record_prop
 
 
 def test_damaged_claims_are_refused_in_a_line_or_still_claims(tmp_path):
-    claim = dict.fromkeys(scoreboard.COLUMNS, "") | {
-        "claim": "GADAM is better", "section": "section54", "exhibit": "table4", "kind": "value", "paper": 92.5,
-        "ours": 92.3, "low": 91.0, "high": 93.0, "interval": "95 %", "seeds": 3, "data": "real",
-    }  # fmt: skip
-    scoreboard.write_claims(tmp_path, "section54", pd.DataFrame([claim] * 5), "quick")
+    claim = Claim(
+        text="GADAM is better", section="section54", exhibit="table4", kind="value", paper=92.5, margin=0.5, arms=[],
+        evidence=lambda: Evidence((92.4, 92.5, 92.6)),
+    )  # fmt: skip
+    scoreboard.write_claims(tmp_path, "section54", [claim] * 5, Arms(), "quick")
     path = tmp_path / "section54.csv"
     original = path.read_bytes()
     for candidate in damaged(original):

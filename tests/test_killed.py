@@ -108,7 +108,7 @@ def test_killed_at_a_random_moment_it_goes_on_bit_by_bit(
     outcome, whole = expected(name)
     chance = random.Random(f"{name} {where}")
     kills = went_on = 0
-    for attempt in range(2 * KILLS + 5):  # some come too late
+    for attempt in range(2 * KILLS + 15):  # some come too late
         path, answer = tmp_path / f"state {attempt}", tmp_path / f"answer {attempt}"
         process, steps = start(name, where, address, path, answer)
         # At any step, and later by up to a pause, for steps that are taken elsewhere are told of at pauses.
@@ -123,9 +123,10 @@ def test_killed_at_a_random_moment_it_goes_on_bit_by_bit(
         assert steps.value == whole - kept, f"kill {kills}: steps that were kept are not taken again"
         kills += 1
         went_on += kept > 0
-        if kills == KILLS:
+        # Of a few kills all may come before the first checkpoint; then there are some more.
+        if kills >= KILLS and (went_on >= round(ENOUGH * KILLS) or kills == KILLS + 5):
             break
-    assert kills == KILLS
+    assert kills >= KILLS
     assert went_on >= round(ENOUGH * KILLS)
     for fact, value in {"kills": kills, "from_checkpoint": went_on, "identical": kills}.items():
         record_property(fact, value)

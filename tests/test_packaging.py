@@ -131,13 +131,18 @@ def test_hooks_are_local_and_use_the_locked_tools():
 
 
 @in_checkout
-@pytest.mark.parametrize("path", ["data/MNIST/raw/any", "data/yeast.zip", "reports/runs/any.json"])
+@pytest.mark.parametrize(
+    "path", ["data/MNIST/raw/any", "data/yeast.zip", "reports/runs/any.json", "reports/out/quick/scoreboard.csv"]
+)
 def test_git_ignores_what_is_downloaded_or_computed(path):
     assert run("git", "check-ignore", "--no-index", path).strip() == path
 
 
 @in_checkout
-@pytest.mark.parametrize("path", ["data/README.md", "reports/paper/tables/table1.csv", "requirements.lock"])
+@pytest.mark.parametrize(
+    "path",
+    ["data/README.md", "reports/standard/runs.jsonl.xz", "reports/paper/tables/table1.csv", "requirements.lock"],
+)
 def test_git_keeps_sources_and_reports(path):
     assert subprocess.run(["git", "check-ignore", "--quiet", "--no-index", path], cwd=ROOT).returncode == 1
 

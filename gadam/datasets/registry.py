@@ -16,6 +16,7 @@ class Source:
     Attributes:
         folder: where its files lie below the data folder.
         checks: SHA-256 (hex) of the joined payloads (`files.payload`) of some files, for every file in one check.
+        hash: SHA-256 (hex) of the joined payloads of all files: what `Dataset.hash` is once they are verified.
         mirrors: addresses, best first: of one archive that holds all files, or with `{file}` of each file.
         rows: instances, training and test together.
         features: shape of one instance as published, for people.
@@ -24,6 +25,7 @@ class Source:
 
     folder: str
     checks: Mapping[tuple[str, ...], str]
+    hash: str
     mirrors: tuple[str, ...]
     rows: int
     features: str
@@ -46,6 +48,7 @@ SOURCES: dict[str, Source] = {
             ("t10k-images-idx3-ubyte",): "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
             ("t10k-labels-idx1-ubyte",): "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         },
+        hash="b2d8f5bf39174ee5ffeefa97e42d673c35432b411bb5d1f74fbbeddae7f1690a",
         mirrors=(
             "https://ossci-datasets.s3.amazonaws.com/mnist/{file}.gz",
             "https://storage.googleapis.com/cvdf-datasets/mnist/{file}.gz",
@@ -61,6 +64,7 @@ SOURCES: dict[str, Source] = {
                 "2e4844a9f4fa4397058f69d6208047170f2e9d399cda18b55c1e8d28f0a83431"
             )
         },
+        hash="2e4844a9f4fa4397058f69d6208047170f2e9d399cda18b55c1e8d28f0a83431",
         mirrors=(
             "https://www.cl.cam.ac.uk/research/dtg/attarchive/pub/data/att_faces.zip",
             "http://www.idiap.ch/software/bob/data/bob/att_faces.zip",
@@ -73,6 +77,7 @@ SOURCES: dict[str, Source] = {
     "yeast": Source(
         folder="yeast",
         checks={("yeast.data",): "7cf61776fc04f527f93bf57a327b863893a1225d82df02d457e8950173218258"},
+        hash="7cf61776fc04f527f93bf57a327b863893a1225d82df02d457e8950173218258",
         mirrors=(f"{_UCI}/static/public/110/yeast.zip", f"{_UCI}/ml/machine-learning-databases/yeast/{{file}}"),
         rows=1_484,
         features="8",
@@ -84,6 +89,7 @@ SOURCES: dict[str, Source] = {
             ("adult.data",): "5b00264637dbfec36bdeaab5676b0b309ff9eb788d63554ca0a249491c86603d",
             ("adult.test",): "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05",
         },
+        hash="4b73a16de3b96fc1f83196b80c0bdd55bb5d6c3d00ed06e21b326477c84f73a9",
         mirrors=(f"{_UCI}/static/public/2/adult.zip", f"{_UCI}/ml/machine-learning-databases/adult/{{file}}"),
         rows=48_842,
         features="14",
@@ -92,6 +98,7 @@ SOURCES: dict[str, Source] = {
     "letter": Source(
         folder="letter",
         checks={("letter-recognition.data",): "2b89f3602cf768d3c8355267d2f13f2417809e101fc2b5ceee10db19a60de6e2"},
+        hash="2b89f3602cf768d3c8355267d2f13f2417809e101fc2b5ceee10db19a60de6e2",
         mirrors=(
             f"{_UCI}/static/public/59/letter+recognition.zip",
             f"{_UCI}/ml/machine-learning-databases/letter-recognition/{{file}}",

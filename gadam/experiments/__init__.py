@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from types import ModuleType
 
-PROFILES = ("smoke", "quick", "paper")
+PROFILES = ("smoke", "quick", "standard", "paper")
+FIRST_SEED = {"smoke": 0, "quick": 0, "standard": 200, "paper": 0}
+"""The seeds of quick have been seen while the package was made, and 100 to 102 are for choosing rates and presets."""
+
+
+def seeds_of(profile: str, count: int) -> range:
+    """The seeds that a profile reports, the first so many."""
+    return range(FIRST_SEED[profile], FIRST_SEED[profile] + count)
 
 
 @dataclass(frozen=True)
@@ -104,3 +113,8 @@ SECTIONS = {
         last=True,
     ),
 }
+
+
+def import_sections() -> dict[str, ModuleType]:
+    """The module of each section, by name; importing them declares their run functions."""
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in SECTIONS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
+import threading
 from functools import partial
 from typing import Any
 
@@ -12,16 +12,15 @@ import torch
 from torch import nn
 
 from gadam.config import GadamConfig
-from gadam.datasets import Dataset, load, locate
+from gadam.datasets import Dataset, load
 from gadam.evolution import evolve_seeds
-from gadam.experiments.runs import Run
-from gadam.experiments.units import Part, first_rows, held_out, independent, kept, scorer
+from gadam.experiments import seeds_of
+from gadam.experiments.runs import Rows, Run, RunFunction, dataset_config, run_function, threads
+from gadam.experiments.units import Part, first_rows, held_out, independent, kept, scorer, whole
 from gadam.models import lenet5
 from gadam.population import Population
 from gadam.result import Callback, Generation
 from gadam.shards import Step
-
-Rows = list[dict[str, Any]]
 
 DATASET = "mnist"
 RATIO = 1.12
@@ -30,33 +29,55 @@ RATIO = 1.12
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
-        "seeds": 2, "g": 3, "K": 1, "longest": 2, "sizes": (2, 3), "steps": 6, "batch_size": 16,
+        "seeds": 2, "g": 3, "K": 1, "longest": 2, "sizes": {2: 2, 3: 2}, "steps": 6, "batch_size": 16,
         "validation_size": 64, "train_rows": 1_500, "test_rows": 500, "held": 250, "checkpoints": 1,
     },
     "quick": {
-        "seeds": 3, "g": 10, "K": 5, "longest": 10, "sizes": (2, 5, 10, 20), "steps": 16, "batch_size": 32,
-        "validation_size": 256, "train_rows": None, "test_rows": None, "held": 2_000, "checkpoints": 1,
+        "seeds": 3, "g": 6, "K": 2, "longest": 4, "sizes": {2: 3, 4: 3, 6: 3, 8: 3}, "steps": 20, "batch_size": 32,
+        "validation_size": 256, "train_rows": None, "test_rows": 5_000, "held": 1_000, "checkpoints": 1,
+    },
+    "standard": {
+        "seeds": 5, "g": 10, "K": 5, "longest": 10, "sizes": {10: 5}, "steps": 8_000, "batch_size": 128,
+        "validation_size": 1_024, "train_rows": None, "test_rows": None, "held": 5_000, "checkpoints": 5,
+    },
+    "tenth": {
+        "seeds": 10, "g": 10, "K": 5, "longest": 10, "sizes": {2: 3, 5: 3, 10: 10, 20: 3}, "steps": 800,
+        "batch_size": 128, "validation_size": 1_024, "train_rows": None, "test_rows": None, "held": 5_000,
+        "checkpoints": 5,
     },
     "paper": {
-        "seeds": 10, "g": 10, "K": 5, "longest": 10, "sizes": tuple(range(2, 21, 2)), "steps": 8_000,
+        "seeds": 10, "g": 10, "K": 5, "longest": 10, "sizes": dict.fromkeys(range(2, 21, 2), 10), "steps": 8_000,
         "batch_size": 128, "validation_size": 1_024, "train_rows": None, "test_rows": None, "held": 5_000,
         "checkpoints": 5,
     },
 }  # fmt: skip
-"""`longest`: generations of figure 3; `sizes`: populations of figure 4; `held`: training images for choosing among
-`checkpoints`, evenly spaced and the same for every method."""
+"""`longest`: generations of figure 3; `sizes`: populations of figure 4, and their seeds; `held`: training images for
+choosing among `checkpoints`, evenly spaced and the same for every method. "tenth" is no profile of its own: "standard"
+has two scales, the paper's budget and a tenth of it."""
 
 PAPER_STEPS = 80_000
+SCALES = {"standard": ("standard", "tenth")}
 
 
-def depth(profile: str) -> int:
+def scales(profile: str) -> tuple[str, ...]:
+    """The keys of `PROFILES` that a profile computes, the deepest first."""
+    return SCALES.get(profile, (profile,))
+
+
+def seeds(scale: str, count: int) -> range:
+    """The reported seeds of a scale, the first so many."""
+    profile = next((name for name, several in SCALES.items() if scale in several), scale)
+    return seeds_of(profile, count)
+
+
+def depth(scale: str) -> int:
     """Steps of a unit along its longest line of descent in K generations, and of a unit without evolution."""
-    return 2 * int(PROFILES[profile]["K"]) * int(PROFILES[profile]["steps"])
+    return 2 * int(PROFILES[scale]["K"]) * int(PROFILES[scale]["steps"])
 
 
-def budget_share(profile: str, steps: int) -> float:
+def budget_share(scale: str, steps: int) -> float:
     """The share of Section 5.1's training that so many steps are: 80,000 batches of 128 images."""
-    return steps * int(PROFILES[profile]["batch_size"]) / (PAPER_STEPS * 128)
+    return steps * int(PROFILES[scale]["batch_size"]) / (PAPER_STEPS * 128)
 
 
 @functools.lru_cache(maxsize=1)
@@ -65,46 +86,58 @@ def images(dataset: str, data: Any) -> Dataset:
     return load(dataset, data=data)
 
 
-def checkpoints(profile: str) -> list[int]:
+def checkpoints(scale: str) -> list[int]:
     """The depths at which every method is looked at, whole generations of GADAM's, the last at the end."""
-    budget = PROFILES[profile]
+    budget = PROFILES[scale]
     chosen = {round(budget["K"] * (place + 1) / budget["checkpoints"]) for place in range(budget["checkpoints"])}
     return [2 * number * budget["steps"] for number in sorted(chosen)]
 
 
-def gadam_run(profile: str, data: str, seed: int, size: int, generations: int, learning_rate: float) -> Run:
+def gadam_arm(scale: str, size: int, learning_rate: float) -> str:
+    """What the seeds of `gadam_run` are repetitions of."""
+    return f"mnist/{scale}/GADAM, g = {size}/{learning_rate:g}"
+
+
+def gadam_run(scale: str, data: str, seed: int, size: int, generations: int, learning_rate: float) -> Run:
     """LeNet-5 by GADAM."""
-    budget = PROFILES[profile]
+    budget = PROFILES[scale]
     settings = {
         "population_size": size, "generations": generations, "steps": budget["steps"], "learning_rate": learning_rate,
-        "validation_size": budget["validation_size"],
+        "validation_size": budget["validation_size"], "seed": seed,
     }  # fmt: skip
-    label = f"MNIST · GADAM, g = {size}, K = {generations} · seed {seed}"
-    work = 2 * size * generations * budget["steps"]
-    run = _run("lenet_by_gadam", profile, data, label, work, seed=seed, **settings)
-    return replace(run, together=f"{__name__}:lenets_by_gadam")
+    label = f"MNIST · GADAM, g = {size}, K = {generations}, {budget['steps']:,} steps each · seed {seed}"
+    also = {"arm": gadam_arm(scale, size, learning_rate), "priority": 7 if scale == "standard" else 4}
+    steps = 2 * size * generations * budget["steps"]
+    return _run(lenet_by_gadam, scale, data, label, steps, settings, **also)
 
 
-def optimizer_run(profile: str, data: str, method: str, **settings: Any) -> Run:
-    """LeNet-5s by one optimizer, as deep as GADAM's."""
-    label = f"MNIST · {method} at {settings['learning_rate']:g}, {settings['population_size']} units"
-    work = settings["population_size"] * depth(profile)
-    also = {"method": method, "looks": checkpoints(profile), "steps": depth(profile)}
-    return _run("lenets_by_optimizer", profile, data, label, work, **also, **settings)
+def optimizer_arm(scale: str, method: str, learning_rate: float) -> str:
+    """What the seeds of `optimizer_run` are repetitions of."""
+    return f"mnist/{scale}/{method}/{learning_rate:g}"
 
 
-def _run(function: str, profile: str, data: str, label: str, work: float, **settings: Any) -> Run:
-    """`work`: gradient steps over all units; a step's time goes with its images."""
-    budget = PROFILES[profile]
-    found = locate(DATASET, data=data)  # type: ignore[arg-type]
+def optimizer_run(scale: str, data: str, method: str, priority: int = 3, **settings: Any) -> Run:
+    """LeNet-5s by one optimizer, as deep as GADAM's in K generations."""
+    rate = settings["learning_rate"]
+    steps = settings["population_size"] * depth(scale)
+    label = f"MNIST · {method} at {rate:g}, {depth(scale):,} steps · seed {settings['seed']}"
+    also = {"method": method, "looks": checkpoints(scale), "steps": depth(scale)}
+    arm = optimizer_arm(scale, method, rate)
+    return _run(lenets_by_optimizer, scale, data, label, steps, also | settings, arm=arm, priority=priority)
+
+
+LONG = 500_000
+"""Steps over all units from which on a run gets all cores: it would take one of them hours."""
+
+
+def _run(
+    function: RunFunction, scale: str, data: str, label: str, steps: int, settings: dict[str, Any], **also: Any
+) -> Run:
+    budget = PROFILES[scale]
+    rows, digest = dataset_config(DATASET, data)
     shared = {name: budget[name] for name in ("train_rows", "test_rows", "held", "batch_size")}
-    config = {"dataset": DATASET, "data": found.choice, **shared, **settings}
-    return Run(f"{__name__}:{function}", config, found.hash, label, work * budget["batch_size"])
-
-
-def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
-    """`lenets_by_gadam` for one seed."""
-    return lenets_by_gadam(dataset, data, [seed], **settings)[0]
+    config = {**rows, **shared, **settings}
+    return Run(function, config, digest, label, wide=steps > LONG, **also)
 
 
 def lenets_by_gadam(
@@ -113,8 +146,8 @@ def lenets_by_gadam(
     """LeNet-5 by GADAM. For each seed rows of kind "unit" (the history), "curve" (training loss), "checkpoint", "kept".
 
     A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section 3.4);
-    kept is what the last generation is good for, see `gadam.experiments.beyond`.
-    The first k generations of a run are those of a run of k generations: streams know nothing of K.
+    kept is what the last generation is good for, see `gadam.experiments.beyond`. Each row has `run_steps`, the steps of
+    a generation. The first k generations of a run are those of a run of k generations: streams know nothing of K.
     """
     parts = _parts(dataset, data, train_rows, test_rows, held)
     config = GadamConfig(**settings)
@@ -122,14 +155,15 @@ def lenets_by_gadam(
     checkpoints = {seed: _Checkpoints(parts) for seed in seeds}
     results = evolve_seeds(
         lenet5, parts.train, config, seeds=seeds, callbacks=lambda seed: [checkpoints[seed]],
-        record=lambda seed: curves[seed], progress=False,
+        record=lambda seed: curves[seed], progress=False, executor=threads(),
     )  # fmt: skip
     about = {
-        "method": "GADAM", "g": config.population_size, "learning_rate": config.learning_rate, "data": parts.source,
+        "method": "GADAM", "g": config.population_size, "learning_rate": config.learning_rate,
+        "run_steps": config.steps, "data": parts.source,
     }  # fmt: skip
     found = []
     for seed, result in zip(seeds, results, strict=True):
-        history = result.history.drop(columns=["seconds"]).astype(object)
+        history = whole(result).history.drop(columns=["seconds"]).astype(object)
         units = history.where(history.notna(), None).to_dict("records")
         rows: Rows = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
         of_the_last = {"generation": config.generations, "test_rows": len(parts.test[1])}
@@ -139,6 +173,13 @@ def lenets_by_gadam(
     return found
 
 
+@run_function("mnist/gadam", together=lenets_by_gadam)
+def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
+    """`lenets_by_gadam` for one seed."""
+    return lenets_by_gadam(dataset, data, [seed], **settings)[0]
+
+
+@run_function("mnist/optimizer")
 def lenets_by_optimizer(
     dataset: str,
     data: Any,
@@ -151,7 +192,7 @@ def lenets_by_optimizer(
     dropout: float,
     **settings: Any,
 ) -> Rows:
-    """Independent LeNet-5s by one optimizer: rows of kind "curve" and "checkpoint", a unit being a repetition.
+    """Independent LeNet-5s by one optimizer: rows of kind "curve" and "checkpoint" for each unit.
 
     Args:
         dataset: "mnist".
@@ -163,15 +204,19 @@ def lenets_by_optimizer(
         held: training images held out for choosing a checkpoint.
         looks: the steps after which a unit is evaluated.
         dropout: of the fully connected layers.
-        settings: of `GadamConfig`; `steps` are all the steps of a unit.
+        settings: of `GadamConfig`; `steps` are all the steps of a unit, `run_steps` of each row.
     """
     parts = _parts(dataset, data, train_rows, test_rows, held)
     config = GadamConfig(seed=seed, **settings)
     make_model = partial(lenet5, dropout)
     found = _Looks(config, parts, make_model(), looks)
-    independent(make_model, parts.train, config, record=found)
-    about = {"method": method, "seed": seed, "learning_rate": config.learning_rate, "data": parts.source}
-    return [row | about for row in (*found.curve.rows(by_unit=True), *found.checkpoints.rows)]
+    independent(make_model, parts.train, config, record=found, executor=threads())
+    about = {
+        "method": method, "seed": seed, "learning_rate": config.learning_rate, "run_steps": config.steps,
+        "data": parts.source,
+    }  # fmt: skip
+    looked = sorted(found.checkpoints.rows, key=lambda row: (row["unit"], row["step"]))  # whichever thread was first
+    return [row | about for row in (*found.curve.rows(by_unit=True), *looked)]
 
 
 class _Parts:
@@ -258,12 +303,14 @@ class _Looks:
 
     def __init__(self, config: GadamConfig, parts: _Parts, template: nn.Module, looks: list[int]) -> None:
         self.curve, self.checkpoints = _Curve(config), _Checkpoints(parts)
+        self._one_at_a_time = threading.Lock()  # units may train on several threads
         self._template, self._looks = template, looks
 
     def __call__(self, step: Step) -> None:
         self.curve(step)
         if step.number in self._looks:
-            self.checkpoints.add(Population(self._template, step.parameters, {}), step.units, step.number)
+            with self._one_at_a_time:
+                self.checkpoints.add(Population(self._template, step.parameters, {}), step.units, step.number)
 
     def state_dict(self) -> dict[str, Any]:
         return self.curve.state_dict() | self.checkpoints.state_dict()

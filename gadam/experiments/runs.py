@@ -1,14 +1,110 @@
-"""A run: the unit of expensive computation. A function and a config in, tidy rows out."""
+"""A run: the unit of expensive computation. A declared function and a config in, tidy rows out.
+
+A run is named by what it computes: the word that its function declares, the config without what is at its default, the
+hash of its data, and the versions of what is computed. Moving a file, renaming a function or adding a setting changes
+none of these, so it costs no stored run; whoever changes results raises a version (tests/test_golden.py holds that).
+"""
 
 from __future__ import annotations
 
-import importlib
+import functools
+import hashlib
+import inspect
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
+from gadam.config import RESULTS_VERSION, GadamConfig
+
 Row = dict[str, Any]
+Rows = list[Row]
+
+
+class RunFunction:
+    """A function whose runs are kept. Made by `run_function`; calling it calls the function.
+
+    Attributes:
+        name: the word under which its runs are kept, "mnist/gadam".
+        version: raised when the function's rows for the same config change.
+        engine: whether it trains with the engine, so that the engine's results version counts too.
+        together: computes several runs that differ in `seed` alone: it takes `seeds` in place of that and returns the
+            rows of each, those of the function but for rounding. None if there is none.
+        defaults: the default of each setting, in JSON values.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[..., Rows],
+        name: str,
+        version: int,
+        engine: bool,
+        settings: type | None,
+        together: Callable[..., list[Rows]] | None,
+    ) -> None:
+        self.name, self.version, self.engine, self.together = name, version, engine, together
+        self.defaults = _defaults(compute, settings)
+        self._compute = compute
+        functools.update_wrapper(self, compute)
+
+    def __call__(self, *args: Any, **config: Any) -> Rows:
+        """Compute the rows."""
+        return self._compute(*args, **config)
+
+    def __reduce__(self) -> str:
+        # Pickled as the name in its module that it replaces, so that a worker process finds it as any function.
+        return str(self._compute.__qualname__)
+
+    def __repr__(self) -> str:
+        return f"<RunFunction {self.name} of {self._compute.__module__}>"
+
+
+def run_function(
+    name: str,
+    *,
+    version: int = 1,
+    engine: bool = True,
+    settings: type | None = GadamConfig,
+    together: Callable[..., list[Rows]] | None = None,
+) -> Callable[[Callable[..., Rows]], RunFunction]:
+    """Declare a function of a module as one whose runs are kept.
+
+    It takes its config as keywords, every seed and size among them, depends on nothing but them and the dataset, and
+    returns rows: flat dicts of JSON values.
+
+    Args:
+        name: unique, "section/what"; never changed, for stored runs are filed under it.
+        version: raise it when the rows of an unchanged config change.
+        engine: False if nothing is trained by the engine: then its runs survive a change of the engine's results.
+        settings: the dataclass whose fields its `**settings` are, for their defaults.
+        together: see `RunFunction`.
+    """
+
+    def declare(compute: Callable[..., Rows]) -> RunFunction:
+        known = RUN_FUNCTIONS.get(name)
+        if known is not None and f"{known}" != f"<RunFunction {name} of {compute.__module__}>":
+            raise TypeError(f"run_function: {name!r} is declared twice, by {known.__module__} and {compute.__module__}")
+        RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, settings, together)
+        return RUN_FUNCTIONS[name]
+
+    return declare
+
+
+RUN_FUNCTIONS: dict[str, RunFunction] = {}
+"""Those that the modules imported so far declare, by name."""
+
+
+def _defaults(function: Callable[..., Any], settings: type | None) -> dict[str, Any]:
+    """The settings that may be left out of a config, and what they then are, in JSON values."""
+    parameters = inspect.signature(function).parameters.values()
+    found = {one.name: one.default for one in parameters if one.default is not one.empty}
+    if settings is not None and any(one.kind is one.VAR_KEYWORD for one in parameters):
+        named = {one.name for one in parameters}
+        found |= {
+            one.name: one.default for one in fields(settings) if one.name not in named and one.default is not MISSING
+        }
+    return dict(_plain(found))
 
 
 @dataclass(frozen=True)
@@ -16,48 +112,102 @@ class Run:
     """What is computed once and then read: `function(**config)`, on one dataset or none.
 
     Attributes:
-        function: "module:name" of a function that takes the config as keywords and returns rows, a list of flat dicts
-            of JSON values. It must depend on nothing but its arguments and the dataset.
-        config: JSON values only, every seed and size among them.
+        function: a declared function, see `run_function`.
+        config: JSON values only.
         data_hash: identifies the contents of the dataset that the function loads; "" where it loads none.
-        label: what a progress line calls it. Not part of what it is.
-        together: "module:name" of a function that computes several runs which differ in `seed` alone: it takes `seeds`
-            in place of that and returns the rows of each. They must be those of `function` but for rounding; "" if
-            there is none. Not part of what it is.
-        work: how much there is to compute, in any unit in which runs of this function compare (gradient steps times
-            units, rows times trees), for estimating how long it takes; None takes what the config says of sizes. Not
-            part of what it is.
+        label: what a progress line calls it. Not part of what it is; nor is what follows.
+        arm: what it is a repetition of, "yeast/MLP (GADAM)": an arm decides something once all its planned runs are
+            there. The function's name if not given.
+        priority: runs of a lower number are computed first.
+        wide: it is so long that it gets all cores; its rows do not depend on how many those are (see `threads`).
     """
 
-    function: str
+    function: RunFunction
     config: Mapping[str, Any]
     data_hash: str = ""
     label: str = ""
-    work: float | None = None
-    together: str = ""
+    arm: str = ""
+    priority: int = 0
+    wide: bool = False
 
-    def identity(self) -> str:
-        """Canonical JSON of everything that the rows depend on, but for the code."""
-        return json.dumps([self.function, dict(self.config), self.data_hash], sort_keys=True, allow_nan=False)
+    def __post_init__(self) -> None:
+        if not self.arm:
+            object.__setattr__(self, "arm", self.function.name)
 
-    def execute(self) -> list[Row]:
+    def identity(self) -> dict[str, Any]:
+        """Everything that the rows depend on, in JSON values; settings at their default are left out."""
+        config = _plain(self.config)
+        defaults = self.function.defaults
+        return {
+            "run": self.function.name,
+            "config": {
+                name: config[name] for name in sorted(config) if name not in defaults or config[name] != defaults[name]
+            },
+            "data": self.data_hash,
+            "version": self.function.version,
+            "engine": RESULTS_VERSION if self.function.engine else None,
+        }
+
+    @property
+    def key(self) -> str:
+        """SHA-256 (hex) of the identity: the name under which the run is stored."""
+        return key_of(self.identity())
+
+    def execute(self) -> Rows:
         """Call the function."""
-        rows: list[Row] = _named(self.function)(**self.config)
-        return rows
+        return self.function(**self.config)
 
     def kin(self) -> str:
         """Equal for runs that can be computed together."""
         apart = {name: value for name, value in self.config.items() if name != "seed"}
-        return replace(self, function=self.together or self.function, config=apart).identity()
+        return replace(self, config=apart).key
 
 
-def execute_together(runs: Sequence[Run]) -> list[list[Row]]:
+def key_of(identity: Mapping[str, Any]) -> str:
+    """The key of an identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def execute_together(runs: Sequence[Run]) -> list[Rows]:
     """The rows of each of several kin runs, computed in one call."""
     config = {name: value for name, value in runs[0].config.items() if name != "seed"}
-    rows: list[list[Row]] = _named(runs[0].together)(seeds=[run.config["seed"] for run in runs], **config)
-    return rows
+    together = runs[0].function.together
+    if together is None:
+        raise TypeError(f"{runs[0].function.name} computes no runs together")
+    return together(seeds=[run.config["seed"] for run in runs], **config)
 
 
-def _named(function: str) -> Any:
-    module, _, name = function.partition(":")
-    return getattr(importlib.import_module(module), name)
+def dataset_config(name: str, data: str) -> tuple[dict[str, str], str]:
+    """What the config of a run on a dataset says of it, and the hash of its contents.
+
+    Args:
+        name: of the dataset.
+        data: "real" is the published files, whose hash is known without having them; "standin"; or "auto", real where
+            it can be had.
+
+    Returns:
+        {"dataset": name, "data": "real" or "standin"}, and the SHA-256 (hex).
+
+    Raises:
+        InputError: there is no such dataset or choice, or the files that are there are damaged.
+    """
+    from gadam.datasets import locate
+    from gadam.datasets.registry import source
+
+    if data == "real":
+        return {"dataset": name, "data": data}, source(name).hash
+    found = locate(name, data=data)  # type: ignore[arg-type]
+    return {"dataset": name, "data": found.choice}, found.hash
+
+
+THREADS_VARIABLE = "GADAM_THREADS"
+
+
+def threads() -> int:
+    """How many threads a run that is `wide` may train on: what computes it says so in its environment; else one."""
+    return int(os.environ.get(THREADS_VARIABLE) or 1)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON reads it back: tuples are lists."""
+    return json.loads(json.dumps(value, allow_nan=False))

@@ -10,17 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from gadam.config import GadamConfig
-from gadam.datasets import load, locate
+from gadam.datasets import load
 from gadam.evolution import evolve
-from gadam.experiments.runs import Run
+from gadam.experiments.runs import Rows, Run, RunFunction, dataset_config, run_function
 from gadam.models import MLP_HIDDEN, mlp
 from gadam.result import Callback, Generation
-
-Rows = list[dict[str, Any]]
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 50, "validation_size": 256},
     "quick": {"steps": 300, "validation_size": 256},
+    "standard": {"steps": 300, "validation_size": 256},
     "paper": {"steps": 300, "validation_size": 256},
 }
 DATASET = "yeast"
@@ -30,14 +29,15 @@ MUTATION_RATE = 0.05  # five times the paper's, so that single mutated entries c
 
 def runs(profile: str, data: str) -> list[Run]:
     """The run behind the table and the pictures of the units."""
-    return [_run("units", "the units of one generation", profile, data)]
+    return [_run(units, "the units of one generation", profile, data)]
 
 
 def entry_runs(profile: str, data: str) -> list[Run]:
     """The run behind the picture of one child's weights."""
-    return [_run("entries", "where a child's weights came from", profile, data)]
+    return [_run(entries, "where a child's weights came from", profile, data)]
 
 
+@run_function("section3/units")
 def units(dataset: str, data: Any, **settings: Any) -> Rows:
     """A row per parent and child of one generation: losses, selection, lineage, mutation, survival."""
     generation, source = _one_generation(dataset, data, settings)
@@ -70,6 +70,7 @@ def units(dataset: str, data: Any, **settings: Any) -> Rows:
     return rows
 
 
+@run_function("section3/entries")
 def entries(dataset: str, data: Any, **settings: Any) -> Rows:
     """A row per entry of the first layer of one child of two different parents: its value and where it came from."""
     generation, source = _one_generation(dataset, data, settings)
@@ -87,7 +88,12 @@ def entries(dataset: str, data: Any, **settings: Any) -> Rows:
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The units as a reader should see them: fitness, selection, lineage, mutation, survival."""
+    """The units as a reader should see them: fitness, selection, lineage, mutation, survival.
+
+    Without rows the units are named, and their cells are empty.
+    """
+    if rows.empty:
+        rows = pd.DataFrame([{"role": role, "unit": unit} for role in ("parent", "child") for unit in range(G)])
     columns = {
         "role": "role", "unit": "unit", "loss_start": "loss before", "loss_trained": "loss trained",
         "normalized": "normalised", "probability": "P (Eq. 8)", "times_drawn": "times drawn", "parent_a": "parent a",
@@ -96,7 +102,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         "survived": "survived", "data": "data",
     }  # fmt: skip
     whole = dict.fromkeys(("times_drawn", "parent_a", "parent_b"), "Int64")
-    return rows[list(columns)].astype(whole).rename(columns=columns)
+    return rows.reindex(columns=list(columns)).astype(whole).rename(columns=columns)
 
 
 class _Keep(Callback):
@@ -124,7 +130,6 @@ def _origins(generation: Generation, child: int, name: str) -> Tensor:
     return torch.where(entry == parents[a], 0, torch.where(entry == parents[b], 1, 2))
 
 
-def _run(function: str, label: str, profile: str, data: str) -> Run:
-    found = locate(DATASET, data=data)  # type: ignore[arg-type]
-    config = {"dataset": DATASET, "data": "real" if found.source == "real" else "standin", **PROFILES[profile]}
-    return Run(f"{__name__}:{function}", config, found.hash, label)
+def _run(function: RunFunction, label: str, profile: str, data: str) -> Run:
+    rows, digest = dataset_config(DATASET, data)
+    return Run(function, {**rows, **PROFILES[profile]}, digest, label, priority=2)

@@ -8,26 +8,29 @@ in nothing. Eq. 14 sums losses over the units; these are means over units, which
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gadam.config import GadamConfig
-from gadam.datasets import load, locate
+from gadam.datasets import load
 from gadam.evolution import evolve
-from gadam.experiments.runs import Run
+from gadam.experiments import seeds_of
+from gadam.experiments.claims import Arms, Claim
+from gadam.experiments.runs import Rows, Run, dataset_config, run_function
 from gadam.experiments.statistics import proportion_interval
 from gadam.experiments.units import Part, held_out, scorer
 from gadam.models import MLP_HIDDEN, mlp
 from gadam.population import Population
 from gadam.result import Callback, Generation
 
-Rows = list[dict[str, Any]]
-
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"g": 4, "K": 3, "steps": {"short": 5, "letter": 5, "long": 15}, "seeds": 1},
     "quick": {"g": 10, "K": 8, "steps": {"short": 25, "letter": 25, "long": 90}, "seeds": 3},
+    "standard": {"g": 10, "K": 10, "steps": {"short": 50, "letter": 400, "long": 1_000}, "seeds": 60},
     "paper": {"g": 10, "K": 10, "steps": {"short": 50, "letter": 400, "long": 1_000}, "seeds": 10},
 }
 SETTINGS = {"short": ("yeast", "YEAST"), "long": ("yeast", "YEAST, long"), "letter": ("letter", "LETTER")}
@@ -45,25 +48,34 @@ INEQUALITIES = {
     "selection": "L(k+1) ≤ L after learning",
     "decrease": "L(k+1) ≤ L(k)",
 }
+HELD = "runs in which it always holds"
+LOSSES = [f"{prefix}{stage}" for prefix in ("", "test_") for stage in ("before", "learned", "selected")]
+COLUMNS = ["setting", "regime", "seed", "steps", "data", "generation", *LOSSES]
 TOLERANCE = 1e-6
 """Relative. The fixed V comes in a new order at every evaluation: the sum over its rows may differ in its last bits."""
+
+
+def arm(setting: str, regime: str) -> str:
+    """What the seeds of a setting and a regime are repetitions of."""
+    return f"section42/{setting}/{regime}"
 
 
 def runs(profile: str, data: str) -> list[Run]:
     """A run per setting, regime and seed."""
     budget, planned = PROFILES[profile], []
     for setting, (dataset, label) in SETTINGS.items():
-        found = locate(dataset, data=data)  # type: ignore[arg-type]
-        for seed in range(budget["seeds"]):
+        rows, digest = dataset_config(dataset, data)
+        for seed in seeds_of(profile, budget["seeds"]):
             for regime in REGIMES:
                 config = {
-                    "dataset": dataset, "data": found.choice, "setting": label, "regime": regime, "seed": seed,
+                    **rows, "setting": label, "regime": regime, "seed": seed,
                     "population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][setting],
                 }  # fmt: skip
-                planned.append(Run(f"{__name__}:losses", config, found.hash, f"{label} · {regime} · seed {seed}"))
+                planned.append(Run(losses, config, digest, f"{label} · {regime} · seed {seed}", arm(label, regime), 2))
     return planned
 
 
+@run_function("section42/losses")
 def losses(dataset: str, data: Any, setting: str, regime: str, seed: int, **settings: Any) -> Rows:
     """A row per generation: its mean loss before and after learning and after selection, on V and on the test rows.
 
@@ -92,6 +104,8 @@ def inequalities(rows: pd.DataFrame) -> pd.DataFrame:
     A generation starts from what the one before it selected, and L(k) is the loss that it was selected with, as in
     Eq. 13. The first was not selected by a loss: it has the one before learning.
     """
+    if rows.empty:
+        rows = pd.DataFrame(columns=COLUMNS, dtype=float)
     frame = rows.sort_values("generation", kind="stable").reset_index(drop=True)
     for prefix in ("", "test_"):
         before, learned, selected = (frame[f"{prefix}{name}"] for name in ("before", "learned", "selected"))
@@ -105,60 +119,78 @@ def inequalities(rows: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """How often each inequality held, with 95 % intervals (Wilson), in percent of seeds × generations."""
+def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
+    """How often each inequality held, and in how many runs it held in every generation.
+
+    Shares are of seeds × generations, in percent, with 95 % intervals (Wilson).
+    """
     frame, lines = inequalities(rows), []
-    for (setting, regime), group in _cells(frame):
+    for (_, label), regime in itertools.product(SETTINGS.values(), REGIMES):
+        group = cell(frame, label, regime)
         for name, text in INEQUALITIES.items():
             lines.append({
-                "problem": setting, "steps": int(group["steps"].iloc[0]), "regime": regime, "inequality": text,
-                **_share(group[name], ""), **_share(group[f"test_{name}"], " (test rows)"),
-                "of": len(group), "seeds": group["seed"].nunique(), "data": group["data"].iloc[0],
+                "problem": label, "steps": int(group["steps"].iloc[0]) if len(group) else pd.NA, "regime": regime,
+                "inequality": text, **_share(group[name], ""), **_share(group[f"test_{name}"], " (test rows)"),
+                "of": len(group), HELD: int(_held(group, name).sum()) if len(group) else pd.NA,
+                "seeds": arms.count(arm(label, regime)), "data": group["data"].iloc[0] if len(group) else None,
             })  # fmt: skip
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).astype(dict.fromkeys(("steps", HELD), "Int64"))
 
 
-def claims(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """What the proof says of every generation, as shares of the generations seen; all problems together.
+def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
+    """What the proof says of every generation; a trial is one run, whatever its problem.
 
     The paper's V is part of T, so the regime with V held out is no claim of its.
     """
-    frame, lines = inequalities(rows), []
     texts = {
         "learning": "Learning never raises the loss of a generation (proof of Theorem 1)",
         "selection": "Selection never raises the loss of a generation (Eq. 15)",
         "decrease": "L(k) keeps decreasing (proof of Theorem 1)",
     }
-    for regime, where in ((FIXED, "all evaluated on one fixed V"), (NEW, "each on a new batch, as in Section 3.4")):
-        group = frame[frame["regime"] == regime]
-        for name, text in texts.items():
-            share, low, high = proportion_interval(int(group[name].sum()), len(group))
-            lines.append({
-                "claim": f"{text}; {where}", "section": "section42", "exhibit": "section42_theorem", "kind": "value",
-                "paper": 1.0, "ours": share, "low": low, "high": high,
-                "interval": "share of seeds × generations, 95 % (Wilson)", "budget": None,
-                "seeds": PROFILES[profile]["seeds"],
-                "data": _source(group),
-            })  # fmt: skip
-    return pd.DataFrame([*lines, _finite(frame[frame["regime"] == NEW], profile)])
-
-
-def _finite(rows: pd.DataFrame, profile: str) -> dict[str, Any]:
-    """The theorem itself: how many runs met Eq. 13 with θ = 0, which the proof needs, in the generations they had."""
-    runs = [group.sort_values("generation")["selected"] for _, group in rows.groupby(["setting", "seed"])]
-    met = sum(bool((losses.diff() == 0).any()) for losses in runs)
-    share, low, high = proportion_interval(met, len(runs))
-    return {
-        "claim": "GADAM converges in a finite number of evolution rounds (Theorem 1); ours: the share of runs that met "
+    places = {FIXED: "all evaluated on one fixed V", NEW: "each on a new batch, as in Section 3.4"}
+    source = "stand-in" if "data" in rows and "stand-in" in set(rows["data"]) else "real"
+    common: dict[str, Any] = {"section": "section42", "exhibit": "section42_theorem", "data": source}
+    never = [
+        Claim(
+            text=f"{texts[name]}; {where}", kind="always", paper=0.0, arms=_arms(regime),
+            evidence=partial(_violations, rows, regime, name),
+            headline="theorem" if (regime, name) == (NEW, "decrease") else "", **common,
+        )
+        for (regime, where), name in itertools.product(places.items(), texts)
+    ]  # fmt: skip
+    finite = Claim(
+        text="GADAM converges in a finite number of evolution rounds (Theorem 1); ours: the share of runs that met "
         f"Eq. 13 with θ = 0 in {PROFILES[profile]['K']} generations",
-        "section": "section42", "exhibit": "section42_theorem", "kind": "open", "paper": "finite", "ours": share,
-        "low": low, "high": high, "interval": f"share of {len(runs)} runs, 95 % (Wilson)", "budget": None,
-        "seeds": PROFILES[profile]["seeds"], "data": _source(rows),
-    }  # fmt: skip
+        kind="open", paper="finite", arms=_arms(NEW), evidence=partial(_converged, rows), **common,
+    )  # fmt: skip
+    return [*never, finite]
 
 
-def _source(rows: pd.DataFrame) -> str:
-    return "stand-in" if "stand-in" in set(rows["data"]) else "real"
+def cell(frame: pd.DataFrame, setting: str, regime: str) -> pd.DataFrame:
+    """The rows of a setting and a regime, of those that `inequalities` gives."""
+    return frame[(frame["setting"] == setting) & (frame["regime"] == regime)]
+
+
+def _violations(rows: pd.DataFrame, regime: str, inequality: str) -> tuple[int, int]:
+    """The runs in which some generation violates an inequality, and all of them."""
+    held = _held(inequalities(rows[rows["regime"] == regime]), inequality)
+    return int((~held).sum()), len(held)
+
+
+def _held(frame: pd.DataFrame, inequality: str) -> pd.Series[bool]:
+    """Whether an inequality held in all generations, by run."""
+    return frame.groupby(["setting", "regime", "seed"])[inequality].all()
+
+
+def _converged(rows: pd.DataFrame) -> tuple[float, float, float, str]:
+    """The share of runs that met Eq. 13 with θ = 0, which the proof needs, in the generations they had."""
+    new = rows[rows["regime"] == NEW].sort_values("generation")
+    met = [bool((run["selected"].diff() == 0).any()) for _, run in new.groupby(["setting", "seed"])]
+    return *proportion_interval(sum(met), len(met)), f"share of {len(met)} runs, 95 % (Wilson)"
+
+
+def _arms(regime: str) -> list[str]:
+    return [arm(label, regime) for _, label in SETTINGS.values()]
 
 
 class _Sums(Callback):
@@ -194,11 +226,5 @@ class _Sums(Callback):
 
 
 def _share(holds: pd.Series[bool], where: str) -> dict[str, float]:
-    share, low, high = (100 * bound for bound in proportion_interval(int(holds.sum()), len(holds)))
-    return {f"holds, %{where}": share, f"low{where}": low, f"high{where}": high}
-
-
-def _cells(frame: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
-    """The rows of each setting and regime, in the order of the table."""
-    groups = {(str(key[0]), str(key[1])): group for key, group in frame.groupby(["setting", "regime"])}
-    return [((label, regime), groups[label, regime]) for _, label in SETTINGS.values() for regime in REGIMES]
+    share, low, high = proportion_interval(int(holds.sum()), len(holds)) if len(holds) else (np.nan,) * 3
+    return {f"holds, %{where}": 100 * share, f"low{where}": 100 * low, f"high{where}": 100 * high}

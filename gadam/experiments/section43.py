@@ -20,25 +20,30 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import nn
 
 from gadam.config import GadamConfig
-from gadam.datasets import load, locate
+from gadam.datasets import load
 from gadam.evolution import evolve
-from gadam.experiments.runs import Run
-from gadam.experiments.statistics import LEVEL
+from gadam.experiments import seeds_of
+from gadam.experiments.claims import Claim
+from gadam.experiments.runs import Rows, Run, dataset_config, run_function
+from gadam.experiments.statistics import mean_interval
 from gadam.experiments.units import Part
+from gadam.experiments.verdicts import Evidence
 from gadam.models import MLP_HIDDEN, lenet5, mlp
 from gadam.randomness import stream
 
-Rows = list[dict[str, Any]]
 T = TypeVar("T")
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"g": (2, 4, 8), "width": (32, 64, 128), "steps": (1, 4, 16), "problems": ("yeast",)},
     "quick": {
         "g": (2, 4, 8, 16), "width": (64, 128, 256, 512), "steps": (1, 4, 16, 64),
+        "problems": ("yeast", "letter", "mnist"),
+    },
+    "standard": {
+        "g": (2, 4, 8, 16, 32), "width": (64, 128, 256, 512, 1_024), "steps": (1, 8, 64, 512),
         "problems": ("yeast", "letter", "mnist"),
     },
     "paper": {
@@ -51,33 +56,40 @@ PROFILES: dict[str, dict[str, Any]] = {
 FACTORS = {"g": "units g", "entries": "entries |w|", "steps": "Adam steps k"}
 BASE = {"g": 4, "width": 64, "steps": 1}
 SEEDS = 2  # bytes do not depend on the seed; two show it
-MARGIN = 0.1
+MARGIN = 0.1  # of a power
 GENERATION_STEPS = 8_000  # of a unit on MNIST: 80,000 along a line of descent, five times parents and children
 MLP, LENET = "MLP", "LeNet-5"
 
 
 def runs(profile: str, data: str) -> list[Run]:
     """A run per point of the growth curves and seed; they need no dataset."""
-    budget = PROFILES[profile]
-    points = [BASE | {factor: size} for factor in BASE for size in budget[factor]]
+    points = [point for factor in BASE for point in _points(profile, factor)]
     # Each once: the base lies on every curve.
     points = [dict(point) for point in dict.fromkeys(tuple(point.items()) for point in points)]
     return [
-        Run(f"{__name__}:growing", {**point, "seed": seed}, label=f"bytes at {_named(point)} · seed {seed}")
-        for point in points for seed in range(SEEDS)
+        Run(
+            growing, {**point, "seed": seed}, label=f"bytes at {_named(point)} · seed {seed}", arm=arm(point),
+            priority=2,
+        )
+        for point in points for seed in seeds_of(profile, SEEDS)
     ]  # fmt: skip
+
+
+def arm(what: str | dict[str, int]) -> str:
+    """What the seeds of a point of the growth curves are repetitions of; the one run on a problem has its own."""
+    return f"section43/{what if isinstance(what, str) else _named(what)}"
 
 
 def problem_runs(profile: str, data: str) -> list[Run]:
     """The runs behind table section43_bytes."""
     planned = []
     for name in PROFILES[profile]["problems"]:
-        found = locate(name, data=data)  # type: ignore[arg-type]
-        config = {"dataset": name, "data": found.choice}
-        planned.append(Run(f"{__name__}:problem", config, found.hash, f"bytes of a generation on {name.upper()}"))
+        config, digest = dataset_config(name, data)
+        planned.append(Run(problem, config, digest, f"bytes of a generation on {name.upper()}", arm(name), 2))
     return planned
 
 
+@run_function("section43/growing")
 def growing(g: int, width: int, steps: int, seed: int) -> Rows:
     """The bytes of one generation of MLPs with two hidden layers of some width, on 500 generated rows."""
     draw = stream("cpu", seed)
@@ -86,6 +98,7 @@ def growing(g: int, width: int, steps: int, seed: int) -> Rows:
     return [{"width": width, "seed": seed, "data": "none", **counted}]
 
 
+@run_function("section43/problem")
 def problem(dataset: str, data: Any) -> Rows:
     """The bytes of one generation of g = 10 units on a problem of Section 5; one step, since none exchanges any."""
     rows = load(dataset, data=data)
@@ -147,41 +160,51 @@ class Counting(Executor):
         return future
 
 
-def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """What one generation of the problems exchanges, in megabytes."""
-    frame = rows.copy()
-    mega = {name: frame[name] / 1e6 for name in ("floor", "population", "train_data", "rest")}
+def table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """What one generation of each problem exchanges, in megabytes; empty cells where it was not counted."""
+    names = list(PROFILES[profile]["problems"])
+    columns = ["dataset", "model", "entries", "g", "floor", "population", "train_data", "rest", "data"]
+    frame = rows.reindex(columns=columns).set_index("dataset").reindex(names)
+    mega = frame[["floor", "population", "train_data", "rest"]].astype(float) / 1e6
     return pd.DataFrame({
-        "problem": frame["dataset"].str.upper(), "model": frame["model"], "|w|": frame["entries"], "g": frame["g"],
-        "threads, MB": 0.0, "16 g |w|, MB": mega["floor"], "population, MB": mega["population"],
-        "population / (16 g |w|)": mega["population"] / mega["floor"], "training rows, once, MB": mega["train_data"],
-        "rest, once, MB": mega["rest"],
-        "data": frame["data"],
-    })  # fmt: skip
+        "problem": [name.upper() for name in names], "model": frame["model"], "|w|": frame["entries"].astype("Int64"),
+        "g": frame["g"].astype("Int64"), "threads, MB": 0.0, "16 g |w|, MB": mega["floor"],
+        "population, MB": mega["population"], "population / (16 g |w|)": mega["population"] / mega["floor"],
+        "training rows, once, MB": mega["train_data"], "rest, once, MB": mega["rest"], "data": frame["data"],
+    }).reset_index(drop=True)  # fmt: skip
 
 
 def curve(rows: pd.DataFrame, factor: str) -> pd.DataFrame:
     """The points at which one factor varies and the others are those of `BASE`; a column `size` is the factor's."""
-    others = [name for name in BASE if name != ("width" if factor == "entries" else factor)]
+    if rows.empty:
+        return pd.DataFrame(columns=["size", "seed", "population", "train_data", "rest", "floor"], dtype=float)
+    others = [name for name in BASE if name != _varied(factor)]
     chosen = rows[(rows[others] == pd.Series(BASE)[others]).all(axis=1)]
     return chosen.assign(size=chosen[factor]).sort_values(["size", "seed"]).reset_index(drop=True)
 
 
+def slopes(rows: pd.DataFrame, factor: str) -> list[float]:
+    """By which power the bytes of the population grow from each point of a curve to the next.
+
+    Bytes are counted, not drawn: seeds repeat them exactly, and only from point to point can a power vary.
+    """
+    points = curve(rows, factor).groupby("size")["population"].mean()
+    powers = np.diff(np.log(points.to_numpy(float))) / np.diff(np.log(points.index.to_numpy(float)))
+    # A slope of nothing is nothing, and not the last bits of a difference, which differ between machines.
+    return [round(power, 9) for power in powers.tolist()]
+
+
 def exponents(rows: pd.DataFrame) -> pd.DataFrame:
-    """By which power the bytes of the population grow with each factor: slope of logarithms, 95 % interval (t)."""
+    """By which power the bytes of the population grow with each factor: mean of `slopes`, 95 % interval (t)."""
     lines = []
     for factor, label in FACTORS.items():
-        # One point per size: seeds repeat it exactly and would only make the interval too narrow.
-        points = curve(rows, factor).groupby("size")["population"].mean()
-        x, y = np.log(points.index.to_numpy(float)), np.log(points.to_numpy(float))
-        slope, low, high = _slope(x, y)
-        lines.append({
-            "factor": factor, "label": label, "exponent": slope, "low": low, "high": high, "points": len(x),
-        })  # fmt: skip
+        powers = slopes(rows, factor)
+        mean, low, high = mean_interval(powers) if powers else (np.nan,) * 3
+        lines.append({"factor": factor, "label": label, "exponent": mean, "low": low, "high": high})
     return pd.DataFrame(lines)
 
 
-def claims(rows: pd.DataFrame, problems: pd.DataFrame) -> pd.DataFrame:
+def claims(rows: pd.DataFrame, problems: pd.DataFrame, profile: str) -> list[Claim]:
     """O(k · g · |w|), a factor at a time, "within" the margin of the power that the paper's sentence says; and "minor".
 
     The paper does not say beside what the costs are minor. We put them beside those of the usual way to train one
@@ -192,39 +215,48 @@ def claims(rows: pd.DataFrame, problems: pd.DataFrame) -> pd.DataFrame:
         "entries": ("Communication grows linearly with |w| (exponent − 1)", 1.0),
         "steps": ("Communication exists merely between generations, whatever the steps k (exponent of k)", 0.0),
     }
-    lines = []
-    for line in exponents(rows).to_dict("records"):
-        text, power = said[line["factor"]]
-        ours, low, high = (line[name] - power for name in ("exponent", "low", "high"))
-        lines.append({
-            "claim": f"{text}; bytes of the population in a generation", "section": "section43",
-            "exhibit": "section43_bytes", "kind": "within", "paper": MARGIN, "ours": ours, "low": low, "high": high,
-            "interval": f"slope of {line['points']} points, 95 % (t)", "budget": None, "seeds": SEEDS, "data": "none",
-        })  # fmt: skip
+    common: dict[str, Any] = {"section": "section43", "exhibit": "section43_bytes"}
+    growth = [
+        Claim(
+            text=f"{text}; bytes of the population in a generation, from each point to the next", kind="within",
+            evidence=partial(_beyond, rows, factor, power), arms=[arm(point) for point in _points(profile, factor)],
+            paper=0.0, margin=MARGIN, data="none", **common,
+        )
+        for factor, (text, power) in said.items()
+    ]  # fmt: skip
+    names = PROFILES[profile]["problems"]
+    minor = Claim(
+        text="Communication costs are minor; ours: the population's bytes as a share, in %, of those of a gradient "
+        f"at each step, on {', '.join(names).upper()}, with {GENERATION_STEPS:,} steps a generation",
+        kind="open", evidence=partial(_beside_gradients, problems), arms=[arm(name) for name in names], paper="minor",
+        data="stand-in" if "data" in problems and "stand-in" in set(problems["data"]) else "real", **common,
+    )  # fmt: skip
+    return [*growth, minor]
+
+
+def _beyond(rows: pd.DataFrame, factor: str, power: float) -> Evidence:
+    return Evidence(tuple(slopes(rows, factor)), (power,))
+
+
+def _beside_gradients(problems: pd.DataFrame) -> tuple[float, float, float, str]:
     gradients = 2 * GENERATION_STEPS * problems["g"] * problems["entries"] * 4
     share = 100 * problems["population"] / gradients
-    lines.append({
-        "claim": "Communication costs are minor; ours: the population's bytes as a share, in %, of those of a gradient "
-        f"at each step, on {', '.join(problems['dataset'].str.upper())}, with {GENERATION_STEPS:,} steps a generation",
-        "section": "section43", "exhibit": "section43_bytes", "kind": "open", "paper": "minor", "ours": share.mean(),
-        "low": share.min(), "high": share.max(), "interval": "least and most of the problems", "budget": None,
-        "seeds": 1, "data": "stand-in" if "stand-in" in set(problems["data"]) else "real",
-    })  # fmt: skip
-    return pd.DataFrame(lines)
+    return share.mean(), share.min(), share.max(), "least and most of the problems"
+
+
+def _points(profile: str, factor: str) -> list[dict[str, int]]:
+    """The points of a curve."""
+    varied = _varied(factor)
+    return [BASE | {varied: size} for size in PROFILES[profile][varied]]
+
+
+def _varied(factor: str) -> str:
+    """What is set so that a factor varies."""
+    return "width" if factor == "entries" else factor
 
 
 def _named(point: dict[str, int]) -> str:
     return ", ".join(f"{name} = {size}" for name, size in point.items())
-
-
-def _slope(x: Any, y: Any) -> tuple[float, float, float]:
-    """Least squares, with the 95 % interval (t) of the slope; three points or more."""
-    away = x - x.mean()
-    slope = float(away @ y / (away @ away))
-    left = y - y.mean() - slope * away
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(x) - 2) * np.sqrt(left @ left / (len(x) - 2) / (away @ away)))
-    # A slope of nothing is nothing, and not the last bits of a sum, which differ between machines.
-    return round(slope, 9), round(slope - half, 9), round(slope + half, 9)
 
 
 def _copied(thing: T) -> tuple[T, int]:

@@ -1,9 +1,9 @@
 """Section 5.4: MLPs on YEAST, ADULT and LETTER by GADAM and by Adam, beside three other classifiers (Table 4).
 
 The paper gives neither g, K nor the steps. A unit here is trained for 2 K times the steps of a generation along its
-longest line of descent (`depths`), and so is every unit by Adam. In "quick" the accuracy of Adam on held-out
-training rows has all but stopped rising there on YEAST and ADULT; on LETTER it still rises, slowly (`held_out_curve`,
-figure section54_budget). gcForest costs more than all else, so "quick" gives it smaller forests and fewer seeds.
+longest line of descent (`depths`), and so is every unit by Adam; whether more steps would help is looked up on
+held-out training rows (`held_out_curve`, figure section54_budget). gcForest costs more than all else, so it has fewer
+seeds, and but for "standard" and "paper" smaller forests.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from gadam.baselines import classical
 from gadam.baselines.gcforest import GcForestSettings, gcforest
 from gadam.config import GadamConfig
-from gadam.datasets import Dataset, load, locate
+from gadam.datasets import Dataset, load
 from gadam.evolution import evolve
-from gadam.experiments.runs import Run
+from gadam.experiments import seeds_of
+from gadam.experiments.runs import Rows, Run, RunFunction, dataset_config, run_function
 from gadam.experiments.units import (
     KEPT,
     first_rows,
@@ -27,17 +28,18 @@ from gadam.experiments.units import (
     kept,
     scorer,
     validation_size,
+    whole,
 )
 from gadam.models import MLP_HIDDEN, mlp
 from gadam.population import Population
 from gadam.shards import Step
 
-Rows = list[dict[str, Any]]
-
 DATASETS = ("yeast", "adult", "letter")
 GADAM, ADAM, ADAM_BEST = "MLP (GADAM)", "MLP (Adam)", "MLP (Adam, best of g)"
 GCFOREST, FOREST, SVM, KNN = "gcForest", "Random Forest", "SVM (rbf)", "kNN (k=3)"
 METHODS = (GADAM, ADAM, ADAM_BEST, GCFOREST, FOREST, SVM, KNN)
+TRAIN_ROWS = {"yeast": 1_038, "adult": 32_561, "letter": 16_000}
+TEST_ROWS = {"yeast": 446, "adult": 16_281, "letter": 4_000}
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -47,10 +49,16 @@ PROFILES: dict[str, dict[str, Any]] = {
         "gcforest_seeds": {"yeast": 2, "adult": 2, "letter": 2},
     },
     "quick": {
-        "seeds": 5, "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 200, "letter": 300}, "trees": 100,
-        "train_rows": None, "curve": {"yeast": 2_000, "adult": 4_000, "letter": 5_000},
-        "gcforest": {"forests": 2, "trees": 20, "folds": 3, "max_levels": 2},
-        "gcforest_seeds": {"yeast": 5, "adult": 3, "letter": 3},
+        "seeds": 3, "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 100, "letter": 200}, "trees": 100,
+        "train_rows": 4_000, "curve": {"yeast": 1_000, "adult": 1_000, "letter": 2_000},
+        "gcforest": {"forests": 1, "trees": 20, "folds": 3, "max_levels": 2},
+        "gcforest_seeds": {"yeast": 2, "adult": 2, "letter": 2},
+    },
+    "standard": {
+        "seeds": 20, "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 200, "letter": 8_000}, "trees": 2_000,
+        "train_rows": None, "curve": {"yeast": 2_000, "adult": 6_000, "letter": 80_000},
+        "gcforest": {"forests": 4, "trees": 500, "folds": 3, "max_levels": 20},
+        "gcforest_seeds": {"yeast": 10, "adult": 3, "letter": 3},
     },
     "paper": {
         "seeds": 10, "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 200, "letter": 8_000}, "trees": 2_000,
@@ -68,41 +76,53 @@ def depths(profile: str) -> dict[str, int]:
     return {name: 2 * budget["K"] * steps for name, steps in budget["steps"].items()}
 
 
+def arm(dataset: str, method: str) -> str:
+    """What the seeds of a method on a dataset are repetitions of; the best of g is of the same runs as Adam alone."""
+    return f"{dataset}/{ADAM if method == ADAM_BEST else method}"
+
+
+def depends_on_seed(method: str, dataset: str, profile: str) -> bool:
+    """Whether a method draws anything, or the seed draws its rows; else one run stands for every seed."""
+    return method not in (SVM, KNN) or dataset == "yeast" or PROFILES[profile]["train_rows"] is not None
+
+
 def runs(profile: str, data: str) -> list[Run]:
     """Every run behind Table 4. A method that draws nothing has one run for all seeds where the split is fixed too."""
     budget = PROFILES[profile]
     planned = []
     for name in DATASETS:
-        found = locate(name, data=data)  # type: ignore[arg-type]
-        rows = {"dataset": name, "data": found.choice, "train_rows": budget["train_rows"]}
+        rows, digest = dataset_config(name, data)
         population = {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]}
-        for seed in range(budget["seeds"]):
-            methods: list[tuple[str, str, dict[str, Any]]] = [
-                (GADAM, "mlp_by_gadam", population),
-                (ADAM, "mlps_by_adam", {"population_size": budget["g"], "steps": depths(profile)[name]}),
-                (FOREST, "random_forest", {"trees": budget["trees"]}),
-                (SVM, "svm", {}),
-                (KNN, "nearest_neighbours", {}),
-            ]
-            if seed < budget["gcforest_seeds"][name]:
-                methods.append((GCFOREST, "deep_forest", budget["gcforest"]))
-            for label, function, settings in methods:
-                drawn = seed if _depends_on_seed(function, name, budget["train_rows"]) else 0
-                config = {**rows, **settings, "seed": drawn}
-                planned.append(_run(function, config, found.hash, f"{name.upper()} · {label} · seed {drawn}"))
-    return list({run.identity(): run for run in planned}.values())
+        control = {"population_size": budget["g"], "steps": depths(profile)[name]}
+        methods: list[tuple[str, RunFunction, dict[str, Any], int]] = [
+            (GADAM, mlp_by_gadam, population, budget["seeds"]),
+            (ADAM, mlps_by_adam, control, budget["seeds"]),
+            (FOREST, random_forest, {"trees": budget["trees"]}, budget["seeds"]),
+            (SVM, svm, {}, budget["seeds"]),
+            (KNN, nearest_neighbours, {}, budget["seeds"]),
+            (GCFOREST, deep_forest, budget["gcforest"], budget["gcforest_seeds"][name]),
+        ]
+        for method, function, settings, count in methods:
+            for seed in seeds_of(profile, count):
+                drawn = seed if depends_on_seed(method, name, profile) else 0
+                config = {**rows, "train_rows": budget["train_rows"], **settings, "seed": drawn}
+                label = f"{name.upper()} · {method} · seed {drawn}"
+                planned.append(Run(function, config, digest, label, arm=arm(name, method), priority=1))
+    return list({run.key: run for run in planned}.values())
 
 
 def curve_runs(profile: str, data: str) -> list[Run]:
     """The runs behind figure section54_budget."""
     planned = []
     for name in DATASETS:
-        found = locate(name, data=data)  # type: ignore[arg-type]
-        config = {"dataset": name, "data": found.choice, "steps": PROFILES[profile]["curve"][name], "units": 3}
-        planned.append(_run("held_out_curve", config, found.hash, f"{name.upper()} · held-out curve of Adam"))
+        rows, digest = dataset_config(name, data)
+        config = {**rows, "steps": PROFILES[profile]["curve"][name], "units": 3}
+        label = f"{name.upper()} · held-out curve of Adam"
+        planned.append(Run(held_out_curve, config, digest, label, arm=f"{name}/curve", priority=1))
     return planned
 
 
+@run_function("tables/gadam")
 def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
     """An MLP by GADAM: the best unit of the last generation, chosen by its loss on the last validation batch.
 
@@ -110,7 +130,7 @@ def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **s
     """
     rows = _load(dataset, data, seed, train_rows)
     config = GadamConfig(seed=seed, validation_size=validation_size(rows), **settings)
-    result = evolve(partial(_mlp, rows), rows.train, config, progress=False)
+    result = whole(evolve(partial(_mlp, rows), rows.train, config, progress=False))
     validation = held_out(rows.train, validation_size(rows), seed)[1]
     about = {"method": KEPT, "seed": seed, "test_rows": len(rows.test[1])}
     return [
@@ -119,6 +139,7 @@ def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **s
     ]
 
 
+@run_function("tables/adam")
 def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, population_size: int, steps: int) -> Rows:
     """Equal compute without evolution: g independent MLPs by Adam; the first, and the best on a validation batch."""
     rows = _load(dataset, data, seed, train_rows)
@@ -132,6 +153,7 @@ def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, pop
     ]
 
 
+@run_function("tables/gcforest", engine=False, settings=GcForestSettings)
 def deep_forest(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
     """The cascade of gcForest; no scanning, since the columns of a table have no order."""
     rows = _load(dataset, data, seed, train_rows)
@@ -139,6 +161,7 @@ def deep_forest(dataset: str, data: Any, seed: int, train_rows: int | None, **se
     return [_right(rows, GCFOREST, seed, said.probabilities.argmax(1))]
 
 
+@run_function("tables/forest", engine=False)
 def random_forest(dataset: str, data: Any, seed: int, train_rows: int | None, trees: int) -> Rows:
     """A random forest with scikit-learn's defaults but for the number of trees."""
     rows = _load(dataset, data, seed, train_rows)
@@ -146,18 +169,21 @@ def random_forest(dataset: str, data: Any, seed: int, train_rows: int | None, tr
     return [_right(rows, FOREST, seed, predicted)]
 
 
+@run_function("tables/svm", engine=False)
 def svm(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
     """A support vector machine with scikit-learn's defaults on standardised features."""
     rows = _load(dataset, data, seed, train_rows)
     return [_right(rows, SVM, seed, classical.svm(*rows.train, rows.test[0]))]
 
 
+@run_function("tables/neighbours", engine=False)
 def nearest_neighbours(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
     """The k = 3 nearest neighbours on standardised features."""
     rows = _load(dataset, data, seed, train_rows)
     return [_right(rows, KNN, seed, classical.nearest_neighbours(*rows.train, rows.test[0]))]
 
 
+@run_function("tables/curve")
 def held_out_curve(dataset: str, data: Any, steps: int, units: int) -> Rows:
     """Accuracy of MLPs by Adam on a fifth of the training rows, held out, at 40 points of their training."""
     rows = load(dataset, data=data, seed=0)
@@ -175,14 +201,6 @@ def held_out_curve(dataset: str, data: Any, steps: int, units: int) -> Rows:
 
     independent(partial(_mlp, rows), kept, GadamConfig(population_size=units, steps=steps), record=record)
     return points
-
-
-def _run(function: str, config: dict[str, Any], data_hash: str, label: str) -> Run:
-    return Run(f"{__name__}:{function}", config, data_hash, label)
-
-
-def _depends_on_seed(function: str, dataset: str, train_rows: int | None) -> bool:
-    return function not in ("svm", "nearest_neighbours") or dataset == "yeast" or train_rows is not None
 
 
 def _mlp(rows: Dataset) -> nn.Module:

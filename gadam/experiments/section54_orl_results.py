@@ -1,65 +1,66 @@
-"""What came of the runs of Section 5.4 on ORL: Table 3, the differences between methods, and the claims."""
+"""What came of the runs of Section 5.4 on ORL: Table 3 and the claims."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from gadam.experiments import paper
+from gadam.experiments.claims import Arms, Claim, Reduced, Smaller
 from gadam.experiments.section54_orl import (
     ADAM,
     ADAM_BEST,
+    CNNS,
+    DATASET,
     FOREST,
     GADAM,
     GCFOREST,
     IMAGES,
     METHODS,
     PROFILES,
-    Rows,
+    TEST_FACES,
+    arm,
     depth,
+    pixels,
+    shrinks,
 )
-from gadam.experiments.statistics import mean_interval, prediction_interval
+from gadam.experiments.section54_results import QUOTED, accuracies, difference, first, summary
 from gadam.experiments.units import gcforest_share
+from gadam.experiments.verdicts import Evidence, margin_of
+
+COLUMNS = ("images", "method", "pixels", "seed", "accuracy", "test_rows", "gradient_steps", "data")
+COMPUTE = {ADAM: " (which had 1/g of its gradient steps)", ADAM_BEST: " at equal compute"}
+HEADLINE = 7
+"""Training images of each person in the headlines."""
 
 
-def budget_share(method: str, profile: str) -> float | None:
-    """The share of pixels times that of hidden units, images trained on and trees of profile paper; None for all.
+def splits(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """A row per run and method: `COLUMNS`; `pixels` is the size of the images that the method saw."""
+    found = rows.reindex(columns=[*COLUMNS, "shrink"])
+    found = found[found["method"].isin(METHODS)]
+    seen = [_pixels(method, profile, shrink) for method, shrink in zip(found["method"], found["shrink"], strict=True)]
+    return found.assign(pixels=seen)[list(COLUMNS)].reset_index(drop=True)
 
-    The trees are those of arXiv 1702.08835, whose numbers the paper has.
+
+def table3(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
+    """Table 3 with the paper's value beside ours; accuracies in percent.
+
+    A row per number of images, method and, for the CNNs, size of the images.
     """
-    size, full = PROFILES[profile], PROFILES["paper"]
-    share = 1.0
-    if method in (GADAM, ADAM, ADAM_BEST, GCFOREST):
-        share *= (full["shrink"] / size["shrink"]) ** 2
-    if method in (GADAM, ADAM, ADAM_BEST):
-        share *= size["hidden"] / full["hidden"] * min(1, size["g"] / full["g"])
-        share *= min(1, depth(profile) * size["batch_size"] / (depth("paper") * full["batch_size"]))
-    if method == GCFOREST:
-        share *= gcforest_share(size["gcforest"])
-    if method == FOREST:
-        share *= size["trees"] / full["trees"]
-    return share if share < 1 else None
-
-
-def table3(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """Table 3 with the paper's value beside ours, a row per number of images and method; accuracies in percent."""
     lines = []
-    for images, method, group in _cells(rows):
-        mean, low, high = mean_interval(group["accuracy"].tolist())
+    for (images, method, shrink), cell in _cells(rows, profile).items():
+        found = summary(cell)
         lines.append({
-            "images": images,
-            "method": method,
-            "paper": paper.TABLE3[method][images] if method in paper.TABLE3 else None,
-            "ours": mean,
-            "low": low,
-            "high": min(high, 100.0),  # by Student's t it may lie above what can be reached
-            "seeds": len(group),
-            "test faces": int(group["test_rows"].iloc[0]),
-            "gradient steps": int(group["gradient_steps"].iloc[0]),
-            "data": group["data"].iloc[0],
+            "images": images, "method": method, "pixels": _pixels(method, profile, shrink),
+            "paper": paper.TABLE3.get(method, {}).get(images), "ours": found["ours"], "low": found["low"],
+            "high": found["high"], "seeds": arms.count(arm(images, method, shrink)), "test faces": TEST_FACES[images],
+            "gradient steps": first(cell, "gradient_steps"), "data": first(cell, "data"),
         })  # fmt: skip
-    return pd.DataFrame(lines).astype({"paper": float})
+    numbers = dict.fromkeys(("paper", "ours", "low", "high"), float)
+    return pd.DataFrame(lines).astype({**numbers, "gradient steps": "Int64"})
 
 
 def note(profile: str) -> str:
@@ -67,86 +68,140 @@ def note(profile: str) -> str:
     size = PROFILES[profile]
     forest = size["gcforest"]
     levels = f"{forest['max_levels']} level{'s' * (forest['max_levels'] > 1)}"
-    sizes = ", ".join(f"{down} x {across}" for down, across in forest["windows"])
+    windows = ", ".join(f"{down} x {across}" for down, across in forest["windows"])
     return (
-        f"images: training images of each person, drawn by the seed. ours, low, high: mean and 95 % interval over the "
-        f"{size['seeds']} seeds. One run can only give multiples of 0.5, 0.83 and 2.5 %, as 200, 120 and 40 faces are "
-        f"left for test: the paper's 98.50 with 9 images is no single run. GADAM: g = {size['g']}, K = {size['K']}, "
-        f"{size['steps']} steps per generation, batches of {size['batch_size']}; gradient steps: of all units "
-        "together; 'best of g' is as many independent Adam runs as GADAM has units, at GADAM's full budget. "
-        + _reductions(size)
-        + f"gcForest: windows of {sizes} pixels, {forest['stride']} apart, {forest['scan_trees']} trees "
+        "images: training images of each person, drawn by the seed. ours, low, high: mean and 95 % interval over the "
+        "seeds (logit scale; over the test faces where all seeds agree). One run can only give multiples of 0.5, 0.83 "
+        "and 2.5 %, as 200, 120 and 40 faces are left for test: the paper's 98.50 with 9 images is no single run. "
+        f"GADAM: g = {size['g']}, K = {size['K']}, {size['steps']} steps per generation, batches of "
+        f"{size['batch_size']}; gradient steps: of all units together; 'best of g' is as many independent Adam runs as "
+        "GADAM has units, at GADAM's full budget. "
+        + _reductions(profile)
+        + f"gcForest: windows of {windows} pixels, {forest['stride']} apart, {forest['scan_trees']} trees "
         f"grown from at most {forest['scan_pieces']:,} of them, then at most {levels} of "
         f"{2 * forest['forests']} forests of {forest['trees']} trees. Random Forest: {size['trees']:,} trees. All rows "
         "but the CNNs' are the numbers of the gcForest paper; here everything is run."
     )
 
 
-def _reductions(size: dict[str, Any]) -> str:
-    parts = []
+def _reductions(profile: str) -> str:
+    size, parts = PROFILES[profile], []
     if size["shrink"] > 1:
-        height, width = (side // size["shrink"] for side in (112, 92))
-        parts.append(
-            f"the CNNs and gcForest saw the images averaged over {size['shrink']} x {size['shrink']} pixels, {height} "
-            f"x {width} for 112 x 92"
-        )
+        seen = " and at ".join(pixels(shrink) for shrink in shrinks(profile))
+        others = "" if len(shrinks(profile)) == 1 else f", gcForest at {pixels(size['shrink'])}"
+        who = "the CNNs" if others else "the CNNs and gcForest"
+        parts.append(f"{who} saw the images at {seen} pixels{others}, averaged over squares of the 112 x 92")
     if size["hidden"] < 1_024:
         parts.append(f"the CNNs' hidden layer had {size['hidden']:,} units of 1,024")
     return f"Reduced: {', and '.join(parts)}. " if parts else ""
 
 
-def differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """CNN (GADAM) minus each other method, paired by seed: mean and 95 % interval in percentage points."""
-    accuracy = rows.pivot_table(index=["images", "seed"], columns="method", values="accuracy")
-    lines = []
-    for images in IMAGES:
-        by_seed = accuracy.loc[images]
-        for method in METHODS[1:]:
-            mean, low, high = mean_interval((by_seed[GADAM] - by_seed[method]).tolist())
-            lines.append({"images": images, "method": method, "difference": mean, "low": low, "high": high})
-    return pd.DataFrame(lines).assign(seeds=rows["seed"].nunique(), data=rows["data"].iloc[0])
+def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
+    """Each value of Table 3, and each "outperforms" that it shows."""
+    cells = _cells(rows, profile)
+    values = [_value(cells, profile, images, method) for images in IMAGES for method in paper.TABLE3]
+    differences = [_greater(cells, profile, images, method) for images in IMAGES for method in METHODS[1:]]
+    data = next((str(one) for one in rows.get("data", ())), "real")
+    return [replace(claim, data=data) for claim in values + differences]
 
 
-def claims(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """Each value of Table 3, and each "outperforms" that it shows, with what came out."""
-    common = {
-        "section": "section54_orl", "exhibit": "table3", "seeds": rows["seed"].nunique(), "data": rows["data"].iloc[0],
-    }  # fmt: skip
-    lines: Rows = []
-    for images, method, group in _cells(rows):
-        if method not in paper.TABLE3:
-            continue  # a control of ours; the paper says nothing of it
-        value = paper.TABLE3[method][images]
-        low, high = prediction_interval(group["accuracy"].tolist())
-        lines.append({
-            **common, "claim": f"{method} reaches {value:.2f} % on ORL with {images} images", "kind": "value",
-            "paper": value, "ours": group["accuracy"].mean(), "low": low, "high": high,
-            "interval": "1 further run, 95 % (t)", "budget": budget_share(method, profile),
-            "item": f"table3/{method}/{images}",
-        })  # fmt: skip
-    for line in differences(rows).to_dict("records"):
-        method, images = line["method"], line["images"]
-        theirs = "no claim: our control"
-        if method in paper.TABLE3:
-            theirs = f"{paper.TABLE3[GADAM][images] - paper.TABLE3[method][images]:+.2f}"
-        shares = [share for one in (GADAM, method) if (share := budget_share(one, profile)) is not None]
-        lines.append({
-            **common,
-            "claim": f"{GADAM} is more accurate than {method} on ORL with {images} images" + COMPUTE.get(method, ""),
-            "kind": "greater", "paper": theirs, "ours": line["difference"], "low": line["low"],
-            "high": line["high"], "interval": "points, paired by seed, 95 % (t)",
-            "budget": min(shares, default=None), "item": "",
-        })  # fmt: skip
-    return pd.DataFrame(lines)
+Cells = dict[tuple[int, str, int | None], pd.DataFrame]
 
 
-COMPUTE = {ADAM: " (which had 1/g of its gradient steps)", ADAM_BEST: " at equal compute"}
+def _value(cells: Cells, profile: str, images: int, method: str) -> Claim:
+    theirs, share = paper.TABLE3[method][images], budget_share(method, profile)
+
+    def at(shrink: int) -> Evidence:
+        cell = _cell(cells, images, method, shrink)
+        return Evidence(tuple(accuracies(cell).values()), rows=TEST_FACES[images])
+
+    return Claim(
+        text=f"{method} reaches {theirs:.2f} % on ORL with {images} images", section="section54_orl", exhibit="table3",
+        kind="reaches" if method == GADAM else "value", evidence=_by_size(profile, share, at, method), paper=theirs,
+        arms=_arms(profile, images, method), margin=margin_of(DATASET, TEST_FACES[images]), budget=share,
+        item=f"table3/{method}/{images}", quoted=method in QUOTED,
+    )  # fmt: skip
 
 
-def _cells(rows: pd.DataFrame) -> list[tuple[int, str, pd.DataFrame]]:
-    """The rows of each number of images and method, in the order of the table."""
-    return [
-        (images, method, rows[(rows["images"] == images) & (rows["method"] == method)])
+def _greater(cells: Cells, profile: str, images: int, method: str) -> Claim:
+    theirs, share = paper.TABLE3.get(method, {}).get(images), budget_share(method, profile)
+    size = None if theirs is None else round(paper.TABLE3[GADAM][images] - theirs, 2)
+    budget = min(share, budget_share(GADAM, profile))
+
+    def at(shrink: int) -> Evidence:
+        ours, other = (accuracies(_cell(cells, images, one, shrink)) for one in (GADAM, method))
+        return difference(ours, other, TEST_FACES[images])
+
+    key = {ADAM: DATASET, ADAM_BEST: f"{DATASET}, equal compute"}.get(method, "") if images == HEADLINE else ""
+    return Claim(
+        text=f"{GADAM} is more accurate than {method} on ORL with {images} images" + COMPUTE.get(method, ""),
+        section="section54_orl", exhibit="table3", kind="greater", evidence=_by_size(profile, budget, at, GADAM),
+        arms=_arms(profile, images, GADAM, method), paper="no claim: our control" if size is None else f"{size:+.2f}",
+        margin=margin_of(DATASET, TEST_FACES[images]), size=size, budget=budget, headline=key,
+        quoted=method in QUOTED and share < 1,
+    )  # fmt: skip
+
+
+def budget_share(method: str, profile: str) -> float:
+    """The share of pixels times that of hidden units, images trained on and trees of profile paper.
+
+    The trees are those of arXiv 1702.08835, whose numbers the paper has. Where the CNNs see images of two sizes, fewer
+    pixels are no part of it: see `claims.Smaller`.
+    """
+    size, full = PROFILES[profile], PROFILES["paper"]
+    share = 1.0
+    if method == GCFOREST or (method in CNNS and len(shrinks(profile)) == 1):
+        share *= min(1, (full["shrink"] / size["shrink"]) ** 2)
+    if method in CNNS:
+        share *= min(1, size["hidden"] / full["hidden"]) * min(1, size["g"] / full["g"])
+        share *= min(1, depth(profile) * size["batch_size"] / (depth("paper") * full["batch_size"]))
+    if method == GCFOREST:
+        share *= min(1, gcforest_share(size["gcforest"]))
+    if method == FOREST:
+        share *= min(1, size["trees"] / full["trees"])
+    return share
+
+
+def _by_size(
+    profile: str, share: float, at: Callable[[int], Evidence], method: str
+) -> Callable[[], Evidence | Reduced | Smaller]:
+    """What gives the numbers of a claim: at both sizes of the images, if it is about CNNs that see two."""
+
+    def evidence() -> Evidence | Reduced | Smaller:
+        sizes = shrinks(profile)
+        if method in CNNS and len(sizes) > 1:
+            return Smaller(now=at(sizes[0]), half=at(sizes[1]))
+        return at(sizes[0]) if share >= 1 else Reduced(at(sizes[0]))  # nobody looked at half of it
+
+    return evidence
+
+
+def _arms(profile: str, images: int, *methods: str) -> list[str]:
+    found = [arm(images, method, shrink) for shrink in shrinks(profile) for method in methods]
+    return list(dict.fromkeys(found))
+
+
+def _pixels(method: str, profile: str, shrink: Any) -> str:
+    """The size of the images that a method saw, for a reader."""
+    if method in CNNS:
+        return pixels(int(shrink))
+    return pixels(PROFILES[profile]["shrink"] if method == GCFOREST else 1)
+
+
+def _cell(cells: Cells, images: int, method: str, shrink: int) -> pd.DataFrame:
+    return cells[images, method, shrink if method in CNNS else None]
+
+
+def _cells(rows: pd.DataFrame, profile: str) -> Cells:
+    """The runs of each number of images, method and size of the CNNs' images, in the order of the table."""
+    found = splits(rows, profile)
+    return {
+        (images, method, shrink): found[
+            (found["images"] == images)
+            & (found["method"] == method)
+            & (found["pixels"] == _pixels(method, profile, shrink))
+        ]
         for images in IMAGES
         for method in METHODS
-    ]
+        for shrink in (shrinks(profile) if method in CNNS else (None,))
+    }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from gadam.experiments import paper
+from gadam.experiments.claims import Arms, Claim, Reduced, paired
 from gadam.experiments.section54 import (
     ADAM,
     ADAM_BEST,
@@ -19,10 +21,20 @@ from gadam.experiments.section54 import (
     METHODS,
     PROFILES,
     SVM,
+    TEST_ROWS,
+    TRAIN_ROWS,
+    arm,
+    depends_on_seed,
     depths,
 )
-from gadam.experiments.statistics import mean_interval, prediction_interval, proportion_interval
+from gadam.experiments.statistics import accuracy_interval, paired_interval
 from gadam.experiments.units import gcforest_share
+from gadam.experiments.verdicts import Evidence, margin_of
+
+COLUMNS = ("dataset", "method", "seed", "accuracy", "test_rows", "gradient_steps", "data")
+QUOTED = (GCFOREST, FOREST, SVM, KNN)
+"""Methods of Table 4 whose numbers the paper has from others."""
+COMPUTE = {ADAM: " (which had 1/g of its gradient steps)", ADAM_BEST: " at equal compute"}
 
 
 def describe_gcforest(profile: str) -> str:
@@ -34,116 +46,150 @@ def describe_gcforest(profile: str) -> str:
     )
 
 
-def table4(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
+def table4(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     """Table 4 with the paper's value beside ours, a row per dataset and method; accuracies in percent."""
+    lines = [
+        {
+            "dataset": dataset.upper(), "method": method, "paper": paper.TABLE4.get(method, {}).get(dataset),
+            **summary(cell), "seeds": arms.count(arm(dataset, method)), "gradient steps": first(cell, "gradient_steps"),
+            "data": first(cell, "data"),
+        }
+        for (dataset, method), cell in _cells(rows).items()
+    ]  # fmt: skip
+    numbers = dict.fromkeys(("paper", "ours", "low", "high"), float)
+    return pd.DataFrame(lines).astype({**numbers, "gradient steps": "Int64"})
+
+
+def summary(cell: pd.DataFrame) -> dict[str, Any]:
+    """Mean accuracy of some runs, its 95 % interval, and what this is over; empty where there are none."""
+    values = cell["accuracy"].tolist()
+    if not values:
+        return dict.fromkeys(("ours", "low", "high", "interval"))
+    mean, low, high = accuracy_interval(values, int(cell["test_rows"].iloc[0]))
+    over = "test rows (exact)" if len(set(values)) == 1 else "seeds (t, logit scale)"
+    return {"ours": mean, "low": low, "high": high, "interval": f"over {over}"}
+
+
+def first(cell: pd.DataFrame, column: str) -> Any:
+    """What stands in a column that is the same in all runs; None where there are none."""
+    return None if cell.empty else cell[column].iloc[0]
+
+
+def accuracies(cell: pd.DataFrame) -> dict[int, float]:
+    """Test accuracy in percent by seed."""
+    return dict(zip(cell["seed"].astype(int), cell["accuracy"].astype(float), strict=True))
+
+
+def difference(ours: Mapping[int, float], theirs: Mapping[int, float], rows: int, drawn: bool = True) -> Evidence:
+    """Ours minus theirs over the seeds of both; where theirs is not drawn, its one run stands beside each of ours."""
+    return paired({seed: one for seed, one in ours.items() if not drawn or seed in theirs}, theirs, rows)
+
+
+def turned(evidence: Evidence) -> Evidence:
+    """Theirs minus ours."""
+    others = None if evidence.others is None else tuple(-one for one in evidence.others)
+    return Evidence(tuple(-one for one in evidence.values), others, evidence.rows)
+
+
+def differences(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
+    """MLP (GADAM) minus each other method: mean and 95 % interval in points, over the seeds that both have.
+
+    `complete` says whether all planned runs of both are there.
+    """
+    cells = _cells(rows)
     lines = []
-    for (dataset, method), group in _cells(rows):
-        mean, low, high, interval = _interval(group)
+    for dataset, method in ((dataset, method) for dataset in DATASETS for method in METHODS[1:]):
+        found, names = _difference(cells, profile, dataset, method), (arm(dataset, GADAM), arm(dataset, method))
+        other = found.others[0] if found.others else 0.0
+        points = [one - other for one in found.values]
+        mean, low, high = paired_interval(points, found.rows) if points else (math.nan,) * 3
+        complete = arms.complete(*names)
         lines.append({
-            "dataset": dataset.upper(),
-            "method": method,
-            "paper": paper.TABLE4[method][dataset] if method in paper.TABLE4 else None,
-            "ours": mean,
-            "low": low,
-            "high": high,
-            "interval": interval,
-            "seeds": len(_seeds(group, profile)),
-            "gradient steps": int(group["gradient_steps"].iloc[0]),
-            "data": group["data"].iloc[0],
+            "dataset": dataset.upper(), "method": method, "difference": mean, "low": low, "high": high,
+            "seeds": str(len(points)) if complete else arms.count(*names), "complete": complete,
+            "data": first(cells[dataset, method], "data"),
         })  # fmt: skip
-    return pd.DataFrame(lines).astype({"paper": float})
-
-
-def differences(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """MLP (GADAM) minus each other method: mean and 95 % interval in percentage points, paired by the seeds of both."""
-    cells = dict(_cells(rows))
-    lines = []
-    for dataset in DATASETS:
-        ours = cells[dataset, GADAM].set_index("seed")["accuracy"]
-        for method in METHODS[1:]:
-            group = cells[dataset, method]
-            other = group.set_index("seed")["accuracy"]
-            seeds = [seed for seed in _seeds(group, profile) if seed in ours.index]
-            paired = [ours[seed] - (other[seed] if len(other) > 1 else other.iloc[0]) for seed in seeds]
-            mean, low, high = mean_interval(paired)
-            lines.append({
-                "dataset": dataset.upper(), "method": method, "difference": mean, "low": low, "high": high,
-                "seeds": len(seeds), "data": group["data"].iloc[0],
-            })  # fmt: skip
     return pd.DataFrame(lines)
 
 
-def claims(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """Each value of Table 4, and each "outperforms" of Section 5.4, with what came out."""
-    lines = []
-    for line in table4(rows, profile).dropna(subset="paper").to_dict("records"):
-        group = dict(_cells(rows))[line["dataset"].lower(), line["method"]]
-        low, high, interval = line["low"], line["high"], line["interval"]
-        if len(group) > 1:
-            low, high = prediction_interval(group["accuracy"].tolist())
-            interval = "1 further run, 95 % (t)"
-        text = f"{line['method']} reaches {line['paper']:.2f} % on {line['dataset']}"
-        claim = _claim(text, "value", line["paper"], line["ours"], low, high, interval, line)
-        item = f"table4/{line['method']}/{line['dataset'].lower()}"
-        lines.append(claim | {"item": item, "budget": _budget(profile, line["method"], line["dataset"].lower())})
-    for line in differences(rows, profile).to_dict("records"):
-        dataset, method = line["dataset"], line["method"]
-        better, other, sign, theirs = GADAM, method, 1, "no claim: our control"
-        if method in paper.TABLE4:
-            gap = paper.TABLE4[GADAM][dataset.lower()] - paper.TABLE4[method][dataset.lower()]
-            theirs = f"{abs(gap):+.2f}"
-            if gap < 0:  # here the paper itself says that the other one is better
-                better, other, sign = method, GADAM, -1
-        text = f"{better} is more accurate than {other} on {dataset}" + COMPUTE.get(method, "")
-        low, high = sorted((sign * line["low"], sign * line["high"]))
-        interval = "points, paired by seed, 95 % (t)"
-        claim = _claim(text, "greater", theirs, sign * line["difference"], low, high, interval, line)
-        budgets = [_budget(profile, one, dataset.lower()) for one in (GADAM, method)]
-        lines.append(claim | {"item": "", "budget": min((one for one in budgets if one is not None), default=None)})
-    return pd.DataFrame(lines)
+def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
+    """Each value of Table 4, and each "outperforms" of Section 5.4."""
+    cells = _cells(rows)
+    values = [_value(cells, profile, dataset, method) for dataset in DATASETS for method in paper.TABLE4]
+    return values + [_greater(cells, profile, dataset, method) for dataset in DATASETS for method in METHODS[1:]]
 
 
-COMPUTE = {ADAM: " (which had 1/g of its gradient steps)", ADAM_BEST: " at equal compute"}
+Cells = dict[tuple[str, str], pd.DataFrame]
 
 
-def _budget(profile: str, method: str, dataset: str) -> float | None:
-    """The share of profile paper's training, or of the trees behind a quoted number, that was spent; None for all."""
+def _value(cells: Cells, profile: str, dataset: str, method: str) -> Claim:
+    theirs, share = paper.TABLE4[method][dataset], budget_share(method, dataset, profile)
+
+    def evidence() -> Evidence | Reduced:
+        values = tuple(accuracies(cells[dataset, method]).values())
+        if not depends_on_seed(method, dataset, profile):
+            values *= PROFILES[profile]["seeds"]
+        return _at(share, Evidence(values, rows=TEST_ROWS[dataset]))
+
+    return Claim(
+        text=f"{method} reaches {theirs:.2f} % on {dataset.upper()}", section="section54", exhibit="table4",
+        kind="reaches" if method == GADAM else "value", evidence=evidence, arms=[arm(dataset, method)], paper=theirs,
+        margin=margin_of(dataset, TEST_ROWS[dataset]), budget=share, item=f"table4/{method}/{dataset}",
+        quoted=method in QUOTED, data=first(cells[dataset, method], "data") or "real",
+    )  # fmt: skip
+
+
+def _greater(cells: Cells, profile: str, dataset: str, method: str) -> Claim:
+    ours, theirs = paper.TABLE4[GADAM][dataset], paper.TABLE4.get(method, {}).get(dataset)
+    # In two cases the paper itself has the other one ahead.
+    better, other = (method, GADAM) if theirs is not None and theirs > ours else (GADAM, method)
+    size = None if theirs is None else round(abs(ours - theirs), 2)
+    share = budget_share(method, dataset, profile)
+
+    def evidence() -> Evidence | Reduced:
+        found = _difference(cells, profile, dataset, method)
+        return _at(budget, found if better == GADAM else turned(found))
+
+    budget = min(share, budget_share(GADAM, dataset, profile))
+    return Claim(
+        text=f"{better} is more accurate than {other} on {dataset.upper()}" + COMPUTE.get(method, ""),
+        section="section54", exhibit="table4", kind="greater", evidence=evidence,
+        arms=[arm(dataset, GADAM), arm(dataset, method)],
+        paper="no claim: our control" if size is None else f"{size:+.2f}",
+        margin=margin_of(dataset, TEST_ROWS[dataset]), size=size, budget=budget,
+        headline={ADAM: dataset, ADAM_BEST: f"{dataset}, equal compute"}.get(method, ""),
+        quoted=method in QUOTED and share < 1, data=first(cells[dataset, method], "data") or "real",
+    )  # fmt: skip
+
+
+def budget_share(method: str, dataset: str, profile: str) -> float:
+    """The share of profile paper's training rows, training and trees that was spent."""
     ours, full = PROFILES[profile], PROFILES["paper"]
-    share = 1.0
+    share = min(1.0, (ours["train_rows"] or TRAIN_ROWS[dataset]) / TRAIN_ROWS[dataset])
     if method in (GADAM, ADAM, ADAM_BEST):
-        share = depths(profile)[dataset] / depths("paper")[dataset] * min(1, ours["g"] / full["g"])
+        share *= min(1, depths(profile)[dataset] / depths("paper")[dataset]) * min(1, ours["g"] / full["g"])
     elif method == FOREST:
-        share = ours["trees"] / full["trees"]
+        share *= min(1, ours["trees"] / full["trees"])
     elif method == GCFOREST:
-        share = gcforest_share(ours["gcforest"])
-    return float(share) if share < 1 else None
+        share *= min(1, gcforest_share(ours["gcforest"]))
+    return share
 
 
-def _claim(
-    text: str, kind: str, theirs: Any, ours: float, low: float, high: float, interval: str, line: Mapping[Any, Any]
-) -> dict[str, Any]:
+def _at(share: float, found: Evidence) -> Evidence | Reduced:
+    return found if share >= 1 else Reduced(found)  # nobody looked at half of it
+
+
+def _cells(rows: pd.DataFrame) -> Cells:
+    """The runs of each dataset and method that are there, in the order of the table."""
+    found = rows.reindex(columns=list(COLUMNS))
     return {
-        "claim": text, "section": "section54", "exhibit": "table4", "kind": kind, "paper": theirs, "ours": ours,
-        "low": low, "high": high, "interval": interval, "seeds": line["seeds"], "data": line["data"],
-    }  # fmt: skip
+        (dataset, method): found[(found["dataset"] == dataset) & (found["method"] == method)]
+        for dataset in DATASETS
+        for method in METHODS
+    }
 
 
-def _cells(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
-    """The rows of each dataset and method, in the order of the table."""
-    groups = {(str(key[0]), str(key[1])): group for key, group in rows.groupby(["dataset", "method"])}
-    return [((dataset, method), groups[dataset, method]) for dataset in DATASETS for method in METHODS]
-
-
-def _seeds(group: pd.DataFrame, profile: str) -> list[int]:
-    """The seeds that the rows of a method speak for: all of them, where one run is every seed's."""
-    if len(group) == 1 and group["method"].iloc[0] in (SVM, KNN):
-        return list(range(PROFILES[profile]["seeds"]))
-    return sorted(group["seed"])
-
-
-def _interval(group: pd.DataFrame) -> tuple[float, float, float, str]:
-    """Mean accuracy and 95 % interval: over seeds, or over test rows where every seed gives the same."""
-    if len(group) > 1:
-        return *mean_interval(group["accuracy"].tolist()), "mean over seeds (t)"
-    share = proportion_interval(int(group["correct"].iloc[0]), int(group["test_rows"].iloc[0]))
-    return 100 * share[0], 100 * share[1], 100 * share[2], "over test rows (Wilson)"
+def _difference(cells: Cells, profile: str, dataset: str, method: str) -> Evidence:
+    """MLP (GADAM) minus the other method."""
+    ours, theirs = accuracies(cells[dataset, GADAM]), accuracies(cells[dataset, method])
+    return difference(ours, theirs, TEST_ROWS[dataset], depends_on_seed(method, dataset, profile))

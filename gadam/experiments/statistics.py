@@ -1,27 +1,61 @@
-"""Intervals: what a number over a few seeds does and does not say."""
+"""Intervals: what a number over a few seeds does and does not say.
+
+Every interval has two equal tails. Those of accuracies, in percent, never leave 0 to 100.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 LEVEL = 0.95
+FEW = 5
+"""Below so many distinct values, numbers of whole test rows are too coarse for their spread to be believed."""
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval by Student's t; NaN bounds below two values."""
-    mean, spread, count = _moments(values)
-    half = stats.t.ppf(0.5 + LEVEL / 2, count - 1) * spread / np.sqrt(count) if count > 1 else np.nan
+def mean_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean and its interval by Student's t; NaN bounds below two values."""
+    mean, spread, count = moments(values)
+    half = student(level, count - 1) * spread / math.sqrt(count) if count > 1 else math.nan
     return mean, mean - half, mean + half
 
 
-def prediction_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Where one more run lies with 95 % probability, by Student's t: the measure for a single number of the paper."""
-    mean, spread, count = _moments(values)
-    half = stats.t.ppf(0.5 + LEVEL / 2, count - 1) * spread * np.sqrt(1 + 1 / count) if count > 1 else np.nan
+def prediction_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+    """Where one more run lies with probability `level` (Student's t): the measure for a single number of the paper."""
+    mean, spread, count = moments(values)
+    half = student(level, count - 1) * spread * math.sqrt(1 + 1 / count) if count > 1 else math.nan
     return mean - half, mean + half
+
+
+def accuracy_interval(values: Sequence[float], rows: int, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean accuracy and its interval, all in percent: runs with `rows` test rows each.
+
+    Student's t on the logit scale, with the slope of the logit at the mean, so that the centre is the mean itself.
+    Where all runs agree, or there is only one, the exact interval (Clopper-Pearson) over the test rows of one run.
+    """
+    mean, spread, count = moments(values)
+    if count == 1 or spread == 0:
+        return mean, *_exact(mean, rows, level)
+    half = max(student(level, count - 1) * spread, least_half_width(values, rows)) / math.sqrt(count)
+    return mean, *_on_logit_scale(mean, half)
+
+
+def accuracy_prediction(values: Sequence[float], rows: int, level: float = LEVEL) -> tuple[float, float]:
+    """Where the accuracy of one more run lies with probability `level`, in percent; scale as in `accuracy_interval`.
+
+    Half a test row wider to either side: an accuracy stands for all that is rounded to it. Without this no interval
+    on the logit scale would ever hold a run that gets every row right.
+    """
+    mean, spread, count = moments(values)
+    if count == 1 or spread == 0:
+        return _exact(mean, rows, level)
+    half = max(student(level, count - 1) * spread * math.sqrt(1 + 1 / count), least_half_width(values, rows))
+    low, high = _on_logit_scale(mean, half)
+    return max(low - 50 / rows, 0.0), min(high + 50 / rows, 100.0)
 
 
 def proportion_interval(successes: int, trials: int) -> tuple[float, float, float]:
@@ -30,17 +64,57 @@ def proportion_interval(successes: int, trials: int) -> tuple[float, float, floa
     return successes / trials, float(interval.low), float(interval.high)
 
 
-def difference_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
-    """Difference of two means and its 95 % interval by Welch's t, for repetitions that are not paired."""
-    (mean, spread, count), (other, other_spread, other_count) = _moments(first), _moments(second)
+def paired_interval(
+    differences: Sequence[float], rows: int | None = None, level: float = LEVEL
+) -> tuple[float, float, float]:
+    """Mean of paired differences and its interval by Student's t; NaN bounds below two.
+
+    With `rows`, the differences are of accuracies in percent over so many test rows. Where fewer than five of them
+    are distinct, the interval then reaches at least one test row / sqrt(n) to either side.
+    """
+    mean, spread, count = moments(differences)
+    if count < 2:
+        return mean, math.nan, math.nan
+    half = max(student(level, count - 1) * spread, least_half_width(differences, rows)) / math.sqrt(count)
+    return mean, mean - half, mean + half
+
+
+def difference_interval(
+    first: Sequence[float], second: Sequence[float], level: float = LEVEL
+) -> tuple[float, float, float]:
+    """Difference of two means and its interval by Welch's t, for repetitions that are not paired."""
+    (mean, spread, count), (other, other_spread, other_count) = moments(first), moments(second)
     difference = mean - other
     if min(count, other_count) < 2:
-        return difference, float("nan"), float("nan")
+        return difference, math.nan, math.nan
     variances = spread**2 / count, other_spread**2 / other_count
     if sum(variances) == 0:
         return difference, difference, difference
-    freedom = sum(variances) ** 2 / (variances[0] ** 2 / (count - 1) + variances[1] ** 2 / (other_count - 1))
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, freedom)) * sum(variances) ** 0.5
+    freedom = _welch_freedom(variances, (count, other_count))
+    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * sum(variances) ** 0.5
+    return difference, difference - half, difference + half
+
+
+def unpaired_interval(
+    first: Sequence[float], second: Sequence[float], rows: int | None = None, level: float = LEVEL
+) -> tuple[float, float, float]:
+    """Difference of two means and its interval by Welch's t, made safe for few runs; NaN bounds below two a side.
+
+    Welch's own misses up to twice as often as it says where three runs meet twenty. So its degrees of freedom are
+    rounded down where both sides have the same number of runs, and else are those of the smaller side.
+
+    With `rows`, both are accuracies in percent over so many test rows, with the floor of `paired_interval`.
+    """
+    (mean, spread, count), (other, other_spread, other_count) = moments(first), moments(second)
+    difference = mean - other
+    if min(count, other_count) < 2:
+        return difference, math.nan, math.nan
+    variances = spread**2 / count, other_spread**2 / other_count
+    freedom = min(count, other_count) - 1
+    if count == other_count and sum(variances) > 0:
+        freedom = max(freedom, int(_welch_freedom(variances, (count, other_count)) + 1e-9))
+    floor = max(least_half_width(first, rows), least_half_width(second, rows)) * (1 / count + 1 / other_count) ** 0.5
+    half = max(student(level, freedom) * sum(variances) ** 0.5, floor)
     return difference, difference - half, difference + half
 
 
@@ -49,14 +123,92 @@ def spread_interval(first: Sequence[float], second: Sequence[float]) -> tuple[fl
 
     NaN where a standard deviation is zero or cannot be had.
     """
-    (_, spread, count), (_, other, other_count) = _moments(first), _moments(second)
+    (_, spread, count), (_, other, other_count) = moments(first), moments(second)
     if not (spread > 0 and other > 0):
-        return float("nan"), float("nan"), float("nan")
+        return math.nan, math.nan, math.nan
     ratio = (spread / other) ** 2
     high, low = (float(stats.f.ppf(tail, count - 1, other_count - 1)) for tail in (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
     return tuple(float(np.log10(value)) / 2 for value in (ratio, ratio / low, ratio / high))  # type: ignore[return-value]
 
 
-def _moments(values: Sequence[float]) -> tuple[float, float, int]:
-    array = np.asarray(values, dtype=float)
-    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else np.nan, len(array)
+def deviation_interval(
+    first: Sequence[float], second: Sequence[float], level: float = LEVEL
+) -> tuple[float, float, float]:
+    """Interval of how much more the first varies: Levene's comparison on logarithms, safe for heavy tails.
+
+    Returns:
+        The mean log10 of the absolute deviations from the median, of the first minus of the second (0.3 if it varies
+        twice as much), with its interval by Welch's t. NaN below three values a side, or where nothing varies.
+        Of the longer side the first values count, as many as the other has: the median of fewer lies nearer to them.
+    """
+    pooled = np.unique(np.concatenate([first, second]).astype(float))
+    steps = np.diff(pooled)
+    steps = steps[steps > 1e-12 * np.abs(pooled).max(initial=0)]  # what is less is rounding
+    count = min(len(first), len(second))
+    if count < 3 or not len(steps):
+        return math.nan, math.nan, math.nan
+    ours, others = (_log_deviations(values[:count], steps.min() / 2) for values in (first, second))
+    return unpaired_interval(ours, others, level=level)
+
+
+def bonferroni(level: float, count: int) -> float:
+    """Level of each of `count` intervals that hold together with probability `level` or more."""
+    return 1 - (1 - level) / count
+
+
+@cache
+def student(level: float, freedom: int) -> float:
+    """Half width, in standard errors, of an interval by Student's t."""
+    return float(special.stdtrit(freedom, 0.5 + level / 2))  # as stats.t.ppf, without its cost
+
+
+def moments(values: Sequence[float]) -> tuple[float, float, int]:
+    """Mean, standard deviation and number; NaN for what cannot be had."""
+    numbers = [float(value) for value in values]
+    count = len(numbers)
+    if count < 2:
+        return (numbers[0] if numbers else math.nan), math.nan, count
+    if max(numbers) - min(numbers) <= 1e-12 * max(map(abs, numbers)) < math.inf:  # all agree, up to rounding
+        return numbers[0], 0.0, count
+    mean = sum(numbers) / count
+    squares = sum((number - mean) * (number - mean) for number in numbers)  # of what diverged inf or NaN, no error
+    return mean, math.sqrt(squares / (count - 1)), count
+
+
+def _welch_freedom(variances: tuple[float, float], counts: tuple[int, int]) -> float:
+    """Degrees of freedom of the sum of two variances of means, by Welch and Satterthwaite."""
+    shares = [(variance / sum(variances)) ** 2 / (count - 1) for variance, count in zip(variances, counts, strict=True)]
+    return 1 / sum(shares)
+
+
+def least_half_width(values: Sequence[float], rows: int | None) -> float:
+    """The half width, times sqrt(n), below which no interval of these numbers goes: one test row, in percent, or 0."""
+    if rows is None or len({round(float(value), 9) for value in values}) >= FEW:
+        return 0.0
+    return 100 / rows
+
+
+def _exact(accuracy: float, rows: int, level: float) -> tuple[float, float]:
+    """Clopper-Pearson interval of an accuracy in percent; a mean need not be a whole number of rows."""
+    right = accuracy / 100 * rows
+    low = stats.beta.ppf(0.5 - level / 2, right, rows - right + 1) if right > 1e-9 else 0.0
+    high = stats.beta.ppf(0.5 + level / 2, right + 1, rows - right) if rows - right > 1e-9 else 1.0
+    return 100 * float(low), 100 * float(high)
+
+
+def _on_logit_scale(accuracy: float, half: float) -> tuple[float, float]:
+    """Bounds around an accuracy, in percent, that would lie `half` away if its scale had no ends."""
+    share = accuracy / 100
+    away = half / 100 / (share * (1 - share))
+    low, high = (100 * float(special.expit(special.logit(share) + sign * away)) for sign in (-1, 1))
+    return min(low, accuracy), max(high, accuracy)
+
+
+def _log_deviations(values: Sequence[float], least: float) -> list[float]:
+    """Decimal logarithms of absolute deviations from the median, those of ties taken as `least`.
+
+    The smallest is left out, as it says nothing of its own: with an odd count it is the median's own, 0, with an
+    even count the median lies just between two values and their deviations are the same number.
+    """
+    deviations = np.sort(np.abs(np.asarray(values, dtype=float) - np.median(values)))[1:]
+    return np.log10(np.maximum(deviations, least)).tolist()

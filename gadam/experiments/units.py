@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +17,13 @@ from gadam.checks import check_fit
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.ensembles import Ensemble, greedy_soup
-from gadam.executors import train_shards
+from gadam.executors import as_executor, train_shards
 from gadam.generations import no_history
 from gadam.layout import cut, lay_out, resolve_device
 from gadam.population import Population
 from gadam.randomness import VALIDATION, stream
 from gadam.result import Result
-from gadam.shards import Data, Record
+from gadam.shards import Data, Record, TrainingError
 from gadam.shards import Part as Units
 from gadam.standing import Course, Standing
 from gadam.vectorised import Programs
@@ -43,6 +44,7 @@ def independent(
     *,
     record: Record | None = None,
     device: torch.device | str = "auto",
+    executor: Executor | int | None = 1,
 ) -> Population:
     """The initial units that `evolve` would start from, trained by the optimizer alone for `config.steps` steps.
 
@@ -66,10 +68,13 @@ def independent(
     def at(parts: Sequence[Units]) -> Standing:
         return Standing(0, population, parts, [Course(no_history())], count, seconds=time.perf_counter() - started)
 
-    with Keeper(None, identity, population, [] if record is None else [record]) as keeper:
+    with (
+        Keeper(None, identity, population, [] if record is None else [record]) as keeper,
+        as_executor(executor, 1) as pool,
+    ):
         parts = (keeper.read() or at(cut(population, count, "parent", 0))).parts
         parts = train_shards(
-            None, trainer, parts, data, lambda _: bool(keeper.signal), record, seconds=keeper.seconds,
+            pool, trainer, parts, data, lambda _: bool(keeper.signal), record, seconds=keeper.seconds,
             keep=lambda parts: keeper.keep(at(parts)),
         )  # fmt: skip
         keeper.end(at(parts), over=not at(parts).paused)
@@ -117,6 +122,17 @@ def kept(result: Result, validation: Part, test: Part) -> dict[str, Any]:
             for name, model in models.items():
                 right[name] += int((model(inputs).argmax(1) == targets).sum())
     return right | {"best_units": 1, "ensemble_units": len(population), "soup_units": len(units)}
+
+
+def whole(result: Result) -> Result:
+    """The result, refused where something ended it early: its rows would be those of a shorter run.
+
+    Raises:
+        TrainingError: it was stopped.
+    """
+    if result.stopped in ("stop", "interrupt"):
+        raise TrainingError(f"the evolution was stopped in generation {len(result.history['generation'].unique())}")
+    return result
 
 
 def held_out(train: Part, count: int, seed: int) -> tuple[Part, Part]:

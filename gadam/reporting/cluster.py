@@ -7,21 +7,20 @@ A run is the task. Its worker needs this package, the same version of it, and th
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import re
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gadam.config import InputError
 from gadam.experiments.runs import Run
 from gadam.remote import WORKERLESS_SECONDS
-from gadam.reporting import fingerprint, store
+from gadam.reporting import store
 from gadam.reporting.paths import ReportError, write_atomic
-from gadam.reporting.workers import RunError, failure_of, run_error
+from gadam.reporting.workers import Done, Failure, RunError, failure_of, run_error
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -31,48 +30,46 @@ _POLL_SECONDS = 0.2
 
 
 def by_cluster(
-    missing: dict[str, Run], folder: Path, scheduler: str, limit: int | None = None
-) -> Generator[tuple[Run, float]]:
-    """Compute runs by their keys and store each in `folder` as it comes; yields it with the seconds that it took.
+    missing: Sequence[Run], folder: Path, scheduler: str, limit: int | None = None, keep_going: bool = False
+) -> Generator[Done | Failure]:
+    """Compute runs by priority and store each in `folder` as it comes.
 
     A worker that dies costs what it was computing, which another one then computes. No more runs are under way than
     there are workers, or than `limit`, so that after a failure those under way are finished and no others begun.
 
     Raises:
         InputError: `scheduler` is no address, or distributed is not installed.
-        RunError: a run failed, or one worker after another died of it.
         ReportError: the scheduler cannot be reached or has gone, or it has had no workers for a minute.
     """
-    todo = list(missing.items())
-    running: dict[Future, tuple[str, Run]] = {}
-    failed: RunError | None = None
+    todo = sorted(missing, key=lambda run: run.priority)
+    running: dict[Future, Run] = {}
     with _connected(scheduler) as client:
         seen = time.monotonic()
         try:
-            while running or (todo and not failed):
+            while running or todo:
                 workers = _workers(client, scheduler)
                 seen = time.monotonic() if workers else seen
                 if time.monotonic() - seen > WORKERLESS_SECONDS:
                     waited = f"{scheduler} has had no workers for {WORKERLESS_SECONDS:g} s"
                     raise ReportError(f"{waited}; start some: {_command(scheduler)}")
-                while todo and not failed and len(running) < min(workers, limit or workers):
-                    key, run = todo.pop(0)
-                    running[client.submit(_work, key, run, pure=False)] = key, run
+                while todo and len(running) < min(workers, limit or workers):
+                    run = todo.pop(0)
+                    running[client.submit(_work, run.key, run, pure=False)] = run
                 for future in [one for one in running if one.done()]:
-                    key, run = running.pop(future)
+                    run = running.pop(future)
                     try:
                         content, seconds = _result(future, run, client, scheduler)
                     except RunError as error:
-                        failed = failed or error
+                        if not keep_going:
+                            todo.clear()
+                        yield Failure(run, error)
                     else:
-                        write_atomic(store.path_of(folder, key), content)
-                        yield run, seconds
+                        write_atomic(store.path_of(folder, run.key), content)
+                        yield Done(run, seconds)
                 time.sleep(_POLL_SECONDS)
         finally:
             with contextlib.suppress(Exception):  # the scheduler may not be there any more
                 client.cancel(list(running))
-    if failed:
-        raise failed
 
 
 def check_scheduler(scheduler: str) -> None:
@@ -160,7 +157,7 @@ def _work(key: str, run: Run) -> tuple[bytes, float, str]:
     try:
         _check(key, run, worker.state.nthreads)
         with _one_thread(), tempfile.TemporaryDirectory(prefix="gadam-") as folder:
-            seconds = store.execute_and_write(Path(folder), key, run)
+            seconds = store.execute_and_write(Path(folder), run)
             return store.path_of(Path(folder), key).read_bytes(), seconds, ""
     except Exception as error:
         *before, last = failure_of(error).splitlines()
@@ -171,7 +168,7 @@ def _check(key: str, run: Run, threads: int) -> None:
     """Whether the rows would be those that the key promises."""
     if threads > 1:
         raise ReportError("its worker has several threads; start it with --nworkers auto --nthreads 1")
-    if store.key_of(run, _engine(), _code(run.function)) != key:
+    if run.key != key:
         raise ReportError("its worker has another version of gadam; install there what is installed here")
     name, data = run.config.get("dataset"), run.config.get("data")
     if run.data_hash and name and data:
@@ -179,11 +176,6 @@ def _check(key: str, run: Run, threads: int) -> None:
 
         if locate(name, data=data).hash != run.data_hash:
             raise ReportError(f"its worker has other data of {name} than is here")
-
-
-# Of the code that a worker has loaded, so read once.
-_engine = functools.cache(fingerprint.engine_fingerprint)
-_code = functools.cache(fingerprint.function_fingerprint)
 
 
 @contextlib.contextmanager

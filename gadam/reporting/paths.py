@@ -10,10 +10,13 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import gadam
+from gadam.config import InputError
 
 DAY = 24 * 60 * 60
 ADVICE = {
@@ -37,9 +40,20 @@ def project_root() -> Path:
     return checkout() or Path.cwd()
 
 
+def committed_root() -> Path:
+    """`reports/` of the project: the reports that are committed, and the archives behind them."""
+    return project_root() / "reports"
+
+
+def archive_path(profile: str) -> Path:
+    """The archive of a profile: `$GADAM_ARCHIVE/<profile>/runs.jsonl.xz`, or of the project's `reports`."""
+    root = Path(os.environ.get("GADAM_ARCHIVE") or committed_root()).expanduser().absolute()
+    return root / profile / "runs.jsonl.xz"
+
+
 def reports_root() -> Path:
-    """`$GADAM_REPORTS`, or `reports/` of the project."""
-    return Path(os.environ.get("GADAM_REPORTS") or project_root() / "reports").expanduser().absolute()
+    """Where reports are written: `$GADAM_REPORTS`, or `reports/out` of the project, which git ignores."""
+    return Path(os.environ.get("GADAM_REPORTS") or committed_root() / "out").expanduser().absolute()
 
 
 def runs_root() -> Path:
@@ -138,6 +152,19 @@ def _saying_where(path: Path) -> Iterator[None]:
     except OSError as error:
         advice = ADVICE.get(error.errno or 0, "see that it can be written")
         raise ReportError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
+def check(argument: str, value: Any, allowed: Any) -> None:
+    """Refuse what is not one of those allowed."""
+    if value not in allowed:
+        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {choices(value, allowed)}")
+
+
+def choices(value: Any, allowed: Iterable[str]) -> str:
+    """The choices there are, and which of them was probably meant."""
+    listed = list(allowed)
+    near = get_close_matches(str(value), listed)
+    return ", ".join(listed) + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
 def sha256(path: Path) -> str:

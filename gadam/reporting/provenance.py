@@ -67,7 +67,7 @@ def write(folder: Path, content: dict[str, Any]) -> None:
 
 def _datasets(runs: dict[str, Any]) -> list[dict[str, Any]]:
     """Each dataset that a run used: its hash, whether it is real, and who serves it."""
-    found = {(run["config"].get("dataset", ""), run["data_hash"], tuple(run["sources"])) for run in runs.values()}
+    found = {(run["config"].get("dataset", ""), run["data"], tuple(run["sources"])) for run in runs.values()}
     return [
         {"name": name, "sha256": digest, "source": ", ".join(sources), "mirrors": list(_mirrors(name, sources))}
         for name, digest, sources in sorted(found)

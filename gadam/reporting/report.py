@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,18 @@ import pandas as pd
 
 from gadam.arguments import check_path
 from gadam.config import InputError
-from gadam.experiments import PROFILES, SECTIONS
+from gadam.experiments import SECTIONS
+from gadam.experiments.claims import Arms, Claim
 from gadam.experiments.runs import Run
 from gadam.reporting import figures, page, scoreboard, store, tables
 from gadam.reporting.page import Shown
-from gadam.reporting.paths import reports_root, write_atomic
+from gadam.reporting.paths import check, choices, reports_root, write_atomic
+from gadam.reporting.plan import ARCHIVED, Source, data_of, duration, expected
 from gadam.reporting.store import Stored
 from gadam.reporting.workers import compute
 
-DATA_CHOICES = ("auto", "real", "standin")
 SECTION_VARIABLE = "GADAM_SECTION"  # set by `reproduce` for the notebook it executes
+RECOMPUTE_VARIABLE = "GADAM_RECOMPUTE"  # set by `reproduce` where nothing may come from the archive
 
 
 @dataclass
@@ -32,37 +32,66 @@ class Report:
     """The report of one profile; make it with `Report.open`.
 
     Attributes:
-        profile: smoke, quick or paper.
+        profile: smoke, quick, standard or paper.
         data: auto, real or standin: what the notebook was asked for.
         folder: where everything goes.
         seen: the sources ("real", "stand-in") of the rows that were read through this report.
+        arms: how many runs of each arm are there, and how many are planned, of all that were asked for.
     """
 
     profile: str
     data: str
     folder: Path
     seen: set[str] = field(default_factory=set)
+    arms: Arms = field(default_factory=Arms)
+    _counted: set[str] = field(default_factory=set)
 
     @classmethod
     def open(cls, profile: str, *, data: str = "auto", folder: Path | None = None) -> Report:
         """The report of a profile, in `<folder>/<profile>`; default `$GADAM_REPORTS`, or `reports` of the project."""
-        check("profile", profile, PROFILES)
-        check("data", data, DATA_CHOICES)
+        data = data_of(profile, data)
         if folder is not None:
             check_path("folder", folder)
         figures.use_style()
         return cls(profile, data, Path(folder or reports_root()) / profile)
 
     def rows(self, runs: Sequence[Run], *, workers: int | None = None) -> pd.DataFrame:
-        """Each row of each run, in order: stored ones are read, the others computed. See `compute`."""
+        """Each row of each run, in order. Which runs of each arm are there stands in `arms` afterwards.
+
+        In a profile that is archived the runs are read, from the store or else from the archive; what is missing is
+        said and left out. In the others those not stored are computed. See `compute`.
+        """
         if strange := [run for run in runs if not isinstance(run, Run)]:
             raise InputError(f"runs: has a {type(strange[0]).__name__} among them, must be a list of Run")
-        stored = compute(runs, workers)
-        self._record(stored)
-        frame = store.frame(stored)
+        if self.profile in ARCHIVED:
+            source = Source(self.profile, recompute=bool(os.environ.get(RECOMPUTE_VARIABLE)))
+            found = [one for run in runs if (one := source.find(run)[0])]
+            self._say_missing(runs, found)
+        else:
+            found = compute(runs, workers)
+        there = {one.run.key for one in found}
+        self.arms.add([run for run in runs if run.key not in self._counted], lambda run: run.key in there)
+        self._counted |= {run.key for run in runs}
+        self._record(found)
+        frame = store.frame(found)
         if "data" in frame:
             self.seen |= _sources(frame["data"])
         return frame
+
+    def _say_missing(self, runs: Sequence[Run], found: Sequence[Stored]) -> None:
+        """What is not there, and how long it would compute."""
+        missing = {run.key: run for run in runs}
+        for one in found:
+            missing.pop(one.run.key, None)
+        if missing:
+            seconds = [took for run in missing.values() if (took := expected(run)) is not None]
+            unknown = f", and {len(missing) - len(seconds)} of unknown length" if len(seconds) < len(missing) else ""
+            print(
+                f"{len(missing)} of {len({run.key for run in runs})} runs are missing, about "
+                f"{duration(sum(seconds))} of one core{unknown}; compute them: gadam reproduce "
+                f"--profile {self.profile} --runs-only",
+                flush=True,
+            )
 
     def table(
         self,
@@ -124,12 +153,12 @@ class Report:
         self._exhibit(name, "figure", evidence, caption=caption, alt=alt)
         return Shown(png=png, alt=alt)
 
-    def claims(self, section: str, frame: pd.DataFrame) -> Shown:
-        """Judge the claims of a section (columns: `scoreboard.COLUMNS`) and keep them for the scoreboard."""
+    def claims(self, section: str, claims: Sequence[Claim]) -> Shown:
+        """Judge the claims of a section by the runs that are there, and keep them for the scoreboard."""
         check("section", section, SECTIONS)
-        if len(frame):
-            self._evidence(None, frame)
-        judged = scoreboard.write_claims(self.folder / "claims", section, frame, self.profile)
+        if self.data == "real" and any(claim.data == "stand-in" for claim in claims):
+            raise InputError("Report: a claim is on stand-in data, but the report was opened with data='real'")
+        judged = scoreboard.write_claims(self.folder / "claims", section, claims, self.arms, self.profile)
         rows = scoreboard.readable(judged)
         return Shown(html=page.render("claims.html.j2", rows=rows), alt=judged.to_string(index=False))
 
@@ -170,34 +199,21 @@ class Report:
         path = self.folder / "used" / f"{section}.json"
         content = json.loads(path.read_text("utf-8")) if path.is_file() else {"runs": {}, "machines": {}}
         for item in stored:
-            function, config, data_hash = json.loads(item.run.identity())
-            computed = {name: item.metadata[name] for name in ("seconds", "stored")}
-            facts = {name: value for name, value in item.metadata.items() if name not in (*computed, "work")}
-            machine = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+            identity = item.run.identity()
+            computed = {name: item.metadata[name] for name in ("cpu_seconds", "stored")}
+            facts = {
+                name: value for name, value in item.metadata.items() if name not in (*computed, "seconds", "together")
+            }
+            machine = store.digest_of(facts)[:8]
             content["machines"][machine] = facts
-            content["runs"][item.key] = {
+            content["runs"][item.run.key] = {
                 "label": item.run.label,
-                "function": function,
-                "config": config,
-                "data_hash": data_hash,
+                **identity,
                 "sources": sorted({str(row["data"]) for row in item.rows if "data" in row}),
                 **computed,
                 "machine": machine,
             }
         write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def check(argument: str, value: Any, allowed: Any) -> None:
-    """Refuse what is not one of those allowed."""
-    if value not in allowed:
-        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {_choices(value, allowed)}")
-
-
-def _choices(value: Any, allowed: Iterable[str]) -> str:
-    """The choices there are, and which of them was probably meant."""
-    choices = list(allowed)
-    near = get_close_matches(str(value), choices)
-    return ", ".join(choices) + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
 def mark(evidence: set[str]) -> str:
@@ -207,7 +223,7 @@ def mark(evidence: set[str]) -> str:
 
 def _check_promised(kind: str, name: str, promised: Sequence[str]) -> None:
     if name not in promised:
-        raise InputError(f"{kind}: {name!r} is promised by no section; there are {_choices(name, promised)}")
+        raise InputError(f"{kind}: {name!r} is promised by no section; there are {choices(name, promised)}")
 
 
 def _sources(column: pd.Series[Any]) -> set[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -13,10 +14,25 @@ from gadam.arguments import check_path
 from gadam.config import InputError
 from gadam.experiments import PROFILES, SECTIONS
 from gadam.experiments.runs import Run
-from gadam.reporting import figures, notebooks, provenance, reference, scoreboard, site, store, tables
+from gadam.reporting import (
+    archive,
+    figures,
+    notebooks,
+    provenance,
+    reference,
+    sample,
+    scoreboard,
+    site,
+    store,
+    tables,
+)
 from gadam.reporting.cluster import check_scheduler
 from gadam.reporting.paths import (
+    ReportError,
     alone_in,
+    archive_path,
+    check,
+    committed_root,
     project_root,
     remove_stale,
     reports_root,
@@ -25,30 +41,50 @@ from gadam.reporting.paths import (
     scratch_folder,
     write_atomic,
 )
-from gadam.reporting.plan import all_runs, later_runs, sections_of
-from gadam.reporting.report import DATA_CHOICES, SECTION_VARIABLE, check
-from gadam.reporting.workers import compute, worker_count
+from gadam.reporting.plan import (
+    ARCHIVED,
+    Planned,
+    Source,
+    all_runs,
+    data_of,
+    duration,
+    later_runs,
+    planned,
+    sections_of,
+    to_do,
+)
+from gadam.reporting.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
+from gadam.reporting.sample import Compared
+from gadam.reporting.workers import Bar, Progress, RunError, compute, worker_count
 
 HOUR = 60 * 60
-LIMITS = {"smoke": HOUR / 2, "quick": 4 * HOUR, "paper": 30 * 24 * HOUR}  # seconds for a notebook, on a slow machine
+LIMITS = {"smoke": HOUR / 2, "quick": 4 * HOUR, "standard": HOUR, "paper": HOUR}
+"""Seconds for a notebook, on a slow machine; those of standard and paper compute nothing."""
 
 
 def reproduce(
-    profile: str = "quick",
+    profile: str = "standard",
     only: str | None = None,
     data: str = "auto",
     folder: Path | None = None,
     scheduler: str | None = None,
+    *,
+    recompute: bool = False,
 ) -> Path:
     """Regenerate the tables and figures of the paper.
 
+    Profiles smoke and quick compute their runs. Profiles standard and paper are rendered from runs that were computed
+    before: from the store, else from the archive; some of them are recomputed as a sample, compared and thrown away
+    (see `gadam.reporting.sample`). What is missing is left out of the exhibits, and said.
+
     Args:
-        profile: smoke (minutes), quick (a laptop) or paper (the paper's budgets).
+        profile: smoke or quick (minutes: does everything run?), standard (the report) or paper (the paper's budgets).
         only: a section ("section54") or an exhibit ("table4"), whose section is then executed; default all. What the
             other sections left behind before stays in the report.
-        data: real, standin, or auto: real where it can be had.
-        folder: the root of the reports; default `$GADAM_REPORTS`, or `reports` of the project.
+        data: real, standin, or auto: real where it can be had. Standard and paper are of the real data alone.
+        folder: the root of the reports; default `$GADAM_REPORTS`, or `reports/out` of the project.
         scheduler: address of a dask scheduler whose workers compute the runs, "tcp://host:8786"; default this machine.
+        recompute: take nothing from the archive: compute every run, going on from those in the store.
 
     A notebook may take as long as `LIMITS` says, or `$GADAM_NOTEBOOK_SECONDS`. What a section leaves behind replaces
     what it left before once its notebook is through, so one that fails costs nothing. Of two reproductions into one
@@ -59,21 +95,82 @@ def reproduce(
 
     Raises:
         InputError: an argument is not allowed, or the real data is not there; nothing was executed.
+        SampleError: a run of the sample differs from the archive; the report is there and says so.
         ReportError: a notebook failed or did not leave behind what it promises, or a file could not be written; one
             line.
     """
-    from gadam.datasets.files import data_folder  # here, for it brings scikit-learn, which workers may not need
-
-    check("profile", profile, PROFILES)
-    check("data", data, DATA_CHOICES)
+    data = data_of(profile, data)
     chosen = sections_of(only)
     root = Path(folder).absolute() if folder else reports_root()
     report = root / profile
-    environment = {"GADAM_RUNS": str(runs_root()), "GADAM_DATA": str(data_folder())}
-    limit = _limit(profile)
-    if data == "real":
+    rendered = profile in ARCHIVED and not recompute
+    if data == "real" and not rendered:
         _require_data(chosen, profile)
     require_writable(report, "GADAM_REPORTS")
+    results: list[Compared] = []
+    with alone_in(report):
+        remove_stale(report)
+        if rendered:
+            lines = planned(profile, only, data)
+            source = Source(profile)
+            sampled = sample.choose(lines)
+            _announce(lines, source, sampled, report)
+            if sampled:
+                with Bar(sampled, "sample") as bar:
+                    results = sample.recompute(sampled, source, report, progress=bar)
+            sample.write(report, results)
+        else:
+            compute_runs(profile, only, data, scheduler, recompute=recompute)
+        render(profile, chosen, data, root, recompute=recompute)
+        page = write_page(profile, root)
+    print(f"report: {page}", flush=True)
+    if results:
+        for one in results:
+            if one.outcome in (sample.DIFFERENT, sample.ABSENT):
+                print(f"{one.outcome}: {one.section}, {one.label}: {one.detail}", flush=True)
+        print(sample.summary(results), flush=True)
+        if any(one.outcome == sample.DIFFERENT for one in results):
+            raise SampleError(f"{sample.summary(results)}; see the page: {page}")
+    return page
+
+
+class SampleError(ReportError):
+    """Runs that were recomputed differ from the archive."""
+
+
+def _announce(lines: Sequence[Planned], source: Source, sampled: Sequence[Planned], report: Path) -> None:
+    """What there is, what will be done, and what is missing."""
+    there = sum(bool(line.where) for line in lines)
+    workers = worker_count()
+    seconds = sum(line.seconds or 0 for line in sampled) / workers
+    print(
+        f"{len(lines):,} runs: {there:,} archived, {len(sampled)} to recompute as a sample, about {duration(seconds)}, "
+        f"into {report}",
+        flush=True,
+    )
+    if there < len(lines):
+        unknown = sum(line.seconds is None and not line.where for line in lines)
+        more = f", and {unknown} of unknown length" if unknown else ""
+        print(
+            f"{len(lines) - there:,} runs are missing: about {duration(to_do(lines, workers)[1])} on {workers} "
+            f"cores{more}",
+            flush=True,
+        )
+    if source.archive.refused:
+        refused = ", ".join(f"{count} {why}" for why, count in source.archive.refused.items())
+        print(f"refused lines of the archive, which count as missing: {refused}", flush=True)
+
+
+def render(profile: str, chosen: Sequence[str], data: str, root: Path, *, recompute: bool = False) -> None:
+    """Execute the notebooks of the chosen sections into `<root>/<profile>`, side by side."""
+    from gadam.datasets.files import data_folder  # here, for it brings scikit-learn, which workers may not need
+
+    report = root / profile
+    environment = {
+        "GADAM_RUNS": str(runs_root()), "GADAM_DATA": str(data_folder()),
+        "GADAM_ARCHIVE": str(archive_path(profile).parents[1]), RECOMPUTE_VARIABLE: "1" if recompute else "",
+    }  # fmt: skip
+    limit = _limit(profile)
     stop = threading.Event()
 
     def execute(name: str) -> None:
@@ -96,21 +193,48 @@ def reproduce(
             _publish(new, report, name)
         print(f"{section.title} … {seconds:.0f} s", flush=True)
 
-    with alone_in(report):
-        remove_stale(report)
-        compute_runs(profile, only, data, scheduler)
-        for group in ([name for name in chosen if SECTIONS[name].last == last] for last in (False, True)):
-            with ThreadPoolExecutor(worker_count(None)) as pool:
-                try:
-                    for done in as_completed([pool.submit(execute, name) for name in group]):
-                        done.result()
-                except BaseException:
-                    stop.set()  # the other notebooks end now, not when they are done
-                    pool.shutdown(cancel_futures=True)
-                    raise
-        page = write_page(profile, root)
-    print(f"report: {page}", flush=True)
-    return page
+    for group in ([name for name in chosen if SECTIONS[name].last == last] for last in (False, True)):
+        with ThreadPoolExecutor(worker_count()) as pool:
+            try:
+                for done in as_completed([pool.submit(execute, name) for name in group]):
+                    done.result()
+            except BaseException:
+                stop.set()  # the other notebooks end now, not when they are done
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def archive_runs(profile: str = "standard", *, rendering: bool = True) -> Path:
+    """Write the archive of a profile, and render its committed report from it.
+
+    The archive is the union of what it has, as far as that is still valid, and of the profile's runs in the store; so no
+    valid run is ever lost. Lines that are damaged, of another version or of other data are dropped, and said.
+
+    Args:
+        profile: standard or paper.
+        rendering: whether to render the report too, into `reports/<profile>` of the project.
+
+    Returns:
+        The file of the archive.
+    """
+    check("profile", profile, ARCHIVED)
+    path, folder = archive_path(profile), runs_root()
+    kept = archive.read(path)
+    contents = dict(kept.lines)
+    before = len(contents)
+    for line in planned(profile):
+        if line.where == "stored":
+            contents[line.run.key] = json.loads(store.path_of(folder, line.run.key).read_bytes())
+    archive.write(path, contents.values())
+    dropped = "".join(f", {count} dropped ({why})" for why, count in kept.refused.items())
+    print(f"{path}: {len(contents):,} runs, {len(contents) - before} of them new{dropped}", flush=True)
+    if rendering:
+        report = committed_root() / profile
+        with alone_in(report):
+            remove_stale(report)
+            render(profile, sections_of(None), "real", committed_root())
+            write_page(profile, committed_root())
+    return path
 
 
 def _publish(new: Path, report: Path, name: str) -> None:
@@ -139,7 +263,13 @@ def write_page(profile: str, folder: Path | None = None) -> Path:
 
 
 def compute_runs(
-    profile: str = "quick", only: str | None = None, data: str = "auto", scheduler: str | None = None
+    profile: str = "standard",
+    only: str | None = None,
+    data: str = "auto",
+    scheduler: str | None = None,
+    *,
+    recompute: bool = False,
+    progress: Progress | None = None,
 ) -> int:
     """Compute and store the runs of the sections, without their notebooks: neither Jupyter nor papermill is needed.
 
@@ -150,32 +280,50 @@ def compute_runs(
         only: see `reproduce`.
         data: see `reproduce`.
         scheduler: see `reproduce`.
+        recompute: compute what is archived too.
+        progress: see `compute`.
+
+    Runs of a profile that takes hours are computed by their priority, past one that fails; those that failed are named
+    at the end.
 
     Returns:
         How many runs the sections have.
+
+    Raises:
+        RunError: runs failed; the others are stored.
     """
-    check("profile", profile, PROFILES)
-    check("data", data, DATA_CHOICES)
+    data = data_of(profile, data)
     if scheduler is not None:
         check_scheduler(scheduler)
-    done: set[str] = set()
+    chosen = sections_of(only)
+    source = Source(profile, recompute=recompute)
+    # What measures time would measure its neighbours; it is not begun unasked where the others take hours.
+    alone = [name for name in chosen if SECTIONS[name].alone and (only or profile not in ARCHIVED)]
+    together = [name for name in chosen if not SECTIONS[name].alone]
+    done: dict[str, Run] = {}
+    failures: list[RunError] = []
 
     def add(runs: Iterable[Run], workers: int | None) -> None:
-        missing = {identity: run for run in runs if (identity := run.identity()) not in done}
-        if missing:
-            compute(list(missing.values()), workers, scheduler=scheduler)
-            done.update(missing)
+        wanted = {run.key: run for run in runs if run.key not in done}
+        done.update(wanted)
+        missing = [run for key, run in wanted.items() if not source.archive.find(run)]
+        try:
+            compute(missing, workers, scheduler=scheduler, keep_going=profile in ARCHIVED, progress=progress)
+        except RunError as error:
+            if profile not in ARCHIVED:
+                raise
+            failures.append(error)
 
-    chosen = sections_of(only)
-    alone = [name for name in chosen if SECTIONS[name].alone]
-    together = [name for name in chosen if name not in alone]
     first = {name: all_runs(name, profile, data) for name in chosen}
     add([run for name in together for run in first[name]], None)
     for name in together:
         if further := later_runs(name):
-            add(further(profile, data, store.frame(compute(first[name]))), None)
+            there = [found for run in first[name] if (found := source.find(run)[0])]
+            add(further(profile, data, store.frame(there)), None)
     for name in alone:
         add(first[name], 1)
+    if failures:
+        raise RunError("; ".join(map(str, failures)))
     return len(done)
 
 
@@ -189,9 +337,13 @@ def promised(report: Path, name: str) -> list[Path]:
 
 
 def _require_data(sections: list[str], profile: str) -> None:
-    """Naming a section's runs looks up the hash of its data, and fails where there is none."""
-    for name in sections:
-        all_runs(name, profile, "real")
+    """Fail now where the real data of a run cannot be had."""
+    from gadam.datasets import locate
+
+    for name in {str(run.config.get("dataset", "")) for one in sections for run in all_runs(one, profile, "real")} - {
+        ""
+    }:
+        locate(name, data="real")
 
 
 def _limit(profile: str) -> float:

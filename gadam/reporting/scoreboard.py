@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,135 +13,78 @@ import pandas as pd
 
 from gadam.config import InputError
 from gadam.experiments import SECTIONS, paper
+from gadam.experiments.claims import HEADLINES, Arms, Claim, judge, judge_headline
+from gadam.experiments.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, RULES, UNDECIDED
 from gadam.reporting import tables
 from gadam.reporting.paths import write_atomic
 
+__all__ = ["COLUMNS", "MARKS", "RULES", "by_section", "judged", "merge", "readable", "write_claims"]
+
 COLUMNS = (
-    "claim", "section", "exhibit", "kind", "paper", "ours", "low", "high", "interval", "budget", "seeds", "data",
-    "item",
+    "claim", "section", "exhibit", "kind", "paper", "margin", "size", "ours", "low", "high", "interval", "budget",
+    "seeds", "data", "item", "headline", "verdict", "reason", "decides",
 )  # fmt: skip
-OPTIONAL = {"budget": None, "item": ""}  # and what stands for them where a section says nothing
-KINDS = ("value", "greater", "within", "open")
+KINDS = ("value", "reaches", "greater", "within", "always", "varies", "weakest", "open")
 SOURCES = ("real", "stand-in", "none")
-
-REPRODUCED = "reproduced"
-NOT_REPRODUCED = "not reproduced"
-UNDECIDABLE = "undecidable"
-NO_RESULT = f"{UNDECIDABLE} (no result)"
-NO_INTERVAL = f"{UNDECIDABLE} (no interval)"
-ONE_SEED = f"{UNDECIDABLE} (fewer than 2 seeds)"
-WIDE = f"{UNDECIDABLE} (interval too wide)"
-BOTH_SIDES = f"{UNDECIDABLE} (limit in interval)"
-AS_STATED = f"{UNDECIDABLE} (as stated)"
-REDUCED = f"{UNDECIDABLE} (reduced budget)"
-STANDIN = f"{UNDECIDABLE} (stand-in data)"
-SMOKE = f"{UNDECIDABLE} (profile smoke)"
-VERDICTS = (
-    REPRODUCED,
-    NOT_REPRODUCED,
-    WIDE,
-    BOTH_SIDES,
-    AS_STATED,
-    REDUCED,
-    NO_RESULT,
-    NO_INTERVAL,
-    ONE_SEED,
-    STANDIN,
-    SMOKE,
-)
-
-# An interval that reaches further than this share of the paper's value to either side could agree with anything.
-DECISIVE = 0.1
-# For accuracies in percent, most of which lie between 90 and 100, it is so many points: what methods differ by.
-DECISIVE_POINTS = 2.0
-
-RULES = (
-    'A value is "reproduced" when the paper\'s number lies in our interval, ends included, else "not reproduced". '
-    f"An interval that holds it but is wider than ± {DECISIVE_POINTS:g} points, for a loss ± {DECISIVE:.0%} of it, "
-    'would hold much else: "undecidable (interval too wide)".',
-    'A difference that the paper says is greater than 0 is "reproduced" when our whole interval lies above 0, '
-    '"not reproduced" when it lies below 0, else "undecidable (limit in interval)".',
-    'A difference that the paper says is no difference, within a margin m that is given in its place, is "reproduced" '
-    'when our whole interval lies in [-m, m], ends included, "not reproduced" when all of it lies outside, else '
-    '"undecidable (limit in interval)".',
-    'A claim with nothing in it that an experiment could contradict (a "finite" number, "minor" beside what is not '
-    'said) is "undecidable (as stated)"; what we saw of it stands beside it.',
-    "Where we spent less than the paper's stated budget (training steps, images, trees), or, where it states none, "
-    'less than profile paper does, the claim is "undecidable (reduced budget)", whatever our number is; "budget" is '
-    'the share spent, "–" where it was all, or where a budget is nothing that the claim depends on.',
-    'Without a result, an interval, or at least two seeds a claim is "undecidable".',
-    "Profile smoke decides nothing: its budgets only show that everything runs.",
-    'On stand-in data every claim is "undecidable (stand-in data)", and our number is not shown beside the paper\'s.',
-)
+MARKS = (REPRODUCED, NOT_REPRODUCED, COMPATIBLE, QUOTED, OPEN, UNDECIDED)
+NUMBERS = ("ours", "low", "high")
+STATED = ""
+"""Which commit stated the rules, margins, seeds and headlines, before the runs of standard; and what changed since."""
 
 
-def verdict(row: Mapping[str, Any], profile: str = "quick") -> str:
-    """What the rules say about a claim."""
-    if row["data"] == "stand-in":
-        return STANDIN
-    if profile == "smoke":
-        return SMOKE
-    if row["kind"] == "open":
-        return AS_STATED
-    ours, low, high, seeds = (_number(row[name]) for name in ("ours", "low", "high", "seeds"))
-    if math.isnan(ours):
-        return NO_RESULT
-    if _number(row.get("budget")) < 1:
-        return REDUCED
-    if math.isnan(seeds) or seeds < 2:
-        return ONE_SEED
-    if math.isnan(low) or math.isnan(high):
-        return NO_INTERVAL
-    theirs = _number(row["paper"])
-    if row["kind"] == "value":
-        differs = not low <= theirs <= high
-        agrees = not differs and high - low <= 2 * _decisive(str(row.get("item") or ""), theirs)
-    elif row["kind"] == "within":
-        agrees, differs = -theirs <= low and high <= theirs, low > theirs or high < -theirs
-    else:
-        agrees, differs = low > 0, high < 0
-    open_verdict = WIDE if row["kind"] == "value" else BOTH_SIDES
-    return REPRODUCED if agrees else NOT_REPRODUCED if differs else open_verdict
+def judged(claims: Sequence[Claim], arms: Arms, profile: str = "standard") -> pd.DataFrame:
+    """The claims in their fixed columns, with verdicts, and without our numbers where they come from a stand-in.
+
+    A claim that is a headline has a second line, with an interval that holds together with those of all headlines.
+    """
+    lines = [_line(claim, arms, profile, as_headline=False) for claim in claims]
+    lines += [_line(claim, arms, profile, as_headline=True) for claim in claims if claim.headline]
+    return pd.DataFrame(lines, columns=list(COLUMNS)).astype(object)
 
 
-def _decisive(item: str, theirs: float) -> float:
-    """The half width up to which an interval around the paper's number says something."""
-    is_accuracy = bool(item) and not item.endswith("/loss")
-    return DECISIVE_POINTS if is_accuracy else DECISIVE * abs(theirs)
+def _line(claim: Claim, arms: Arms, profile: str, as_headline: bool) -> dict[str, Any]:
+    _validate(claim)
+    verdict = (judge_headline if as_headline else judge)(claim, arms, profile)
+    return {
+        "claim": claim.text, "section": claim.section, "exhibit": claim.exhibit, "kind": claim.kind,
+        "paper": claim.paper, "margin": claim.margin, "size": claim.size,
+        **{name: _or_none(getattr(verdict, name)) for name in NUMBERS}, "interval": verdict.interval,
+        "budget": claim.budget if claim.budget < 1 else None, "seeds": arms.count(*claim.arms), "data": claim.data,
+        "item": "" if as_headline else claim.item, "headline": claim.headline if as_headline else "",
+        "verdict": verdict.mark, "reason": verdict.reason, "decides": verdict.decides,
+    }  # fmt: skip
 
 
-def judged(claims: pd.DataFrame, profile: str = "quick") -> pd.DataFrame:
-    """The claims in their fixed columns, with verdicts, and without our numbers where they come from a stand-in."""
-    complete = claims.assign(**{name: value for name, value in OPTIONAL.items() if name not in claims})
-    complete["item"] = complete["item"].fillna("")
-    _validate(complete)
-    frame = complete[list(COLUMNS)].reset_index(drop=True).astype(object)
-    frame["verdict"] = [
-        verdict({str(name): value for name, value in row.items()}, profile) for row in frame.to_dict("records")
-    ]
-    frame.loc[frame["data"] == "stand-in", ["ours", "low", "high", "interval"]] = None
-    return frame
-
-
-def write_claims(folder: Path, section: str, claims: pd.DataFrame, profile: str = "quick") -> pd.DataFrame:
+def write_claims(folder: Path, section: str, claims: Sequence[Claim], arms: Arms, profile: str) -> pd.DataFrame:
     """Write the judged claims of a section to `<folder>/<section>.csv`."""
-    frame = judged(claims, profile)
+    frame = judged(claims, arms, profile)
     write_atomic(folder / f"{section}.csv", tables.to_csv(frame))
     return frame
 
 
 def merge(folder: Path) -> pd.DataFrame:
-    """The claims of every section that has any, as text, in the order of the sections.
+    """The claims of every section that has any, as text, in the order of the sections; those that are headlines twice.
 
     Raises:
         InputError: a file is damaged; one line that says which.
     """
-    columns = [*COLUMNS, "verdict"]
-    frames = [_kept(folder, section, columns) for section in SECTIONS if (folder / f"{section}.csv").is_file()]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns, dtype=str)
+    frames = [_kept(folder, section) for section in SECTIONS if (folder / f"{section}.csv").is_file()]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS), dtype=str)
 
 
-def _kept(folder: Path, section: str, columns: list[str]) -> pd.DataFrame:
+def headlines(claims: pd.DataFrame) -> pd.DataFrame:
+    """The lines of the headlines in their order, from `judged` or `merge`."""
+    found = claims[claims["headline"] != ""]
+    order = {key: place for place, key in enumerate(HEADLINES)}
+    return found.sort_values("headline", key=lambda keys: keys.map(order), kind="stable").reset_index(drop=True)
+
+
+def plain(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims without the second lines of the headlines."""
+    return claims[claims["headline"] == ""].reset_index(drop=True)
+
+
+def _kept(folder: Path, section: str) -> pd.DataFrame:
     """The claims that a section has left behind."""
     path = folder / f"{section}.csv"
     try:
@@ -149,15 +92,16 @@ def _kept(folder: Path, section: str, columns: list[str]) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are longer than the header
             text = StringIO(path.read_text("utf-8"))
             frame = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=False)
-        for column, allowed in (("kind", KINDS), ("data", SOURCES), ("verdict", VERDICTS)):
+        if list(frame.columns) != list(COLUMNS):
+            raise ValueError("its columns are others")
+        for column, allowed in (("kind", KINDS), ("data", SOURCES), ("verdict", MARKS)):
             if strange := sorted(set(frame[column]) - set(allowed)):
                 raise ValueError(f"{column} is {strange[0]!r}")
     except (ValueError, KeyError, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())[:100]
         advice = f"remove it and execute its section again: gadam reproduce --only {section}"
         raise InputError(f"{path} is damaged ({reason}); {advice}") from None
-    # What was written before a column was there reads as empty.
-    return frame.reindex(columns=columns, fill_value="")
+    return frame
 
 
 def readable(claims: pd.DataFrame) -> list[dict[str, str]]:
@@ -165,15 +109,14 @@ def readable(claims: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
     for row in claims.to_dict("records"):
         shown = {str(name): _text(value) for name, value in row.items()}
-        numbers = [_number(row[name]) for name in ("ours", "low", "high")]
+        numbers = [_number(row[name]) for name in NUMBERS]
         if not any(map(math.isnan, numbers)):
             ours, low, high = (tables.number(number, tables.decimals_for(numbers)) for number in numbers)
             shown["ours"] = f"{ours} [{low}, {high}]"
-        if row["kind"] == "within":
-            shown["paper"] = f"± {shown['paper']}"
         budget = _number(row["budget"])
         shown["budget"] = "" if math.isnan(budget) else f"{_percent(budget)} %"
-        rows.append({**shown, "mark": shown["verdict"].split(" (")[0], "reason": reason_of(shown["verdict"])})
+        shown["question"] = HEADLINES.get(shown["headline"], "")
+        rows.append({**shown, "mark": shown["verdict"]})
     return rows
 
 
@@ -190,42 +133,40 @@ def paper_numbers() -> dict[str, float]:
 
 
 def without_claim(claims: pd.DataFrame) -> list[str]:
-    """The paper's numbers that no claim of kind "value" links to; from `judged` or `merge`.
+    """The paper's numbers that no claim about a value links to; from `judged` or `merge`.
 
     A table counts once the section that promises it has claims: a report may hold some sections only.
     """
     there = set(claims["section"])
     owners = {table: name for name, section in SECTIONS.items() for table in section.tables}
-    linked = set(claims.loc[claims["kind"] == "value", "item"])
+    linked = set(claims.loc[claims["kind"].isin(("value", "reaches")), "item"])
     return [item for item in paper_numbers() if owners.get(item.split("/")[0]) in there and item not in linked]
 
 
 def counts(claims: pd.DataFrame) -> dict[str, int]:
-    """How many claims there are of each verdict."""
-    return {one: int((claims["verdict"] == one).sum()) for one in VERDICTS}
+    """How many claims there are of each mark, the headlines' second lines aside; what there are none of is left out."""
+    marks = plain(claims)["verdict"].tolist()
+    return {one: marks.count(one) for one in MARKS if one in marks}
+
+
+def reasons(claims: pd.DataFrame) -> dict[str, int]:
+    """Why claims are undecided, and how many, the most frequent reason first."""
+    open_ones = plain(claims).query("verdict == @UNDECIDED")["reason"]
+    return {str(reason): int(count) for reason, count in open_ones.value_counts().items()}
 
 
 def by_section(claims: pd.DataFrame) -> pd.DataFrame:
-    """A row for each section: its claims, how many are reproduced, not reproduced and undecidable, and why those."""
+    """A row for each section: its claims, how many there are of each mark, and why the undecided ones are."""
     lines = []
     for name, section in SECTIONS.items():
-        verdicts = claims.loc[claims["section"] == name, "verdict"]
-        open_ones = [one for one in VERDICTS if one.startswith(UNDECIDABLE) and (verdicts == one).any()]
-        reasons = [f"{reason_of(one)} {int((verdicts == one).sum())}" for one in open_ones]
+        own = plain(claims[claims["section"] == name])
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons(own).items())
+        marks = {mark: int((own["verdict"] == mark).sum()) for mark in MARKS}
         lines.append({
-            "section": section.title,
-            "claims": len(verdicts),
-            REPRODUCED: int((verdicts == REPRODUCED).sum()),
-            NOT_REPRODUCED: int((verdicts == NOT_REPRODUCED).sum()),
-            UNDECIDABLE: int(verdicts.str.startswith(UNDECIDABLE).sum()),
-            "undecidable because of": ", ".join(reasons) if len(verdicts) else "no claims in this report",
+            "section": section.title, "claims": len(own), **marks,
+            "undecided because of": why if len(own) else "no claims in this report",
         })  # fmt: skip
     return pd.DataFrame(lines)
-
-
-def reason_of(verdict: str) -> str:
-    """What stands in the brackets of a verdict: "reduced budget"; "" where nothing does."""
-    return verdict.partition(" (")[2].removesuffix(")")
 
 
 def _percent(share: float) -> str:
@@ -242,37 +183,32 @@ def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _validate(claims: pd.DataFrame) -> None:
-    absent = [name for name in COLUMNS if name not in claims]
-    if absent:
-        raise InputError(f"claims: columns {absent} are missing; there must be {', '.join(COLUMNS)}")
+def _or_none(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+def _validate(claim: Claim) -> None:
+    """Refuse a claim that contradicts itself or the paper's tables."""
     numbers = paper_numbers()
-    for name, allowed in (("kind", KINDS), ("data", SOURCES)):
-        wrong = set(claims[name]) - set(allowed)
-        if wrong:
-            raise InputError(
-                f"claims: {name}={min(wrong, key=str)!r} is not allowed; it must be one of {', '.join(allowed)}"
-            )
-    for row in claims.to_dict("records"):
-        claim, theirs = row["claim"], _number(row["paper"])
-        if row["kind"] in ("value", "within") and math.isnan(theirs):
-            raise InputError(
-                f"claims: paper={row['paper']!r} of {claim!r} must be a number, as its kind is {row['kind']!r}"
-            )
-        if row["kind"] == "within" and theirs <= 0:
-            raise InputError(f"claims: paper={row['paper']!r} of {claim!r} must be a margin above 0")
-        if _number(row["low"]) > _number(row["high"]):
-            raise InputError(f"claims: low={row['low']!r} of {claim!r} must not be above high={row['high']!r}")
-        if not _is_missing(row["budget"]) and not 0 <= _number(row["budget"]) < math.inf:
-            raise InputError(f"claims: budget={row['budget']!r} of {claim!r} must be a share, 1 for all of it, or None")
-        if row["item"] and row["item"] not in numbers:
-            raise InputError(
-                f"claims: item={row['item']!r} of {claim!r} is none of paper_numbers(), {next(iter(numbers))!r} …"
-            )
-        if row["item"] and row["kind"] == "value" and theirs != numbers[row["item"]]:
-            raise InputError(
-                f"claims: paper={row['paper']!r} of {claim!r}, but {row['item']} is {numbers[row['item']]}"
-            )
+    _one_of("kind", claim, claim.kind, KINDS)
+    _one_of("data", claim, claim.data, SOURCES)
+    if claim.section not in SECTIONS:
+        raise InputError(f"claims: section={claim.section!r} of {claim.text!r} is none")
+    if not 0 <= claim.budget < math.inf:
+        raise InputError(f"claims: budget={claim.budget!r} of {claim.text!r} must be a share, 1 for all of it")
+    if claim.headline and claim.headline not in HEADLINES:
+        raise InputError(f"claims: headline={claim.headline!r} of {claim.text!r} is none of HEADLINES")
+    if claim.item and claim.item not in numbers:
+        raise InputError(f"claims: item={claim.item!r} of {claim.text!r} is none of paper_numbers()")
+    if claim.item and claim.paper != numbers[claim.item]:
+        raise InputError(f"claims: paper={claim.paper!r} of {claim.text!r}, but {claim.item} is {numbers[claim.item]}")
+
+
+def _one_of(name: str, claim: Claim, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise InputError(
+            f"claims: {name}={value!r} of {claim.text!r} is not allowed; it must be one of {', '.join(allowed)}"
+        )
 
 
 def _is_missing(value: Any) -> bool:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gadam.config import InputError
 from gadam.experiments import SECTIONS
-from gadam.reporting import figures, page, scoreboard, tables
+from gadam.reporting import figures, page, sample, scoreboard, tables
 from gadam.reporting.paths import write_atomic
 
 PIXELS_PER_INCH = 104
@@ -22,6 +22,7 @@ FIGURE = ("id", "source", "caption", "alt")
 PROFILE_TEXT = {
     "smoke": "smoke: does everything run? Budgets far too small to say anything about the paper.",
     "quick": "quick: a laptop's budget. Shorter training and fewer seeds than the paper's.",
+    "standard": "standard: many seeds, and the paper's own budgets where some nights of computing reach.",
     "paper": "paper: the paper's own budgets, at least ten seeds.",
 }
 
@@ -41,9 +42,12 @@ def write(folder: Path, provenance: dict[str, Any]) -> Path:
         provenance=provenance,
         profile_text=PROFILE_TEXT[provenance["profile"]],
         groups=_groups(claims),
-        counts=scoreboard.counts(claims),
-        marks=_marks(claims),
+        marks=scoreboard.counts(claims),
+        reasons=scoreboard.reasons(claims),
+        headlines=scoreboard.readable(scoreboard.headlines(claims)),
         rules=scoreboard.RULES,
+        rules_stated=scoreboard.STATED,
+        sample=_sample(folder),
         sections=sections,
         reference=REFERENCE if (folder / REFERENCE).is_file() else "",
         standin=standin or (["scoreboard"] if (claims["data"] == "stand-in").any() else []),
@@ -53,6 +57,21 @@ def write(folder: Path, provenance: dict[str, Any]) -> Path:
     return path
 
 
+def _sample(folder: Path) -> dict[str, Any] | None:
+    """What was recomputed; None if nothing was."""
+    results = sample.read(folder)
+    if not results:
+        return None
+    outcomes = [one.outcome for one in results]
+    return {
+        "summary": sample.summary(results),
+        "differs": sample.DIFFERENT in outcomes,
+        "why": sample.machine_sentence(results),
+        "words": {outcome: words for outcome, words in sample.WORDS.items() if outcome in outcomes},
+        "runs": results,
+    }
+
+
 def _groups(claims: pd.DataFrame) -> list[dict[str, Any]]:
     """The claims of each section that has any, with how many there are of each verdict."""
     owner = [name if name in SECTIONS else "" for name in claims["section"]]
@@ -60,15 +79,15 @@ def _groups(claims: pd.DataFrame) -> list[dict[str, Any]]:
     for name in dict.fromkeys(owner):
         own = claims[[one == name for one in owner]]
         title = SECTIONS[name].title if name else "Other claims"
-        groups.append({"name": name, "title": title, "rows": scoreboard.readable(own), "marks": _marks(own)})
+        groups.append(
+            {
+                "name": name,
+                "title": title,
+                "rows": scoreboard.readable(scoreboard.plain(own)),
+                "marks": scoreboard.counts(own),
+            }
+        )
     return groups
-
-
-def _marks(claims: pd.DataFrame) -> dict[str, int]:
-    """How many claims are reproduced, not reproduced and undecidable; what there are none of is left out."""
-    found = [verdict.partition(" (")[0] for verdict in claims["verdict"]]
-    marks = (scoreboard.REPRODUCED, scoreboard.NOT_REPRODUCED, scoreboard.UNDECIDABLE)
-    return {mark: found.count(mark) for mark in marks if mark in found}
 
 
 def _section(folder: Path, name: str, provenance: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ from matplotlib import pyplot as plt
 
 from gadam import GadamConfig, evolve
 from gadam.experiments import PROFILES, beyond, mnist, section51, section54, section54_orl
+from gadam.experiments.claims import Arms
+from gadam.experiments.statistics import accuracy_interval
 from gadam.experiments.units import KEPT, held_out, kept
 from gadam.models import mlp
 from gadam.reporting import exhibits, tables
 
 GOOD = {"best": 90, "ensemble": 93, "soup": 91, "best_units": 1, "ensemble_units": 10, "soup_units": 3}
+FACES = "ORL, 5 images, 56 x 46"
 
 
 def rows(seeds=3):
@@ -25,55 +28,67 @@ def rows(seeds=3):
             {"kind": "unit", "method": "GADAM", "seed": seed},
             {"dataset": "yeast", "method": KEPT, "seed": seed, **right, **about},
             {"dataset": "yeast", "method": section54.GADAM, "seed": seed, "accuracy": 1.0, **about},
-            {"dataset": "orl", "images": 5, "method": KEPT, "seed": seed, **right, **about},
+            {"dataset": "orl", "images": 5, "shrink": 2, "method": KEPT, "seed": seed, **right, **about},
         ]
     return pd.DataFrame(made)
+
+
+@pytest.fixture(scope="module")
+def arms():
+    """Of the runs of profile standard, of which the first three of some arms are there."""
+    some = [beyond.arms_of("standard")[name] for name in ("MNIST", "YEAST", FACES)]
+    planned = beyond.runs("standard", "real")
+    return Arms.of(planned, lambda run: run.arm in some and run.config["seed"] < 203)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_nothing_is_trained_for_it(profile):
     others = [
-        *section51.runs(profile, "standin"), *section54.runs(profile, "standin"),
-        *section54_orl.runs(profile, "standin"),
+        *section51.runs(profile, "real"), *section54.runs(profile, "real"), *section54_orl.runs(profile, "real"),
     ]  # fmt: skip
-    planned = beyond.runs(profile, "standin")
-    assert {run.identity() for run in planned} <= {run.identity() for run in others}
+    planned = beyond.runs(profile, "real")
+    assert {run.key for run in planned} <= {run.key for run in others}
     assert {run.config["dataset"] for run in planned} == {"mnist", "orl", "yeast", "adult", "letter"}
-    assert len(planned) >= 2 * 5
+    assert set(beyond.arms_of(profile).values()) == {run.arm for run in planned}
 
 
-def test_table_compares_with_the_best_unit_by_seed():
-    table = beyond.table(rows()).set_index(["dataset", "prediction by"])
-    assert list(dict.fromkeys(table.index.get_level_values(0))) == ["MNIST", "YEAST", "ORL, 5 images"]
+def test_table_compares_with_the_best_unit_by_seed_and_shows_what_is_missing(arms):
+    frame = beyond.table(rows(), "standard", arms)
+    assert list(dict.fromkeys(frame["dataset"])) == list(beyond.arms_of("standard"))
+    table = frame.set_index(["dataset", "prediction by"])
     line = table.loc["YEAST", "ensemble of g"]
-    assert line[["accuracy", "above best", "from", "to", "units", "seeds"]].tolist() == [94, 3, 3, 3, 10, 3]
-    assert line["low"] < 94 < line["high"]
+    assert line[["accuracy", "above best", "units", "seeds"]].tolist() == [94, 3, 10, "3 of 20"]
+    assert (line["low"], line["high"]) == pytest.approx(accuracy_interval([93, 94, 95], 100)[1:])
+    assert (line["from"], line["to"]) == pytest.approx((3 - 3**-0.5, 3 + 3**-0.5))  # one test row / sqrt(n)
     assert table.loc["MNIST", "greedy soup"][["above best", "units"]].tolist() == [1, 3]
     assert pd.isna(table.loc["MNIST", "best unit"]["above best"])
+    assert table.loc[FACES, "seeds"].tolist() == ["3 of 10"] * 3
+    assert table.loc["ADULT"].drop(columns="seeds").isna().all(axis=None)
+    nothing = beyond.table(pd.DataFrame(), "standard", arms)
+    assert nothing[["accuracy", "units", "data"]].isna().all(axis=None)
+    tables.cells(nothing)
 
 
-def test_figure_has_an_interval_for_each_dataset_and_way():
-    figure = exhibits.beyond.above_best(beyond.table(rows()))
+def test_figure_has_an_interval_for_each_dataset_and_way_that_is_there(arms):
+    figure = exhibits.beyond.above_best(beyond.table(rows(), "standard", arms))
     others, faces = figure.axes
-    assert [label.get_text() for label in others.get_yticklabels()] == ["MNIST", "YEAST"]
-    assert [label.get_text() for label in faces.get_yticklabels()] == ["ORL, 5 images"]
+    assert [label.get_text() for label in others.get_yticklabels()] == ["MNIST", "YEAST", "ADULT", "LETTER"]
+    assert FACES in [label.get_text() for label in faces.get_yticklabels()]
     assert [len(lines.get_segments()) for axis in (others, faces) for lines in axis.collections[::2]] == [2, 2, 1, 1]
-    plt.close(figure)
+    nothing = exhibits.beyond.above_best(beyond.table(pd.DataFrame(), "standard", arms))
+    assert [text.get_text() for axis in nothing.axes for text in axis.texts] == ["not computed yet"] * 2
+    plt.close("all")
 
 
-def test_a_soup_that_took_the_best_unit_alone_is_not_compared_with_it():
+def test_a_soup_that_took_the_best_unit_alone_is_not_compared_with_it(arms):
     alone = rows()
     alone.loc[alone["dataset"] == "yeast", "soup_units"] = 1
     alone.loc[(alone["dataset"] == "orl") & (alone["seed"] > 0), "soup_units"] = 1
-    table = beyond.table(alone).set_index(["dataset", "prediction by"])
-    soup = table.xs("greedy soup", level=1)
-    assert soup["above best"].notna().to_dict() == {"MNIST": True, "YEAST": False, "ORL, 5 images": True}
-    assert soup["units"].tolist() == [3, 1, 5 / 3]
-    assert tables.cells(table.reset_index()).rows[1][8] == "10"
-    alone["soup_units"] = 1
-    figure = exhibits.beyond.above_best(beyond.table(alone))
-    assert [len(lines.get_segments()) for axis in figure.axes for lines in axis.collections[::2]] == [2, 0, 1, 0]
-    plt.close(figure)
+    table = beyond.table(alone, "standard", arms).dropna(subset="accuracy")
+    soup = table.set_index(["dataset", "prediction by"]).xs("greedy soup", level=1)
+    assert soup["above best"].notna().to_dict() == {"MNIST": True, FACES: True, "YEAST": False}
+    assert soup["units"].tolist() == [3, 5 / 3, 1]
+    assert tables.cells(table.reset_index(drop=True)).rows[1][8] == "10"
 
 
 def test_what_is_kept_is_scored_on_the_test_rows():

@@ -7,17 +7,21 @@ import time
 import uuid
 from pathlib import Path
 
+from gadam.experiments.runs import THREADS_VARIABLE, Run, run_function
+
 VALUES = [0.1, 1 / 3, 5e-324, -0.0, 1e308, float("nan"), float("inf"), float("-inf"), 7, True, None, "ä|<b>", [1.5, 2]]
 
 
-def rows(folder, value=0, seconds=0.0):
-    count(folder)
-    time.sleep(seconds)
+LIMIT = 300.0  # seconds; who waits for longer fails
+
+
+@run_function("test/rows", engine=False, settings=None)
+def rows(folder, value=0, until=None):
+    """Ends not before a file is there."""
+    count(folder, value)
+    if until is not None:
+        wait_for(Path(until).exists)
     return [{"value": value, "part": part} for part in range(2)]
-
-
-def seeded(folder, seed):
-    return seeded_all(folder, [seed])[0]
 
 
 def seeded_all(folder, seeds):
@@ -25,19 +29,33 @@ def seeded_all(folder, seeds):
     return [[{"seed": seed, "square": seed**2}] for seed in seeds]
 
 
+@run_function("test/seeded", engine=False, settings=None, together=seeded_all)
+def seeded(folder, seed):
+    return seeded_all(folder, [seed])[0]
+
+
+@run_function("test/all_values", engine=False, settings=None)
 def all_values():
     return [{"value": value} for value in VALUES]
 
 
-def fails(folder):
+@run_function("test/fails", engine=False, settings=None)
+def fails(folder, others=0):
+    """Fails when so many others have begun."""
     count(folder)
+    wait_for(lambda: len(list(Path(folder).iterdir())) > others)
     raise AwkwardError("first line", "no such thing as 3")
 
 
-def dies():
+@run_function("test/dies", engine=False, settings=None)
+def dies(folder=None, after=None):
+    """Ends its process, once so many others have begun."""
+    if after is not None:
+        wait_for(lambda: len(list(Path(folder).iterdir())) >= after)
     os._exit(9)
 
 
+@run_function("test/dies_once", engine=False, settings=None)
 def dies_once(folder):
     count(folder)
     if len(list(Path(folder).iterdir())) == 1:
@@ -45,19 +63,35 @@ def dies_once(folder):
     return [{"value": 1}]
 
 
+@run_function("test/full_disk", engine=False, settings=None)
 def full_disk():
     os.fsync = lambda descriptor: raise_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     return [{"value": 1}]
 
 
-def threads():
+@run_function("test/threads", engine=False, settings=None)
+def threads(folder=None, value=0):
     import torch
 
-    return [{"torch": torch.get_num_threads(), "environment": os.environ["OMP_NUM_THREADS"]}]
+    if folder is not None:
+        count(folder, value)
+    environment = {name: os.environ[name] for name in ("OMP_NUM_THREADS", THREADS_VARIABLE) if name in os.environ}
+    return [{"value": value, "torch": torch.get_num_threads(), **environment}]
 
 
+@run_function("test/standin", engine=False, settings=None)
 def standin():
     return [{"seed": 0, "loss": 0.25, "data": "stand-in"}]
+
+
+@run_function("test/learned", settings=None)
+def learned(seed, dataset=None, data=None, size=3):
+    """What a training may give, of the engine's version."""
+    return [{"seed": seed, "step": step, "loss": 1 / (step + seed + 1), "correct": 90 + seed} for step in range(size)]
+
+
+def learned_runs(seeds=5):
+    return [Run(learned, {"seed": seed}, label=f"seed {seed}", arm="test/learned") for seed in range(seeds)]
 
 
 def raise_error(error):
@@ -71,8 +105,17 @@ class AwkwardError(Exception):
         super().__init__(f"{one}\n{two}")
 
 
-def count(folder):
-    (Path(folder) / uuid.uuid4().hex).touch()
+def count(folder, what=""):
+    """Leave a file for each execution."""
+    (Path(folder) / f"{time.time_ns()}-{what}-{uuid.uuid4().hex}").touch()
+
+
+def wait_for(condition):
+    end = time.monotonic() + LIMIT
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"in vain for {LIMIT:g} s")
+        time.sleep(0.02)
 
 
 STEPS_SEEN = []
@@ -96,13 +139,16 @@ class Interrupting:
         pass
 
 
-def trains(interrupt_at):
+@run_function("test/trains")
+def trains(interrupt_at, **settings):
     import torch
 
     import gadam
 
     rows = torch.arange(12.0).view(6, 2), torch.tensor([0, 1] * 3)
-    config = gadam.GadamConfig(population_size=2, generations=2, steps=50, batch_size=2, mode="loop")
+    config = gadam.GadamConfig(
+        **{"population_size": 2, "generations": 2, "steps": 50, "batch_size": 2, "mode": "loop"} | settings
+    )
     result = gadam.evolve(
         lambda: torch.nn.Linear(2, 2), rows, config, executor=1, record=Interrupting(interrupt_at), progress=False
     )

@@ -1,6 +1,7 @@
 """What the machine does to a reproduction: each ends in one line, leaves no process, and costs nothing of before."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -11,19 +12,20 @@ from pathlib import Path
 
 import psutil
 import pytest
+import run_functions
 from run_functions import raise_error
-from test_notebooks import write
+from test_notebooks import runs_still, write
 
 from gadam import cli
-from gadam.experiments import SECTIONS
+from gadam.experiments import SECTIONS, section54
 from gadam.experiments.runs import Run
 from gadam.reporting import NotebookError, ReportError, RunError, compute, notebooks, paths, reproduce, reproduction
 
 HINT = "; finished runs are stored, the same command goes on from there"
 
 
-def run(folder, label="", function="rows", **config):
-    return Run(f"run_functions:{function}", {"folder": str(folder), **config}, label=label)
+def run(folder, label="", function=run_functions.rows, **config):
+    return Run(function, {"folder": str(folder), **config}, label=label)
 
 
 def files(folder):
@@ -60,16 +62,16 @@ def test_store_that_cannot_be_written_is_refused_before_anything_is_computed(tmp
 
 def test_full_disk_in_a_worker_and_data_that_is_gone_are_lines_of_their_own(tmp_path, monkeypatch):
     with pytest.raises(RunError) as full:
-        compute([Run("run_functions:full_disk", {}, label="orl")], workers=1, root=tmp_path / "runs")
-    assert str(full.value).startswith(f"run 'orl' (run_functions:full_disk) failed: cannot write {tmp_path / 'runs'}/")
+        compute([Run(run_functions.full_disk, {}, label="orl")], workers=1, root=tmp_path / "runs")
+    assert str(full.value).startswith(f"run 'orl' (test/full_disk) failed: cannot write {tmp_path / 'runs'}/")
     assert str(full.value).endswith(".json: No space left on device; free some space")
     assert files(tmp_path) == {}
 
     monkeypatch.setenv("GADAM_DATA", str(tmp_path))
     monkeypatch.setenv("GADAM_OFFLINE", "1")
     config = {"dataset": "yeast", "data": "real", "seed": 0, "train_rows": None}
-    with pytest.raises(RunError, match=r"section54:svm\) failed: yeast: data='real', but it is not in "):
-        compute([Run("gadam.experiments.section54:svm", config, "abc")], workers=1, root=tmp_path / "runs")
+    with pytest.raises(RunError, match=r"tables/svm\) failed: yeast: data='real', but it is not in "):
+        compute([Run(section54.svm, config, "abc")], workers=1, root=tmp_path / "runs")
 
 
 def test_rubbish_of_killed_writers_goes_after_a_day(tmp_path):
@@ -83,8 +85,9 @@ def test_rubbish_of_killed_writers_goes_after_a_day(tmp_path):
     assert set(files(tmp_path)) == {"tables/.new.csv.1.tmp", ".new.tmp/smoke/a.csv"}
 
 
-def test_second_one_in_a_folder_says_so_and_waits(tmp_path, capsys):
-    order = []
+def test_second_one_in_a_folder_says_so_and_waits(tmp_path, monkeypatch):
+    order, said = [], io.StringIO()
+    monkeypatch.setattr(sys, "stdout", said)
 
     def second():
         with paths.alone_in(tmp_path):
@@ -93,11 +96,14 @@ def test_second_one_in_a_folder_says_so_and_waits(tmp_path, capsys):
     with paths.alone_in(tmp_path):
         thread = threading.Thread(target=second)
         thread.start()
-        thread.join(0.5)
+        end = time.monotonic() + 60
+        while not (said.getvalue().endswith("\n") or order) and time.monotonic() < end:
+            time.sleep(0.02)
+        thread.join(0.2)  # in which it does not go on
         order.append("first")
-    thread.join(10)
+    thread.join(60)
     assert order == ["first", "second"]
-    assert capsys.readouterr().out == f"another reproduction is writing {tmp_path}; waiting until it is done\n"
+    assert said.getvalue() == f"another reproduction is writing {tmp_path}; waiting until it is done\n"
 
 
 @pytest.fixture
@@ -165,7 +171,7 @@ def test_folder_that_vanishes_and_a_process_that_is_killed(tmp_path):
     ):
         notebook = write(tmp_path / "tiny.ipynb", *cells)
         with pytest.raises(NotebookError, match=rf"^tiny\.ipynb: {complaint}"):
-            notebooks.execute(notebook, output, {}, limit=120)
+            notebooks.execute(notebook, output, {}, limit=600)
         assert not output.exists()
     wait_until_gone([int(pid.read_text())])
 
@@ -182,16 +188,17 @@ def test_half_an_executed_notebook_is_none(tmp_path):
 COMMAND = """
 import signal
 import sys
+import run_functions
 from gadam import cli
 from gadam.experiments.runs import Run
-from gadam.reporting import reproduction, store
-store.engine_fingerprint = lambda: "engine"
-runs = [Run("run_functions:rows", {"folder": sys.argv[1], "seconds": seconds}) for seconds in (0, 600)]
+from gadam.reporting import reproduction
+counts = sys.argv[1]
+runs = [Run(run_functions.rows, {"folder": counts, "until": until}) for until in (None, f"{counts}/never")]
 reproduction.all_runs = lambda *_: runs
 reproduction.later_runs = lambda name: None
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
-    sys.argv = ["gadam", "reproduce", "--only", "table4", "--data", "standin", "--runs-only"]
+    sys.argv = ["gadam", "reproduce", "--profile", "smoke", "--only", "table4", "--data", "standin", "--runs-only"]
     cli.main()
 """
 
@@ -212,10 +219,10 @@ def test_signal_ends_a_reproduction_in_one_line(tmp_path, name, status):
         text=True,
         start_new_session=True,  # a terminal's Ctrl-C goes to the whole group, which is not to be ours
     )  # fmt: skip
-    assert process.stdout.readline().startswith("[1/2] run_functions:rows: ")
+    assert process.stdout.readline().startswith("[1/2] test/rows: ")
     others = [one.pid for one in psutil.Process(process.pid).children(recursive=True)]
     os.killpg(process.pid, signal.SIGINT) if name == "SIGINT" else process.terminate()
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate(timeout=300)
     assert (process.returncode, complaint) == (status, f"gadam: stopped by {name}{HINT}\n")
     wait_until_gone(others)
     assert len(files(tmp_path / "runs")) == 1
@@ -235,7 +242,7 @@ def test_signal_ends_a_reproduction_in_one_line(tmp_path, name, status):
     ],
 )
 def test_command_ends_in_one_line(monkeypatch, capsys, error, status, line):
-    monkeypatch.setattr("gadam.reporting.compute_runs", lambda *_: raise_error(error))
+    monkeypatch.setattr("gadam.reporting.compute_runs", lambda *_, **__: raise_error(error))
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert command(monkeypatch, "--runs-only") == status
     assert capsys.readouterr().err == f"gadam: {line}\n"
@@ -244,9 +251,9 @@ def test_command_ends_in_one_line(monkeypatch, capsys, error, status, line):
 
 def test_scheduler_is_passed_on_and_is_nothing_for_a_plan(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr("gadam.reporting.compute_runs", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr("gadam.reporting.compute_runs", lambda *given, **named: asked.append((given, named)))
     assert command(monkeypatch, "--runs-only", "--scheduler", "tcp://host:8786") == 0
-    assert asked == [("quick", None, "auto", "tcp://host:8786")]
+    assert asked == [(("standard", None, "auto", "tcp://host:8786"), {"recompute": False})]
     assert command(monkeypatch, "--plan", "--scheduler", "tcp://host:8786") == 2
     assert "--plan computes nothing and --scheduler computes; give one of them" in capsys.readouterr().err
 
@@ -259,8 +266,8 @@ def command(monkeypatch, *arguments):
     return stopped.value.code or 0
 
 
-def wait_until_gone(pids, seconds=30):
+def wait_until_gone(pids, seconds=120):
     end = time.monotonic() + seconds
-    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+    while any(map(runs_still, pids)):
         assert time.monotonic() < end
         time.sleep(0.05)

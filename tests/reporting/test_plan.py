@@ -1,63 +1,16 @@
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
+import run_functions
 from typer.testing import CliRunner
 
 from gadam import InputError
 from gadam.cli import app
-from gadam.experiments import SECTIONS, Section
+from gadam.experiments import PROFILES, SECTIONS, Section
 from gadam.experiments.runs import Run
-from gadam.reporting import compute_runs, machine, plan, store
-from gadam.reporting.plan import Planned, Timed
-
-
-def adam(steps, seed=0, work=None, **more):
-    config = {"dataset": "yeast", "data": "real", "steps": steps, "population_size": 10, "seed": seed, **more}
-    return Run("m:adam", config, label=f"adam {steps} {seed}", work=work)
-
-
-def timed(run, seconds, work=None):
-    return Timed(run.function, run.config, work, seconds)
-
-
-def test_runs_that_differ_by_their_seed_alone_take_as_long():
-    known = [timed(adam(50, seed=1), 2.0), timed(adam(50, seed=2, data="standin"), 4.0), timed(adam(5), 1.0)]
-    assert plan.estimate(adam(50, seed=9), known) == 3.0
-
-
-def test_a_longer_run_is_scaled_from_the_largest_of_its_kind():
-    known = [timed(adam(10), 5.0), timed(adam(100), 8.0), timed(adam(100, seed=1), 12.0)]
-    assert plan.estimate(adam(1_000), known) == pytest.approx(100.0)
-    assert plan.estimate(adam(1_000, population_size=20), known) == pytest.approx(200.0)
-
-
-@pytest.mark.parametrize("change", [{"dataset": "adult"}, {"rows": 100}, {"model": "mlp"}, {"steps": None}])
-def test_nothing_is_said_of_a_run_that_cannot_be_compared(change):
-    assert plan.estimate(adam(**{"steps": 1_000, **change}), [timed(adam(10), 5.0)]) is None
-
-
-def test_nothing_is_known_of_another_function():
-    assert plan.estimate(Run("m:other", adam(10).config), [timed(adam(10), 5.0)]) is None
-
-
-def test_work_that_a_run_states_is_what_counts():
-    known = [timed(adam(10, rows=100), 6.0, work=3.0), timed(adam(20, rows=50), 7.0), timed(adam(1, rows=9), 50.0, 1.0)]
-    assert plan.estimate(adam(99, rows=None, work=30.0), known) == pytest.approx(60.0)
-    assert plan.estimate(adam(99, rows=None), known) is None
-
-
-def test_seeds_in_one_run_count_as_so_many():
-    def trials(seeds):
-        return Run("m:success", {"seeds": list(seeds)})
-
-    known = [timed(trials(range(4)), 2.0)]
-    assert plan.estimate(trials(range(4, 8)), known) == 2.0
-    assert plan.estimate(trials(range(400)), known) == pytest.approx(200.0)
-
-
-def test_work_is_no_part_of_what_a_run_is():
-    assert adam(1).identity() == adam(1, work=5.0).identity()
+from gadam.reporting import RunError, compute_runs, plan, reproduction, store
+from gadam.reporting.plan import Planned
 
 
 @pytest.fixture
@@ -66,15 +19,14 @@ def section(tmp_path, monkeypatch):
     module = ModuleType("gadam.experiments.section0")
     (tmp_path / "counts").mkdir()
 
-    def run(value, **more):
-        config = {"folder": str(tmp_path / "counts"), "value": value}
-        return Run("run_functions:rows", config, label=f"value {value}", **more)
+    def run(value):
+        return Run(run_functions.rows, {"folder": str(tmp_path / "counts"), "value": value}, label=f"value {value}")
 
     def runs(profile, data):
-        return [run(1, work=10.0), run(2, work=20.0)]
+        return [run(1), run(2)]
 
     def extra_runs(profile):
-        return [run(2, work=20.0), run(3)]
+        return [run(2), run(3)]
 
     def later_runs(profile, data, rows):
         return [run(int(rows["value"].sum()))]
@@ -89,15 +41,10 @@ def section(tmp_path, monkeypatch):
     module.no_runs.__module__ = "elsewhere"
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(SECTIONS, "section0", Section("Section 0: nothing", "none.ipynb", ("table0",), ()))
-    monkeypatch.setattr(store, "engine_fingerprint", lambda: "engine")
     monkeypatch.setenv("GADAM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("GADAM_REPORTS", str(tmp_path / "reports"))
     monkeypatch.setenv("GADAM_WORKERS", "2")
-    stored = run(1, work=10.0)
-    (key,) = store.keys([stored])
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "time", SimpleNamespace(perf_counter=iter([0.0, 0.5]).__next__))
-        store.execute_and_write(tmp_path / "runs", key, stored)
+    store.execute_and_write(tmp_path / "runs", run(1))
     return tmp_path
 
 
@@ -109,42 +56,38 @@ def test_every_run_list_of_a_section_is_found_once(section):
     assert [run.label for run in plan.all_runs("section0", "quick", "auto")] == ["value 1", "value 2", "value 3"]
 
 
-def test_a_plan_says_what_is_stored_and_executes_nothing(section):
+def test_a_plan_says_what_is_there_and_how_long_what_is_known_takes_and_executes_nothing(section, monkeypatch):
+    monkeypatch.setattr(plan, "expected", lambda run: 9.0 if run.config["value"] == 2 else None)
     lines = plan.planned("quick", "table0", "standin")
-    assert [(line.section, line.stored) for line in lines] == [
-        ("section0", True),
-        ("section0", False),
-        ("section0", False),
-    ]
-    assert lines[0].seconds == 0.5
-    assert lines[1].seconds == pytest.approx(2 * lines[0].seconds)
-    assert lines[2].seconds is None  # no work stated, and no sizes in its config
+    assert [(line.section, line.where) for line in lines] == [
+        ("section0", "stored"), ("section0", ""), ("section0", ""),
+    ]  # fmt: skip
+    took = store.read(section / "runs", lines[0].run).metadata["cpu_seconds"]
+    assert [line.seconds for line in lines] == [took, 9.0, None]
     assert computed(section) == 1
     assert not (section / "reports").exists()
 
 
-def test_times_of_another_machine_are_none_of_this_one(section, monkeypatch):
-    assert len(plan.timed(section / "runs")) == 1
-    (section / "runs" / "damaged.json").write_text("{")
-    assert len(plan.timed(section / "runs")) == 1
-    monkeypatch.setattr(machine, "describe", lambda: {"cpu": "another", "gpu": None})
-    assert plan.timed(section / "runs") == []
+def test_a_run_that_differs_by_its_seed_alone_takes_as_long(section, monkeypatch):
+    seeds = [Run(run_functions.seeded, {"folder": str(section / "counts"), "seed": seed}) for seed in range(2)]
+    monkeypatch.setattr(plan, "all_runs", lambda *_: seeds)
+    monkeypatch.setattr(plan, "later_runs", lambda name: None)
+    store.execute_and_write(section / "runs", seeds[1])
+    one, other = plan.planned("quick", "section0", "standin")
+    assert (one.where, other.where) == ("", "stored")
+    assert one.seconds == other.seconds is not None
 
 
 def test_the_command_prints_the_plan(section):
     result = CliRunner().invoke(app, ["reproduce", "--profile", "smoke", "--plan", "--only", "section0"])
     assert result.exit_code == 0, result.output
     text = result.stdout.splitlines()
-    assert text[0].split() == ["section", "runs", "stored", "to", "do", "unknown", "core", "time", "wall", "time"]
-    assert text[1].split()[:5] == ["section0", "3", "1", "2", "1"]
+    assert text[0].split() == ["section", "runs", "there", "to", "do", "unknown", "core", "time", "wall", "time"]
+    assert text[1].split()[:4] == ["section0", "3", "1", "2"]
     assert text[2].split()[:2] == ["stored", "took"]
-    assert text[3].split()[:5] == ["to", "do", "about", "1", "s"]
-    assert text[4].split() == ["to", "do", "unknown", "value", "3"]
-    assert text[5].split()[0] == "all"
-    assert "with 2 workers" in text[6]
-    assert text[7] == "once these are computed, further runs are known of: section0"
-    assert text[8].startswith("unknown, not in the times (no stored run ")
-    assert text[9].split() == ["1", "of", "run_functions:rows"]
+    assert text[3].split()[:2] == ["to", "do"]
+    assert any(line.startswith("wall time with 2 workers") for line in text)
+    assert "once these are computed, further runs may be known of: section0" in text
     assert computed(section) == 1
 
 
@@ -160,7 +103,7 @@ def test_runs_only_computes_and_stores_the_runs_without_a_report(section, capsys
     assert "3 runs: all read" in result.stdout
     lines = plan.planned("smoke", "section0")
     assert [line.run.label for line in lines] == ["value 1", "value 2", "value 3", "value 12"]
-    assert all(line.stored for line in lines)
+    assert all(line.where for line in lines)
     assert "further runs" not in plan.describe(lines)
 
 
@@ -175,21 +118,30 @@ def test_wrong_arguments_are_refused(section):
         compute_runs("big")
     with pytest.raises(InputError, match="data='fake' is not allowed"):
         plan.planned("smoke", None, "fake")
+    for profile in ("standard", "paper"):
+        with pytest.raises(InputError, match="data='standin' is not allowed; it must be one of auto, real"):
+            plan.planned(profile, None, "standin")
     result = CliRunner().invoke(app, ["reproduce", "--plan", "--runs-only"])
     assert isinstance(result.exception, InputError)
     assert "give one of them" in str(result.exception)
 
 
-def test_wall_time_is_that_of_workers_who_take_the_next_run_in_turn():
-    assert plan._wall([3.0, 1.0, 1.0, 1.0], 2) == 3.0
-    assert plan._wall([1.0, 1.0, 4.0], 2) == 5.0
-    assert plan._wall([1.0, 2.0], 1) == 3.0
-    assert plan._wall([], 4) == 0.0
+def line(seconds, where="", section="section3", **more):
+    return Planned(section, Run(run_functions.rows, {"folder": "x"}, **more), where, seconds)
 
 
-def test_workers_without_work_cost_nothing():
-    assert plan._wall([3.0, 1.0], 10**15) == 3.0
-    assert plan._wall([], 10**15) == 0.0
+def test_wall_time_is_that_of_workers_who_take_the_next_run_in_turn_by_priority():
+    def wall(workers, *seconds, **more):
+        return plan.to_do([line(one, **more) for one in seconds], workers)[1]
+
+    assert wall(2, 3.0, 1.0, 1.0, 1.0) == 3.0
+    assert wall(2, 1.0, 1.0, 4.0) == 5.0
+    assert wall(1, 1.0, 2.0) == 3.0
+    assert wall(4) == wall(10**15) == 0.0
+    assert wall(10**15, 3.0, 1.0) == 3.0, "there may be billions who have nothing to do"
+    assert wall(2, 4.0, 4.0, wide=True) == 4.0, "each on both cores"
+    lines = [line(4.0, wide=True), line(3.0), line(1.0, priority=-1), line(9.0, "stored"), line(None)]
+    assert plan.to_do(lines, 2) == (8.0, 3.0 + 2.0)
 
 
 @pytest.mark.parametrize(
@@ -201,17 +153,39 @@ def test_durations_as_a_reader_says_them(seconds, text):
 
 
 def test_sections_are_summed():
-    lines = [Planned("section3", adam(1), True, 5.0), *[Planned("section54", adam(2), False, 60.0)] * 3]
+    lines = [line(5.0, "archived"), *[line(60.0, section="section54")] * 3, line(None, section="section6")]
     text = plan.describe(lines, workers=2).splitlines()
     assert text[1].split() == ["section3", "1", "1", "0", "–", "0", "s", "0", "s"]
     assert text[2].split() == ["section54", "3", "0", "3", "–", "3", "min", "2", "min"]
-    assert text[3].split() == ["all", "4", "1", "3", "–", "3", "min", "2", "min"]
-    assert len(text) == 5
+    assert text[3].split() == ["section6", "1", "0", "1", "1", ">", "0", "s", ">", "0", "s"]
+    assert text[4].split() == ["all", "5", "1", "4", "1", ">", "3", "min", ">", "2", "min"]
+    assert [each for each in text if each.endswith("1 of test/rows")]
+
+
+def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_alone(section, monkeypatch):
+    bad = Run(run_functions.fails, {"folder": str(section / "counts")}, label="bad")
+    good = [Run(run_functions.rows, {"folder": str(section / "counts"), "value": value}) for value in (1, 5)]
+    runs = {"section0": [bad, *good], "section53": [good[0]]}
+    monkeypatch.setattr(reproduction, "all_runs", lambda name, *_: runs[name])
+    monkeypatch.setattr(reproduction, "later_runs", lambda name: None)
+    monkeypatch.setattr(reproduction, "sections_of", lambda only: ["section53"] if only else list(runs))
+    monkeypatch.setenv("GADAM_ARCHIVE", str(section / "archive"))
+    failed = r"^run 'bad' \(test/fails\) failed: no such thing as 3$"
+    with pytest.raises(RunError, match=failed):
+        compute_runs("standard")
+    assert computed(section) == 3, "what was stored, what failed, and the other"
+    with pytest.raises(RunError, match=failed):
+        compute_runs("smoke")
+    asked = []
+    monkeypatch.setattr(reproduction, "compute", lambda runs, workers, **_: asked.append((len(runs), workers)))
+    compute_runs("standard", "section53")
+    compute_runs("smoke")
+    assert asked == [(0, None), (1, 1), (3, None), (0, 1)]
 
 
 @pytest.mark.parametrize("name", [name for name in SECTIONS if name != "section0"])
-@pytest.mark.parametrize("profile", ["smoke", "paper"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_section_tells_its_runs(name, profile):
-    runs = plan.all_runs(name, profile, "standin")
-    assert len({run.identity() for run in runs}) == len(runs)
+    runs = plan.all_runs(name, profile, "real")
+    assert len({run.key for run in runs}) == len(runs)
     assert all(run.label for run in runs)

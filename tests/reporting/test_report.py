@@ -5,20 +5,28 @@ import sys
 import matplotlib as mpl
 import pandas as pd
 import pytest
+import run_functions
 from matplotlib.figure import Figure
 
 from gadam import InputError
 from gadam.experiments import SECTIONS
+from gadam.experiments.claims import Claim
 from gadam.experiments.runs import Run
+from gadam.experiments.verdicts import Evidence
 from gadam.reporting import Report, figures, provenance, reference, report, site, write_page
-from gadam.reporting.scoreboard import COLUMNS
 from gadam.reporting.store import Stored
 
 ROWS = pd.DataFrame({"method": ["MLP <b>", "Adam"], "paper": [97.2, None], "ours": [96.5, 97.0]})
-CLAIM = dict.fromkeys(COLUMNS, "") | {
-    "claim": "<script>alert(1)</script> is 92.5", "section": "5.4", "exhibit": "table4", "kind": "value", "paper": 92.5,
-    "ours": 12.345, "low": 11.0, "high": 93.0, "interval": "95 %", "seeds": 3, "data": "real",
-}  # fmt: skip
+
+
+def claim(text, *values, **changed):
+    """A claim that a number is 92.5, on runs that gave others."""
+    given = {"kind": "value", "paper": 92.5, "margin": 0.5, "section": "section54", "exhibit": "table4", "arms": []}
+    return Claim(text=text, evidence=lambda: Evidence(values or (92.4, 92.5, 92.6)), **given | changed)
+
+
+def standin(text, **changed):
+    return claim(text, 12.3, 12.4, data="stand-in", **changed)
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +39,8 @@ def make(tmp_path, monkeypatch):
     """Reports that read rows of a given source, without computing."""
 
     def compute(runs, workers=None):
-        return [
-            Stored(
-                run, run.label, [{"loss": 0.5, "data": run.data_hash}], {"seconds": 1.0, "stored": "2026", "cpu": "x"}
-            )
-            for run in runs
-        ]
+        metadata = {"cpu_seconds": 1.0, "seconds": 2.0, "together": 1, "stored": "2026", "cpu": "x"}
+        return [Stored(run, [{"loss": 0.5, "data": run.label}], metadata) for run in runs]
 
     monkeypatch.setattr(report, "compute", compute)
     monkeypatch.delenv(report.SECTION_VARIABLE, raising=False)
@@ -45,10 +49,15 @@ def make(tmp_path, monkeypatch):
 
         def opened(*sources, data="auto"):
             one = Report.open("smoke", data=data, folder=tmp_path)
-            one.rows([Run("m:f", {"dataset": "orl", "seed": 3}, source, label=source) for source in sources])
+            one.rows([run(source) for source in sources])
             return one
 
         yield opened
+
+
+def run(source, **config):
+    """One whose rows are of a source."""
+    return Run(run_functions.standin, {"dataset": "orl", "seed": 3, **config}, source, label=source)
 
 
 def files(one, name):
@@ -63,10 +72,11 @@ def test_unknown_profile_or_data_is_refused(argument, value):
 
 def test_rows_are_those_of_all_runs(make):
     one = make("real")
-    frame = one.rows([Run("m:f", {}, "real"), Run("m:f", {}, "stand-in")])
+    frame = one.rows([run("real"), run("stand-in")])
     assert frame["data"].tolist() == ["real", "stand-in"]
     assert one.seen == {"real", "stand-in"}
     assert one.rows([]).empty
+    assert one.arms == {"test/standin": (2, 2)}, "each once"
 
 
 def test_real_table_is_as_given(make):
@@ -127,7 +137,7 @@ def test_report_of_real_data_takes_no_stand_in(make):
         with pytest.raises(InputError, match="stand-in data, but the report was opened with data='real'"):
             one.table("table4", frame, caption="Accuracy", source=source)
     with pytest.raises(InputError, match="stand-in data"):
-        one.claims("section54", pd.DataFrame([{**CLAIM, "data": "stand-in"}]))
+        one.claims("section54", [standin("is 92.5")])
 
 
 @pytest.mark.parametrize("source", ["fake", ""])
@@ -142,7 +152,7 @@ def test_unpromised_names_are_refused(make):
     with pytest.raises(InputError, match="figure: 'table4' is promised by no section; there are "):
         make().figure("table4", Figure(), caption="Accuracy", alt="bars")
     with pytest.raises(InputError, match=r"section='5\.4' is not allowed"):
-        make().claims("5.4", pd.DataFrame([CLAIM]))
+        make().claims("5.4", [claim("is 92.5")])
 
 
 def test_figure_shows_itself_and_says_when_it_is_of_a_stand_in(make, monkeypatch):
@@ -167,23 +177,24 @@ def test_runs_that_a_section_uses_are_noted_for_its_provenance(make, monkeypatch
     make("real")
     one = make("stand-in")
     used = json.loads((one.folder / "used" / "section54.json").read_text())
-    assert set(used["runs"]) == {"real", "stand-in"}
+    assert {one["label"] for one in used["runs"].values()} == {"real", "stand-in"}
+    assert used["runs"][run("real").key]["cpu_seconds"] == 1.0
     content = provenance.collect(one.folder, "smoke")
     assert content["seeds"] == [3]
     assert [(data["name"], data["source"], bool(data["mirrors"])) for data in content["datasets"]] == [
         ("orl", "real", True),
         ("orl", "stand-in", False),
     ]
-    assert content["sections"]["section54"]["runs"] == ["real", "stand-in"]
+    assert content["sections"]["section54"]["runs"] == sorted(run(source).key for source in ("real", "stand-in"))
     assert list(content["machines"].values()) == [{"cpu": "x"}]
-    assert {run["machine"] for run in content["runs"].values()} == set(content["machines"])
+    assert {one["machine"] for one in content["runs"].values()} == set(content["machines"])
 
 
 def test_page_escapes_embeds_and_needs_nothing_else(make, tmp_path):
     one = make("real")
     one.table("table4", ROWS, caption="<i>Accuracy</i>", note="</p><script>note</script>")
     one.figure("figure2a", Figure(figsize=(2, 1)), caption="The landscape", alt='"><script>alt')
-    one.claims("section54", pd.DataFrame([CLAIM]))
+    one.claims("section54", [claim("<script>alert(1)</script> is 92.5")])
     path = write_page("smoke", tmp_path)
     text = path.read_text()
     assert path == tmp_path / "smoke" / "index.html"
@@ -213,38 +224,25 @@ def test_page_escapes_embeds_and_needs_nothing_else(make, tmp_path):
 
 def test_scoreboard_of_the_page_is_grouped_by_section_and_can_be_filtered_by_verdict_without_scripts(make, tmp_path):
     one = make("real")
-    claims = [
-        {**CLAIM, "claim": "within budget", "section": "section54", "low": 92.0},
-        {**CLAIM, "claim": "beyond budget", "section": "section54", "budget": 0.0128},
-        {
-            **CLAIM,
-            "claim": "no difference",
-            "section": "section41",
-            "kind": "within",
-            "paper": 2.0,
-            "low": -1,
-            "high": 1,
-        },
-    ]
     one.profile = "quick"  # smoke decides nothing
-    for name in ("section54", "section41"):
-        one.claims(name, pd.DataFrame([claim for claim in claims if claim["section"] == name]))
+    one.claims("section54", [claim("whole budget"), claim("a part of it", budget=0.0128)])
+    no_difference = {"kind": "within", "paper": "as good", "margin": 2.0, "section": "section41"}
+    one.claims("section41", [claim("no difference", -0.1, 0.0, 0.1, **no_difference)])
     text = write_page("smoke", tmp_path).read_text()
     assert "<script" not in text
     first, second = (text.index(f'<details open id="claims-{name}">') for name in ("section41", "section54"))
-    assert first < text.index("no difference") < second < text.index("within budget") < text.index("beyond budget")
+    assert first < text.index("no difference") < second < text.index("whole budget") < text.index("a part of it")
     assert text.index('id="scoreboard"') < first < text.index('<section id="section3">')
-    for verdict, count in (("reproduced", 2), ("undecidable", 1)):
+    for verdict, count in (("reproduced", 2), ("undecided", 1)):
         assert f'id="show-{verdict}"' in text
         assert text.count(f'<tr class="is-{verdict}">') == count
         assert f"#show-{verdict}:checked" in text
     assert 'id="show-not-reproduced"' not in text  # there is none
     assert "1.3 %" in text
-    assert "± 2" in text
-    assert "Undecidable because of: reduced budget 1." in " ".join(text.split())
+    assert "Undecided because of: budget 1." in " ".join(text.split())
     merged, shown = one.scoreboard()
-    assert merged["verdict"].tolist() == ["reproduced", "reproduced", "undecidable (reduced budget)"]
-    assert "beyond budget" in shown.html
+    assert merged["verdict"].tolist() == ["reproduced", "reproduced", "undecided"]
+    assert "a part of it" in shown.html
 
 
 def notebook(folder):
@@ -292,7 +290,7 @@ def test_navigation_tells_sections_of_one_number_apart():
 
 def test_page_with_a_stand_in_is_loud(make, tmp_path):
     one = make("stand-in")
-    one.claims("section54", pd.DataFrame([{**CLAIM, "data": "stand-in"}]))
+    one.claims("section54", [standin("is 92.5")])
     text = write_page("smoke", tmp_path).read_text()
     assert '<div class="banner" role="alert"><strong>STAND-IN DATA</strong>' in text
     assert "12.3" not in text  # ours, beside the paper's number
@@ -308,10 +306,22 @@ def test_page_links_the_reference_where_there_is_one(tmp_path):
 
 def test_page_on_which_every_claim_is_decided(tmp_path):
     one = Report.open("quick", folder=tmp_path)
-    one.claims("section54", pd.DataFrame([{**CLAIM, "ours": 92.4, "low": 92.0}]))
+    one.claims("section54", [claim("is 92.5")])
     text = write_page("quick", tmp_path).read_text()
     assert 'id="show-reproduced"' in text
-    assert "Undecidable because of" not in text
+    assert "Undecided because of" not in text
+
+
+def test_a_claim_waits_for_all_runs_of_its_arms(make):
+    one = make("real")
+    one.arms["more"] = 2, 3
+    judged = [claim(name, arms=[name]) for name in ("test/standin", "more", "not planned")]
+    one.profile = "standard"
+    one.claims("section54", judged)
+    claims, _ = one.scoreboard()
+    assert claims["verdict"].tolist() == ["reproduced", "undecided", "undecided"]
+    assert claims["reason"].tolist() == ["", "not computed", "not computed"]
+    assert claims["seeds"].tolist() == ["1", "2 of 3", "0"]
 
 
 def test_page_of_an_empty_report(tmp_path):

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 import gadam
 from gadam.datasets import SOURCES, download
 from gadam.experiments import SECTIONS
-from gadam.reporting import Report, reference, scoreboard, write_page
+from gadam.experiments.claims import Claim
+from gadam.reporting import Report, reference, write_page
 from gadam.reporting.page import Shown
 
 PACKAGE = Path(gadam.__file__).parent
@@ -143,11 +144,12 @@ def pages(tmp_path_factory):
         frame = pd.DataFrame({"method": [EVIL, "Adam"], f"ours {EVIL}": [1.0, 2.0]})
         shown = [one.table("table4", frame, caption=EVIL, note=EVIL, source="real")]
         shown.append(one.figure("figure2a", Figure(figsize=(2, 1)), caption=EVIL, alt=f'">{EVIL}', source="real"))
-        claim = dict.fromkeys(scoreboard.COLUMNS, "") | {
-            "claim": EVIL, "section": "section54", "exhibit": EVIL, "kind": "value", "paper": 92.5, "ours": 92.0,
-            "low": 91.0, "high": 93.0, "interval": EVIL, "seeds": 3, "data": "real", "item": "",
-        }  # fmt: skip
-        shown.append(one.claims("section54", pd.DataFrame([claim])))
+        claim = Claim(
+            text=EVIL, section="section54", exhibit=EVIL, kind="open", evidence=lambda: (1.0, 0.0, 2.0, EVIL),
+            arms=[EVIL], paper=EVIL,
+        )  # fmt: skip
+        one.arms[EVIL] = 3, 3
+        shown.append(one.claims("section54", [claim]))
         evil_notebook(folder / "smoke" / "notebooks" / SECTIONS["section54"].notebook)
         write_page("smoke", folder)
     made = {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in folder.rglob("*.html")}

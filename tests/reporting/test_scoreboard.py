@@ -1,247 +1,183 @@
+"""The scoreboard: judged claims as lines, kept by section, merged, counted and shown."""
+
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gadam import InputError
 from gadam.experiments import SECTIONS
+from gadam.experiments.claims import HEADLINES, Arms, Claim, Reduced
+from gadam.experiments.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED, Evidence
 from gadam.reporting import scoreboard
 
-VALUE = {
-    "claim": "accuracy 92.5", "section": "5.4", "exhibit": "table4", "kind": "value", "paper": 92.5, "ours": 92.0,
-    "low": 91.0, "high": 93.0, "interval": "95 %, Student's t", "seeds": 10, "data": "real",
-}  # fmt: skip
-GREATER = {
-    **VALUE,
-    "claim": "better than Adam",
-    "kind": "greater",
-    "paper": "> 0",
-    "ours": 0.5,
-    "low": 0.1,
-    "high": 0.9,
-}
-WITHIN = {**VALUE, "claim": "remains stable", "kind": "within", "paper": 1.0, "ours": 0.1, "low": -0.2, "high": 0.4}
-WIDE, REDUCED = "undecidable (interval too wide)", "undecidable (reduced budget)"
-BOTH = "undecidable (limit in interval)"
+ARMS = Arms(a=(7, 7), b=(3, 7))
+NUMBERS = Evidence(tuple(92.5 + 0.1 * step for step in range(-3, 4)))
+DIFFERENCES = Evidence(tuple(0.5 + 0.1 * step for step in range(-3, 4)))
 
 
-@pytest.mark.parametrize(
-    ("base", "change", "expected"),
-    [
-        (VALUE, {}, "reproduced"),
-        (VALUE, {"low": 92.5}, "reproduced"),
-        (VALUE, {"high": 92.5}, "reproduced"),
-        (VALUE, {"low": 92.50001}, "not reproduced"),
-        (VALUE, {"high": 92.4}, "not reproduced"),
-        (VALUE, {"paper": "92.5"}, "reproduced"),
-        (VALUE, {"low": 82.0, "high": 103.0}, WIDE),  # wider than 10 % of the paper's value to either side
-        (VALUE, {"low": 83.3, "high": 101.7}, "reproduced"),
-        (VALUE, {"low": 10.0, "high": 80.0}, "not reproduced"),
-        (GREATER, {}, "reproduced"),
-        (GREATER, {"low": 0.0}, BOTH),
-        (GREATER, {"low": -0.1}, BOTH),
-        (GREATER, {"low": -2.0, "high": -1.0}, "not reproduced"),
-        (GREATER, {"low": -2.0, "high": 0.0}, BOTH),
-        (WITHIN, {}, "reproduced"),
-        (WITHIN, {"low": -1.0, "high": 1.0}, "reproduced"),
-        (WITHIN, {"low": -1.01}, BOTH),
-        (WITHIN, {"high": 1.01}, BOTH),
-        (WITHIN, {"low": -3.0, "high": 3.0}, BOTH),
-        (GREATER, {"kind": "open", "paper": "minor", "low": None}, "undecidable (as stated)"),
-        (WITHIN, {"low": 1.0, "high": 3.0}, BOTH),
-        (WITHIN, {"low": 1.01, "high": 3.0}, "not reproduced"),
-        (WITHIN, {"low": -3.0, "high": -1.01}, "not reproduced"),
-        *((base, {"ours": none}, "undecidable (no result)") for base in (VALUE, GREATER) for none in (None, np.nan)),
-        *(
-            (base, {name: none}, "undecidable (no interval)")
-            for base in (VALUE, GREATER, WITHIN)
-            for name in ("low", "high")
-            for none in (None, np.nan)
-        ),
-        *((VALUE, {"seeds": few}, "undecidable (fewer than 2 seeds)") for few in (None, np.nan, 1)),
-        (GREATER, {"seeds": 2}, "reproduced"),
-        *((base, {"budget": 0.999}, REDUCED) for base in (VALUE, GREATER, WITHIN)),
-        (VALUE, {"budget": 0.013, "low": 95.0, "high": 96.0}, REDUCED),  # whatever our number is
-        (VALUE, {"budget": 0.5, "ours": None}, "undecidable (no result)"),
-        *((VALUE, {"budget": all_of_it}, "reproduced") for all_of_it in (None, np.nan, "", 1, 1.0, 2.5)),
-        (VALUE, {"data": "stand-in"}, "undecidable (stand-in data)"),
-        (VALUE, {"data": "stand-in", "budget": 0.1}, "undecidable (stand-in data)"),
-        (GREATER, {"data": "stand-in", "low": None}, "undecidable (stand-in data)"),
-    ],
-)
-def test_verdict_follows_the_rules(base, change, expected):
-    assert scoreboard.verdict({**base, **change}) == expected
-    assert scoreboard.judged(pd.DataFrame([{**base, **change}]))["verdict"].tolist() == [expected]
+def value(**changes):
+    base = {"text": "accuracy 92.5", "section": "section54", "exhibit": "table4", "kind": "value", "paper": 92.5}
+    return Claim(**{**base, "margin": 0.5, "arms": ["a"], "evidence": lambda: NUMBERS, **changes})
 
 
-numbers = st.floats(-1e6, 1e6)
+def greater(**changes):
+    given = {"text": "better than Adam", "kind": "greater", "paper": "greater", "evidence": lambda: DIFFERENCES}
+    return value(**{**given, **changes})
 
 
-@st.composite
-def rows(draw):
-    low, high = sorted((draw(numbers), draw(numbers)))
-    kind = draw(st.sampled_from(scoreboard.KINDS))
-    theirs = draw(st.floats(1e-6, 1e6)) if kind == "within" else draw(numbers)
-    return {
-        **VALUE, "kind": kind, "paper": theirs, "ours": (low + high) / 2, "low": low, "high": high,
-        "budget": draw(st.none() | st.floats(0, 2)), "seeds": draw(st.integers(1, 20)),
-    }  # fmt: skip
+def lines(*claims, profile="standard"):
+    return scoreboard.judged(claims, ARMS, profile)
 
 
-@given(rows())
-def test_verdict_is_always_one_of_the_known_and_a_shrunk_budget_never_decides(row):
-    assert scoreboard.verdict(row) in scoreboard.VERDICTS
-    reduced = scoreboard.verdict({**row, "budget": 0.5})
-    assert reduced == (scoreboard.AS_STATED if row["kind"] == "open" else REDUCED)
-    assert scoreboard.verdict(row, "smoke") == scoreboard.SMOKE
-
-
-@given(rows(), st.floats(0, 1), st.floats(0, 1))
-def test_a_narrower_interval_never_undoes_what_was_decided(row, first, second):
-    """Of the rules on differences: whatever holds of all of an interval holds of every part of it."""
-    width = row["high"] - row["low"]
-    low, high = sorted((row["low"] + first * width, row["low"] + second * width))
-    low, high = max(low, row["low"]), min(high, row["high"])
-    decided = scoreboard.verdict(row)
-    narrower = {**row, "low": low, "high": high}
-    if decided == scoreboard.NOT_REPRODUCED or (decided == scoreboard.REPRODUCED and row["kind"] != "value"):
-        assert scoreboard.verdict(narrower) == decided
-
-
-@given(rows())
-def test_mirrored_difference_within_a_margin_has_the_same_verdict(row):
-    row |= {"kind": "within", "paper": abs(row["paper"]) + 1}
-    assert scoreboard.verdict(row) == scoreboard.verdict({**row, "low": -row["high"], "high": -row["low"]})
-
-
-def test_rules_speak_of_every_reason():
-    text = " ".join(scoreboard.RULES)
-    for word in ("value", "greater than 0", "within a margin", "reduced budget", "two seeds", "smoke", "stand-in"):
-        assert word in text
-
-
-def test_budget_is_shown_as_the_share_that_was_spent():
-    shares = [None, 0.0128, 0.5, 0.9999, 1.0, 2.5, 0.000456]
-    judged = scoreboard.judged(pd.DataFrame([{**VALUE, "budget": share} for share in shares]))
-    shown = [row["budget"] for row in scoreboard.readable(judged)]
-    assert shown == ["", "1.3 %", "50 %", "99 %", "100 %", "250 %", "0.046 %"]
-    assert judged["ours"].tolist() == [92.0] * len(shares)  # our number stays
-
-
-def test_every_number_of_the_papers_tables_can_be_linked_to_a_claim(monkeypatch):
-    printed = scoreboard.paper_numbers()
-    assert len(printed) == 6 * 2 + 5 + 6 * 3 + 6 * 3
-    assert printed["table1/GADAM/loss"] == 0.0396
-    assert printed["table3/gcForest/5"] == 91.0
-    assert printed["table4/MLP (GADAM)/yeast"] == 63.7
-    assert "table1/gcForest/loss" not in printed
-    rows = [
-        {**VALUE, "section": "section54", "paper": value, "low": 0.0, "high": 100.0, "item": item}
-        for item, value in printed.items()
-        if item.startswith("table4/")
-    ]
-    assert scoreboard.without_claim(scoreboard.judged(pd.DataFrame(rows))) == []
-    rows[0]["item"] = ""
-    rows[1]["kind"] = "greater"  # says nothing about the number itself
-    expected = ["table4/MLP (GADAM)/yeast", "table4/MLP (GADAM)/adult"]
-    assert scoreboard.without_claim(scoreboard.judged(pd.DataFrame(rows))) == expected
-    elsewhere = [{**row, "section": "section3"} for row in rows]
-    assert scoreboard.without_claim(scoreboard.judged(pd.DataFrame(elsewhere))) == []
-
-
-def test_claims_are_counted_by_section():
-    rows = [{**VALUE, "section": "section54"}, {**VALUE, "section": "section54", "low": 92.9}] + [
-        {**VALUE, "section": "section41", **change} for change in ({"budget": 0.1}, {"budget": 0.2}, {"seeds": 1})
-    ]
-    frame = scoreboard.by_section(scoreboard.judged(pd.DataFrame(rows))).set_index("section")
-    assert len(frame) == len(SECTIONS)
-    numbers = ["claims", "reproduced", "not reproduced", "undecidable"]
-    assert frame.loc[SECTIONS["section54"].title, numbers].tolist() == [2, 1, 1, 0]
-    line = frame.loc[SECTIONS["section41"].title]
-    assert line[numbers].tolist() == [3, 0, 0, 3]
-    assert line["undecidable because of"] == "reduced budget 2, fewer than 2 seeds 1"
-    assert frame.loc[SECTIONS["section3"].title, "undecidable because of"] == "no claims in this report"
+def test_a_line_says_what_was_claimed_what_came_out_and_what_that_means():
+    frame = lines(value(), greater(size=4.0, budget=0.25, evidence=lambda: Reduced(DIFFERENCES)), greater(arms=["b"]))
+    assert tuple(frame) == scoreboard.COLUMNS
+    first, second, third = frame.to_dict("records")
+    assert (first["claim"], first["paper"], first["margin"]) == ("accuracy 92.5", 92.5, 0.5)
+    assert (first["verdict"], first["reason"], first["seeds"]) == (REPRODUCED, "", "7")
+    assert pd.isna([first["size"], first["budget"]]).all()
+    assert first["ours"] == pytest.approx(92.5)
+    assert first["low"] < 92.5 < first["high"]
+    assert (second["verdict"], second["reason"], second["budget"]) == (UNDECIDED, "budget", 0.25)
+    assert second["decides"].startswith("0.25 of the budget says: not reproduced")
+    assert (third["verdict"], third["reason"], third["seeds"]) == (UNDECIDED, "not computed", "3 of 7")
+    assert pd.isna([third[name] for name in scoreboard.NUMBERS]).all()
 
 
 def test_our_number_on_a_stand_in_does_not_meet_the_papers():
-    judged = scoreboard.judged(pd.DataFrame([VALUE, {**VALUE, "data": "stand-in"}]))
-    assert judged["ours"].tolist() == [92.0, None]
-    assert judged[["low", "high", "interval"]].iloc[1].tolist() == [None] * 3
-    assert list(judged.columns) == [*scoreboard.COLUMNS, "verdict"]
+    frame = lines(value(), value(data="stand-in"))
+    assert frame["reason"].tolist() == ["", "stand-in data"]
+    assert frame[list(scoreboard.NUMBERS)].iloc[1].isna().all()
+
+
+def test_a_headline_has_a_second_line_with_a_wider_interval_and_counts_once():
+    wanted = ["letter", "mnist"]
+    frame = lines(*(greater(headline=key, item="", text=key) for key in wanted), value(paper=63.7, item=ITEM))
+    assert frame["headline"].tolist() == ["", "", "", *wanted]
+    assert frame["item"].tolist() == ["", "", ITEM, "", ""]
+    assert frame["low"][3] < frame["low"][0] < frame["high"][0] < frame["high"][3]
+    questions = scoreboard.headlines(frame)
+    assert questions["headline"].tolist() == ["mnist", "letter"]  # the order of HEADLINES
+    assert [row["question"] for row in scoreboard.readable(questions)] == [HEADLINES["mnist"], HEADLINES["letter"]]
+    assert scoreboard.plain(frame)["claim"].tolist() == ["letter", "mnist", "accuracy 92.5"]
+    assert scoreboard.counts(frame) == {REPRODUCED: 2, NOT_REPRODUCED: 1}
+    assert scoreboard.headlines(lines(value())).empty
+
+
+ITEM = "table4/MLP (GADAM)/yeast"
+
+
+def test_every_mark_is_counted_and_every_reason():
+    every = {
+        REPRODUCED: value(),
+        NOT_REPRODUCED: value(paper=99.0),
+        COMPATIBLE: value(margin=0.001, evidence=lambda: Evidence(tuple(92.45 + 0.1 * step for step in range(-5, 6)))),
+        QUOTED: value(quoted=True, budget=0.1),
+        OPEN: value(kind="open", paper="finite", evidence=lambda: (0.0, 0.0, 0.5, "share")),
+        UNDECIDED: value(arms=["b"]),
+    }
+    frame = lines(*every.values(), value(arms=["b"]), greater(budget=0.1), value(section="section41", arms=["b"]))
+    assert frame["verdict"].tolist()[: len(every)] == list(every)
+    assert scoreboard.counts(frame) == {**dict.fromkeys(every, 1), UNDECIDED: 4}
+    assert list(scoreboard.reasons(frame).items()) == [("not computed", 3), ("budget", 1)]
+    table = scoreboard.by_section(frame).set_index("section")
+    assert len(table) == len(SECTIONS)
+    own = table.loc[SECTIONS["section54"].title]
+    assert own[["claims", *scoreboard.MARKS]].tolist() == [8, 1, 1, 1, 1, 1, 3]
+    assert own["undecided because of"] == "not computed 2, budget 1"
+    assert table.loc[SECTIONS["section41"].title, UNDECIDED] == 1
+    assert table.loc[SECTIONS["section3"].title, "undecided because of"] == "no claims in this report"
+    assert scoreboard.reasons(lines(value())) == {}
+    assert set(scoreboard.reasons(lines(value(), value(), profile="smoke"))) == {"profile smoke"}
+
+
+def test_numbers_are_shown_for_a_reader():
+    shares = [1.0, 0.0128, 0.5, 0.9999, 0.000456, 2.5]
+    rows = scoreboard.readable(lines(*(value(budget=share) for share in shares), greater(size=0.25), value(arms=["b"])))
+    assert [row["budget"] for row in rows] == ["", "1.3 %", "50 %", "99 %", "0.046 %", "", "", ""]
+    assert rows[0]["ours"] == "92.50 [92.30, 92.70]"
+    assert rows[0]["mark"] == REPRODUCED
+    assert (rows[0]["size"], rows[0]["question"], rows[-2]["size"]) == ("", "", "0.25")
+    assert (rows[-1]["ours"], rows[-1]["seeds"]) == ("", "3 of 7")
+
+
+def test_every_number_of_the_papers_tables_can_be_linked_to_a_claim():
+    printed = scoreboard.paper_numbers()
+    assert len(printed) == 6 * 2 + 5 + 6 * 3 + 6 * 3
+    assert (printed["table1/GADAM/loss"], printed["table3/gcForest/5"], printed[ITEM]) == (0.0396, 91.0, 63.7)
+    assert "table1/gcForest/loss" not in printed
+    claims = {item: value(paper=number, item=item) for item, number in printed.items() if item.startswith("table4/")}
+    assert scoreboard.without_claim(lines(*claims.values())) == []
+    claims[ITEM] = value(paper=63.7)
+    adult = "table4/MLP (GADAM)/adult"
+    claims[adult] = greater(paper=printed[adult], item=adult)  # says nothing about the number itself
+    letter = "table4/MLP (GADAM)/letter"
+    claims[letter] = value(kind="reaches", paper=printed[letter], item=letter)
+    assert scoreboard.without_claim(lines(*claims.values())) == [ITEM, adult]
+    elsewhere = [value(section="section3", paper=printed[item], item=item) for item in claims]
+    assert scoreboard.without_claim(lines(*elsewhere)) == []
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "less"}, "kind='less' is not allowed; it must be one of value, greater, within"),
-        ({"data": "fake"}, "data='fake' is not allowed; it must be one of real, stand-in"),
-        ({"data": None}, "data=None is not allowed"),
-        ({"paper": "about 92"}, "paper='about 92' of 'accuracy 92.5' must be a number"),
-        ({"kind": "within", "paper": "stable"}, "must be a number, as its kind is 'within'"),
-        ({"kind": "within", "paper": 0.0}, r"paper=0\.0 of 'accuracy 92\.5' must be a margin above 0"),
+        ({"kind": "less"}, "kind='less' of 'accuracy 92.5' is not allowed; it must be one of value, reaches, greater"),
+        ({"data": "fake"}, "data='fake' of 'accuracy 92.5' is not allowed; it must be one of real, stand-in"),
+        ({"section": "5.4"}, "section='5.4' of"),
         ({"budget": -0.1}, r"budget=-0\.1 of 'accuracy 92\.5' must be a share"),
         ({"budget": math.inf}, "budget=inf of"),
-        ({"budget": "half"}, "budget='half' of"),
+        ({"headline": "best"}, "headline='best' of 'accuracy 92.5' is none of HEADLINES"),
         ({"item": "table4/MLP/yeast"}, "item='table4/MLP/yeast' of 'accuracy 92.5' is none of"),
-        ({"item": "table4/MLP (GADAM)/yeast"}, r"paper=92\.5 of 'accuracy 92\.5', but table4/.* is 63\.7"),
-        ({"low": 94.0}, "low=94.0 of 'accuracy 92.5' must not be above high=93.0"),
+        ({"item": ITEM}, r"paper=92\.5 of 'accuracy 92\.5', but table4/.* is 63\.7"),
     ],
 )
 def test_wrong_claims_are_refused(change, message):
     with pytest.raises(InputError, match=message):
-        scoreboard.judged(pd.DataFrame([{**VALUE, **change}]))
-
-
-def test_missing_columns_are_named():
-    with pytest.raises(InputError, match=r"columns \['low', 'data'\] are missing; there must be claim, section"):
-        scoreboard.judged(pd.DataFrame([VALUE]).drop(columns=["low", "data"]))
+        lines(value(**change))
 
 
 def test_claims_are_merged_in_the_order_of_sections_without_a_change(tmp_path):
-    scoreboard.write_claims(tmp_path, "section54", pd.DataFrame([VALUE, GREATER]))
-    scoreboard.write_claims(tmp_path, "section3", pd.DataFrame([{**VALUE, "claim": "first"}]))
-    scoreboard.write_claims(tmp_path, "elsewhere", pd.DataFrame([VALUE]))
+    judged = scoreboard.write_claims(tmp_path, "section54", [value(), greater(headline="letter")], ARMS, "standard")
+    scoreboard.write_claims(tmp_path, "section3", [value(text="first", arms=["b"])], ARMS, "standard")
+    (tmp_path / "elsewhere.csv").write_text("nobody reads this")
     merged = scoreboard.merge(tmp_path)
-    assert merged["claim"].tolist() == ["first", "accuracy 92.5", "better than Adam"]
-    assert merged["paper"].tolist() == ["92.5", "92.5", "> 0"]
-    assert scoreboard.counts(merged)["reproduced"] == 3
-    assert scoreboard.readable(merged)[1]["ours"] == "92 [91, 93]"
-    assert scoreboard.readable(merged)[2]["ours"] == "0.5000 [0.1000, 0.9000]"
-    assert scoreboard.readable(merged)[1:] == scoreboard.readable(scoreboard.judged(pd.DataFrame([VALUE, GREATER])))
-
-
-def test_claims_written_before_a_column_was_there_can_still_be_read(tmp_path):
-    judged = scoreboard.write_claims(tmp_path, "section54", pd.DataFrame([VALUE]))
-    (tmp_path / "section3.csv").write_text(judged.drop(columns=["budget", "item"]).to_csv(index=False))
-    merged = scoreboard.merge(tmp_path)
-    assert merged[["budget", "item"]].to_numpy().tolist() == [["", ""], ["", ""]]
-    assert [row["budget"] for row in scoreboard.readable(merged)] == ["", ""]
+    assert merged["claim"].tolist() == ["first", "accuracy 92.5", "better than Adam", "better than Adam"]
+    assert merged["paper"].tolist() == ["92.5", "92.5", "greater", "greater"]
+    assert scoreboard.counts(merged) == {REPRODUCED: 2, UNDECIDED: 1}
+    assert scoreboard.headlines(merged)["headline"].tolist() == ["letter"]
+    shown = [[{**row, "low": "", "high": ""} for row in scoreboard.readable(one)] for one in (merged, judged)]
+    assert shown[0][1:] == shown[1]  # but for digits that no reader sees
 
 
 def test_no_claims_yet(tmp_path):
     merged = scoreboard.merge(tmp_path)
     assert merged.empty
-    assert list(merged) == [*scoreboard.COLUMNS, "verdict"]
-    assert sum(scoreboard.counts(merged).values()) == 0
-
-
-def test_smoke_decides_nothing():
-    assert scoreboard.verdict(VALUE, "smoke") == scoreboard.verdict(GREATER, "smoke") == "undecidable (profile smoke)"
+    assert tuple(merged) == scoreboard.COLUMNS
+    assert scoreboard.counts(merged) == scoreboard.reasons(merged) == {}
+    assert scoreboard.without_claim(merged) == scoreboard.readable(merged) == []
+    assert scoreboard.headlines(merged).empty
+    assert scoreboard.by_section(merged)["claims"].sum() == 0
 
 
 @pytest.mark.parametrize(
-    ("item", "paper", "low", "high", "expected"),
+    ("damage", "reason"),
     [
-        ("table4/MLP (GADAM)/yeast", 63.7, 62.0, 65.9, "reproduced"),
-        ("table4/MLP (GADAM)/yeast", 63.7, 61.0, 66.0, "undecidable (interval too wide)"),
-        ("table1/GADAM/loss", 0.0396, 0.037, 0.042, "reproduced"),
-        ("table1/GADAM/loss", 0.0396, 0.03, 0.05, "undecidable (interval too wide)"),
-        ("table1/GADAM/accuracy", 99.37, 95.0, 100.0, "undecidable (interval too wide)"),
+        (lambda text: "", "No columns"),
+        (lambda text: text[: len(text) // 3], "its columns are others"),
+        (lambda text: text.replace("margin", "edge", 1), "its columns are others"),
+        (lambda text: text.replace(",reproduced,", ",proven,"), "verdict is 'proven'"),
+        (lambda text: text.replace(",real,", ",invented,"), "data is 'invented'"),
+        (lambda text: text.replace(",value,", ",less,"), "kind is 'less'"),
+        (lambda text: text.rstrip("\n") + ",more\n", "Length of header"),
+        (lambda text: text + '"', "EOF"),
+        (lambda text: b"\xff\xfe" + text.encode(), "codec can't decode"),
     ],
 )
-def test_how_wide_an_interval_may_be_depends_on_what_it_is_of(item, paper, low, high, expected):
-    row = {"kind": "value", "paper": paper, "ours": paper, "low": low, "high": high, "seeds": 5, "data": "real"}
-    assert scoreboard.verdict({**row, "item": item}) == expected
+def test_a_damaged_file_is_refused_in_one_line_that_says_which(tmp_path, damage, reason):
+    scoreboard.write_claims(tmp_path, "section54", [value()], ARMS, "standard")
+    path = tmp_path / "section54.csv"
+    content = damage(path.read_text())
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=f"{path} is damaged .*{reason}.*gadam reproduce --only section54"):
+        scoreboard.merge(tmp_path)

@@ -12,12 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gadam.reporting.exhibits.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS
+from gadam.reporting.exhibits.section54 import say_missing
 
 
 def selection(rows: pd.DataFrame) -> Figure:
     """Section 3.3.1: the probability of each parent, and who mated with whom."""
-    parents, children = _role(rows, "parent"), _role(rows, "child")
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    if rows.empty:
+        return _without_rows(figure)
+    parents, children = _role(rows, "parent"), _role(rows, "child")
     left.bar(parents["unit"], parents["probability"], color=BLUE, width=0.7)
     left.axhline(1 / len(parents), color=GREY, linestyle="--", label="uniform choice, 1/g")
     for line in parents.to_dict("records"):
@@ -52,6 +55,8 @@ def selection(rows: pd.DataFrame) -> Figure:
 def inheritance(rows: pd.DataFrame, entries: pd.DataFrame) -> Figure:
     """Sections 3.3.2 and 3.3.3: where one child's weights came from, and all children against Eq. 10 and 12."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained", width_ratios=[1.1, 1, 1])
+    if rows.empty or entries.empty:
+        return _without_rows(figure)
     child, a, b = (int(entries[name].iloc[0]) for name in ("child", "parent_a", "parent_b"))
     origins = entries.pivot_table(index="column", columns="row", values="origin")
     colours = ListedColormap([GREEN, PURPLE, RED])
@@ -79,8 +84,10 @@ def inheritance(rows: pd.DataFrame, entries: pd.DataFrame) -> Figure:
 
 def survival(rows: pd.DataFrame) -> Figure:
     """Section 3.4: each unit's loss before and after training, and who survives on the shared new batch."""
-    ordered = rows.sort_values("loss_survival").reset_index(drop=True)
     figure, axis = plt.subplots(figsize=(9, 5), layout="constrained")
+    if rows.empty:
+        return _without_rows(figure)
+    ordered = rows.sort_values("loss_survival").reset_index(drop=True)
     for position, line in enumerate(ordered.to_dict("records")):
         colour = ROLE_COLOURS[line["role"]]
         axis.plot([line["loss_start"], line["loss_survival"]], [position] * 2, color=colour, alpha=0.45, linewidth=2.5)
@@ -103,6 +110,13 @@ def survival(rows: pd.DataFrame) -> Figure:
     ]
     labels = ["before training", "parent, new batch", "child, new batch", "hollow: does not survive"]
     axis.legend(handles, labels, loc="lower right")
+    return figure
+
+
+def _without_rows(figure: Figure) -> Figure:
+    for axis in figure.axes:
+        say_missing(axis)
+        axis.set(xticks=[], yticks=[])
     return figure
 
 

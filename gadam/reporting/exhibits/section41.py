@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from gadam.experiments import section41
 from gadam.reporting.exhibits.palette import BLUE, GREEN, ORANGE
+from gadam.reporting.exhibits.section54 import say_missing
 
 
 def landscape(rows: pd.DataFrame) -> Figure:
@@ -26,7 +27,10 @@ def landscape(rows: pd.DataFrame) -> Figure:
     }
     for letter, axis, (panel, title) in zip("abcd", axes.flat, titles.items(), strict=True):
         contours(axis)
-        _paths(axis, rows[rows["panel"] == panel])
+        if rows.empty:
+            say_missing(axis)
+        else:
+            _paths(axis, rows[rows["panel"] == panel])
         axis.set_title(f"({letter}) {title}")
         axis.label_outer()
     handles = [

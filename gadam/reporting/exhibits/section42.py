@@ -6,10 +6,13 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from gadam.experiments import section42
 from gadam.reporting.exhibits.palette import BLUE, ORANGE
+from gadam.reporting.exhibits.section54 import say_missing
 
+LINES = {"": (BLUE, "on V, which selection sees"), "test_": (ORANGE, "on test rows, which nothing sees")}
 STAGES = {"before": -1.0, "learned": -0.5, "selected": 0.0}
 """Where a value of generation k lies on the axis, from k."""
 
@@ -29,26 +32,32 @@ def losses(rows: pd.DataFrame) -> Figure:
     frame = section42.inequalities(rows)
     for line, regime in zip(axes, section42.REGIMES, strict=True):
         for axis, label in zip(line, labels, strict=True):
-            group = frame[(frame["setting"] == label) & (frame["regime"] == regime)]
-            _path(axis, group, "", BLUE, "on V, which selection sees")
-            _path(axis, group, "test_", ORANGE, "on test rows, which nothing sees")
+            group = section42.cell(frame, label, regime)
+            if group.empty:
+                say_missing(axis)
+                axis.grid(visible=False)
+                continue
+            for prefix, (colour, text) in LINES.items():
+                _path(axis, group, prefix, colour, text)
             falls = f"L(k+1) ≤ L(k): V {group['decrease'].sum()}, test {group['test_decrease'].sum()} of {len(group)}"
             axis.text(0.98, 0.97, falls, transform=axis.transAxes, ha="right", va="top", fontsize=9.5)
             axis.margins(y=0.12)
         line[0].set_ylabel(f"{regime}\nmean loss of a unit")
     for axis, label in zip(axes[0], labels, strict=True):
         group = frame[(frame["setting"] == label) & (frame["generation"] == 1)]
-        steps = int(group["steps"].iloc[0])
-        axis.set_title(f"{label}: {steps} steps a generation")
-        # Where the first learning takes nearly all of the loss, all that follows would be a flat line.
-        axis.set_ylim(top=min(1.1 * group["before"].max(), 1.35 * group["test_learned"].max()))
-    generations = int(frame["generation"].max())
+        axis.set_title(label)
+        if len(group):
+            axis.set_title(f"{label}: {int(group['steps'].iloc[0])} steps a generation")
+            # Where the first learning takes nearly all of the loss, all that follows would be a flat line.
+            axis.set_ylim(top=min(1.1 * group["before"].max(), 1.35 * group["test_learned"].max()))
+    generations = int(frame["generation"].max()) if len(frame) else 0
     for axis in axes[-1]:
         axis.set(xlabel="generations completed", xticks=range(0, generations + 1, max(1, generations // 5)))
-    seeds = rows["seed"].nunique()
+    seeds = frame["seed"].nunique()
     figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False,
-        title=f"mean of {seeds} seed{'s' * (seeds > 1)}, band from the lowest to the highest; "
+        [Line2D([], [], color=colour) for colour, _ in LINES.values()], [text for _, text in LINES.values()],
+        loc="outside upper center", ncols=2, frameon=False,
+        title=f"mean of {seeds or 'all'} seed{'s' * (seeds != 1)}, band from the lowest to the highest; "
         "disc: before learning, ring: after it",
     )  # fmt: skip
     return figure

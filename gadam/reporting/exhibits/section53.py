@@ -9,12 +9,18 @@ from matplotlib.figure import Figure
 
 from gadam.experiments import section53
 from gadam.reporting.exhibits.palette import BLUE, GREY, ORANGE
+from gadam.reporting.exhibits.section54 import say_missing
 
 
 def threads(rows: pd.DataFrame) -> Figure:
     """Seconds, speed-up and efficiency against the number of threads; every repeat is a dot."""
-    frame, cores = section53.speedups(rows), int(rows["cores"].iloc[0])
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained", sharex=True)
+    if rows.empty:
+        for axis, name in zip(axes, ("Time", "Speed-up", "Efficiency"), strict=True):
+            say_missing(axis)
+            axis.set(title=name, xlabel="threads", xticks=[], yticks=[])
+        return figure
+    frame, cores = section53.speedups(rows), int(rows["cores"].iloc[0])
     counts = np.arange(1, int(frame["threads"].max()) + 1)
     # Ten units are dealt out whole: on 4 threads somebody trains three of them, and 5 to 9 take two rounds alike.
     ideal = np.minimum(section53.G / np.ceil(section53.G / counts), cores)

@@ -8,33 +8,37 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gadam.reporting.exhibits.palette import BLUE, GREY, ORANGE
+from gadam.reporting.exhibits.section54 import say_missing
 
 COLOURS = {"reading": BLUE, "ablation": ORANGE, "control": GREY}
 LEGEND = {
     "reading": "another reading of the paper",
-    "ablation": "a part of GADAM left out",
+    "ablation": "a part of GADAM left out or changed",
     "control": "equal compute without evolution",
 }
 
 
 def readings(effects: pd.DataFrame) -> Figure:
     """Test accuracy of each other reading minus that of the default, with intervals, a panel per dataset."""
-    frame = effects.dropna(subset="difference")
-    datasets = list(dict.fromkeys(frame["dataset"]))
-    figure, axes = plt.subplots(1, len(datasets), figsize=(11, 4.4), layout="constrained", sharey=True)
+    datasets, labels = (list(dict.fromkeys(effects[name])) for name in ("dataset", "reading"))
+    labels = labels[1:]  # the first is the default
+    figure, axes = plt.subplots(1, len(datasets), figsize=(11, 4.8), layout="constrained", sharey=True)
     for axis, dataset in zip(axes, datasets, strict=True):
-        lines = frame[frame["dataset"] == dataset].to_dict("records")
-        for position, line in enumerate(lines):
-            colour = COLOURS[line["kind"]]
+        own = effects[(effects["dataset"] == dataset) & effects["reading"].isin(labels)]
+        found = own.dropna(subset="difference")
+        for line in found.to_dict("records"):
+            colour, position = COLOURS[line["kind"]], labels.index(line["reading"])
             axis.plot([line["low"], line["high"]], [position] * 2, color=colour, linewidth=3)
             axis.scatter(line["difference"], position, color=colour, s=60, zorder=3)
-        axis.axvline(0, color="black", linewidth=1)
-        axis.set(
-            title=f"{dataset}, {lines[0]['seeds']} seeds", yticks=range(len(lines)),
-            yticklabels=[line["reading"] for line in lines],
-        )  # fmt: skip
-        axis.margins(x=0.1, y=0.08)
-    axes[0].invert_yaxis()
+        if found.empty:
+            say_missing(axis)
+            axis.set_xticks([])
+        else:
+            axis.axvline(0, color="black", linewidth=1)
+        seeds = " or ".join(dict.fromkeys(own["seeds"]))
+        axis.set(title=f"{dataset}, {seeds} seeds", yticks=range(len(labels)), yticklabels=labels)
+        axis.set_ylim(len(labels) - 0.5, -0.5)
+        axis.margins(x=0.1)
     figure.supxlabel(
         "minus the default readings: test accuracy, percentage points (mean, 95 % interval, paired by seed)"
     )
