@@ -6,9 +6,15 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # multiprocessing hands sys.path to the processes that it spawns.
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+# How long an example takes says something of the machine, and of whatever else it does.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
