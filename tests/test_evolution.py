@@ -833,9 +833,9 @@ def test_stopped_it_does_not_wait_for_other_executors():
 
             def submit(self, function, *given, **named):
                 running.set()
-                return threads.submit(stop.wait, 30)
+                return threads.submit(stop.wait, 120)
 
-        asked = threading.Thread(target=lambda: running.wait(10) and stop.set())
+        asked = threading.Thread(target=lambda: running.wait(60) and stop.set())
         asked.start()
         result = evolve(zoo.mlp, DATA, settings(), executor=Slow(), stop=stop)
         asked.join()

@@ -1,5 +1,6 @@
 """Who executes the shards changes nothing but the time."""
 
+import math
 import threading
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -83,10 +84,10 @@ def test_one_thread_is_the_calling_thread(given, useful):
 def test_a_number_gives_that_many_threads_and_none_as_many_as_are_useful(given, useful):
     with as_executor(given, useful) as executor:
         meeting = threading.Barrier(3)
-        assert len({future.result(10) for future in [executor.submit(meeting.wait, 10) for _ in range(3)]}) == 3
+        assert len({future.result(120) for future in [executor.submit(meeting.wait, 60) for _ in range(3)]}) == 3
         crowd = threading.Barrier(4)
         with pytest.raises(threading.BrokenBarrierError):  # there is no fourth thread
-            [future.result(10) for future in [executor.submit(crowd.wait, 0.2) for _ in range(4)]]
+            [future.result(120) for future in [executor.submit(crowd.wait, 0.2) for _ in range(4)]]
     assert not gadam_threads()
 
 
@@ -128,7 +129,7 @@ def test_results_come_in_the_order_of_the_shards_whoever_ends_first():
 
     def record(step):
         if step.number == STEPS and step.units.start == 0:
-            assert late.wait(10)
+            assert late.wait(60)
         elif step.number == STEPS and step.units.start == 3:
             late.set()
 
@@ -177,19 +178,27 @@ def test_an_error_in_another_process_is_raised_here_and_counts_as_no_progress(pr
 
 
 def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start(monkeypatch):
-    monkeypatch.setattr(training, "PATIENCE", 60)
+    """The first fails when the second is running, and what is running goes on when the last one is cancelled."""
+    monkeypatch.setattr(training, "PATIENCE", math.inf)
     steps = dict.fromkeys(range(20), 0)
-    running = threading.Event()
+    running, cancelled = threading.Event(), threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *given, **named):
+            future = super().submit(*given, **named)
+            future.add_done_callback(lambda future: future.cancelled() and cancelled.set())
+            return future
 
     def record(step):
         steps[step.units.start] = step.number
         if step.units.start == 1:
             running.set()
         if step.units.start == 0:
-            assert running.wait(10)
+            assert running.wait(60)
             raise ZeroDivisionError
+        assert cancelled.wait(60)
 
-    with ThreadPoolExecutor(2, thread_name_prefix="gadam") as pool, pytest.raises(ZeroDivisionError):
+    with Pool(2, thread_name_prefix="gadam") as pool, pytest.raises(ZeroDivisionError):
         train_shards(pool, trainer(steps=5_000), shards(20), data(), record=record)
     assert not gadam_threads()
     assert steps[0] == 1

@@ -53,7 +53,7 @@ def in_thread(function):
     found = []
     thread = threading.Thread(target=lambda: found.append(function()), daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert found, "the thread did not end, or failed"
     return found[0]
 
@@ -164,7 +164,7 @@ def test_threads_side_by_side_draw_what_they_draw_alone(name):
     together, start = {}, threading.Barrier(4)
 
     def work(seed):
-        start.wait(10)
+        start.wait(60)
         for _ in range(50):
             together.setdefault(seed, []).append(drawn(name, seed))
 
