@@ -124,8 +124,8 @@ class TrainingPanel(Panel):
     def stop(self, _: Any = None) -> None:
         """End the training within its current steps; `result` is then that of the generations that were complete."""
         if self.running:
+            self.status.value = line("Stopping …")  # before it may be over, which says more
             self._stop.set()
-            self.status.value = line("Stopping …")
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until no training goes on; False if one still does after so many seconds."""
