@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
@@ -88,10 +89,17 @@ def none_kept(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def shared_cluster():
     """A scheduler and three workers, each a process, which all tests of a worker share; some kill one and add one."""
     with loopback(WORKERS) as here:
         yield here
+
+
+@pytest.fixture
+def cluster(shared_cluster):
+    """With all of its workers: those that an earlier test added are there."""
+    shared_cluster.client.wait_for_workers(WORKERS, timeout=300)
+    return shared_cluster
 
 
 # --- what travels ---
@@ -133,7 +141,7 @@ def test_what_is_common_is_read_from_a_file_once_and_the_file_is_gone_after(none
     expected = trainer.train(shard, data)
     with Workers(processes) as workers:
         for _ in range(3):
-            (trained,) = workers.submit(train_or_halve, trainer, shard, data).result(60)
+            (trained,) = workers.submit(train_or_halve, trainer, shard, data).result(300)
             assert zoo.same_population(trained.population, expected.population)
         file = workers._file
         assert file.exists()
@@ -226,11 +234,17 @@ def test_a_cluster_gives_what_threads_give(cluster):
 
 
 class Killer(Callback):
-    """Kills, in each generation, what trains a shard, and starts another where that is a worker."""
+    """Kills, in each generation, what trains a shard, and starts another where that is a worker.
 
-    def __init__(self, cluster, kill):
-        self._client, self._kill = cluster.client, kill
+    Attributes:
+        loss: cross-entropy, which in a worker waits for the kill, so that somebody is certainly training then.
+    """
+
+    def __init__(self, folder, kill):
+        self._held, self._kill = folder / "held", kill
+        self._held.mkdir()
         self._thread = threading.Thread()
+        self.loss = held_up(str(self._held), os.getpid())
 
     def on_start(self, config, population):
         self._left = config.generations
@@ -243,41 +257,63 @@ class Killer(Callback):
 
     def _begin(self):
         self._left -= 1
+        (self._held / "hold").touch()
         self._thread = threading.Thread(target=self._kill_a_busy_one)
         self._thread.start()
 
     def _kill_a_busy_one(self):
-        pids, seen, begun = {}, set(), []
-        while not begun:
+        end = time.monotonic() + 300
+        while not (busy := [path for path in self._held.iterdir() if path.name != "hold"]):
+            assert time.monotonic() < end
             time.sleep(0.01)
-            processing = self._client.processing()
-            if processing.keys() - pids.keys():
-                pids |= self._client.run(os.getpid)
-                continue
-            begun = [worker for worker, tasks in processing.items() if set(tasks) - seen]
-            seen.update(*processing.values())
-        self._kill(pids[begun[0]])
+        self._kill(int(busy[0].name))
+        (self._held / "hold").unlink()
+        for path in busy:
+            path.unlink(missing_ok=True)
 
 
-def test_a_worker_killed_in_each_generation_changes_nothing(cluster, record_property):
-    config = settings(steps=200, generations=KILLS)
+def held_up(folder, here):
+    """Cross-entropy, which in another process leaves its number in a folder, and waits while a file is there.
+
+    It does so once in 40 calls, of which every shard has more: at various moments of its training.
+    """
+    calls = [0]
+
+    def loss(output, targets):
+        calls[0] += 1
+        if os.getpid() != here and calls[0] % 40 == 20 and os.path.exists(f"{folder}/hold"):
+            open(f"{folder}/{os.getpid()}", "w").close()
+            while os.path.exists(f"{folder}/hold"):
+                time.sleep(0.01)
+            with suppress(FileNotFoundError):
+                os.unlink(f"{folder}/{os.getpid()}")
+        return functional.cross_entropy(output, targets)
+
+    return loss
+
+
+def test_a_worker_killed_in_each_generation_changes_nothing(cluster, tmp_path, record_property):
+    config = settings(steps=30, generations=KILLS)
 
     def kill(pid):
         os.kill(pid, signal.SIGKILL)
         cluster.add_worker()
 
-    before = len(cluster.client.get_events("all"))
-    result = evolved(cluster.client.get_executor(), config, callbacks=[Killer(cluster, kill)])
+    before, killer = len(cluster.client.get_events("all")), Killer(tmp_path, kill)
+    result = evolved(cluster.client.get_executor(), config, loss=killer.loss, callbacks=[killer])
     events = [event for _, event in cluster.client.get_events("all")[before:]]
     lost = [event for event in events if event["action"] == "remove-worker"]
     assert [bool(event["processing-tasks"]) for event in lost] == [True] * KILLS
-    assert_same(result, evolved(2, config))
+    assert_same(result, evolved(2, config, loss=killer.loss))
     record_property("kills", KILLS)
     record_property("identical", KILLS)
 
 
-def test_a_scheduler_that_goes_away_is_one_clear_error_soon_and_the_training_goes_on(tmp_path):
+def test_a_scheduler_that_goes_away_is_one_clear_error_soon_and_the_training_goes_on(tmp_path, monkeypatch):
+    """Soon: long before dask's client gives the scheduler up, or we give up workers, each of which takes an hour."""
+    monkeypatch.setattr("gadam.cluster.WORKERLESS_SECONDS", 3_600.0)
     with loopback(1) as cluster:
+        cluster.client._timeout = 3_600
         executor = cluster.client.get_executor()
         killed = []
 
@@ -287,14 +323,15 @@ def test_a_scheduler_that_goes_away_is_one_clear_error_soon_and_the_training_goe
 
         config, path = settings(population_size=2, shards=2, steps=1_000, generations=1), tmp_path / "kept"
         gone = rf"executor: the scheduler at tcp://.* is gone.*; the same call goes on from checkpoint='{path}'"
+        killer = Killer(tmp_path, kill)
         with pytest.raises(WorkersError, match=gone) as caught:
-            evolved(executor, config, callbacks=[Killer(cluster, kill)], checkpoint=path)
-        assert time.monotonic() - killed[0] < 20
+            evolved(executor, config, loss=killer.loss, callbacks=[killer], checkpoint=path)
+        assert time.monotonic() - killed[0] < 300
         assert "\n" not in str(caught.value)
         assert path.exists()
         with pytest.raises(WorkersError, match="is gone"):
             evolved(executor)
-    assert_same(evolved(2, config, checkpoint=path), evolved(2, config))
+    assert_same(evolved(2, config, loss=killer.loss, checkpoint=path), evolved(2, config, loss=killer.loss))
 
 
 def test_workers_that_stay_away_are_one_clear_error(monkeypatch):
@@ -322,7 +359,7 @@ def test_a_generation_sends_little_more_than_the_formula(cluster, name):
 def test_a_population_trained_in_one_call_has_a_shard_for_each_thread_of_a_cluster(cluster, monkeypatch):
     threads, memory = cluster_size(cluster.client.get_executor())
     assert memory is None or memory > 2**20
-    assert threads == len(cluster.client.nthreads()) >= WORKERS - 1
+    assert threads == len(cluster.client.nthreads()) == WORKERS
     assert cluster_size(Elsewhere()) is None
     config = GadamConfig(population_size=10)
     trainer = Trainer(config, functional.cross_entropy, Programs(zoo.mlp(), functional.cross_entropy))
