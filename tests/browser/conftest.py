@@ -21,6 +21,7 @@ SETTINGS = {  # no questions at the start, and every cell is in the page, also o
     "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }
+SECONDS = 180_000  # of a busy machine, in milliseconds
 HIGHEST = 16_000  # pixels that Chromium draws
 WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 800, "height": 1000}
 
@@ -51,7 +52,8 @@ def lab(browser, lab_root):  # without a browser there is no need for it
     root = lab_root
     shutil.copytree(NOTEBOOKS, root / "notebooks", ignore=shutil.ignore_patterns(".*"))
     if (computed := reports_root() / "runs").is_dir():  # what a reproduction or nbval has stored is not computed again
-        shutil.copytree(computed, root / "reports" / "runs")
+        # But for what somebody is writing now, such as a notebook that is tested beside this.
+        shutil.copytree(computed, root / "reports" / "runs", ignore=shutil.ignore_patterns(".*"))
     settings = root / "JUPYTER_CONFIG_DIR" / "lab" / "user-settings" / "@jupyterlab"
     for name, content in SETTINGS.items():
         (settings / name).parent.mkdir(parents=True, exist_ok=True)
@@ -72,12 +74,12 @@ def lab(browser, lab_root):  # without a browser there is no need for it
         environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | own
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            if server.poll() is not None:
+        address, end = f"http://127.0.0.1:{port}", time.monotonic() + SECONDS / 1_000
+        while True:
+            if server.poll() is not None or time.monotonic() > end:
                 pytest.fail(f"JupyterLab did not start: {(root / 'log').read_text()[-2_000:]}")
             try:
-                urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=5).close()
+                urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=60).close()
                 break
             except OSError:
                 time.sleep(0.1)
@@ -95,7 +97,7 @@ def lab(browser, lab_root):  # without a browser there is no need for it
 def context(browser):
     """What all pages share: JupyterLab's own files, which are then loaded once."""
     with browser.new_context(viewport=WIDE) as context:
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(SECONDS)
         yield context
 
 

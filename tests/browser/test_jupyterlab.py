@@ -1,9 +1,12 @@
 """The notebooks as people use them: JupyterLab in a browser. Skipped where there is none."""
 
+import re
 import time
 from pathlib import Path
 
 import pytest
+
+from gadam.batches import BLOCK
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 # Of one type with what is written to stderr, such as a warning, in some versions.
@@ -11,6 +14,7 @@ ERRORS = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="app
 TITLES = ("Loss of every unit", "Family of the fittest", "Right on the test rows", "Adoption of children")
 FIGURE = f'img[alt^="{TITLES[0]}"]'
 SECONDS = 180_000  # of a busy machine, in milliseconds
+IDLE = '.jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status="idle"]:visible'
 
 
 def open_and_run_all(page, address):
@@ -25,8 +29,9 @@ def open_and_run_all(page, address):
         f"() => [...document.querySelectorAll('{prompts}')].every(p => /\\[\\d+\\]/.test(p.textContent))",
         timeout=SECONDS,
     )
-    until(page, address, lambda session: session["kernel"]["execution_state"] == "idle", SECONDS / 1_000)
-    page.wait_for_timeout(500)  # what the last cell said is on its way to the page
+    until(page, address, lambda session: session["kernel"]["execution_state"] == "idle")
+    page.locator(IDLE).wait_for()  # that comes to the page after all that the last cell said
+    page.wait_for_timeout(500)  # which is now on its way to the screen
     errors = page.locator(ERRORS, has_text="Traceback (most recent call last)")
     assert errors.count() == 0, errors.first.inner_text()
 
@@ -38,10 +43,11 @@ def until_connected(page, address):
         address,
         lambda session: session["kernel"]["execution_state"] == "idle" and session["kernel"]["connections"],
     )
+    page.locator(IDLE).wait_for()
     page.wait_for_timeout(1_000)
 
 
-def until(page, address, holds, seconds=30):
+def until(page, address, holds, seconds=SECONDS / 1_000):
     """Wait until something holds of what the server says of a notebook's session."""
     name = address.partition("?")[0].rpartition("/")[2]
     end = time.monotonic() + seconds
@@ -50,6 +56,14 @@ def until(page, address, holds, seconds=30):
             return
         page.wait_for_timeout(100)
     pytest.fail(f"{name}: {seconds:g} s of waiting were in vain; the server says {sessions(page, address)}")
+
+
+def eventually(page, holds):
+    """Whether something holds of what the page shows, after a while at the latest."""
+    end = time.monotonic() + SECONDS / 1_000
+    while not (found := holds()) and time.monotonic() < end:
+        page.wait_for_timeout(100)
+    return found
 
 
 def sessions(page, address):
@@ -87,8 +101,7 @@ def columns(page):
     tops = page.locator("img:is(" + ", ".join(f'[alt^="{title}"]' for title in TITLES) + ")").evaluate_all(
         "all => all.map(image => Math.round(image.getBoundingClientRect().top))"
     )
-    assert len(tops) == len(TITLES)
-    return max(map(tops.count, tops))
+    return max(map(tops.count, tops)) if len(tops) == len(TITLES) else 0
 
 
 def source(page):
@@ -101,7 +114,8 @@ def test_restart_and_run_all_goes_through(lab, page, shoot, name):
     address = lab(name)
     open_and_run_all(page, address)
     if name != "playground.ipynb":  # which waits for a button
-        assert any(natural > 300 for natural, _ in widths(page)), "each notebook shows a figure"
+        shown = eventually(page, lambda: any(natural > 300 for natural, _ in widths(page)))
+        assert shown, "each notebook shows a figure"
     shoot(name.removesuffix(".ipynb"))
     for session in sessions(page, address):  # a kernel of each notebook would be much memory
         page.request.delete(f"{address.partition('/lab/')[0]}/api/sessions/{session['id']}?{address.partition('?')[2]}")
@@ -121,7 +135,7 @@ def test_run_draws_again_and_again_and_stop_stops(lab, page, shoot):
     button(page, "Run").click()
     page.locator(FIGURE).wait_for(timeout=SECONDS)
     figures = {source(page)}
-    end = time.monotonic() + 60
+    end = time.monotonic() + SECONDS / 1_000
     while len(figures) < 3 and time.monotonic() < end:
         page.wait_for_timeout(100)
         figures.add(source(page))
@@ -129,10 +143,10 @@ def test_run_draws_again_and_again_and_stop_stops(lab, page, shoot):
     for width, expected in ((1280, 2), (800, 1)):
         page.set_viewport_size({"width": width, "height": 1_000})
         page.wait_for_timeout(500)
-        assert columns(page) == expected
-        assert cut(page) == 0
+        assert eventually(page, lambda expected=expected: columns(page) == expected)
+        assert eventually(page, lambda: cut(page) == 0)
         # Of 4.6 inches: letters of 8 points are then at least 8.7 pixels high.
-        assert min(shown for _, shown in widths(page, FIGURE)) > 360
+        assert eventually(page, lambda: min((shown for _, shown in widths(page, FIGURE)), default=0) > 360)
     shoot("running")
     button(page, "Stop").click()
     page.get_by_text("Stopped after").wait_for()
@@ -145,21 +159,36 @@ def test_run_draws_again_and_again_and_stop_stops(lab, page, shoot):
 
 
 STOPPED = """
-import time
+import os
 from pathlib import Path
 
-from gadam.playground import training_panel
+from gadam.playground import training, training_panel
 
+evolve, late = training.evolve, []
+
+
+def watched(*given, record, **others):
+    def each(step):
+        record(step)
+        if panel._stop.is_set():
+            late.append(step.number)
+
+    return evolve(*given, record=each, **others)
+
+
+training.evolve = watched
 panel = training_panel()
 run = panel._run
 
 
-def timed(*settings):
+def counted(*settings):
+    late.clear()
     run(*settings)
-    Path("ended").write_text(str(time.time()))
+    Path("new").write_text(str(len(late) / panel.controls["population_size"].value))
+    os.replace("new", "ended")
 
 
-panel._run = timed
+panel._run = counted
 panel
 """
 
@@ -175,12 +204,12 @@ def test_stop_ends_the_thread_at_once(lab, lab_root, page, write):
         button(page, "Run").click()
         (page.locator(FIGURE) if steps == 40 else page.get_by_text("Generation 1 of 1000")).wait_for(timeout=SECONDS)
         page.wait_for_timeout(2_000)
-        clicked = time.time()
         button(page, "Stop").click()
         page.get_by_text(words).wait_for()
-        assert float(ended.read_text()) - clicked < 2, "of a busy machine; one that is idle needs less than one"
+        assert eventually(page, ended.exists)
+        assert float(ended.read_text()) <= BLOCK, "steps after the stop was heard, by shards of a unit or more"
         ended.unlink()
-        assert button(page, "Run").is_enabled()
+        assert eventually(page, button(page, "Run").is_enabled)
 
     # The cell again makes another panel, from which nothing stops what the first one trains.
     button(page, "Run").click()
@@ -188,10 +217,7 @@ def test_stop_ends_the_thread_at_once(lab, lab_root, page, write):
     page.locator(".jp-CodeCell .cm-content").first.click()
     page.keyboard.press("Control+Enter")
     page.get_by_text("Press Run.").wait_for()
-    end = time.monotonic() + 10
-    while not ended.exists() and time.monotonic() < end:
-        page.wait_for_timeout(100)
-    assert ended.exists()
+    assert eventually(page, ended.exists)
 
 
 def test_the_landscape_plays(lab, page, shoot):
@@ -202,11 +228,13 @@ def test_the_landscape_plays(lab, page, shoot):
     said.wait_for()
     before = picture.get_attribute("src")
     page.locator(".widget-play button").first.click()
-    page.get_by_text("Generation 1 of 3: children train").wait_for()
+    # Frames of 0.1 s, of which a busy machine leaves out some: what is seen is one of these or a later one.
+    page.locator("p", has_text=re.compile("Generation (1 of 3: (children|the fittest)|[23] of 3)")).first.wait_for()
     assert picture.get_attribute("src") != before
     shoot("landscape")
-    page.get_by_text("Generation 2 of 3").first.wait_for()
-    page.locator(".widget-play button").first.click()  # pause
+    page.locator("p", has_text=re.compile("Generation [23] of 3")).first.wait_for()
+    # Pause, unless it has come to its end.
+    page.locator(".widget-play button:has(.fa-pause)").evaluate_all("all => all.forEach(each => each.click())")
     page.locator('label:text-is("starts g") + input').fill("7")
     page.keyboard.press("Enter")
     said.wait_for()  # other starts are looked at from their first frame
@@ -229,6 +257,5 @@ def test_a_live_plot_beside_the_progress_bar_is_one_figure(lab, page, shoot, wri
     write("live.ipynb", LIVE)
     open_and_run_all(page, lab("live.ipynb"))
     page.get_by_text("generation 4/4: 100%").wait_for()  # the bar
-    assert len(widths(page)) == 4
-    assert all(natural > 300 for natural, _ in widths(page))
+    assert eventually(page, lambda: [natural > 300 for natural, _ in widths(page)] == [True] * 4)
     shoot("live")
