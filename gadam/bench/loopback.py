@@ -16,7 +16,7 @@ from typing import Any
 from gadam.config import InputError
 
 HOST = "127.0.0.1"
-SECONDS = 120.0  # to start in, on a busy machine
+SECONDS = 300.0  # to start in, on a busy machine
 
 
 @dataclass

@@ -134,7 +134,7 @@ def _follow(process: subprocess.Popen[str], limit: float, prefix: str, stop: thr
         return True
     finally:
         _kill_tree(process)
-        reader.join(5)  # a process that escaped may still hold the other end
+        reader.join(30)  # a process that escaped may still hold the other end
         for pipe in (process.stdin, process.stdout):
             if pipe and not reader.is_alive():
                 pipe.close()
