@@ -21,7 +21,7 @@ SETTINGS = {  # no questions at the start, and every cell is in the page, also o
     "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }
-SECONDS = 180_000  # of a busy machine, in milliseconds
+SECONDS = 600_000  # of a busy machine, in milliseconds
 HIGHEST = 16_000  # pixels that Chromium draws
 WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 800, "height": 1000}
 

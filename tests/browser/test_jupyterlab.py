@@ -13,7 +13,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 ERRORS = '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]'
 TITLES = ("Loss of every unit", "Family of the fittest", "Right on the test rows", "Adoption of children")
 FIGURE = f'img[alt^="{TITLES[0]}"]'
-SECONDS = 180_000  # of a busy machine, in milliseconds
+SECONDS = 600_000  # of a busy machine, in milliseconds
 IDLE = '.jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status="idle"]:visible'
 
 
