@@ -122,13 +122,15 @@ def reproduce(
 @contextlib.contextmanager
 def _goes_on() -> Iterator[None]:
     """Say with whatever ends a reproduction that nothing is lost."""
-    from gadam.reporting import ReportError
+    from gadam.reporting import ReportError, SampleError
 
     hint = "finished runs are stored, the same command goes on from there"
     try:
         yield
     except Stopped as stopped:
         stopped.hint = f"; {hint}"
+        raise
+    except SampleError:  # all is there, and nothing would go on
         raise
     except ReportError as error:
         raise ReportError(f"{error}; {hint}") from error

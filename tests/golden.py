@@ -8,7 +8,6 @@ import math
 import os
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch

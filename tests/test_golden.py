@@ -1,7 +1,7 @@
 """The results versions are held to the truth: what is computed is what golden.json has, to 1e-5.
 
-A change beyond that is a fault, or else a version has to be raised: `RESULTS_VERSION` of the engine (gadam/config.py), or
-`version=` of the run function. Then `python tests/golden.py` writes the new numbers.
+A change beyond that is a fault, or else a version has to be raised: `RESULTS_VERSION` of the engine (gadam/config.py),
+or `version=` of the run function. Then `python tests/golden.py` writes the new numbers.
 """
 
 import json

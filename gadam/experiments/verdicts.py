@@ -64,8 +64,8 @@ RULES = (
     "in the 95 % interval of one further run of ours and this reaches no further than 1.5 m to either side; not "
     "reproduced (higher, lower) if it lies outside the 98 % interval of one further run and more than m from our "
     "mean; else, with 10 runs or more, compatible: no number of seeds tells more about a single number.",
-    "GADAM reaches a value: reproduced if the mean of our runs is, with 95 % confidence, at or above the number minus "
-    "m; not reproduced if it is, with 95 % confidence, below.",
+    "GADAM reaches a value: reproduced, at any budget, if the mean of our runs is with 95 % confidence at or above the "
+    "number minus m; not reproduced if it is with 95 % confidence below.",
     "No difference: reproduced if the 90 % interval of the difference lies within m of 0, not reproduced if the 95 % "
     "interval lies wholly outside.",
     "Always or never: one run that violates the claim refutes it; 59 independent runs or more without a violation "

@@ -19,6 +19,8 @@ import gadam
 from gadam.config import InputError
 
 DAY = 24 * 60 * 60
+ARCHIVED = ("standard", "paper")
+"""Profiles that are rendered from what was computed before, of which nothing is computed unasked."""
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make the folder writable"),

@@ -20,12 +20,10 @@ from gadam.experiments import PROFILES, SECTIONS, import_sections
 from gadam.experiments.runs import Run
 from gadam.reporting import archive, store
 from gadam.reporting.archive import Archive
-from gadam.reporting.paths import archive_path, check, runs_root
+from gadam.reporting.paths import ARCHIVED, archive_path, check, runs_root
 from gadam.reporting.workers import worker_count
 
 DATA_CHOICES = ("auto", "real", "standin")
-ARCHIVED = ("standard", "paper")
-"""Profiles that are rendered from what was computed before, of which nothing is computed unasked."""
 
 
 @dataclass(frozen=True)

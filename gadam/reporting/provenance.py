@@ -9,7 +9,7 @@ from typing import Any
 
 from gadam.experiments import SECTIONS
 from gadam.reporting import machine
-from gadam.reporting.paths import ReportError, project_root, sha256, write_atomic
+from gadam.reporting.paths import ARCHIVED, ReportError, archive_path, project_root, sha256, write_atomic
 
 OUTPUTS = ("tables", "figures", "claims")  # the folders whose files are hashed, beside scoreboard.csv
 
@@ -52,9 +52,11 @@ def collect(folder: Path, profile: str) -> dict[str, Any]:
         "datasets": _datasets(runs),
         "seeds": sorted({run["config"]["seed"] for run in runs.values() if "seed" in run["config"]}),
         "sections": {
-            name: {**section.get("executed", {}), "runs": sorted(section["runs"])} for name, section in used.items()
+            name: {**section.get("executed", {}), "runs": len(section["runs"])} for name, section in used.items()
         },
-        "runs": dict(sorted(runs.items())),
+        "computed": {"runs": len(runs), "cpu_seconds": round(sum(run["cpu_seconds"] for run in runs.values()))},
+        # An archive has every run with all that is known of it.
+        **({"archive": _archive(profile)} if profile in ARCHIVED else {"runs": dict(sorted(runs.items()))}),
         "machines": {key: facts for section in used.values() for key, facts in section["machines"].items()},
         "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
     }
@@ -63,6 +65,12 @@ def collect(folder: Path, profile: str) -> dict[str, Any]:
 def write(folder: Path, content: dict[str, Any]) -> None:
     """Write `provenance.json`."""
     write_atomic(folder / "provenance.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _archive(profile: str) -> dict[str, Any]:
+    """Which archive a report is rendered from."""
+    path = archive_path(profile)
+    return {"file": path.name, "sha256": sha256(path) if path.is_file() else None}
 
 
 def _datasets(runs: dict[str, Any]) -> list[dict[str, Any]]:

@@ -18,8 +18,8 @@ from gadam.experiments.claims import Arms, Claim
 from gadam.experiments.runs import Run
 from gadam.reporting import figures, page, scoreboard, store, tables
 from gadam.reporting.page import Shown
-from gadam.reporting.paths import check, choices, reports_root, write_atomic
-from gadam.reporting.plan import ARCHIVED, Source, data_of, duration, expected
+from gadam.reporting.paths import ARCHIVED, check, choices, reports_root, write_atomic
+from gadam.reporting.plan import Source, data_of, duration, expected
 from gadam.reporting.store import Stored
 from gadam.reporting.workers import compute
 
@@ -156,6 +156,8 @@ class Report:
     def claims(self, section: str, claims: Sequence[Claim]) -> Shown:
         """Judge the claims of a section by the runs that are there, and keep them for the scoreboard."""
         check("section", section, SECTIONS)
+        if strange := [one for one in claims if not isinstance(one, Claim)]:
+            raise InputError(f"claims: has a {type(strange[0]).__name__} among them, must be a list of Claim")
         if self.data == "real" and any(claim.data == "stand-in" for claim in claims):
             raise InputError("Report: a claim is on stand-in data, but the report was opened with data='real'")
         judged = scoreboard.write_claims(self.folder / "claims", section, claims, self.arms, self.profile)

@@ -55,7 +55,7 @@ from gadam.reporting.plan import (
 )
 from gadam.reporting.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
 from gadam.reporting.sample import Compared
-from gadam.reporting.workers import Bar, Progress, RunError, compute, worker_count
+from gadam.reporting.workers import Bar, Progress, RunError, compute, joined, worker_count
 
 HOUR = 60 * 60
 LIMITS = {"smoke": HOUR / 2, "quick": 4 * HOUR, "standard": HOUR, "paper": HOUR}
@@ -207,8 +207,8 @@ def render(profile: str, chosen: Sequence[str], data: str, root: Path, *, recomp
 def archive_runs(profile: str = "standard", *, rendering: bool = True) -> Path:
     """Write the archive of a profile, and render its committed report from it.
 
-    The archive is the union of what it has, as far as that is still valid, and of the profile's runs in the store; so no
-    valid run is ever lost. Lines that are damaged, of another version or of other data are dropped, and said.
+    The archive is the union of what it has, as far as that is still valid, and of the runs in the store; so no
+    valid run is ever lost. Lines of another version or of other data are dropped, and said.
 
     Args:
         profile: standard or paper.
@@ -216,10 +216,17 @@ def archive_runs(profile: str = "standard", *, rendering: bool = True) -> Path:
 
     Returns:
         The file of the archive.
+
+    Raises:
+        ReportError: a line of the archive is damaged; it is left as it is.
     """
     check("profile", profile, ARCHIVED)
     path, folder = archive_path(profile), runs_root()
     kept = archive.read(path)
+    if damaged := kept.refused.get("damaged"):
+        raise ReportError(
+            f"{path}: {damaged} of its lines are damaged; get it back before runs are added: git checkout {path}"
+        )
     contents = dict(kept.lines)
     before = len(contents)
     for line in planned(profile):
@@ -323,7 +330,7 @@ def compute_runs(
     for name in alone:
         add(first[name], 1)
     if failures:
-        raise RunError("; ".join(map(str, failures)))
+        raise joined(failures)
     return len(done)
 
 

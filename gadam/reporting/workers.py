@@ -96,7 +96,7 @@ def compute(
     if progress is None:
         print(f"{len(wanted)} run{'s' * (len(wanted) != 1)}: {summary}", flush=True)
     if failures:
-        raise _all_failed(failures)
+        raise joined([failure.error for failure in failures])
     for key, run in missing.items():
         stored = store.read(folder, run)
         if stored is None:
@@ -162,11 +162,15 @@ class Bar:
             self._bar.update(self._seconds[done.run.key])
 
 
-def _all_failed(failures: Sequence[Failure]) -> RunError:
-    if len(failures) == 1:
-        return failures[0].error
-    names = "; ".join(str(failure.error) for failure in failures)
-    return RunError(f"{len(failures)} runs failed: {names}")
+def joined(errors: Sequence[RunError]) -> RunError:
+    """Several failures as one, with all that is known of each as a note; one alone stays as it is."""
+    if len(errors) == 1:
+        return errors[0]
+    error = RunError(f"{len(errors)} runs failed: " + "; ".join(map(str, errors)))
+    for one in errors:
+        for note in getattr(one, "__notes__", []):
+            error.add_note(note)
+    return error
 
 
 def _by_processes(missing: Sequence[Run], folder: Path, workers: int, keep_going: bool) -> Generator[Done | Failure]:

@@ -400,7 +400,7 @@ def test_curves_of_any_length_have_the_same_points_and_every_step_counts_once():
 @pytest.mark.parametrize("method", section51.OTHERS)
 def test_other_methods_beat_chance_on_a_stand_in(method):
     run = next(run for run in section51.other_runs("smoke", "standin") if run.arm == section51.arm("", method))
-    deep = {"hidden": [64], "pretraining_epochs": 2, "epochs": 80} if method == section51.DBN else {}
+    deep = {"hidden": [64], "pretraining_epochs": 2, "epochs": 40} if method == section51.DBN else {}
     row = run.function(**run.config | {"rows": 300, "test_rows": 100} | deep)[0]
     assert row["images"] == 300
     assert row["test_correct"] > 25  # of 100; chance is 10

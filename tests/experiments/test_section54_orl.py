@@ -200,7 +200,7 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "orl/svm"])  # that takes half a minute
 def test_methods_answer_on_a_stand_in_and_those_that_take_no_time_learn_it(name):
     rows = RUN_FUNCTIONS[name]("orl", "standin", 9, 1, **TINY.get(name, {}))
     assert [row["method"] for row in rows] == list(NAMES[name])

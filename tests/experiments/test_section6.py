@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,8 @@ from matplotlib import pyplot as plt
 from gadam.config import GadamConfig
 from gadam.evolution import evolve
 from gadam.experiments import PROFILES, SECTIONS, fidelity, paper, section6
-from gadam.experiments.statistics import mean_interval
+from gadam.experiments.claims import Arms
+from gadam.experiments.statistics import paired_interval
 from gadam.reporting import exhibits, scoreboard
 
 TESTS = Path(__file__).parents[1]
@@ -96,59 +98,94 @@ def test_values_hold_every_accuracy_of_the_paper():
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_reading_has_the_seeds_and_the_budget_of_the_default(profile):
+def test_every_reading_has_the_seeds_and_the_budget_of_the_default_but_for_its_population(profile):
     runs = section6.runs(profile, "standin")
-    assert len({run.identity() for run in runs}) == len(runs)
-    settings = {}
+    assert len({run.key for run in runs}) == len(runs)
+    sizes = {key: one.settings.get("population_size") for key, one in section6.READINGS.items()}
+    default = {}
     for run in runs:
-        rest = {name: value for name, value in run.config.items() if name != "reading"}
-        settings.setdefault(run.config["reading"], []).append(rest)
-    assert settings.keys() == section6.READINGS.keys()
-    assert all(one == settings[section6.DEFAULT] for one in settings.values())
-    assert {run.work for run in runs} == {
-        2 * run.config["population_size"] * run.config["generations"] * run.config["steps"] for run in runs
-    }
+        rest = {name: value for name, value in run.config.items() if name not in ("reading", "population_size")}
+        default.setdefault(run.config["reading"], []).append(rest)
+        size = sizes[run.config["reading"]] or section6.PROFILES[profile]["g"]
+        assert run.config["population_size"] == size
+        assert run.arm == section6.arm(run.config["dataset"], run.config["reading"])
+    assert default.keys() == section6.READINGS.keys()
+    assert all(one == default[section6.DEFAULT] for one in default.values())
+    unequal = {key for key, one in section6.READINGS.items() if not section6.equal_steps(one)}
+    assert unequal == {"small", "large"}
+    if profile != "smoke":
+        text = section6.note(profile)
+        assert "5 units (0.5 times as many) and 20 units (2 times as many)" in text
 
 
-def test_paper_has_ten_seeds():
-    assert min(section6.PROFILES["paper"]["seeds"].values()) >= 10
+def test_standard_and_paper_have_ten_seeds():
+    for profile in ("standard", "paper"):
+        assert min(section6.PROFILES[profile]["seeds"].values()) >= 10
 
 
-@pytest.fixture(scope="module")
-def rows():
-    """A row of each reading with two seeds, as trained."""
+def test_every_reading_trains_with_its_steps_and_most_give_another_network():
     settings = {"population_size": 3, "generations": 1, "steps": 5, "mode": "loop"}
-    return pd.DataFrame(
-        row
-        for dataset in section6.DATASETS
-        for reading in section6.READINGS
-        for seed in (0, 1)
-        for row in section6.trained(dataset, "standin", reading, seed, **settings)
-    )
-
-
-def test_every_reading_trains_with_equal_steps_and_most_give_another_network(rows):
-    assert (rows["gradient_steps"] == 2 * 3 * 5).all()
+    trained = [section6.trained("yeast", "standin", key, 0, **settings) for key in section6.READINGS]
+    rows = pd.DataFrame([row for one in trained for row in one]).set_index("reading")
+    steps = {key: 2 * 5 * one.settings.get("population_size", 3) for key, one in section6.READINGS.items()}
+    assert rows["gradient_steps"].to_dict() == steps
     assert rows["accuracy"].between(0, 100).all()
     assert (rows["data"] == "stand-in").all()
-    losses = rows[rows["dataset"] == "letter"].pivot_table(index="reading", columns="seed", values="loss")
-    assert losses[0].nunique() >= len(section6.READINGS) - 3  # without children among the best, some agree
-    again = section6.trained("yeast", "standin", "one_start", 1, population_size=3, generations=1, steps=5, mode="loop")
-    same = rows[(rows["dataset"] == "yeast") & (rows["reading"] == "one_start") & (rows["seed"] == 1)]
-    assert again == same.to_dict("records")
+    assert rows["loss"].nunique() >= len(rows) - 3  # without children among the best, some agree
+    assert section6.trained("yeast", "standin", "one_start", 0, **settings) in trained
 
 
-def test_effects_are_paired_by_seed(rows):
-    frame = section6.effects(rows).set_index(["dataset", "reading"])
-    accuracy = rows[rows["dataset"] == "letter"].pivot_table(index="seed", columns="reading", values="accuracy")
-    expected = mean_interval((accuracy["carry"] - accuracy["default"]).tolist())
-    line = frame.loc[("LETTER", section6.READINGS["carry"].label)]
+def made_up(seeds=5):
+    """Rows of each reading: they differ from the default by their place, once or three times by turns."""
+    return pd.DataFrame([
+        {"dataset": dataset, "reading": key, "seed": 200 + seed, "accuracy": 50 + seed + place * (1 + 2 * (seed % 2)),
+         "test_rows": 446, "gradient_steps": 100, "data": "real"}
+        for dataset in section6.DATASETS for place, key in enumerate(section6.READINGS) for seed in range(seeds)
+    ])  # fmt: skip
+
+
+def counted(rows, planned=5):
+    counts = rows.groupby(["dataset", "reading"]).size().to_dict() if len(rows) else {}
+    return Arms({
+        section6.arm(name, key): (counts.get((name, key), 0), planned)
+        for name in section6.DATASETS for key in section6.READINGS
+    })  # fmt: skip
+
+
+def test_effects_are_paired_by_seed():
+    rows = made_up()
+    line = section6.effects(rows.sample(frac=1, random_state=0), counted(rows)).set_index(["dataset", "reading"])
+    line = line.loc[("YEAST", section6.READINGS["carry"].label)]
+    expected = paired_interval([2.0, 6.0, 2.0, 6.0, 2.0], 446)
     assert (line["difference"], line["low"], line["high"]) == pytest.approx(expected)
-    assert frame["difference"].isna().sum() == len(section6.DATASETS)  # the default's own
+    assert line[["seeds", "gradient steps", "data"]].tolist() == ["5", 100, "real"]
+    alike = made_up().assign(accuracy=50.0)
+    line = section6.effects(alike, counted(alike)).iloc[1]
+    assert line["high"] == -line["low"] == pytest.approx(100 / 446 / math.sqrt(5))  # never narrower than a test row
 
 
-def test_ambiguities_say_what_was_measured(rows):
-    frame = section6.ambiguities(rows)
+def test_what_is_not_there_is_left_empty():
+    rows = made_up()
+    missing = (rows["dataset"] == "letter") | (rows["reading"] == "carry") & (rows["seed"] > 202)
+    some = rows[~missing & (rows["reading"] != "small")]
+    frame = section6.effects(some, counted(some)).set_index(["dataset", "reading"])
+    assert frame.loc["LETTER", ["accuracy", "difference", "gradient steps", "data"]].isna().all(axis=None)
+    labels = {key: one.label for key, one in section6.READINGS.items()}
+    assert frame.loc[("YEAST", labels["carry"]), ["seeds", "difference"]].tolist() == ["3 of 5", pytest.approx(10 / 3)]
+    assert frame.loc[("YEAST", labels["small"]), "seeds"] == "0 of 5"
+    assert math.isnan(frame.loc[("YEAST", labels["small"]), "difference"])
+    without = some[some["reading"] != section6.DEFAULT]
+    assert section6.effects(without, counted(without))["difference"].isna().all()
+    found = section6.ambiguities(some, counted(some))["effect of the other reading"]
+    assert found.str.match(r"YEAST [+-].* \[.*\]; LETTER not computed yet").sum() == 3
+    assert found.str.fullmatch("YEAST not computed yet; LETTER not computed yet").sum() == 1  # of 3 of 5 seeds
+    nothing = section6.effects(pd.DataFrame(), counted(pd.DataFrame()))
+    assert nothing.drop(columns=["dataset", "kind", "reading", "seeds"]).isna().all(axis=None)
+    assert section6.ambiguities(pd.DataFrame(), Arms())["data"].isna().all()
+
+
+def test_ambiguities_say_what_was_measured():
+    frame = section6.ambiguities(made_up(), counted(made_up()))
     assert len(frame) == len(fidelity.AMBIGUITIES)
     found = frame["effect of the other reading"]
     assert found.str.match(r"YEAST [+-].* \[.*\]; LETTER [+-]").sum() == 4
@@ -156,14 +193,20 @@ def test_ambiguities_say_what_was_measured(rows):
     assert frame["data"].notna().sum() == 4
 
 
-def test_the_figure_draws(rows):
-    figure = exhibits.section6.readings(section6.effects(rows))
+@pytest.mark.parametrize(("count", "titles"), [(5, "5 seeds"), (3, "3 of 5 seeds"), (0, "0 of 5 seeds")])
+def test_the_figure_draws_what_there_is(count, titles):
+    rows = made_up(count)
+    figure = exhibits.section6.readings(section6.effects(rows, counted(rows)))
     figure.canvas.draw()
-    assert [axis.get_title() for axis in figure.axes] == ["YEAST, 2 seeds", "LETTER, 2 seeds"]
+    assert [axis.get_title() for axis in figure.axes] == [f"{name}, {titles}" for name in ("YEAST", "LETTER")]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [one.label for name, one in section6.READINGS.items() if name != section6.DEFAULT]
+    for axis in figure.axes:
+        assert len(axis.collections) == (len(labels) if count else 0)
+        assert [text.get_text() for text in axis.texts] == ([] if count else ["not computed yet"])
     plt.close(figure)
 
 
 def test_the_section_is_the_last_so_that_its_scoreboard_is_whole():
     assert list(SECTIONS)[-1] == "section6"
+    assert SECTIONS["section6"].last

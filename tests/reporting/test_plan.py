@@ -170,7 +170,7 @@ def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_
     monkeypatch.setattr(reproduction, "later_runs", lambda name: None)
     monkeypatch.setattr(reproduction, "sections_of", lambda only: ["section53"] if only else list(runs))
     monkeypatch.setenv("GADAM_ARCHIVE", str(section / "archive"))
-    failed = r"^run 'bad' \(test/fails\) failed: no such thing as 3$"
+    failed = r"^run 'bad' \(test/fails\) failed: no such thing as 3"
     with pytest.raises(RunError, match=failed):
         compute_runs("standard")
     assert computed(section) == 3, "what was stored, what failed, and the other"

@@ -41,14 +41,14 @@ def differences(frame: pd.DataFrame) -> Figure:
             if not line["complete"] and pd.notna(line["difference"]):
                 axis.annotate(
                     f"{line['seeds']} runs", (line["difference"], position), xytext=(0, 6), textcoords="offset points",
-                    ha="center", fontsize=8, color=GREY,
+                    ha="center", fontsize=8, color=GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
                 )  # fmt: skip
         if lines["difference"].isna().all():
             say_missing(axis)
         else:
             axis.axvline(0, color="black", linewidth=1)
         axis.set(title=dataset, yticks=range(len(lines)), yticklabels=lines["method"])
-        axis.margins(x=0.1)
+        axis.margins(x=0.15)
         axis.set_ylim(len(lines) - 0.5, -0.5)
     seeds = [int(count) for count in frame.loc[frame["complete"], "seeds"]]
     over = f" of {' to '.join(str(one) for one in sorted({min(seeds), max(seeds)}))} seeds" if seeds else ""
