@@ -59,6 +59,7 @@ class Claim:
         headline: a key of `HEADLINES`, if it is the one contrast that answers that question.
         quoted: the paper quotes the number from others, and we run the method reduced.
         data: where the numbers come from: "real", "stand-in" or "none".
+        repetitions: what is shown as seeds, where they are no runs: "10 repeats"; else the runs of `arms` are counted.
     """
 
     text: str
@@ -75,6 +76,7 @@ class Claim:
     headline: str = ""
     quoted: bool = False
     data: str = "real"
+    repetitions: str = ""
 
 
 HEADLINES = {
@@ -119,8 +121,12 @@ class Arms(dict[str, tuple[int, int]]):
         return all(self.get(name, (0, 0))[0] == self.get(name, (0, 1))[1] for name in names)
 
     def count(self, *names: str) -> str:
-        """The runs of the arm that has the fewest: "20", or "3 of 20" where some are missing."""
+        """The runs of the arm that has the fewest: "20", or "3 of 20" where some are missing.
+
+        An arm of a single run stands for every seed of the others.
+        """
         counts = [self.get(name, (0, 0)) for name in names] or [(0, 0)]
+        counts = [one for one in counts if one != (1, 1)] or counts
         found, planned = min(counts, key=lambda one: (one[0] == one[1], one[0]))
         return str(found) if found == planned else f"{found} of {planned}"
 

@@ -224,7 +224,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         Claim(
             text=f"{text}; landscape {place}", section="section41", exhibit="section41_success", kind="greater",
             evidence=partial(_gained, rows, place, *methods), arms=[arm(place)], paper="greater", margin=MARGIN,
-            data="none",
+            data="none", repetitions=f"{rows['trial'].nunique()} trials" if len(rows) else "",
         )
         for place, (text, methods) in itertools.product(LANDSCAPES, compared.items())
     ]  # fmt: skip

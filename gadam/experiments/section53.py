@@ -146,6 +146,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     common: dict[str, Any] = {
         "section": "section53", "exhibit": "figure6", "arms": [ARM], "paper": "greater",
         "data": rows["data"].iloc[0] if len(rows) else "real",
+        "repetitions": f"{rows['repeat'].nunique()} repeats" if len(rows) else "",
     }  # fmt: skip
     return [
         Claim(

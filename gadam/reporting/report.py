@@ -161,13 +161,13 @@ class Report:
         if self.data == "real" and any(claim.data == "stand-in" for claim in claims):
             raise InputError("Report: a claim is on stand-in data, but the report was opened with data='real'")
         judged = scoreboard.write_claims(self.folder / "claims", section, claims, self.arms, self.profile)
-        rows = scoreboard.readable(judged)
+        rows = scoreboard.readable(scoreboard.plain(judged))
         return Shown(html=page.render("claims.html.j2", rows=rows), alt=judged.to_string(index=False))
 
     def scoreboard(self) -> tuple[pd.DataFrame, Shown]:
         """The claims that the sections have left behind in this report so far, and how they look."""
         claims = scoreboard.merge(self.folder / "claims")
-        rows = scoreboard.readable(claims)
+        rows = scoreboard.readable(scoreboard.plain(claims))
         return claims, Shown(html=page.render("claims.html.j2", rows=rows), alt=claims.to_string(index=False))
 
     def _evidence(self, source: str | None, frame: pd.DataFrame | None = None) -> set[str]:

@@ -49,7 +49,8 @@ def _line(claim: Claim, arms: Arms, profile: str, as_headline: bool) -> dict[str
         "claim": claim.text, "section": claim.section, "exhibit": claim.exhibit, "kind": claim.kind,
         "paper": claim.paper, "margin": claim.margin, "size": claim.size,
         **{name: _or_none(getattr(verdict, name)) for name in NUMBERS}, "interval": verdict.interval,
-        "budget": claim.budget if claim.budget < 1 else None, "seeds": arms.count(*claim.arms), "data": claim.data,
+        "budget": claim.budget if claim.budget < 1 else None, "seeds": claim.repetitions or arms.count(*claim.arms),
+        "data": claim.data,
         "item": "" if as_headline else claim.item, "headline": claim.headline if as_headline else "",
         "verdict": verdict.mark, "reason": verdict.reason, "decides": verdict.decides,
     }  # fmt: skip
