@@ -64,6 +64,12 @@ def check_callable(name: str, value: Any, *arguments: str) -> None:
         return  # what is written in C need not say what it takes
 
 
+def check_population(config: GadamConfig) -> None:
+    """Refuse a population that cannot evolve."""
+    if config.population_size < 2:
+        raise InputError("config: population_size=1 leaves nothing to select from; evolve needs at least 2 units")
+
+
 def check_evolve(
     make_model: Any, config: Any, loss: Any, callbacks: Iterable[Any], record: Any, progress: Any, stop: Any
 ) -> None:
@@ -78,8 +84,7 @@ def check_evolve(
         check_callable("make_model", make_model)
     if not isinstance(config, GadamConfig):
         raise InputError(f"config: is a {type(config).__name__}, must be a gadam.GadamConfig or None")
-    if config.population_size < 2:
-        raise InputError("config: population_size=1 leaves nothing to select from; evolve needs at least 2 units")
+    check_population(config)
     check_callable("loss", loss, "output", "targets")
     if not isinstance(callbacks, Iterable):
         raise InputError(f"callbacks: is a {type(callbacks).__name__}, must be a list of gadam.Callback")

@@ -368,7 +368,7 @@ class Unusable(nn.Linear):
         ({"validation_fraction": "0.1"}, "validation_fraction='0.1' is not allowed; give a number in [0, 1), or None"),
         ({"hidden_layer_sizes": (10, 0)}, "hidden_layer_sizes=(10, 0) must be whole numbers of at least 1"),
         ({"hidden_layer_sizes": 2.5}, "hidden_layer_sizes=2.5 must be whole numbers of at least 1"),
-        ({"population_size": 1}, "GadamConfig: population_size=1 is not allowed: it should be"),
+        ({"population_size": 1}, "config: population_size=1 leaves nothing to select from"),
         ({"steps": "some"}, "GadamConfig: steps='some' is not allowed: it should be a whole number"),
         ({"steps": "auto", "batch_size": 0}, "GadamConfig: batch_size=0 is not allowed: it should be"),
         ({"settings": {"seed": 3}}, "settings: seed is a parameter of its own (seed: as random_state)"),
@@ -432,7 +432,7 @@ def test_a_linear_truth_is_learned_as_well_as_by_least_squares():
 
 
 def test_the_quickstart_knows_its_profiles():
-    with pytest.raises(InputError, match=r"^profile='slow' is not a choice; there are smoke, quick, paper$"):
+    with pytest.raises(InputError, match=r"^profile='slow' is not a choice; there are smoke, quick, standard, paper$"):
         quickstart.compare("slow")
 
 

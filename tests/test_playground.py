@@ -200,7 +200,7 @@ def test_a_generation_begins_with_its_first_step_and_until_then_it_is_prepared(p
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"population_size": 1}, "GadamConfig: population_size=1 is not allowed"),
+        ({"population_size": 1}, "population_size=1 leaves nothing to select from"),
         ({"population_size": 10**7}, "population g: 10,000,000 is more than this panel takes, give at most 200"),
         ({"batch_size": 10**9}, "batch size: 1,000,000,000 is more than this panel takes, give at most 10,000"),
         ({"learning_rate": -1.0}, "GadamConfig: learning_rate=-1.0 is not allowed"),
@@ -329,7 +329,7 @@ def test_without_a_front_end_a_failure_is_raised(monkeypatch):
 
 @pytest.mark.parametrize("panel", [training_panel, landscape_panel])
 def test_a_profile_that_is_none_is_refused(panel):
-    with pytest.raises(InputError, match=r"^profile='huge' is not a profile; there are smoke, quick, paper$"):
+    with pytest.raises(InputError, match=r"^profile='huge' is not a profile; there are smoke, quick, standard, paper$"):
         panel(profile="huge")
 
 

@@ -36,6 +36,7 @@ COLOURS = ("#0173b2", "#de8f05", "#029e73")  # of the methods, in their order
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"seeds": 1, "rows": 200},
     "quick": {"seeds": 3, "rows": 1_000},
+    "standard": {"seeds": 5, "rows": None},
     "paper": {"seeds": 10, "rows": None},
 }
 """`rows`: so many training rows only, drawn by the seed; None takes all. The methods are at their defaults in each."""
@@ -52,7 +53,7 @@ def compare(profile: str, data: str = "auto") -> pd.DataFrame:
     """Accuracy and time on digits, LETTER and ADULT, for the same rows: both with one hidden layer of 100.
 
     Args:
-        profile: smoke, quick or paper.
+        profile: smoke, quick, standard or paper.
         data: auto, real or standin.
 
     Returns:

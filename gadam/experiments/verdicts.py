@@ -341,7 +341,7 @@ def at_budget(
 def at_half(rule: Rule, now: Evidence, half: Evidence) -> Verdict:
     """Judge at a reduced size, of images for instance: the verdict must be the same at half of it (rule 4)."""
     verdict, smaller = rule(now), rule(half)
-    if verdict.mark == UNDECIDED or verdict.reason == REACHED or _same(verdict, smaller):
+    if verdict.mark == UNDECIDED or _same(verdict, smaller):
         return verdict
     if {verdict.mark, smaller.mark} == {REPRODUCED, COMPATIBLE}:  # only the numbers of runs differ
         return verdict if verdict.mark == COMPATIBLE else replace(verdict, mark=COMPATIBLE)

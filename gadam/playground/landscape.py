@@ -31,12 +31,12 @@ def landscape_panel(profile: str = "smoke") -> LandscapePanel:
     """A panel to play on the landscape; where there is no front end it stands at the last frame.
 
     Args:
-        profile: smoke has 3 generations, quick 5 and paper 10.
+        profile: smoke has 3 generations, quick 5, standard and paper 10.
 
     Raises:
         InputError: there is no such profile.
     """
-    generations = {"smoke": 3, "quick": 5, "paper": 10}
+    generations = {"smoke": 3, "quick": 5, "standard": 10, "paper": 10}
     if profile not in generations:
         raise InputError(f"profile={profile!r} is not a profile; there are {', '.join(generations)}")
     return LandscapePanel(generations[profile])

@@ -16,6 +16,7 @@ import ipywidgets  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
+from gadam.arguments import check_population
 from gadam.config import GadamConfig, InputError
 from gadam.datasets import Dataset, StandInWarning, load
 from gadam.evolution import evolve
@@ -33,6 +34,7 @@ MLP, LENET = "MLP", "LeNet-5"
 SIZES = {
     "smoke": {"population_size": 6, "generations": 5, "steps": 40},
     "quick": {"population_size": 10, "generations": 10, "steps": 200},
+    "standard": {"population_size": 10, "generations": 10, "steps": 500},
     "paper": {"population_size": 10, "generations": 20, "steps": 1_000},
 }
 TEST_ROWS = 2_000  # scored after each generation
@@ -47,7 +49,7 @@ def training_panel(profile: str = "smoke", data: str = "auto") -> TrainingPanel:
     The one that this made before, which a cell that is executed again replaces, stops: no button would.
 
     Args:
-        profile: smoke, quick or paper: the sizes that the panel starts with.
+        profile: smoke, quick, standard or paper: the sizes that the panel starts with.
         data: real, standin, or auto: real where it can be had.
 
     Raises:
@@ -139,6 +141,7 @@ class TrainingPanel(Panel):
             if settings[name] > most:
                 label = self.controls[name].description
                 raise InputError(f"{label}: {settings[name]:,} is more than this panel takes, give at most {most:,}")
+        check_population(config)
         return config
 
     def _run(self, dataset: str, model: str, config: GadamConfig) -> None:

@@ -1,12 +1,34 @@
 """Reports: stored runs in; tables, figures, a scoreboard and a page with their provenance out."""
 
-from gadam.reporting.notebooks import NotebookError
-from gadam.reporting.paths import ReportError
-from gadam.reporting.report import Report
-from gadam.reporting.reproduction import SampleError, archive_runs, compute_runs, reproduce, write_page
-from gadam.reporting.workers import RunError, compute
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gadam.reporting.notebooks import NotebookError
+    from gadam.reporting.paths import ReportError
+    from gadam.reporting.report import Report
+    from gadam.reporting.reproduction import SampleError, archive_runs, compute_runs, reproduce, write_page
+    from gadam.reporting.workers import RunError, compute
 
 __all__ = [
     "NotebookError", "Report", "ReportError", "RunError", "SampleError", "archive_runs", "compute", "compute_runs",
     "reproduce", "write_page",
 ]  # fmt: skip
+
+_PLACES = {
+    "notebooks": ("NotebookError",),
+    "paths": ("ReportError",),
+    "report": ("Report",),
+    "reproduction": ("SampleError", "archive_runs", "compute_runs", "reproduce", "write_page"),
+    "workers": ("RunError", "compute"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for only then: a benchmark needs no statistics, and a command of another kind nothing."""
+    for module, names in _PLACES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

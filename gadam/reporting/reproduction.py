@@ -303,6 +303,8 @@ def compute_runs(
     if scheduler is not None:
         check_scheduler(scheduler)
     chosen = sections_of(only)
+    if data == "real" and profile not in ARCHIVED:
+        _require_data(chosen, profile)
     source = Source(profile, recompute=recompute)
     # What measures time would measure its neighbours; it is not begun unasked where the others take hours.
     alone = [name for name in chosen if SECTIONS[name].alone and (only or profile not in ARCHIVED)]

@@ -18,7 +18,7 @@ from gadam.cli import app
 from gadam.datasets import SOURCES
 from gadam.experiments import SECTIONS, Section, runs
 from gadam.experiments.runs import Run
-from gadam.reporting import Report, archive, archive_runs, paths, plan, reproduction, store
+from gadam.reporting import Report, ReportError, archive, archive_runs, paths, plan, reproduction, store
 
 YEAST = SOURCES["yeast"].hash
 
@@ -237,10 +237,22 @@ def test_the_command_adds_what_is_stored_and_loses_no_valid_run(section, tmp_pat
     assert archived(section) == [0, 1, 2, 3, 6]
 
     # What is not valid any more goes, and that is said.
-    rewritten(section, *lines(section), "no line\n", signed(json.loads(lines(section)[0]), identity={"run": "gone"}))
+    rewritten(section, *lines(section), signed(json.loads(lines(section)[0]), identity={"run": "gone"}))
     archive._read.cache_clear()
-    assert command() == f"{section}: 5 runs, 0 of them new, 1 dropped (damaged), 1 dropped (another version)"
+    assert command() == f"{section}: 5 runs, 0 of them new, 1 dropped (another version)"
     assert archived(section) == [0, 1, 2, 3, 6]
+
+
+def test_a_damaged_archive_is_left_as_it_is(section, tmp_path):
+    archive.write(section, contents_of(learned_runs(2), tmp_path / "runs"))
+    rewritten(section, *lines(section), "no line\n")
+    archive._read.cache_clear()
+    before = section.read_bytes()
+    with pytest.raises(
+        ReportError, match="1 of its lines are damaged; get it back before runs are added: git checkout"
+    ):
+        archive_runs(rendering=False)
+    assert section.read_bytes() == before
 
 
 def test_the_report_is_rendered_from_the_real_data_into_what_is_committed(section, tmp_path, monkeypatch):
