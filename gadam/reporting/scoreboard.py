@@ -28,7 +28,11 @@ KINDS = ("value", "reaches", "greater", "within", "always", "varies", "weakest",
 SOURCES = ("real", "stand-in", "none")
 MARKS = (REPRODUCED, NOT_REPRODUCED, COMPATIBLE, QUOTED, OPEN, UNDECIDED)
 NUMBERS = ("ours", "low", "high")
-STATED = ""
+STATED = (
+    "Rules, margins, sizes, seeds and headlines were stated in commit be2fd08 of 28 November 2026, before the first "
+    "run of profile standard was computed. Since then: a claim that is compatible at one image size and reproduced at "
+    "the other is compatible."
+)
 """Which commit stated the rules, margins, seeds and headlines, before the runs of standard; and what changed since."""
 
 
