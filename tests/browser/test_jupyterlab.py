@@ -153,7 +153,7 @@ def test_run_draws_again_and_again_and_stop_stops(lab, page, shoot):
 
     fill(page, "population g", 1)
     button(page, "Run").click()
-    page.get_by_text("GadamConfig: population_size=1 is not allowed").wait_for()
+    page.get_by_text("population_size=1 leaves nothing to select from").wait_for()
     assert page.locator(FIGURE).count() == 1, "of the result that is kept"
     shoot("error")
 
