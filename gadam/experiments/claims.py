@@ -161,15 +161,23 @@ def _verdict(claim: Claim, level: float) -> Verdict:
         return _without_trend(verdicts.varies_more(*found), claim)
     if claim.kind == "weakest":
         return _without_trend(verdicts.weakest(found), claim)
-    rule = _rule(claim, level)
+    now = found if isinstance(found, Evidence) else found.now
+    verdict, count = _judged(claim, found, now.apart(), _rule(claim, level)), now.count_collapsed
+    if not count:
+        return verdict
+    told = f"without {count} run{'s' * (count > 1)} that collapsed"
+    return replace(verdict, decides=f"{verdict.decides}; {told}" if verdict.decides else told)
+
+
+def _judged(claim: Claim, found: Evidence | Reduced | Smaller, now: Evidence, rule: Rule) -> Verdict:
+    """What a rule says of numbers, as far as they were reduced."""
     if isinstance(found, Smaller):
-        return verdicts.at_half(rule, found.now, found.half)
-    if not isinstance(found, Reduced):
-        return _without_trend(rule(found), claim)
-    if found.before is None:
-        return _without_trend(rule(found.now), claim)
+        return verdicts.at_half(rule, now, found.half.apart())
+    if not isinstance(found, Reduced) or found.before is None:
+        return _without_trend(rule(now), claim)
+    before = found.before.apart(found.now)
     return verdicts.at_budget(
-        rule, found.now, found.before, share=claim.budget, share_before=found.share_before, margin=claim.margin or 0
+        rule, now, before, share=claim.budget, share_before=found.share_before, margin=claim.margin or 0
     )
 
 
@@ -195,8 +203,28 @@ def _rule(claim: Claim, level: float) -> Rule:
     return partial(rule, paper=float(claim.paper), margin=claim.margin)
 
 
-def paired(ours: Mapping[Any, float], theirs: Mapping[Any, float], rows: int | None = None) -> Evidence:
-    """Differences by seed, of the seeds that both have, in the order of ours; a single number stands for every seed."""
+def own(values: Iterable[float], rows: int, dataset: str) -> Evidence:
+    """Accuracies of a method in percent, over so many test rows of a dataset."""
+    values = tuple(values)
+    return Evidence(values, None, rows, verdicts.collapsed(values, dataset))
+
+
+def unpaired(ours: Iterable[float], theirs: Iterable[float], rows: int, dataset: str) -> Evidence:
+    """Accuracies of two methods whose runs share nothing."""
+    first, second = own(ours, rows, dataset), own(theirs, rows, dataset)
+    return Evidence(first.values, second.values, rows, first.collapsed, second.collapsed)
+
+
+def paired(
+    ours: Mapping[Any, float], theirs: Mapping[Any, float], rows: int | None = None, dataset: str = ""
+) -> Evidence:
+    """Differences by seed, of the seeds that both have, in the order of ours; a single number stands for every seed.
+
+    With `rows` and `dataset`, of accuracies in percent: where one of the two collapsed the difference counts apart.
+    """
     if len(theirs) == 1 and len(ours) > 1:
         return Evidence(tuple(ours.values()), tuple(theirs.values()), rows)
-    return Evidence(tuple(ours[seed] - theirs[seed] for seed in ours if seed in theirs), None, rows)
+    seeds = [seed for seed in ours if seed in theirs]
+    first, second = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+    apart = verdicts.collapsed(first, dataset) | verdicts.collapsed(second, dataset) if dataset else frozenset()
+    return Evidence(tuple(one - other for one, other in zip(first, second, strict=True)), None, rows, apart)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from gadam.experiments import mnist, paper
-from gadam.experiments.claims import Arms, Claim, Reduced, paired
+from gadam.experiments.claims import Arms, Claim, Reduced, own, paired, unpaired
 from gadam.experiments.section51 import (
     BEST_OF_G,
     EVIDENT,
@@ -305,7 +305,7 @@ def _own(numbers: _Numbers, method: str, name: str, scale: str) -> Callable[[], 
         values = tuple(numbers.by_seed(method, name, scale, until).values())
         if method == SVM and len(values) == 1:
             values *= MANY  # it draws nothing: every seed would give the same
-        return Evidence(values, rows=numbers.test_rows(method) if name == "record" else None)
+        return own(values, numbers.test_rows(method), mnist.DATASET) if name == "record" else Evidence(values)
 
     if method in OTHERS:  # all of them had what they have; nobody looked before
         return lambda: at(0)
@@ -339,8 +339,8 @@ def _difference(numbers: _Numbers, method: str, scale: str) -> Callable[[], Evid
         ours = numbers.by_seed(GADAM, "accuracy", scale, until)
         theirs = numbers.by_seed(method, "accuracy", scale, until)
         if method not in OTHERS:
-            return paired(ours, theirs, numbers.test_rows(GADAM))
-        return Evidence(tuple(ours.values()), tuple(theirs.values()), numbers.test_rows(GADAM))
+            return paired(ours, theirs, numbers.test_rows(GADAM), mnist.DATASET)
+        return unpaired(ours.values(), theirs.values(), numbers.test_rows(GADAM), mnist.DATASET)
 
     if numbers.budget(method, scale) < share_of(scale):  # the other one is reduced by more, and had no earlier look
         return lambda: Reduced(at(mnist.depth(scale)))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from gadam.experiments import paper
-from gadam.experiments.claims import Arms, Claim, Reduced, Smaller
+from gadam.experiments.claims import Arms, Claim, Reduced, Smaller, own
 from gadam.experiments.section54_orl import (
     ADAM,
     ADAM_BEST,
@@ -113,7 +113,7 @@ def _value(cells: Cells, profile: str, images: int, method: str) -> Claim:
 
     def at(shrink: int) -> Evidence:
         cell = _cell(cells, images, method, shrink)
-        return Evidence(tuple(accuracies(cell).values()), rows=TEST_FACES[images])
+        return own(accuracies(cell).values(), TEST_FACES[images], DATASET)
 
     return Claim(
         text=f"{method} reaches {theirs:.2f} % on ORL with {images} images", section="section54_orl", exhibit="table3",
@@ -130,7 +130,7 @@ def _greater(cells: Cells, profile: str, images: int, method: str) -> Claim:
 
     def at(shrink: int) -> Evidence:
         ours, other = (accuracies(_cell(cells, images, one, shrink)) for one in (GADAM, method))
-        return difference(ours, other, TEST_FACES[images])
+        return difference(ours, other, TEST_FACES[images], DATASET)
 
     key = {ADAM: DATASET, ADAM_BEST: f"{DATASET}, equal compute"}.get(method, "") if images == HEADLINE else ""
     return Claim(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from gadam.experiments import paper
-from gadam.experiments.claims import Arms, Claim, Reduced, paired
+from gadam.experiments.claims import Arms, Claim, Reduced, own, paired
 from gadam.experiments.section54 import (
     ADAM,
     ADAM_BEST,
@@ -80,15 +81,17 @@ def accuracies(cell: pd.DataFrame) -> dict[int, float]:
     return dict(zip(cell["seed"].astype(int), cell["accuracy"].astype(float), strict=True))
 
 
-def difference(ours: Mapping[int, float], theirs: Mapping[int, float], rows: int, drawn: bool = True) -> Evidence:
+def difference(
+    ours: Mapping[int, float], theirs: Mapping[int, float], rows: int, dataset: str, drawn: bool = True
+) -> Evidence:
     """Ours minus theirs over the seeds of both; where theirs is not drawn, its one run stands beside each of ours."""
-    return paired({seed: one for seed, one in ours.items() if not drawn or seed in theirs}, theirs, rows)
+    return paired({seed: one for seed, one in ours.items() if not drawn or seed in theirs}, theirs, rows, dataset)
 
 
 def turned(evidence: Evidence) -> Evidence:
     """Theirs minus ours."""
     others = None if evidence.others is None else tuple(-one for one in evidence.others)
-    return Evidence(tuple(-one for one in evidence.values), others, evidence.rows)
+    return replace(evidence, values=tuple(-one for one in evidence.values), others=others)
 
 
 def differences(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
@@ -129,7 +132,7 @@ def _value(cells: Cells, profile: str, dataset: str, method: str) -> Claim:
         values = tuple(accuracies(cells[dataset, method]).values())
         if not depends_on_seed(method, dataset, profile):
             values *= PROFILES[profile]["seeds"]
-        return _at(share, Evidence(values, rows=TEST_ROWS[dataset]))
+        return _at(share, own(values, TEST_ROWS[dataset], dataset))
 
     return Claim(
         text=f"{method} reaches {theirs:.2f} % on {dataset.upper()}", section="section54", exhibit="table4",
@@ -192,4 +195,4 @@ def _cells(rows: pd.DataFrame) -> Cells:
 def _difference(cells: Cells, profile: str, dataset: str, method: str) -> Evidence:
     """MLP (GADAM) minus the other method."""
     ours, theirs = accuracies(cells[dataset, GADAM]), accuracies(cells[dataset, method])
-    return difference(ours, theirs, TEST_ROWS[dataset], depends_on_seed(method, dataset, profile))
+    return difference(ours, theirs, TEST_ROWS[dataset], dataset, depends_on_seed(method, dataset, profile))

@@ -79,22 +79,6 @@ def paired_interval(
     return mean, mean - half, mean + half
 
 
-def difference_interval(
-    first: Sequence[float], second: Sequence[float], level: float = LEVEL
-) -> tuple[float, float, float]:
-    """Difference of two means and its interval by Welch's t, for repetitions that are not paired."""
-    (mean, spread, count), (other, other_spread, other_count) = moments(first), moments(second)
-    difference = mean - other
-    if min(count, other_count) < 2:
-        return difference, math.nan, math.nan
-    variances = spread**2 / count, other_spread**2 / other_count
-    if sum(variances) == 0:
-        return difference, difference, difference
-    freedom = _welch_freedom(variances, (count, other_count))
-    half = float(stats.t.ppf(0.5 + level / 2, freedom)) * sum(variances) ** 0.5
-    return difference, difference - half, difference + half
-
-
 def unpaired_interval(
     first: Sequence[float], second: Sequence[float], rows: int | None = None, level: float = LEVEL
 ) -> tuple[float, float, float]:
@@ -116,19 +100,6 @@ def unpaired_interval(
     floor = max(least_half_width(first, rows), least_half_width(second, rows)) * (1 / count + 1 / other_count) ** 0.5
     half = max(student(level, freedom) * sum(variances) ** 0.5, floor)
     return difference, difference - half, difference + half
-
-
-def spread_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
-    """Decimal logarithm of the ratio of two standard deviations and its 95 % interval by Fisher's F.
-
-    NaN where a standard deviation is zero or cannot be had.
-    """
-    (_, spread, count), (_, other, other_count) = moments(first), moments(second)
-    if not (spread > 0 and other > 0):
-        return math.nan, math.nan, math.nan
-    ratio = (spread / other) ** 2
-    high, low = (float(stats.f.ppf(tail, count - 1, other_count - 1)) for tail in (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
-    return tuple(float(np.log10(value)) / 2 for value in (ratio, ratio / low, ratio / high))  # type: ignore[return-value]
 
 
 def deviation_interval(

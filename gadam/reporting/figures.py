@@ -51,11 +51,10 @@ def save(figure: Any, path: Path, *, mark: str = "") -> bytes:
     from matplotlib import rc_context
 
     canvas: Figure = figure.figure
-    line = (
-        canvas.text(0.5, 1.02, mark, ha="center", va="bottom", color="#b00020", weight="bold", fontsize=11)
-        if mark
-        else None
-    )
+    line = None
+    if mark:
+        top = canvas.get_tightbbox().y1 / canvas.get_figheight()  # legends may stand above the axes
+        line = canvas.text(0.5, top + 0.02, mark, ha="center", va="bottom", color="#b00020", weight="bold", fontsize=11)
     try:
         with rc_context({"svg.hashsalt": "gadam", "svg.fonttype": "path", "savefig.facecolor": "white"}):
             png = _render(canvas, "png", {"Software": None})

@@ -31,7 +31,7 @@ NUMBERS = ("ours", "low", "high")
 STATED = (
     "Rules, margins, sizes, seeds and headlines were stated in commit be2fd08 of 28 November 2026, before the first "
     "run of profile standard was computed. Since then: a claim that is compatible at one image size and reproduced at "
-    "the other is compatible."
+    "the other is compatible; what a run that collapsed comes down to is the share of the most frequent class."
 )
 """Which commit stated the rules, margins, seeds and headlines, before the runs of standard; and what changed since."""
 

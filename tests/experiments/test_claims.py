@@ -1,6 +1,7 @@
 """Claims: which arms are there, and which rule is applied to what."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -160,3 +161,23 @@ def test_numbers_are_paired_by_seed_and_a_single_one_stands_for_every_seed():
     assert paired({200: 3.0}, {200: 1.0}) == Evidence((2.0,))
     assert paired({}, {}) == Evidence(())
     assert verdicts.greater(paired({}, {}), 1.0).reason == "power"
+
+
+def test_runs_that_collapsed_are_left_out_and_told():
+    def differences():
+        ours, theirs = {n: 98.0 + n / 10 for n in range(6)}, {n: 97.0 + n / 9 for n in range(6)}
+        return paired(ours, theirs | {3: 11.0}, 10_000, "mnist")
+
+    def claim(evidence):
+        return Claim(
+            text="better", section="section51", exhibit="table1", kind="greater", evidence=evidence, arms=["a"],
+            margin=0.2,
+        )  # fmt: skip
+
+    arms = Arms({"a": (6, 6)})
+    verdict = judge(claim(differences), arms, "standard")
+    assert verdict.mark == verdicts.REPRODUCED
+    assert verdict.ours < 1.1, "and not with 87 points of the one that collapsed"
+    assert verdict.decides == "without 1 run that collapsed"
+    before = Reduced(differences(), Evidence(tuple(float(n) for n in range(6)), None, 10_000), 0.25)
+    assert judge(replace(claim(lambda: before), budget=0.5), arms, "standard").decides.endswith("that collapsed")

@@ -9,12 +9,10 @@ from gadam.experiments.statistics import (
     accuracy_prediction,
     bonferroni,
     deviation_interval,
-    difference_interval,
     mean_interval,
     paired_interval,
     prediction_interval,
     proportion_interval,
-    spread_interval,
     unpaired_interval,
 )
 
@@ -50,27 +48,6 @@ def test_proportion_interval_is_wilsons():
     # Newcombe (1998), Table I: 81 of 263 gives 0.2553 to 0.3662.
     assert proportion_interval(81, 263) == pytest.approx((81 / 263, 0.2553, 0.3662), abs=5e-5)
     assert proportion_interval(0, 10)[1] == 0
-
-
-def test_difference_interval_is_welchs():
-    first, second = [3.1, 2.9, 3.6, 3.2], [2.0, 2.8, 1.9]
-    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
-    difference, low, high = difference_interval(first, second)
-    assert difference == pytest.approx(3.2 - 6.7 / 3)
-    assert (low, high) == pytest.approx((expected.low, expected.high))
-    assert difference_interval([1.0, 1.0], [3.0, 3.0]) == (-2, -2, -2)
-    assert np.isnan(difference_interval([1.0], second)[1])
-
-
-def test_spread_interval_holds_the_true_ratio_as_often_as_it_says():
-    draw = np.random.default_rng(0)
-    held = [
-        low <= 1 <= high
-        for _ in range(400)
-        for _, low, high in [spread_interval(draw.normal(0, 10, 4).tolist(), draw.normal(5, 1, 6).tolist())]
-    ]
-    assert 0.92 < np.mean(held) < 0.98
-    assert all(np.isnan(spread_interval([1.0, 1.0], [1.0, 2.0])))
 
 
 def test_intervals_have_the_level_asked_for():

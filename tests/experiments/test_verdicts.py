@@ -22,13 +22,13 @@ from gadam.experiments.verdicts import (
     always,
     at_budget,
     at_half,
+    collapsed,
     greater,
     margin_of,
     opened,
     quoted,
     reaches,
     seeds_needed,
-    split_collapsed,
     too_small,
     undecided,
     value,
@@ -458,13 +458,21 @@ def test_too_small():
     assert not too_small(0.2, None)
 
 
-def test_collapsed_runs_are_counted_apart():
-    assert split_collapsed([98.0, 9.8, 97.0, 98.5], chance=10) == ([98.0, 97.0, 98.5], 1)
-    assert split_collapsed([98.0, 10.0, 11.0, 97.0], chance=10) == ([98.0, 97.0], 2)
-    assert split_collapsed([98.0, 97.0], chance=10) == ([98.0, 97.0], 0)
-    assert split_collapsed([10.0, 10.0, 10.0, 98.0], chance=10) == ([10.0, 10.0, 10.0, 98.0], 0)
-    assert split_collapsed([10.0], chance=10) == ([10.0], 0)
-    assert split_collapsed([], chance=10) == ([], 0)
+def test_collapsed_runs_are_told_apart():
+    assert collapsed([98.0, 9.8, 97.0, 98.5], "mnist") == {1}
+    assert collapsed([98.0, 10.0, 11.0, 97.0], "mnist") == {1, 2}
+    assert collapsed([85.0, 76.4, 85.3], "adult") == {1}, "nearer to always saying the one class"
+    assert not collapsed([98.0, 97.0], "mnist")
+    assert not collapsed([10.0, 10.0, 10.0, 98.0], "mnist")
+    assert not collapsed([10.0], "mnist")
+    assert not collapsed([], "mnist")
+
+
+def test_evidence_without_the_runs_that_collapsed():
+    now = Evidence((1.0, 2.0, 3.0), (4.0, 5.0), 100, frozenset({1}), frozenset({0}))
+    assert now.apart() == Evidence((1.0, 3.0), (5.0,), 100)
+    assert now.count_collapsed == 2
+    assert Evidence((7.0, 8.0, 9.0), (1.0, 2.0), 100).apart(now) == Evidence((7.0, 9.0), (2.0,), 100)
 
 
 def test_what_no_rule_judges():

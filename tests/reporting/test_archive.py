@@ -3,7 +3,9 @@
 import json
 import lzma
 import os
+import sys
 from types import ModuleType
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -200,13 +202,12 @@ def section(tmp_path, monkeypatch):
         return learned_runs()
 
     runs.__module__, module.runs = module.__name__, runs
-    monkeypatch.setitem(__import__("sys").modules, module.__name__, module)
-    for name in list(SECTIONS):
-        monkeypatch.delitem(SECTIONS, name)
-    monkeypatch.setitem(SECTIONS, "section0", Section("Section 0: nothing", "none.ipynb", ("table0",), ()))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setenv("GADAM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("GADAM_ARCHIVE", str(tmp_path / "archive"))
-    return tmp_path / "archive" / "standard" / archive.NAME
+    only = {"section0": Section("Section 0: nothing", "none.ipynb", ("table0",), ())}
+    with mock.patch.dict(SECTIONS, only, clear=True):  # unlike monkeypatch, this gives their order back too
+        yield tmp_path / "archive" / "standard" / archive.NAME
 
 
 def archived(path):

@@ -7,8 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gadam.reporting.exhibits.palette import BLUE, ORANGE
-from gadam.reporting.exhibits.section54 import say_missing
+from gadam.reporting.exhibits.palette import BLUE, ORANGE, say_missing
 
 
 def above_best(table: pd.DataFrame) -> Figure:

@@ -11,8 +11,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gadam.reporting.exhibits.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS
-from gadam.reporting.exhibits.section54 import say_missing
+from gadam.reporting.exhibits.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS, say_missing
 
 
 def selection(rows: pd.DataFrame) -> Figure:

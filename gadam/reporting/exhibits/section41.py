@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gadam.experiments import section41
-from gadam.reporting.exhibits.palette import BLUE, GREEN, ORANGE
-from gadam.reporting.exhibits.section54 import say_missing
+from gadam.reporting.exhibits.palette import BLUE, GREEN, ORANGE, say_missing
 
 
 def landscape(rows: pd.DataFrame) -> Figure:

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gadam.experiments import section42
-from gadam.reporting.exhibits.palette import BLUE, ORANGE
-from gadam.reporting.exhibits.section54 import say_missing
+from gadam.reporting.exhibits.palette import BLUE, ORANGE, say_missing
 
 LINES = {"": (BLUE, "on V, which selection sees"), "test_": (ORANGE, "on test rows, which nothing sees")}
 STAGES = {"before": -1.0, "learned": -0.5, "selected": 0.0}

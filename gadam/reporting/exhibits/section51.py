@@ -8,8 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from gadam.reporting.exhibits.palette import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE
-from gadam.reporting.exhibits.section54 import say_missing
+from gadam.reporting.exhibits.palette import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, say_missing
 
 LINES: dict[str, tuple[Any, Any]] = {
     "GADAM": (BLUE, "-"), "Adam": (ORANGE, "-"), "SGD": (GREEN, "--"), "SGDM": (PURPLE, "--"),

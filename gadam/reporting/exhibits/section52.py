@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gadam.experiments.statistics import accuracy_interval, mean_interval
-from gadam.reporting.exhibits.palette import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS
-from gadam.reporting.exhibits.section54 import say_missing
+from gadam.reporting.exhibits.palette import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, say_missing
 
 NAMES = {"parent": "parents", "child": "children"}
 

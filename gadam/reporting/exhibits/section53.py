@@ -8,8 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from gadam.experiments import section53
-from gadam.reporting.exhibits.palette import BLUE, GREY, ORANGE
-from gadam.reporting.exhibits.section54 import say_missing
+from gadam.reporting.exhibits.palette import BLUE, GREY, ORANGE, say_missing
 
 
 def threads(rows: pd.DataFrame) -> Figure:

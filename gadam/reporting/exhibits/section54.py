@@ -6,19 +6,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from gadam.reporting.exhibits.palette import BLUE, GREEN, GREY, RED
-
-
-def say_missing(axis: Axes) -> None:
-    """Write into an empty panel that nothing of it was computed yet."""
-    axis.text(0.5, 0.5, "not computed yet", transform=axis.transAxes, ha="center", va="center", color=GREY)
-    axis.grid(visible=False)
-    axis.tick_params(labelbottom=False)
+from gadam.reporting.exhibits.palette import BLUE, GREEN, GREY, RED, say_missing
 
 
 def differences(frame: pd.DataFrame) -> Figure:

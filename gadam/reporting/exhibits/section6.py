@@ -7,8 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gadam.reporting.exhibits.palette import BLUE, GREY, ORANGE
-from gadam.reporting.exhibits.section54 import say_missing
+from gadam.reporting.exhibits.palette import BLUE, GREY, ORANGE, say_missing
 
 COLOURS = {"reading": BLUE, "ablation": ORANGE, "control": GREY}
 LEGEND = {
