@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from gadam import genetics
 from gadam.config import GadamConfig, InputError
 from gadam.ensembles import Ensemble
-from gadam.evolution import evolve, evolve_seeds
+from gadam.evolution.loop import evolve, evolve_seeds
 from gadam.population import Population
 from gadam.result import Callback, Generation, Result
 from gadam.saving import load_result
 
 if TYPE_CHECKING:
     from gadam.estimators import GADAMClassifier, GADAMRegressor
-    from gadam.plotting import LivePlot
+    from gadam.live_plot import LivePlot
 
 __all__ = [
     "Callback",
@@ -36,7 +36,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 # These need packages that training does not: imported when they are first asked for.
-_LATER = {"GADAMClassifier": "estimators", "GADAMRegressor": "estimators", "LivePlot": "plotting"}
+_LATER = {"GADAMClassifier": "estimators", "GADAMRegressor": "estimators", "LivePlot": "live_plot"}
 
 
 def __getattr__(name: str) -> Any:

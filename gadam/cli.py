@@ -102,13 +102,13 @@ def reproduce(
     With --scheduler (pip install 'gadam[distributed]') each worker of the cluster computes a run at a time. They need
     the same version of gadam, and the data in their own $GADAM_DATA; the runs are stored here.
     """
-    from gadam import reporting
+    from gadam.paper import report as reporting
 
     if plan and (runs_only or scheduler):
         other = "--runs-only" if runs_only else "--scheduler"
         raise InputError(f"reproduce: --plan computes nothing and {other} computes; give one of them")
     if plan:
-        from gadam.reporting.plan import describe, planned
+        from gadam.paper.report.plan import describe, planned
 
         typer.echo(describe(planned(profile, only, data, recompute=recompute), verbose=verbose or only is not None))
         return
@@ -122,7 +122,7 @@ def reproduce(
 @contextlib.contextmanager
 def _goes_on() -> Iterator[None]:
     """Say with whatever ends a reproduction that nothing is lost."""
-    from gadam.reporting import ReportError, SampleError
+    from gadam.paper.report import ReportError, SampleError
 
     hint = "finished runs are stored, the same command goes on from there"
     try:
@@ -143,7 +143,7 @@ def _goes_on() -> Iterator[None]:
 @app.command()
 def report(profile: ProfileOption = "standard") -> None:
     """Write scoreboard, provenance and report page again from what is there; nothing is executed."""
-    from gadam.reporting import write_page
+    from gadam.paper.report import write_page
 
     typer.echo(f"report: {write_page(profile)}")
 
@@ -159,7 +159,7 @@ def archive_profile(
 
     The archive is reports/PROFILE/runs.jsonl.xz. No valid run in it is lost.
     """
-    from gadam.reporting import archive_runs
+    from gadam.paper.report import archive_runs
 
     archive_runs(profile, rendering=not runs_only)
 
@@ -176,8 +176,8 @@ def compare_reports(
 
     The exit status is 1 if a number lies outside, or a verdict is another.
     """
-    from gadam.reporting.compare import compare, describe
-    from gadam.reporting.paths import committed_root, reports_root
+    from gadam.paper.report.compare import compare, describe
+    from gadam.paper.report.paths import committed_root, reports_root
 
     a, b = first or committed_root() / profile, second or reports_root() / profile
     found = compare(a, b)
@@ -352,7 +352,7 @@ def main() -> None:
     except OSError as error:
         sys.exit(_complain(_of_the_system(error), status=1))
     except RuntimeError as error:
-        from gadam.reporting import ReportError
+        from gadam.paper.report import ReportError
 
         if not isinstance(error, ReportError):
             raise

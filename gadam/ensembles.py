@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gadam.arguments import check_callable
-from gadam.checks import check_batch, check_rows
 from gadam.config import InputError
 from gadam.population import Population
-from gadam.process import keep_freed_memory
 from gadam.randomness import global_stream
-from gadam.together import as_module, on_threads, together
-from gadam.vectorised import Loss, difference, tracing
+from gadam.runtime import keep_freed_memory
+from gadam.tracing.programs import Loss, difference, tracing
+from gadam.tracing.together import as_module, on_threads, together
+from gadam.training.inputs import check_batch, check_rows
+from gadam.validation import check_callable
 
 logger = logging.getLogger("gadam")
 

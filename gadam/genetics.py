@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
-from gadam.arguments import check_share, check_whole, shown
 from gadam.config import InputError
+from gadam.validation import check_share, check_whole, shown
 
 
 def normalize_losses(losses: Tensor) -> Tensor:

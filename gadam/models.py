@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from gadam.arguments import check_share, check_whole, shown
 from gadam.config import InputError
+from gadam.validation import check_share, check_whole, shown
 
 MLP_HIDDEN: dict[str, tuple[int, ...]] = {"letter": (70, 50), "adult": (30, 20), "yeast": (50, 30)}
 """Hidden layers for each table of Section 5.4, which omits them: those of the gcForest paper (arXiv 1702.08835)."""

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from gadam.arguments import check_whole, shown
 from gadam.config import InputError
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
+from gadam.validation import check_whole, shown
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 PyTorch's global generator is shared by threads, and `nn.Dropout` takes no generator. So the random operators of a
 module are caught where every one of them passes, in the dispatcher, and are given the stream of the unit that calls
 them: by a dispatch mode where a unit runs alone (`unit_stream`), by rewriting the traced program where a shard runs in
-one call (`gadam.vectorised`). Both draw the same numbers.
+one call (`gadam.tracing.programs`). Both draw the same numbers.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gadam.config import GadamConfig, InputError
 from gadam.ensembles import Average, Ensemble, soup
 from gadam.population import Population, html_table
-from gadam.vectorised import Loss
+from gadam.tracing.programs import Loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

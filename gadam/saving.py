@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from gadam import storage
-from gadam.arguments import check_callable, check_path
 from gadam.config import GadamConfig, InputError
 from gadam.population import Population, outline
 from gadam.result import Result
+from gadam.validation import check_callable, check_path
 
 KIND, CHECKPOINT = "result", "checkpoint"
 _KINDS = ("parameters", "buffers", "moments")

@@ -51,7 +51,7 @@ def said(call: str, names: Mapping[str, Any]) -> str:
         Exception: anything else that comes out.
     """
     from gadam import InputError
-    from gadam.reporting import ReportError
+    from gadam.paper.report import ReportError
 
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -118,14 +118,15 @@ def _names() -> dict[str, Any]:
     from torch import nn
 
     import gadam
-    from gadam import datasets, genetics, models, plotting, reporting
+    from gadam import datasets, genetics, models, plotting
     from gadam.ensembles import soup
-    from gadam.experiments import quickstart
-    from gadam.experiments.claims import Claim
-    from gadam.experiments.runs import Run, run_function
+    from gadam.paper import quickstart
+    from gadam.paper import report as reporting
+    from gadam.paper.claims import Claim
+    from gadam.paper.report import Report, report
+    from gadam.paper.report.notebooks import execute
+    from gadam.paper.runs import Run, run_function
     from gadam.playground import landscape_panel, training_panel
-    from gadam.reporting import Report, report
-    from gadam.reporting.notebooks import execute
 
     def mlp(hidden: int = 5) -> nn.Module:
         return nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Linear(hidden, 3))

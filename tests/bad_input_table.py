@@ -84,7 +84,7 @@ TABLE["evolve: all else"] = [
     ("evolve(mlp, rows, small, device='meta')", 'device=\'meta\' cannot be used (…); give "auto", "cpu" or "cuda"'),
     ("evolve(mlp, rows, small, callbacks=LivePlot())", 'callbacks: is a LivePlot, must be a list of gadam.Callback'),
     ("evolve(mlp, rows, small, callbacks=[print])", 'callbacks: <built-in function print> is no gadam.Callback, must be an instance of one'),
-    ("evolve(mlp, rows, small, callbacks=[LivePlot])", "callbacks: <class 'gadam.plotting.live.LivePlot'> is no gadam.Callback, must be an instance of one"),
+    ("evolve(mlp, rows, small, callbacks=[LivePlot])", "callbacks: <class 'gadam.live_plot.LivePlot'> is no gadam.Callback, must be an instance of one"),
     ("evolve(mlp, rows, small, callbacks=None)", 'callbacks: is a NoneType, must be a list of gadam.Callback'),
     ("evolve(mlp, rows, small, record=True)", 'record=True must be a function of (step)'),
     ("evolve(mlp, rows, small, progress='yes')", "progress='yes' must be True, False or None"),

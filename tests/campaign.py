@@ -25,7 +25,7 @@ class Table:
 
     def __init__(self, path):
         # Here, for the processes that a test starts import this file too.
-        from gadam.reporting.machine import cpu_model, git_state, usable_cores
+        from gadam.paper.report.machine import cpu_model, git_state, usable_cores
 
         git = git_state() or {"commit": "unknown", "dirty": False}
         self._path, self._rows = path, []
@@ -37,8 +37,8 @@ class Table:
     def pytest_runtest_logreport(self, report):
         if report.skipped or (report.when != "call" and report.passed):
             return
-        from gadam.reporting.paths import write_atomic
-        from gadam.reporting.tables import to_csv
+        from gadam.paper.report.paths import write_atomic
+        from gadam.paper.report.tables import to_csv
 
         facts = dict(report.user_properties)
         row = {"case": report.nodeid.rpartition("/")[2], **{name: facts.get(name) for name in FACTS}}
@@ -48,7 +48,7 @@ class Table:
 
 
 def main():
-    from gadam.reporting.paths import reports_root
+    from gadam.paper.report.paths import reports_root
 
     for name, value in SIZES.items():
         os.environ.setdefault(name, value)

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 import gadam
-from gadam.baselines.gcforest import GcForestSettings
 from gadam.config import RESULTS_VERSION
-from gadam.experiments import import_sections
-from gadam.experiments.runs import RUN_FUNCTIONS
+from gadam.paper import import_sections
+from gadam.paper.baselines.gcforest import GcForestSettings
+from gadam.paper.runs import RUN_FUNCTIONS
 
 FILE = Path(__file__).with_name("golden.json")
 STEPS = 10
@@ -70,7 +70,7 @@ def smallest_runs():
 
 
 def section_runs(name, section):
-    from gadam.reporting.plan import all_runs
+    from gadam.paper.report.plan import all_runs
 
     return all_runs(name, "smoke", "standin")
 

@@ -13,7 +13,8 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.backend.context import get_context
 from tqdm.auto import tqdm
 
-from gadam import GadamConfig, checkpoint, evolve
+from gadam import GadamConfig, evolve
+from gadam.evolution import checkpoint
 from gadam.models import lenet5, mlp
 
 ROWS = 256

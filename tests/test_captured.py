@@ -4,12 +4,12 @@ import pytest
 import torch
 import zoo
 
-from gadam import captured
 from gadam.config import GadamConfig
 from gadam.population import Population
-from gadam.shards import Data, Shard
-from gadam.training import CAPTURE_PAYS, Trainer
-from gadam.vectorised import Programs
+from gadam.tracing.programs import Programs
+from gadam.training import cuda_graph as captured
+from gadam.training.shards import Data, Shard
+from gadam.training.trainer import CAPTURE_PAYS, Trainer
 
 STEPS = CAPTURE_PAYS + 3
 
@@ -54,7 +54,7 @@ def test_training_is_the_same_bit_by_bit(make, moments, monkeypatch):
     expected = train(case, moments=moments, record=lambda step: seen.append(step.losses))
     monkeypatch.setattr(captured, "CAPTURES", {})
     monkeypatch.setitem(captured.CAPTURES, "cpu", counted)
-    monkeypatch.setattr("gadam.training.CAPTURES", captured.CAPTURES)
+    monkeypatch.setattr("gadam.training.trainer.CAPTURES", captured.CAPTURES)
     losses = []
     same(train(case, moments=moments, record=lambda step: losses.append(step.losses)), expected)
     assert len(captures) == 1
@@ -66,7 +66,7 @@ def test_what_does_not_pay_or_cannot_be_is_not_captured(changed, monkeypatch):
     def capture(_):
         raise AssertionError("captured")
 
-    monkeypatch.setattr("gadam.training.CAPTURES", {"cpu": capture})
+    monkeypatch.setattr("gadam.training.trainer.CAPTURES", {"cpu": capture})
     train(zoo.double(zoo.Case(zoo.mlp)), **changed)
 
 
@@ -83,7 +83,7 @@ def forgetful(compute):
 def test_a_capture_that_fails_or_does_something_else_changes_nothing(capture, monkeypatch, caplog):
     case = zoo.double(zoo.Case(zoo.dropout_mlp))
     expected = train(case)
-    monkeypatch.setattr("gadam.training.CAPTURES", {"cpu": capture})
+    monkeypatch.setattr("gadam.training.trainer.CAPTURES", {"cpu": capture})
     with caplog.at_level("INFO", "gadam"):
         same(train(case), expected)
     assert "not captured" in caplog.text

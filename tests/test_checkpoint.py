@@ -12,22 +12,14 @@ import pytest
 import torch
 import zoo
 
-from gadam import (
-    Callback,
-    GadamConfig,
-    InputError,
-    checkpoint,
-    evolution,
-    evolve,
-    evolve_seeds,
-    load_result,
-    storage,
-    training,
-)
-from gadam.checkpoint import checkpoints_in
+from gadam import Callback, GadamConfig, InputError, evolve, evolve_seeds, load_result, storage
 from gadam.config import RESULTS_VERSION
-from gadam.experiments.units import independent
-from gadam.shards import TrainingError
+from gadam.evolution import checkpoint
+from gadam.evolution import loop as evolution
+from gadam.evolution.checkpoint import checkpoints_in
+from gadam.paper.units import independent
+from gadam.training import trainer as training
+from gadam.training.shards import TrainingError
 
 STEPS = 9
 

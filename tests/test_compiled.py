@@ -7,10 +7,10 @@ import torch
 import zoo
 from torch import nn
 
-from gadam import vectorised
-from gadam.compiled import compiled
 from gadam.population import Population
-from gadam.vectorised import Programs
+from gadam.tracing import programs as vectorised
+from gadam.tracing.programs import Programs
+from gadam.tracing.replay import compiled
 
 UNITS = 3
 

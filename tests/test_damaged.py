@@ -27,10 +27,10 @@ from gadam.datasets.idx import read_idx
 from gadam.datasets.pgm import read_pgm
 from gadam.datasets.standins import standin
 from gadam.datasets.tables import FORMATS, read_table
-from gadam.experiments.claims import Arms, Claim
-from gadam.experiments.runs import Run, run_function
-from gadam.experiments.verdicts import Evidence
-from gadam.reporting import ReportError, scoreboard, store
+from gadam.paper.claims import Arms, Claim
+from gadam.paper.report import ReportError, scoreboard, store
+from gadam.paper.runs import Run, run_function
+from gadam.paper.verdicts import Evidence
 
 LINES = 500  # of a table: enough for any damage, and quick
 IMAGES = 200  # of MNIST

@@ -23,8 +23,8 @@ from torch import nn
 
 from gadam import Callback, InputError
 from gadam.estimators import GADAMClassifier, GADAMRegressor
-from gadam.experiments import quickstart
-from gadam.weighting import split, weighted
+from gadam.estimators.weighting import split, weighted
+from gadam.paper import quickstart
 
 TINY = {"population_size": 2, "generations": 1, "steps": 20, "learning_rate": 3e-2, "executor": 1, "random_state": 0}
 X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
@@ -246,7 +246,7 @@ def test_a_soup_is_not_mixed_by_rows_that_trained_it(monkeypatch):
         seen.append(data[0])
         return population.unit(0)
 
-    monkeypatch.setattr("gadam.estimators.soup", keep)
+    monkeypatch.setattr("gadam.estimators.estimators.soup", keep)
     soups = [classifier(predict_with="soup", validation_fraction=share).fit(X, Y) for share in (None, 0.2)]
     assert len(seen[0]) == 24, "of 120 rows, a share of 0.2"
     assert torch.equal(*seen)

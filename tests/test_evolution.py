@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from gadam import Callback, GadamConfig, InputError, Population, evolve
-from gadam.plotting.history import ancestors
-from gadam.shards import TrainingError
-from gadam.training import Trainer
+from gadam.plotting import ancestors
+from gadam.training.shards import TrainingError
+from gadam.training.trainer import Trainer
 
 COLUMNS = {
     "generation": "int64",

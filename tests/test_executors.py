@@ -10,13 +10,13 @@ import torch
 import zoo
 from torch.nn import functional
 
-from gadam import training
-from gadam.batches import BLOCK
 from gadam.config import GadamConfig, InputError
-from gadam.executors import as_executor, train_shards
+from gadam.parallel.executors import as_executor, train_shards
 from gadam.population import Population
-from gadam.shards import Data, Shard
-from gadam.training import Trainer
+from gadam.training import trainer as training
+from gadam.training.batches import BLOCK
+from gadam.training.shards import Data, Shard
+from gadam.training.trainer import Trainer
 
 STEPS = 4
 

@@ -9,11 +9,11 @@ from torch.func import functional_call, grad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
-from gadam import rewriting
-from gadam.kernels import _to_largest, max_pool
 from gadam.models import lenet5, orl_cnn
-from gadam.rewriting import use_kernels
-from gadam.simplify import without_writes
+from gadam.tracing import rewriting
+from gadam.tracing.convolution import _to_largest, max_pool
+from gadam.tracing.passes import without_writes
+from gadam.tracing.rewriting import use_kernels
 
 
 def program(module, inputs):

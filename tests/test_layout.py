@@ -7,10 +7,11 @@ import torch
 import zoo
 from torch.nn.functional import cross_entropy
 
-from gadam import GadamConfig, Population, layout
-from gadam.checks import TooManyUnitsError
-from gadam.training import Trainer
-from gadam.vectorised import Programs
+from gadam import GadamConfig, Population
+from gadam.tracing.programs import Programs
+from gadam.training import plan as layout
+from gadam.training.inputs import TooManyUnitsError
+from gadam.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("fits", [1, 3, 8])

@@ -6,9 +6,11 @@ import zoo
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from gadam import GadamConfig, Population, evolve, layout, memory
-from gadam.checks import check_batch
-from gadam.remote import ClusterSize
+from gadam import GadamConfig, Population, evolve
+from gadam.parallel.workers import ClusterSize
+from gadam.training import memory
+from gadam.training import plan as layout
+from gadam.training.inputs import check_batch
 
 CPU = torch.device("cpu")
 ROWS = (torch.zeros(7, 3),), torch.zeros(7, 3)

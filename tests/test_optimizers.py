@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gadam.config import GadamConfig
-from gadam.optimizers import make_optimizer, make_stepper, state_of
+from gadam.training.optimizers import make_optimizer, make_stepper, state_of
 
 
 def parameters():

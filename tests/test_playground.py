@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from gadam import Callback, GadamConfig, InputError
-from gadam.batches import BLOCK
 from gadam.datasets import StandInWarning
-from gadam.experiments.section41 import GLOBAL, LOCAL, STEPS
+from gadam.paper.section41 import GLOBAL, LOCAL, STEPS
 from gadam.playground import LandscapePanel, TrainingPanel, landscape, landscape_panel, training, training_panel
 from gadam.playground import canvas as canvas_module
+from gadam.training.batches import BLOCK
 
 SMALL = {"population_size": 2, "generations": 2, "steps": 5, "batch_size": 16}
 ENDLESS = {"population_size": 4, "generations": 3, "steps": 1_000_000}
@@ -238,7 +238,7 @@ def test_a_run_that_cannot_begin_leaves_the_result_of_the_one_before(panel, monk
 
 def test_data_that_is_missing_is_said_in_red(tmp_path, monkeypatch):
     monkeypatch.setenv("GADAM_DATA", str(tmp_path))
-    monkeypatch.setattr("gadam.datasets.door.download_once", lambda name, root: "there is no <network>")
+    monkeypatch.setattr("gadam.datasets.loading.download_once", lambda name, root: "there is no <network>")
     training.load_dataset.cache_clear()
     panel = TrainingPanel(data="real")
     press(panel, **SMALL, dataset="yeast")
@@ -251,7 +251,7 @@ def test_data_that_is_missing_is_said_in_red(tmp_path, monkeypatch):
 @pytest.mark.parametrize("data", ["auto", "standin"])
 def test_a_stand_in_says_so_in_the_panel_at_every_run(tmp_path, monkeypatch, data):
     monkeypatch.setenv("GADAM_DATA", str(tmp_path))
-    monkeypatch.setattr("gadam.datasets.door.download_once", lambda name, root: "there is no network")
+    monkeypatch.setattr("gadam.datasets.loading.download_once", lambda name, root: "there is no network")
     training.load_dataset.cache_clear()
     panel = TrainingPanel(data=data)
     for _ in range(2):

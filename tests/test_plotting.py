@@ -17,8 +17,11 @@ import zoo
 from matplotlib import pyplot as plt
 
 from gadam import Callback, GadamConfig, InputError, evolve
-from gadam.experiments import quickstart
-from gadam.plotting import LivePlot, history, live, plot_adoption, plot_family, plot_losses
+from gadam import live_plot as live
+from gadam import plotting as history
+from gadam.live_plot import LivePlot
+from gadam.paper import quickstart
+from gadam.plotting import plot_adoption, plot_family, plot_losses
 from gadam.population import Population
 
 DATA = (zoo.FEATURES, zoo.LABELS)
@@ -247,7 +250,7 @@ def test_axes_that_are_given_are_used_and_returned(plot):
 
 
 def test_colours_are_those_of_the_reports():
-    from gadam.reporting.exhibits import palette
+    from gadam.paper.report.exhibits import palette
 
     expected = {"parent": palette.BLUE, "child": palette.ORANGE}
     assert {role: mpl.colors.to_rgb(colour) for role, colour in history.COLOURS.items()} == expected

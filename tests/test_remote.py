@@ -22,21 +22,21 @@ import zoo
 from joblib.externals.loky import get_reusable_executor
 from torch.nn import functional
 
-from gadam import remote
 from gadam.bench.cluster import exchanged
 from gadam.bench.loopback import loopback
 from gadam.bench.workloads import find
 from gadam.config import GadamConfig, InputError
-from gadam.evolution import evolve
-from gadam.executors import as_executor, train_or_halve, train_shards
-from gadam.layout import cut, shard_count
+from gadam.evolution.loop import evolve
 from gadam.models import lenet5
+from gadam.parallel import workers as remote
+from gadam.parallel.executors import as_executor, train_or_halve, train_shards
+from gadam.parallel.workers import Workers, WorkersError, cluster_size
 from gadam.population import Population
-from gadam.remote import Workers, WorkersError, cluster_size
 from gadam.result import Callback
-from gadam.shards import Data
-from gadam.training import Trainer
-from gadam.vectorised import Programs
+from gadam.tracing.programs import Programs
+from gadam.training.plan import cut, shard_count
+from gadam.training.shards import Data
+from gadam.training.trainer import Trainer
 
 ROWS = zoo.FEATURES, zoo.LABELS
 KILLS = int(os.environ.get("GADAM_KILLS", 2))
@@ -311,7 +311,7 @@ def test_a_worker_killed_in_each_generation_changes_nothing(cluster, tmp_path, r
 
 def test_a_scheduler_that_goes_away_is_one_clear_error_soon_and_the_training_goes_on(tmp_path, monkeypatch):
     """Soon: long before dask's client gives the scheduler up, or we give up workers, each of which takes an hour."""
-    monkeypatch.setattr("gadam.cluster.WORKERLESS_SECONDS", 3_600.0)
+    monkeypatch.setattr("gadam.parallel.cluster.WORKERLESS_SECONDS", 3_600.0)
     with loopback(1) as cluster:
         cluster.client._timeout = 3_600
         executor = cluster.client.get_executor()
@@ -335,7 +335,7 @@ def test_a_scheduler_that_goes_away_is_one_clear_error_soon_and_the_training_goe
 
 
 def test_workers_that_stay_away_are_one_clear_error(monkeypatch):
-    monkeypatch.setattr("gadam.cluster.WORKERLESS_SECONDS", 2.0)
+    monkeypatch.setattr("gadam.parallel.cluster.WORKERLESS_SECONDS", 2.0)
     with loopback(1) as cluster:
         cluster.workers[0].kill()
         while cluster.client.nthreads():

@@ -59,8 +59,8 @@ def shown(thing):
 
 
 def test_the_old_home_of_what_moved_still_has_it():
-    from gadam import evolution
     from gadam import result as module
+    from gadam.evolution import loop as evolution
 
     for name in ("Callback", "Generation", "Result"):
         assert getattr(evolution, name) is getattr(module, name) is getattr(gadam, name)

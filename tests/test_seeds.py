@@ -9,8 +9,8 @@ import torch
 import zoo
 
 from gadam import Callback, GadamConfig, InputError, Population, evolve, evolve_seeds
-from gadam.shards import Data, Shard, Trained
-from gadam.training import Trainer
+from gadam.training.shards import Data, Shard, Trained
+from gadam.training.trainer import Trainer
 
 SEEDS = (3, 0, 8)
 DATA = (zoo.FEATURES.double(), zoo.LABELS)
@@ -198,7 +198,7 @@ def shard(units=2):
 
 
 def test_shards_go_to_devices_in_turn_and_come_back(monkeypatch):
-    from gadam import executors
+    from gadam.parallel import executors
 
     went = []
 
@@ -249,6 +249,6 @@ def test_several_devices_give_what_one_gives(monkeypatch):
     config = settings(mode="vectorised", shards=4)
     expected = evolve(make, DATA, config, progress=False)
     cpu = torch.device("cpu")
-    monkeypatch.setattr("gadam.evolution.resolve_devices", lambda _: (cpu, cpu))
+    monkeypatch.setattr("gadam.evolution.loop.resolve_devices", lambda _: (cpu, cpu))
     for executor in (None, 1, 3):
         assert_same(evolve(make, DATA, config, progress=False, executor=executor), expected)

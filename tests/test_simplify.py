@@ -5,13 +5,13 @@ import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from gadam import simplify as simplification
-from gadam.compiled import Drawn
 from gadam.models import mlp
 from gadam.population import Population
 from gadam.randomness import draw
-from gadam.simplify import simplify, without_writes
-from gadam.vectorised import Programs, _draw_from_streams
+from gadam.tracing import passes as simplification
+from gadam.tracing.passes import simplify, without_writes
+from gadam.tracing.programs import Programs, _draw_from_streams
+from gadam.tracing.replay import Drawn
 
 
 def numbers(*shape):
@@ -177,7 +177,7 @@ def test_what_the_fused_dropout_of_a_gpu_draws_depends_on_no_input(rate):
 def test_the_step_of_a_small_network_is_half_as_many_operators(monkeypatch):
     counted = []
     monkeypatch.setattr(
-        "gadam.vectorised.simplify",
+        "gadam.tracing.programs.simplify",
         lambda program: (
             counted.append(len(operators(program))),
             simplify(program),

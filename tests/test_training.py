@@ -12,15 +12,17 @@ import zoo
 from torch import nn
 from torch.nn import functional
 
-from gadam import kernels, training, vectorised
-from gadam.batches import BLOCK
 from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
-from gadam.process import float32_as_asked
-from gadam.shards import Data, Shard
-from gadam.training import Trainer
-from gadam.vectorised import Programs
+from gadam.runtime import float32_as_asked
+from gadam.tracing import convolution as kernels
+from gadam.tracing import programs as vectorised
+from gadam.tracing.programs import Programs
+from gadam.training import trainer as training
+from gadam.training.batches import BLOCK
+from gadam.training.shards import Data, Shard
+from gadam.training.trainer import Trainer
 
 RATE = 1e-2
 # Table 1's optimizers as anyone would write them.
@@ -98,7 +100,7 @@ def test_a_shard_in_one_call_equals_its_units_one_by_one_after_50_steps(case, fl
 
 
 def test_lenet5_in_traced_steps_equals_the_loop_after_50_steps():
-    """With dropout, and with the kernels of `gadam.kernels`."""
+    """With dropout, and with the kernels of `gadam.tracing.convolution`."""
     images = torch.rand(zoo.ROWS, 1, 28, 28, generator=torch.Generator().manual_seed(0)).clamp(min=0.5) - 0.5
     case = zoo.double(zoo.Case(lenet5, images))
     assert_equal_training(case, settings(steps=50, learning_rate=1e-3), Population.make(case.make, 2), 1e-10, "singly")

@@ -25,18 +25,18 @@ from gadam.bench.measure import Say
 from gadam.bench.projection import WORKERS, Costs, project
 from gadam.bench.workloads import BATCH, SEED, Workload, find
 from gadam.config import GadamConfig
-from gadam.evolution import evolve
-from gadam.generations import breed
-from gadam.layout import cut, lay_out
+from gadam.evolution.breeding import breed
+from gadam.evolution.loop import evolve
+from gadam.paper.report.machine import describe
+from gadam.paper.report.paths import reports_root, write_atomic
+from gadam.paper.report.tables import to_csv
+from gadam.parallel.workers import Workers
 from gadam.population import Population
 from gadam.randomness import stream
-from gadam.remote import Workers
-from gadam.reporting.machine import describe
-from gadam.reporting.paths import reports_root, write_atomic
-from gadam.reporting.tables import to_csv
 from gadam.result import Callback, Generation
-from gadam.shards import Data, Shard, Trained
-from gadam.training import Trainer
+from gadam.training.plan import cut, lay_out
+from gadam.training.shards import Data, Shard, Trained
+from gadam.training.trainer import Trainer
 
 COUNT = 3  # workers, a process each
 UNITS = 10  # of the population whose bytes are counted

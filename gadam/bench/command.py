@@ -24,7 +24,7 @@ from gadam.bench.contestants import (
     hand_chosen,
     plain,
     processes,
-)  # fmt: skip
+)
 from gadam.bench.jax_contestant import jax_units
 from gadam.bench.limits import Limits, flops
 from gadam.bench.measure import Say, measure, reason, summarise
@@ -32,11 +32,11 @@ from gadam.bench.results import short, table, write
 from gadam.bench.spent import spent, text
 from gadam.bench.workloads import BATCH, Work, Workload, find, make_work
 from gadam.config import InputError
-from gadam.layout import resolve_device
-from gadam.reporting.machine import describe, usable_cores
-from gadam.reporting.paths import reports_root, write_atomic
-from gadam.reporting.plan import duration
-from gadam.reporting.tables import to_csv
+from gadam.paper.report.machine import describe, usable_cores
+from gadam.paper.report.paths import reports_root, write_atomic
+from gadam.paper.report.plan import duration
+from gadam.paper.report.tables import to_csv
+from gadam.training.plan import resolve_device
 
 DEFAULT_WORKLOADS = ("mlp", "lenet")
 THIRD = 100 / 3  # percent of the limit, under which a profile says what the rest is spent on

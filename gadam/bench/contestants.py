@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
-from gadam import vectorised
 from gadam.bench.workloads import GENERATION, ROLE, SEED, Work
 from gadam.config import GadamConfig
-from gadam.executors import as_executor, train_shards
-from gadam.layout import cut, lay_out
+from gadam.paper.report.machine import usable_cores
+from gadam.parallel.executors import as_executor, train_shards
 from gadam.population import Population
-from gadam.reporting.machine import usable_cores
-from gadam.shards import Data
+from gadam.tracing import programs as vectorised
+from gadam.training.plan import cut, lay_out
+from gadam.training.shards import Data
 
 Weights = Mapping[str, Tensor]
 """Name -> [g, *shape], on the CPU."""

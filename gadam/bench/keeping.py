@@ -15,14 +15,15 @@ from unittest.mock import patch
 import pandas as pd
 import torch
 
-from gadam import checkpoint, evolution
 from gadam.bench.measure import Say, orders
 from gadam.bench.results import between, short
 from gadam.config import GadamConfig, InputError
-from gadam.layout import resolve_device
+from gadam.evolution import checkpoint
+from gadam.evolution import loop as evolution
 from gadam.models import lenet5
-from gadam.reporting.paths import reports_root, write_atomic
-from gadam.reporting.tables import to_csv
+from gadam.paper.report.paths import reports_root, write_atomic
+from gadam.paper.report.tables import to_csv
+from gadam.training.plan import resolve_device
 
 # The sizes of a run of Section 5.1 in profile quick, images and all; how long it takes does not depend on the pixels.
 QUICK = GadamConfig(population_size=10, generations=5, steps=16, batch_size=32, validation_size=256)

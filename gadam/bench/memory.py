@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from gadam.bench.contestants import full_precision, gadam
 from gadam.bench.workloads import Work, make_work, workloads
-from gadam.memory import of_a_unit
 from gadam.population import Population
+from gadam.training.memory import of_a_unit
 
 WATCHED = 20  # steps while memory is watched
 
@@ -24,7 +24,7 @@ def entries(population: Population) -> int:
 
 
 def memory_model(work: Work) -> dict[str, int]:
-    """Bytes that training a population takes, in parts, the two of the plain model first: `gadam.memory.of_a_unit`."""
+    """Bytes that training a population takes, in parts, those of the plain model first (`training.memory`)."""
     each = of_a_unit(work.population, ((work.inputs,), work.targets), cross_entropy, work.batch_size)
     return {part: len(work.population) * size for part, size in each.items()}
 

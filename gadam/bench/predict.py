@@ -17,11 +17,11 @@ from gadam.bench.measure import Say, orders
 from gadam.bench.results import between, short
 from gadam.bench.workloads import SEED, find
 from gadam.ensembles import TRACED_AT, Ensemble
-from gadam.layout import resolve_device
+from gadam.paper.report.machine import describe
+from gadam.paper.report.paths import reports_root, write_atomic
+from gadam.paper.report.tables import to_csv
 from gadam.population import Population
-from gadam.reporting.machine import describe
-from gadam.reporting.paths import reports_root, write_atomic
-from gadam.reporting.tables import to_csv
+from gadam.training.plan import resolve_device
 
 UNITS = 10
 ROWS = (1, 128, 1_024)  # predicted at once

@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gadam.bench.contestants import OURS
-from gadam.reporting import figures
-from gadam.reporting.paths import write_atomic
-from gadam.reporting.tables import MISSING, to_csv
+from gadam.paper.report import figures
+from gadam.paper.report.paths import write_atomic
+from gadam.paper.report.tables import MISSING, to_csv
 
 WIDTH = 120  # columns of the printed table
 HEADER = ("", "ms a step", "lowest-highest", "ms a unit", "x gadam", "paired", "% of limit", "once, s")

@@ -45,15 +45,15 @@ from gadam.bench.scale_results import (
 )
 from gadam.bench.workloads import BATCH, SEED, Work, make_work, workloads
 from gadam.config import GadamConfig, InputError
-from gadam.generations import breed
-from gadam.layout import resolve_device
+from gadam.evolution.breeding import breed
 from gadam.models import mlp
+from gadam.paper.report import figures
+from gadam.paper.report.machine import describe, usable_cores
+from gadam.paper.report.paths import reports_root, write_atomic
+from gadam.paper.report.tables import to_csv
 from gadam.population import Population
 from gadam.randomness import GENETICS, stream
-from gadam.reporting import figures
-from gadam.reporting.machine import describe, usable_cores
-from gadam.reporting.paths import reports_root, write_atomic
-from gadam.reporting.tables import to_csv
+from gadam.training.plan import resolve_device
 
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)  # g
 WIDTHS = (16, 32, 64, 128, 256, 512)  # of both hidden layers

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from gadam.bench.results import between, short
-from gadam.reporting import figures
-from gadam.reporting.tables import MISSING
+from gadam.paper.report import figures
+from gadam.paper.report.tables import MISSING
 
 STEPS = 8_000  # of a unit in a generation of the paper, for parents and again for children
 STEP, WIDER, WORKERS, LENET = "step by g", "step by |w|", "step by threads", "step, LeNet-5"

@@ -15,11 +15,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gadam.batches import BLOCK
 from gadam.config import InputError
 from gadam.models import MLP_HIDDEN, lenet5, mlp, orl_cnn
 from gadam.population import Population
 from gadam.randomness import BATCHES, ROLES, stream
+from gadam.training.batches import BLOCK
 
 BATCH = 128
 SEED = 0

@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from gadam.arguments import check_path
 from gadam.config import InputError
 from gadam.datasets.archives import LIMIT, gunzip
 from gadam.datasets.pgm import FACE, read_pgm
 from gadam.datasets.registry import source
+from gadam.validation import check_path
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:

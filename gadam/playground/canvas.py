@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from gadam.experiments.section41 import GLOBAL, STEPS
-from gadam.plotting.history import BEST, COLOURS
-from gadam.reporting.exhibits.section41 import contours
+from gadam.paper.report.exhibits.section41 import contours
+from gadam.paper.section41 import GLOBAL, STEPS
+from gadam.plotting import BEST, COLOURS
 
 Frame = tuple[int, str, int]
 """Generation; "parent", "child" or "survival"; step."""

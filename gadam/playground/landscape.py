@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from gadam.config import GadamConfig, InputError
-from gadam.evolution import evolve
-from gadam.experiments.section41 import NOTHING, RANGE, SETTINGS, STEPS, Point, value
+from gadam.evolution.loop import evolve
+from gadam.live_plot import front_end
+from gadam.paper.section41 import NOTHING, RANGE, SETTINGS, STEPS, Point, value
 from gadam.playground.canvas import Canvas, Frame
 from gadam.playground.widgets import Panel, grid, line, told
-from gadam.plotting.live import front_end
 from gadam.result import Callback, Generation
 
 EVERY = 4  # steps between two frames

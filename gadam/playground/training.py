@@ -16,18 +16,17 @@ import ipywidgets  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
-from gadam.arguments import check_population
 from gadam.config import GadamConfig, InputError
 from gadam.datasets import Dataset, StandInWarning, load
-from gadam.evolution import evolve
-from gadam.experiments.units import validation_size
+from gadam.evolution.loop import evolve
+from gadam.live_plot import LivePlot, front_end
 from gadam.models import MLP_HIDDEN, lenet5, mlp
+from gadam.paper.units import validation_size
 from gadam.playground.widgets import AMBER, Panel, grid, line, told
-from gadam.plotting import LivePlot
-from gadam.plotting.live import front_end
 from gadam.population import Population
 from gadam.result import Callback, Generation, Result
-from gadam.shards import Step
+from gadam.training.shards import Step
+from gadam.validation import check_population
 
 DATASETS = ("digits", "yeast", "adult", "letter", "mnist")
 MLP, LENET = "MLP", "LeNet-5"

@@ -7,8 +7,8 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import SVC
 
-from gadam.baselines.classical import nearest_neighbours, random_forest, svm
 from gadam.config import InputError
+from gadam.paper.baselines.classical import nearest_neighbours, random_forest, svm
 
 METHODS = {"random_forest": random_forest, "svm": svm, "nearest_neighbours": nearest_neighbours}
 SETTINGS = {"random_forest": {"trees": 30, "seed": 5}}

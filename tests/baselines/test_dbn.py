@@ -4,8 +4,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gadam.baselines.dbn import Rbm, cd1, deep_belief_net, new_rbm, pretrain, to_unit_range
 from gadam.config import InputError
+from gadam.paper.baselines.dbn import Rbm, cd1, deep_belief_net, new_rbm, pretrain, to_unit_range
 from gadam.randomness import stream
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gadam.baselines import forests
-from gadam.baselines.forests import KINDS, class_vectors, deal, flat
-from gadam.baselines.gcforest import GcForestSettings, gcforest, windows
 from gadam.config import InputError
+from gadam.paper.baselines import forests
+from gadam.paper.baselines.forests import KINDS, class_vectors, deal, flat
+from gadam.paper.baselines.gcforest import GcForestSettings, gcforest, windows
 
 SMALL = GcForestSettings(forests=1, trees=8, max_levels=3)
 
@@ -125,8 +125,8 @@ def test_a_cascade_stops_without_a_gain_and_keeps_the_best_level(monkeypatch):
         said = np.eye(2, dtype=np.float32)[np.where(np.arange(20) < count, truth, 1 - truth)]
         return said, np.full((len(test), 2), count, np.float32)
 
-    monkeypatch.setattr("gadam.baselines.gcforest.KINDS", ("random",))
-    monkeypatch.setattr("gadam.baselines.gcforest.class_vectors", pretend)
+    monkeypatch.setattr("gadam.paper.baselines.gcforest.KINDS", ("random",))
+    monkeypatch.setattr("gadam.paper.baselines.gcforest.class_vectors", pretend)
     rows = torch.zeros(20, 3)
     settings = GcForestSettings(forests=1, patience=2)
     result = gcforest(rows, torch.as_tensor(truth), rows, settings=settings)
@@ -145,7 +145,7 @@ def test_levels_take_turns_with_the_windows_and_see_the_level_before(digits, mon
         widths.append(train.reshape(len(train), -1).shape[1])
         return class_vectors(kind, train, *rest, **settings)
 
-    monkeypatch.setattr("gadam.baselines.gcforest.class_vectors", watched)
+    monkeypatch.setattr("gadam.paper.baselines.gcforest.class_vectors", watched)
     inputs, targets, test = (part[:120] for part in digits)
     settings = replace(SMALL, trees=2, scan_trees=2, windows=((4, 4), (6, 6)), stride=2, patience=9)
     gcforest(inputs, targets, test, settings=settings)

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gadam.reporting.paths import reports_root
+from gadam.paper.report.paths import reports_root
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SETTINGS = {  # no questions at the start, and every cell is in the page, also one that is out of sight

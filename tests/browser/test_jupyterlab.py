@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gadam.batches import BLOCK
+from gadam.training.batches import BLOCK
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 # Of one type with what is written to stderr, such as a warning, in some versions.
@@ -244,7 +244,7 @@ LIVE = """
 import torch
 import gadam
 from gadam.models import mlp
-from gadam.plotting import LivePlot
+from gadam.live_plot import LivePlot
 
 inputs = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
 data = inputs, (inputs[:, 0] > 0).long()

@@ -6,12 +6,12 @@ import torch
 from matplotlib import pyplot as plt
 
 from gadam import GadamConfig, evolve
-from gadam.experiments import PROFILES, beyond, mnist, section51, section54, section54_orl
-from gadam.experiments.claims import Arms
-from gadam.experiments.statistics import accuracy_interval
-from gadam.experiments.units import KEPT, held_out, kept
 from gadam.models import mlp
-from gadam.reporting import exhibits, tables
+from gadam.paper import PROFILES, beyond, mnist, section51, section54, section54_orl
+from gadam.paper.claims import Arms
+from gadam.paper.report import exhibits, tables
+from gadam.paper.statistics import accuracy_interval
+from gadam.paper.units import KEPT, held_out, kept
 
 GOOD = {"best": 90, "ensemble": 93, "soup": 91, "best_units": 1, "ensemble_units": 10, "soup_units": 3}
 FACES = "ORL, 5 images, 56 x 46"

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from gadam.experiments import verdicts
-from gadam.experiments.claims import HEADLINES, Arms, Claim, Reduced, Smaller, judge, judge_headline, paired
-from gadam.experiments.runs import Run, run_function
-from gadam.experiments.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED, Evidence
+from gadam.paper import verdicts
+from gadam.paper.claims import HEADLINES, Arms, Claim, Reduced, Smaller, judge, judge_headline, paired
+from gadam.paper.runs import Run, run_function
+from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED, Evidence
 
 HIGH, LOW, NONE = (Evidence(tuple(centre + 0.1 * step for step in range(-3, 4))) for centre in (2.0, -2.0, 0.0))
 NARROW = tuple(0.01 * step for step in range(-10, 11))

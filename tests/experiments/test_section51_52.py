@@ -10,12 +10,13 @@ import torch
 from matplotlib import pyplot as plt
 
 from gadam.config import GadamConfig
-from gadam.experiments import PROFILES, mnist, paper, section51, section51_results, section52, seeds_of
-from gadam.experiments.claims import HEADLINES, Arms
-from gadam.experiments.section51 import BEST_OF_G, EVIDENT, FOREST, GADAM, GCFOREST, GD, RATES
-from gadam.experiments.statistics import accuracy_interval
 from gadam.models import lenet5
-from gadam.reporting import exhibits, scoreboard
+from gadam.paper import PROFILES, mnist, section51, section51_results, section52, seeds_of
+from gadam.paper import published as paper
+from gadam.paper.claims import HEADLINES, Arms
+from gadam.paper.report import exhibits, scoreboard
+from gadam.paper.section51 import BEST_OF_G, EVIDENT, FOREST, GADAM, GCFOREST, GD, RATES
+from gadam.paper.statistics import accuracy_interval
 
 TINY = {"train_rows": 300, "test_rows": 80, "held": 40, "batch_size": 8}
 CORRECT = {method: round(100 * accuracy) for method, (_, accuracy) in paper.TABLE1.items()}
@@ -408,7 +409,7 @@ def test_other_methods_beat_chance_on_a_stand_in(method):
 
 @pytest.mark.parametrize("singly", [True, False])  # False is how a GPU does it
 def test_units_in_evaluation_score_like_their_modules(singly):
-    from gadam.experiments.units import CHUNK, scorer
+    from gadam.paper.units import CHUNK, scorer
     from gadam.population import Population
 
     population = Population.make(lenet5, 2, seed=1)

@@ -5,10 +5,12 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from gadam.experiments import PROFILES, beyond, paper, section54_orl, section54_orl_results
-from gadam.experiments.claims import Arms, judge
-from gadam.experiments.runs import RUN_FUNCTIONS
-from gadam.experiments.section54_orl import (
+from gadam.paper import PROFILES, beyond, section54_orl, section54_orl_results
+from gadam.paper import published as paper
+from gadam.paper.claims import Arms, judge
+from gadam.paper.report import exhibits, scoreboard
+from gadam.paper.runs import RUN_FUNCTIONS
+from gadam.paper.section54_orl import (
     ADAM,
     ADAM_BEST,
     CNNS,
@@ -22,9 +24,8 @@ from gadam.experiments.section54_orl import (
     TEST_FACES,
     arm,
 )
-from gadam.experiments.statistics import accuracy_interval
-from gadam.experiments.units import KEPT
-from gadam.reporting import exhibits, scoreboard
+from gadam.paper.statistics import accuracy_interval
+from gadam.paper.units import KEPT
 
 NAMES = {"orl/gadam": (GADAM, KEPT), "orl/adam": (ADAM, ADAM_BEST), "orl/gcforest": (GCFOREST,),
          "orl/forest": (FOREST,), "orl/svm": (SVM,), "orl/neighbours": (KNN,)}  # fmt: skip

@@ -11,11 +11,12 @@ import pytest
 from matplotlib import pyplot as plt
 
 from gadam.config import GadamConfig
-from gadam.evolution import evolve
-from gadam.experiments import PROFILES, SECTIONS, fidelity, paper, section6
-from gadam.experiments.claims import Arms
-from gadam.experiments.statistics import paired_interval
-from gadam.reporting import exhibits, scoreboard
+from gadam.evolution.loop import evolve
+from gadam.paper import PROFILES, SECTIONS, fidelity, section6
+from gadam.paper import published as paper
+from gadam.paper.claims import Arms
+from gadam.paper.report import exhibits, scoreboard
+from gadam.paper.statistics import paired_interval
 
 TESTS = Path(__file__).parents[1]
 

@@ -5,13 +5,24 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from gadam.experiments import PROFILES, SECTIONS, beyond, paper, section3, section41, section54, section54_results
-from gadam.experiments.claims import Arms, judge
-from gadam.experiments.runs import RUN_FUNCTIONS
-from gadam.experiments.section54 import ADAM, ADAM_BEST, DATASETS, GADAM, GCFOREST, KNN, METHODS, SVM, TEST_ROWS, arm
-from gadam.experiments.statistics import accuracy_interval, mean_interval
-from gadam.experiments.units import KEPT
-from gadam.reporting import exhibits, scoreboard
+from gadam.paper import (
+    PROFILES,
+    SECTIONS,
+    beyond,
+    section3,
+    section41,
+    section54,
+    section54_results,
+)
+from gadam.paper import (
+    published as paper,
+)
+from gadam.paper.claims import Arms, judge
+from gadam.paper.report import exhibits, scoreboard
+from gadam.paper.runs import RUN_FUNCTIONS
+from gadam.paper.section54 import ADAM, ADAM_BEST, DATASETS, GADAM, GCFOREST, KNN, METHODS, SVM, TEST_ROWS, arm
+from gadam.paper.statistics import accuracy_interval, mean_interval
+from gadam.paper.units import KEPT
 
 NAMES = {"tables/gadam": (GADAM, KEPT), "tables/adam": (ADAM, ADAM_BEST), "tables/gcforest": (GCFOREST,),
          "tables/forest": (section54.FOREST,), "tables/svm": (SVM,), "tables/neighbours": (KNN,)}  # fmt: skip

@@ -9,11 +9,11 @@ import torch
 from matplotlib import pyplot as plt
 
 from gadam import GadamConfig, evolve
-from gadam.experiments import PROFILES, section3, section41, section42, section43, section53
-from gadam.experiments.claims import Arms, judge
-from gadam.experiments.verdicts import NOT_REPRODUCED, OPEN, REPRODUCED, UNDECIDED
 from gadam.models import mlp
-from gadam.reporting import exhibits, scoreboard
+from gadam.paper import PROFILES, section3, section41, section42, section43, section53
+from gadam.paper.claims import Arms, judge
+from gadam.paper.report import exhibits, scoreboard
+from gadam.paper.verdicts import NOT_REPRODUCED, OPEN, REPRODUCED, UNDECIDED
 
 NOTHING = pd.DataFrame()
 TINY = {"population_size": 3, "generations": 3, "steps": 4}

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gadam.experiments.statistics import (
+from gadam.paper.statistics import (
     accuracy_interval,
     accuracy_prediction,
     bonferroni,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gadam.config import InputError
-from gadam.experiments.verdicts import (
+from gadam.paper.verdicts import (
     COMPATIBLE,
     MARGINS,
     NOT_REPRODUCED,

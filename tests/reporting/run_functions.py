@@ -7,7 +7,7 @@ import time
 import uuid
 from pathlib import Path
 
-from gadam.experiments.runs import THREADS_VARIABLE, Run, run_function
+from gadam.paper.runs import THREADS_VARIABLE, Run, run_function
 
 VALUES = [0.1, 1 / 3, 5e-324, -0.0, 1e308, float("nan"), float("inf"), float("-inf"), 7, True, None, "ä|<b>", [1.5, 2]]
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from gadam import InputError
 from gadam.cli import app
 from gadam.datasets import SOURCES
-from gadam.experiments import SECTIONS, Section, runs
-from gadam.experiments.runs import Run
-from gadam.reporting import Report, ReportError, archive, archive_runs, paths, plan, reproduction, store
+from gadam.paper import SECTIONS, Section, runs
+from gadam.paper.report import Report, ReportError, archive, archive_runs, paths, plan, reproduction, store
+from gadam.paper.runs import Run
 
 YEAST = SOURCES["yeast"].hash
 
@@ -195,7 +195,7 @@ def test_a_flipped_bit_never_gives_other_rows_unnoticed(place, bit, packed, file
 @pytest.fixture
 def section(tmp_path, monkeypatch):
     """The one section that there is, of five runs; the store is empty, and so is the archive."""
-    module = ModuleType("gadam.experiments.section0")
+    module = ModuleType("gadam.paper.section0")
 
     def runs(profile, data):
         assert (profile, data) == ("standard", "real")

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from gadam import InputError
 from gadam.cli import app
-from gadam.reporting.compare import compare, describe
+from gadam.paper.report.compare import compare, describe
 
 TABLE = pd.DataFrame(
     {
@@ -107,7 +107,7 @@ def test_the_command_exits_with_1_where_they_differ(made, tmp_path, monkeypatch)
         assert (done.exit_code, done.exception is None or status == 1) == (status, True), done.output
         assert "numbers identical" in done.stdout
     # Without folders: what is committed beside what was made here, of a profile.
-    monkeypatch.setattr("gadam.reporting.paths.project_root", lambda: tmp_path)
+    monkeypatch.setattr("gadam.paper.report.paths.project_root", lambda: tmp_path)
     monkeypatch.setenv("GADAM_REPORTS", str(tmp_path / "out"))
     made("reports/quick")
     made("out/quick")

@@ -17,9 +17,9 @@ from run_functions import raise_error
 from test_notebooks import runs_still, write
 
 from gadam import cli
-from gadam.experiments import SECTIONS, section54
-from gadam.experiments.runs import Run
-from gadam.reporting import NotebookError, ReportError, RunError, compute, notebooks, paths, reproduce, reproduction
+from gadam.paper import SECTIONS, section54
+from gadam.paper.report import NotebookError, ReportError, RunError, compute, notebooks, paths, reproduce, reproduction
+from gadam.paper.runs import Run
 
 HINT = "; finished runs are stored, the same command goes on from there"
 
@@ -190,8 +190,8 @@ import signal
 import sys
 import run_functions
 from gadam import cli
-from gadam.experiments.runs import Run
-from gadam.reporting import reproduction
+from gadam.paper.runs import Run
+from gadam.paper.report import reproduction
 counts = sys.argv[1]
 runs = [Run(run_functions.rows, {"folder": counts, "until": until}) for until in (None, f"{counts}/never")]
 reproduction.all_runs = lambda *_: runs
@@ -242,7 +242,7 @@ def test_signal_ends_a_reproduction_in_one_line(tmp_path, name, status):
     ],
 )
 def test_command_ends_in_one_line(monkeypatch, capsys, error, status, line):
-    monkeypatch.setattr("gadam.reporting.compute_runs", lambda *_, **__: raise_error(error))
+    monkeypatch.setattr("gadam.paper.report.compute_runs", lambda *_, **__: raise_error(error))
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert command(monkeypatch, "--runs-only") == status
     assert capsys.readouterr().err == f"gadam: {line}\n"
@@ -251,7 +251,7 @@ def test_command_ends_in_one_line(monkeypatch, capsys, error, status, line):
 
 def test_scheduler_is_passed_on_and_is_nothing_for_a_plan(monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr("gadam.reporting.compute_runs", lambda *given, **named: asked.append((given, named)))
+    monkeypatch.setattr("gadam.paper.report.compute_runs", lambda *given, **named: asked.append((given, named)))
     assert command(monkeypatch, "--runs-only", "--scheduler", "tcp://host:8786") == 0
     assert asked == [(("standard", None, "auto", "tcp://host:8786"), {"recompute": False})]
     assert command(monkeypatch, "--plan", "--scheduler", "tcp://host:8786") == 2

@@ -2,7 +2,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from gadam.reporting import figures
+from gadam.paper.report import figures
 
 
 @pytest.fixture(autouse=True)

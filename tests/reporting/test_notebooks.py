@@ -12,10 +12,10 @@ import pytest
 import run_functions
 
 from gadam import InputError
-from gadam.experiments import SECTIONS
-from gadam.experiments.runs import Run
-from gadam.reporting import NotebookError, notebooks, reproduce, reproduction
-from gadam.reporting.scoreboard import COLUMNS
+from gadam.paper import SECTIONS
+from gadam.paper.report import NotebookError, notebooks, reproduce, reproduction
+from gadam.paper.report.scoreboard import COLUMNS
+from gadam.paper.runs import Run
 
 PARAMETERS = {"profile": "quick", "data": "auto"}
 
@@ -126,11 +126,11 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 import matplotlib.pyplot as plt
 import pandas as pd
 import run_functions
-from gadam.experiments import SECTIONS
-from gadam.experiments.claims import Claim
-from gadam.experiments.runs import Run
-from gadam.experiments.verdicts import Evidence
-from gadam.reporting import Report
+from gadam.paper import SECTIONS
+from gadam.paper.claims import Claim
+from gadam.paper.runs import Run
+from gadam.paper.verdicts import Evidence
+from gadam.paper.report import Report
 report = Report.open(profile, data=data)
 rows = report.rows([Run(run_functions.standin, {{}}, data_hash="abc", label="tiny")])
 for name in SECTIONS["section54"].tables:

@@ -7,16 +7,16 @@ from typer.testing import CliRunner
 
 from gadam import InputError
 from gadam.cli import app
-from gadam.experiments import PROFILES, SECTIONS, Section
-from gadam.experiments.runs import Run
-from gadam.reporting import RunError, compute_runs, plan, reproduction, store
-from gadam.reporting.plan import Planned
+from gadam.paper import PROFILES, SECTIONS, Section
+from gadam.paper.report import RunError, compute_runs, plan, reproduction, store
+from gadam.paper.report.plan import Planned
+from gadam.paper.runs import Run
 
 
 @pytest.fixture
 def section(tmp_path, monkeypatch):
     """A section of three runs, one of them stored, and one that must wait for the others."""
-    module = ModuleType("gadam.experiments.section0")
+    module = ModuleType("gadam.paper.section0")
     (tmp_path / "counts").mkdir()
 
     def run(value):

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from gadam.experiments import fidelity
-from gadam.reporting import reference, site
+from gadam.paper import fidelity
+from gadam.paper.report import reference, site
 
 
 @pytest.fixture(scope="module")

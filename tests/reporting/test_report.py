@@ -9,12 +9,12 @@ import run_functions
 from matplotlib.figure import Figure
 
 from gadam import InputError
-from gadam.experiments import SECTIONS
-from gadam.experiments.claims import Claim
-from gadam.experiments.runs import Run
-from gadam.experiments.verdicts import Evidence
-from gadam.reporting import Report, figures, provenance, reference, report, site, write_page
-from gadam.reporting.store import Stored
+from gadam.paper import SECTIONS
+from gadam.paper.claims import Claim
+from gadam.paper.report import Report, figures, provenance, reference, report, site, write_page
+from gadam.paper.report.store import Stored
+from gadam.paper.runs import Run
+from gadam.paper.verdicts import Evidence
 
 ROWS = pd.DataFrame({"method": ["MLP <b>", "Adam"], "paper": [97.2, None], "ours": [96.5, 97.0]})
 

@@ -13,9 +13,9 @@ import pytest
 import run_functions
 
 import gadam
-from gadam.experiments import SECTIONS, runs
-from gadam.experiments.runs import Run, run_function
-from gadam.reporting.plan import all_runs
+from gadam.paper import SECTIONS, runs
+from gadam.paper.report.plan import all_runs
+from gadam.paper.runs import Run, run_function
 
 CONFIG = {"folder": "here", "value": 1}
 
@@ -68,8 +68,8 @@ def test_a_name_is_declared_once_and_a_function_travels_as_its_name():
 
 KEYS = """
 import json
-from gadam.experiments import SECTIONS
-from gadam.reporting.plan import all_runs
+from gadam.paper import SECTIONS
+from gadam.paper.report.plan import all_runs
 print(json.dumps({name: [run.key for run in all_runs(name, "smoke", "real")] for name in SECTIONS}))
 """
 
@@ -84,8 +84,8 @@ def test_moved_modules_and_edited_words_change_no_key(tmp_path):
     moves = {
         r"from gadam import genetics": "from gadam import inheritance as genetics",
         r"gadam\.genetics\b": "gadam.inheritance",
-        r"from gadam\.experiments import mnist\b": "from gadam.experiments import lenets as mnist",
-        r"gadam\.experiments\.mnist\b": "gadam.experiments.lenets",
+        r"from gadam\.experiments import mnist\b": "from gadam.paper import lenets as mnist",
+        r"gadam\.experiments\.mnist\b": "gadam.paper.lenets",
         r'"""(?=[A-Z])': '"""Edited: ',
     }
     for path in package.rglob("*.py"):
@@ -94,7 +94,7 @@ def test_moved_modules_and_edited_words_change_no_key(tmp_path):
             text = re.sub(before, after, text)
         path.write_text(text + "\n# edited\n", "utf-8")
     # In its first line, so that a package that is installed in development mode does not come first.
-    command = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport gadam.experiments.lenets\n{KEYS}"
+    command = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport gadam.paper.lenets\n{KEYS}"
     done = subprocess.run(
         [sys.executable, "-c", command], capture_output=True, text=True, env=os.environ | {"GADAM_OFFLINE": "1"}
     )

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 import gadam
 from gadam.datasets import SOURCES, download
-from gadam.experiments import SECTIONS
-from gadam.experiments.claims import Claim
-from gadam.reporting import Report, reference, write_page
-from gadam.reporting.page import Shown
+from gadam.paper import SECTIONS
+from gadam.paper.claims import Claim
+from gadam.paper.report import Report, reference, write_page
+from gadam.paper.report.page import Shown
 
 PACKAGE = Path(gadam.__file__).parent
 SOURCE = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
@@ -44,7 +44,7 @@ EXECUTES = re.compile(
 )
 
 
-BETWEEN_PROCESSES = {"remote.py", "experiments/section43.py"}
+BETWEEN_PROCESSES = {"parallel/workers.py", "paper/section43.py"}
 """Workers are sent their work as every executor of Python sends it, what is large in a folder of the user's alone,
 and Section 4.3 measures how much that is. What is between processes of one run is kept by nobody."""
 PICKLED = re.compile(r"^(cloud)?pickle(\.(dumps|loads|HIGHEST_PROTOCOL|Pickler|Unpickler))?$")
@@ -179,7 +179,7 @@ def test_the_search_for_addresses_finds_them(text):
 
 
 def test_provenance_is_escaped_too(tmp_path, monkeypatch):
-    from gadam.reporting import provenance
+    from gadam.paper.report import provenance
 
     monkeypatch.setattr(reference, "write", lambda folder: None)
     collect = provenance.collect

@@ -13,11 +13,11 @@ from test_notebooks import write
 
 from gadam import cli
 from gadam.datasets import SOURCES
-from gadam.experiments import SECTIONS
-from gadam.experiments.runs import RUN_FUNCTIONS, Run, run_function
-from gadam.reporting import ReportError, archive, plan, reproduce, reproduction, sample, store
-from gadam.reporting.plan import Planned, Source
-from gadam.reporting.store import Stored
+from gadam.paper import SECTIONS
+from gadam.paper.report import ReportError, archive, plan, reproduce, reproduction, sample, store
+from gadam.paper.report.plan import Planned, Source
+from gadam.paper.report.store import Stored
+from gadam.paper.runs import RUN_FUNCTIONS, Run, run_function
 
 RUN = learned_runs(1)[0]
 ROWS = run_functions.learned(0)
@@ -133,8 +133,8 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import matplotlib.pyplot as plt
 from run_functions import learned_runs
-from gadam.experiments import SECTIONS
-from gadam.reporting import Report
+from gadam.paper import SECTIONS
+from gadam.paper.report import Report
 report = Report.open(profile, data=data)
 rows = report.rows(learned_runs(6))
 for name in SECTIONS["section54"].tables:

@@ -12,9 +12,9 @@ import pytest
 import run_functions
 
 from gadam import InputError
-from gadam.experiments.runs import Run
-from gadam.reporting import ReportError, RunError, cluster, compute
-from gadam.reporting.workers import Failure
+from gadam.paper.report import ReportError, RunError, cluster, compute
+from gadam.paper.report.workers import Failure
+from gadam.paper.runs import Run
 
 pytest.importorskip("distributed")
 

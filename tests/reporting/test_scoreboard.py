@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from gadam import InputError
-from gadam.experiments import SECTIONS
-from gadam.experiments.claims import HEADLINES, Arms, Claim, Reduced
-from gadam.experiments.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED, Evidence
-from gadam.reporting import scoreboard
+from gadam.paper import SECTIONS
+from gadam.paper.claims import HEADLINES, Arms, Claim, Reduced
+from gadam.paper.report import scoreboard
+from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED, Evidence
 
 ARMS = Arms(a=(7, 7), b=(3, 7))
 NUMBERS = Evidence(tuple(92.5 + 0.1 * step for step in range(-3, 4)))

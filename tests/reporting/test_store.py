@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import run_functions
 
-from gadam import InputError, training
-from gadam.experiments.runs import Run
-from gadam.reporting import paths, store
+from gadam import InputError
+from gadam.paper.report import paths, store
+from gadam.paper.runs import Run
+from gadam.training import trainer as training
 
 RUN = Run(run_functions.all_values, {}, label="values")
 

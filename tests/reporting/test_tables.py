@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from gadam import InputError
-from gadam.reporting import tables
+from gadam.paper.report import tables
 
 FRAME = pd.DataFrame(
     {

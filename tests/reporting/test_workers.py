@@ -14,10 +14,10 @@ import pytest
 import run_functions
 
 from gadam import InputError
-from gadam.experiments.runs import Run
-from gadam.reporting import store
-from gadam.reporting.machine import THREAD_VARIABLES
-from gadam.reporting.workers import Bar, Done, Failure, RunError, compute
+from gadam.paper.report import store
+from gadam.paper.report.machine import THREAD_VARIABLES
+from gadam.paper.report.workers import Bar, Done, Failure, RunError, compute
+from gadam.paper.runs import Run
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ SLOW = """
 import sys
 from pathlib import Path
 import run_functions
-from gadam.experiments.runs import Run
-from gadam.reporting import workers
+from gadam.paper.runs import Run
+from gadam.paper.report import workers
 counts, gate, runs = sys.argv[1:]
 todo = [Run(run_functions.rows, {"folder": counts, "value": value}) for value in range(4)]
 todo[2].config["until"] = gate

@@ -1,0 +1,313 @@
+"""GADAMClassifier and GADAMRegressor: a population of modules, evolved, behind scikit-learn's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from gadam.config import GadamConfig, InputError
+from gadam.ensembles import soup
+from gadam.estimators.factories import continued, fresh_units
+from gadam.estimators.rescaling import Mean, Rescale
+from gadam.estimators.weighting import Rows, prepared, row_weights, split, weighted
+from gadam.evolution.loop import evolve
+from gadam.result import Callback, Result
+from gadam.runtime import intra_operator_threads
+from gadam.tracing.programs import Loss
+from gadam.validation import shown
+
+_PREDICT_WITH = ("best", "ensemble", "soup")
+_CHUNK = 256  # rows that are predicted at once, always so many: no row's last bits depend on what is asked beside it
+_SOUP_SHARE = 0.2  # of the rows, held out for a soup unless told otherwise
+_PASSES, _FEWEST, _MOST = 20, 100, 2_000  # steps="auto"
+
+
+# A dataclass writes the __init__ that scikit-learn asks for: every parameter by its name, stored as it was given.
+@dataclass(eq=False, repr=False)
+class _Estimator(BaseEstimator):
+    hidden_layer_sizes: int | Sequence[int] = (100,)
+    _: KW_ONLY
+    make_model: Callable[[int, int], nn.Module] | None = None
+    population_size: int = 8
+    generations: int = 3
+    steps: int | Literal["auto"] = "auto"
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    mutation_rate: float = 0.01
+    threshold: float = 0.0
+    validation_size: int = 1_024
+    settings: Mapping[str, Any] | None = None
+    predict_with: Literal["best", "ensemble", "soup"] = "ensemble"
+    validation_fraction: float | None = None
+    warm_start: bool = False
+    random_state: int | np.random.RandomState | None = None
+    executor: Executor | int | None = None
+    device: torch.device | str = "auto"
+    verbose: bool = False
+    callbacks: Iterable[Callback] = ()
+
+    def _rows(self, X: Any, **asked: Any) -> Any:  # noqa: N803
+        """What `validate_data` gives, X as float32 [n, features]; what is sparse is made dense."""
+        found = validate_data(self, X, accept_sparse="csr", dtype=np.float32, **asked)
+        X, *y = found if isinstance(found, tuple) else (found,)
+        X = X.toarray() if issparse(X) else X
+        return (X, *y) if y else X
+
+    def _evolve(self, table: Rows, outputs: int, loss: Loss, finish: nn.Module) -> Self:
+        """Evolve modules from the features to `outputs`.
+
+        `finish` makes predictions of what they put out.
+        """
+        self._check_predict_with()
+        try:
+            random = check_random_state(self.random_state)
+        except ValueError:
+            raise InputError(f"random_state={shown(self.random_state)} must be a whole number or None") from None
+        seed = int(random.randint(2**31 - 1))
+        if table.weights is not None:
+            loss = partial(weighted, loss)
+        # Before rows are repeated, or copies of a row that is held out would be trained on.
+        train, held = split(table.targets, self._share_held_out(), random)
+
+        def rows(index: np.ndarray) -> tuple[Tensor, Tensor]:
+            index = table.repeated(index)
+            chosen = torch.from_numpy(table.targets[index])
+            if table.weights is not None:  # they travel with the targets, in a column of their own
+                share = table.weights[index] / table.weights[index].mean()
+                chosen = torch.column_stack([chosen.float(), torch.from_numpy(share).float()])
+            return torch.from_numpy(table.X[index]), chosen
+
+        sizes = table.X.shape[1], outputs
+        config = self._config(len(table.repeated(train)), seed)
+        make_unit = fresh_units(self.make_model, self.hidden_layer_sizes, *sizes)
+        last: Result | None = getattr(self, "result_", None)
+        if self.warm_start and last is not None:
+            if sizes != self._sizes:
+                have, must = ("{} features and {} outputs".format(*each) for each in (sizes, self._sizes))
+                raise InputError(f"warm_start=True: X and y have {have}, must have {must} as in the last fit")
+            make_unit = continued(last.population, make_unit)
+            config = replace(config, initialisation="module")  # any other would draw these units anew
+        result = evolve(
+            make_unit, rows(train), config, loss=loss, validation=None if held is None else rows(held),
+            executor=self.executor, device=self.device, callbacks=self.callbacks, progress=bool(self.verbose),
+        )  # fmt: skip
+        self.result_, self.history_, self._finish = result, result.history, finish
+        self._sizes: tuple[int, int] = sizes
+        self._models: dict[str, nn.Module] = {}
+        if self.predict_with == "soup" and held is not None:  # now, for its rows are not kept
+            mixed = soup(result.population, rows(held), loss)
+            self._models["soup"] = nn.Sequential(mixed, finish).eval()
+        return self
+
+    def _share_held_out(self) -> float | None:
+        share = self.validation_fraction
+        if self.predict_with != "soup":
+            return share
+        if share is not None and share == 0:
+            raise InputError(
+                f"validation_fraction={share!r} leaves predict_with='soup' no rows to mix by that did not train it; "
+                f"give a number in (0, 1), or None for {_SOUP_SHARE}"
+            )
+        return _SOUP_SHARE if share is None else share
+
+    @property
+    def model_(self) -> nn.Module:
+        """What predicts by `predict_with`, which may be changed after `fit`.
+
+        Raises:
+            InputError: `predict_with` is no choice, or is "soup" and was not when the estimator was fitted.
+        """
+        check_is_fitted(self)
+        self._check_predict_with()
+        if self.predict_with not in self._models:
+            if self.predict_with == "soup":
+                raise InputError("predict_with='soup' must be given before fit, which has the rows that a soup needs")
+            alone = self.predict_with == "best"
+            units = [self.result_.best] if alone else self.result_.population.to("cpu").units()
+            self._models[self.predict_with] = Mean(nn.Sequential(unit, self._finish) for unit in units).eval()
+        return self._models[self.predict_with]
+
+    def _check_predict_with(self) -> None:
+        if self.predict_with not in _PREDICT_WITH:
+            allowed = ", ".join(_PREDICT_WITH)
+            raise InputError(f"predict_with={self.predict_with!r} is not a choice; there are {allowed}")
+
+    def _config(self, rows: int, seed: int) -> GadamConfig:
+        given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.names()}
+        if not (self.settings is None or isinstance(self.settings, Mapping)):
+            raise InputError(f"settings={self.settings!r} must be a mapping of names of GadamConfig, or None")
+        further = dict(self.settings or {})
+        if several := sorted({*given, "seed"} & further.keys()):
+            raise InputError(f"settings: {several[0]} is a parameter of its own (seed: as random_state)")
+        if self.steps == "auto":
+            given["steps"] = _FEWEST  # for now: the size of a batch must be seen to be a number first
+            size = GadamConfig(**given).batch_size
+            given["steps"] = min(max(_FEWEST, _PASSES * rows // size), _MOST)
+        return GadamConfig(**given, **further, seed=seed)
+
+    def _predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """What `model_` says of X, [n, outputs]."""
+        model = self.model_
+        inputs = torch.tensor(self._rows(X, reset=False))
+        count = len(inputs)
+        padded = nn.functional.pad(inputs, (0, 0, 0, -count % _CHUNK))
+        # Threads within an operator would spend longer waiting for each other than so few rows take.
+        with torch.no_grad(), intra_operator_threads(1):
+            return torch.cat([model(part) for part in padded.split(_CHUNK)])[:count].numpy()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+@dataclass(eq=False, repr=False)
+class GADAMClassifier(ClassifierMixin, _Estimator):
+    """A classifier: modules that GADAM evolves by the cross-entropy.
+
+    Standardise X first, as for any neural network. An estimator that is cloned (cross-validation, grid search) or
+    pickled needs parameters that can be: for `executor` a number, for `make_model` a function of a module.
+
+    Args:
+        hidden_layer_sizes: units of each hidden layer of a multilayer perceptron with ReLU.
+        make_model: (features, outputs) -> a fresh module from float32 [n, features] to [n, outputs] (of a classifier:
+            logits, an output for each class), instead of the perceptron.
+        population_size: g; this and what follows to `validation_size` is as in `GadamConfig`.
+        generations: K.
+        steps: optimizer steps per unit per generation. "auto": twenty passes over the training rows, but from 100
+            to 2,000 steps; a fit takes time of the order of `MLPClassifier`.
+        batch_size: b.
+        learning_rate: eta of Eq. 2.
+        mutation_rate: p of Eq. 12.
+        threshold: theta of Eq. 13.
+        validation_size: rows of a validation batch.
+        settings: what else `GadamConfig` takes, by name, such as {"optimizer": "sgd"}.
+        predict_with: the "best" unit of the last generation, the "ensemble" of all (for classes the mean of their
+            probabilities), or their "soup", see `gadam.ensembles`. May be changed after `fit`, to "soup" only if it was
+            that then.
+        validation_fraction: the share of rows in (0, 1) held out from training, by which units are selected and a soup
+            is mixed. None or 0: units are selected by training rows, as in the paper; but for "soup" None holds out
+            0.2, and 0 is refused.
+        warm_start: whether a further `fit` begins with the units of the last generation of the fit before, fittest
+            first, instead of fresh ones; where `population_size` has grown the others are fresh. It must have as many
+            features and outputs (classes), and units of the same architecture. Optimizers begin anew, `result_` and
+            `history_` are of the last fit alone, and an int as `random_state` draws the same batches in each.
+        class_weight: a factor of the loss for each label, at least 0 and 1 where there is none, beside `sample_weight`;
+            "balanced": inverse to their frequency. Only for classes.
+        random_state: an int for results that can be repeated.
+        executor: threads, or what else `evolve` takes; no result depends on their number.
+        device: "auto" or a torch device, for training; predictions are made on the CPU.
+        verbose: whether a progress bar is shown.
+        callbacks: `gadam.Callback`s.
+
+    Attributes:
+        classes_: the labels, sorted.
+        model_: what predicts by `predict_with`, a module from float32 [n, features] to probabilities [n, classes].
+        result_: the `Result` of the evolution.
+        history_: its history.
+        n_features_in_: columns of X.
+        feature_names_in_: their names, if X was a DataFrame.
+    """
+
+    _: KW_ONLY
+    class_weight: Literal["balanced"] | Mapping[Any, float] | None = None
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Evolve.
+
+        Args:
+            X: [n, features], finite numbers: an array, a DataFrame or a sparse matrix, which is made dense.
+            y: [n], labels of any kind.
+            sample_weight: [n], at least 0. Whole weights repeat a row, others multiply its loss; 0 leaves it out.
+
+        Raises:
+            ValueError: an argument or a parameter cannot be used (of gadam's own: `InputError`, one line).
+        """
+        X, y = self._rows(X, y=y)
+        check_classification_targets(y)
+        self.classes_, targets = np.unique(y, return_inverse=True)
+        table = prepared(X, targets, row_weights(sample_weight, X), self._class_factors(y))
+        return self._evolve(table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
+
+    def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
+        return self._predict(X)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Logarithms of the probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
+        with np.errstate(divide="ignore"):  # a probability may be too small for float32
+            return np.log(self._predict(X))
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """The most probable labels, [n]."""
+        probabilities = self._predict(X)
+        return self.classes_[probabilities.argmax(1)]
+
+    def _class_factors(self, y: np.ndarray) -> np.ndarray:
+        try:
+            factors: np.ndarray = compute_sample_weight(self.class_weight, y)
+        except ValueError as error:
+            reason = ""
+            if isinstance(self.class_weight, Mapping):
+                unknown = [label for label in self.class_weight if label not in self.classes_.tolist()]
+                reason = f": {shown(unknown[0])} is no label of y" if unknown else f": {error}"
+            wanted = "must be 'balanced', a mapping of labels to numbers, or None"
+            raise InputError(f"class_weight={shown(self.class_weight)} {wanted}{reason}") from None
+        if not (np.isfinite(factors) & (factors >= 0)).all():
+            raise InputError(f"class_weight={shown(self.class_weight)} must hold numbers of at least 0")
+        return factors
+
+
+@dataclass(eq=False, repr=False)
+class GADAMRegressor(RegressorMixin, _Estimator):
+    """A regressor: modules that GADAM evolves by the squared error.
+
+    Its parameters and attributes are those of `GADAMClassifier`, without `class_weight` and `classes_`. The units learn
+    standardised targets; `predict` and `model_` answer in the units of y.
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+        """Evolve.
+
+        Args:
+            X: [n, features], finite numbers: an array, a DataFrame or a sparse matrix, which is made dense.
+            y: [n] or [n, outputs], finite numbers.
+            sample_weight: [n], at least 0. Whole weights repeat a row, others multiply its loss; 0 leaves it out.
+
+        Raises:
+            ValueError: an argument or a parameter cannot be used (of gadam's own: `InputError`, one line).
+        """
+        X, y = self._rows(X, y=y, multi_output=True, y_numeric=True)
+        targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        table = prepared(X, targets, row_weights(sample_weight, X))
+        every = table.repeated(np.arange(len(table.X)))
+        weights = None if table.weights is None else table.weights[every]
+        mean = np.average(table.targets[every], axis=0, weights=weights)
+        deviation = np.sqrt(np.average((table.targets[every] - mean) ** 2, axis=0, weights=weights))
+        deviation[deviation == 0] = 1
+        standard = replace(table, targets=((table.targets - mean) / deviation).astype(np.float32))
+        self._single = y.ndim == 1
+        return self._evolve(standard, targets.shape[1], nn.functional.mse_loss, Rescale(mean, deviation))
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Targets, float64, [n] or [n, outputs] as y had it."""
+        predicted = self._predict(X)
+        return predicted[:, 0] if self._single else predicted
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,338 @@
+"""Exact resume: where a training stands, in one file (see `gadam.storage`), and what may go on from it.
+
+A training that goes on from a checkpoint gives bit by bit what it would have given without a stop. So a checkpoint of
+another configuration, other data, another model, another kind of device or another results version (`RESULTS_VERSION`)
+is refused; one that was computed in another way (on another processor, by another PyTorch) goes on with a warning, for
+its last bits may differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from itertools import count, zip_longest
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gadam import storage
+from gadam.config import RESULTS_VERSION, GadamConfig, InputError
+from gadam.evolution.state import Standing, as_written, from_written
+from gadam.parallel.workers import WorkersError
+from gadam.population import Population, outline
+from gadam.result import targets_of
+from gadam.saving import CHECKPOINT
+from gadam.tracing.programs import Batch
+from gadam.training.plan import cut
+from gadam.training.shards import TrainingError
+
+PIECE = 2**24  # bytes that are hashed at once
+SHARE = 0.01
+"""Of the time, at most, is spent on writing checkpoints, however short the interval."""
+
+
+class Keeper:
+    """Keeps the checkpoint of one training; without a path it does nothing.
+
+    Attributes:
+        signal: SIGINT or SIGTERM once one was received inside `with`, where the training should end cleanly.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        identity: Callable[[], Mapping[str, Any]],
+        order: Population,
+        states: Sequence[Any] = (),
+        seconds: float = 60.0,
+    ) -> None:
+        """Of one training.
+
+        Args:
+            path: the file; None is the next one of `checkpoints_in`, if inside and all `states` can be kept, else none.
+            identity: what must be equal to go on, see `identify`; asked for when it is needed.
+            order: units of the model, on the device of the training.
+            states: callbacks and the like that see the training, whose `state_dict` is kept too, if they have one.
+            seconds: between writes.
+
+        Raises:
+            InputError: `seconds` is not positive.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+            raise InputError(f"checkpoint_seconds={seconds!r} must be a positive number of seconds")
+        ambient = _ambient.get()
+        self._own = path is not None
+        self.path = None if path is None else Path(path)
+        if path is None and ambient is not None and all(hasattr(state, "state_dict") for state in states):
+            self.path = next(ambient)
+        self._identity, self._order = identity, order
+        self._states = [state for state in states if hasattr(state, "state_dict")]
+        self._interval, self._cost, self._written = float(seconds), 0.0, time.monotonic()
+        self._known: Mapping[str, Any] | None = None
+        self._kept: Standing | None = None
+        self._signals = ExitStack()
+        self._answered = False
+        self.signal = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """Between pauses of the training, for `keep`."""
+        return None if self.path is None else max(self._interval, self._cost / SHARE)
+
+    def __enter__(self) -> Keeper:
+        if self.path is not None and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.getsignal(number)
+                if before is not signal.SIG_IGN:
+                    signal.signal(number, self._hear)
+                    self._signals.callback(signal.signal, number, before)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._signals.close()
+        if self.signal and not self._answered:  # it came when nobody looked any more
+            self._answered = True
+            signal.raise_signal(self.signal)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.signal == number == signal.SIGINT:  # who asks twice does not want to wait
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def read(self) -> Standing | None:
+        """Where the training stood; None if there is no checkpoint.
+
+        Raises:
+            InputError: it cannot be used here; the message says why and what to do.
+        """
+        if self.path is None or not os.path.lexists(self.path):
+            return None
+        try:
+            facts, tensors = storage.read(self.path, CHECKPOINT)
+            try:
+                self._compare(facts["identity"])
+                if len(facts["states"]) != len(self._states):
+                    raise InputError(f"{str(self.path)!r} is of a training with other callbacks")
+                standing = from_written(facts, tensors, self._order)
+            except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+                if isinstance(error, InputError):
+                    raise
+                what = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise InputError(f"{str(self.path)!r} is damaged ({what})") from None
+        except InputError as error:
+            message = f"checkpoint: {error}; give another path, or remove it to start anew"
+            if self._own:
+                raise InputError(message) from None
+            warnings.warn(message.rpartition(";")[0] + "; the training starts anew", stacklevel=4)
+            return None
+        for index, state in enumerate(self._states):
+            own = {
+                name.removeprefix(f"state/{index}/"): t
+                for name, t in tensors.items()
+                if name.startswith(f"state/{index}/")
+            }
+            state.load_state_dict(json.loads(facts["states"][index]) | own)
+        self._kept = standing
+        return standing
+
+    def keep(self, standing: Standing, *, now: bool = False) -> None:
+        """Write the checkpoint, if it is time or `now`.
+
+        Raises:
+            InputError: one that was asked for cannot be written, or a state holds what JSON has not. Of those that were
+                not asked for there are no more then, with a warning.
+        """
+        if self.path is None or not (now or time.monotonic() - self._written >= (self.seconds or 0)):
+            return
+        if self._known is None:
+            self._known = self._identity()  # once, so no part of what the next one costs
+        started = time.monotonic()
+        facts, tensors = as_written(standing)
+        states = [state.state_dict() for state in self._states]
+        for index, state in enumerate(states):
+            tensors |= {f"state/{index}/{name}": value for name, value in state.items() if isinstance(value, Tensor)}
+        plain = [_plain(*each) for each in zip(self._states, states, strict=True)]
+        try:
+            storage.write(self.path, CHECKPOINT, {"identity": self._known, "states": plain, **facts}, tensors)
+        except InputError as error:
+            if self._own:
+                raise InputError(f"checkpoint: {error}") from None
+            warnings.warn(f"{error}; the training goes on without a checkpoint", stacklevel=2)
+            self.path = None
+            return
+        self._kept = standing
+        self._written = time.monotonic()
+        self._cost = self._written - started
+
+    def failed(self, error: TrainingError, standing: Standing) -> TrainingError:
+        """The training cannot go on: keep what is good. Returns the error to raise, which says where that is.
+
+        Workers that are gone cost nothing that was good; of anything else the generation under way may be the victim.
+        """
+        gone = isinstance(error, WorkersError)
+        if not gone:
+            initial = cut(standing.population, standing.shards, "parent", standing.generation)
+            standing = replace(standing, parts=initial, parents=())
+        self.keep(standing, now=True)
+        if not self._own:
+            return error
+        path = f"checkpoint={str(self.path)!r}"
+        hint = (
+            f"the same call goes on from {path}"
+            if gone
+            else f"{path} holds the population before this generation, see gadam.load_result"
+        )
+        return type(error)(f"{error}; {hint}")
+
+    def end(self, standing: Standing, *, over: bool) -> None:
+        """The training ends here: keep it; and where a signal was received, say how to go on and end as it asks.
+
+        Without a path of its own, what is over before the first write is not kept.
+
+        Raises:
+            KeyboardInterrupt: after SIGINT. After SIGTERM the process ends as it does without a checkpoint.
+        """
+        if self.path is not None and standing is not self._kept:
+            self.keep(standing, now=self._own or not over or self.path.exists())
+        if not self.signal:
+            return
+        self._answered = True
+        message = f"stopped in {standing}; the same call goes on from checkpoint={str(self.path)!r}"
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt(message)
+        if self._own:  # else nobody who looks knows of it
+            print(f"gadam: {message}", file=sys.stderr, flush=True)
+        self._signals.close()  # whoever handled it before does so now
+        signal.raise_signal(self.signal)
+
+    def _compare(self, kept: Mapping[str, Any]) -> None:
+        """That a checkpoint is of this training."""
+        here = self._known = self._identity()
+        for name, what in _IDENTITY.items():
+            # Earlier versions named the code by a hash of its text.
+            a, b = kept.get(name, "none") if name == "results" else kept[name], here[name]
+            if a == b:
+                continue
+            if isinstance(a, dict) and isinstance(b, dict):
+                key = next(key for key in {**a, **b} if a.get(key) != b.get(key))
+                raise InputError(f"{str(self.path)!r} is of {what} ({key}: {a.get(key)} there, {b.get(key)} here)")
+            if isinstance(a, list) and isinstance(b, list):
+                a, b = next(pair for pair in zip_longest(a, b, fillvalue="nothing") if pair[0] != pair[1])
+            detail = "" if name == "data" else f" ({a} there, {b} here)"
+            raise InputError(f"{str(self.path)!r} is of {what}{detail}")
+        a, b = float(kept["fresh_loss"]), float(here["fresh_loss"])
+        same = kept["fresh_loss"] == here["fresh_loss"]
+        # The same processor and library compute the same on a CPU; a GPU may sum in another order.
+        exact = kept["computed_by"] == here["computed_by"] and here["device"] == "cpu"
+        close = math.isfinite(a) and math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-6)
+        if not same and (exact or not close):
+            lose = f"a fresh unit loses {a!r} there, {b!r} here"
+            raise InputError(f"{str(self.path)!r} is of another model or loss ({lose})")
+        if not same or kept["computed_by"] != here["computed_by"]:
+            warnings.warn(
+                f"{self.path} was computed by {kept['computed_by']}, this is {here['computed_by']}: it goes on, but "
+                "the last bits may differ from those of a training that was never stopped",
+                stacklevel=5,
+            )
+
+
+_IDENTITY = {
+    "config": "another config", "model": "another model", "outline": "another model", "data": "other data",
+    "mode": "another way of training", "results": "another results version of gadam",
+    "device": "another kind of device",
+}  # fmt: skip
+
+
+def identify(
+    config: GadamConfig, population: Population, rows: Sequence[Batch], mode: str, fresh_loss: float
+) -> dict[str, Any]:
+    """What two trainings must have in common for one to go on where the other stopped.
+
+    Args:
+        config: but for `generations`: more of them may be asked for than before.
+        population: initial units.
+        rows: training rows and those of validation.
+        mode: how units are trained.
+        fresh_loss: of the first initial unit on some rows: tells another model or loss, whatever its code looks like.
+    """
+    entries = {**population.parameters, **population.buffers}
+    device = next(iter(entries.values())).device
+    return {
+        "config": config.as_json(without=["generations"]),
+        "model": {"class": type(population.template).__name__}
+        | {name: f"{list(entry.shape[1:])} {entry.dtype}" for name, entry in entries.items()},
+        "outline": outline(population.template),
+        "targets": targets_of(rows[0][1]),
+        "data": _sha256(rows),
+        "mode": mode,
+        "results": RESULTS_VERSION,
+        "device": device.type,  # the states of its streams mean nothing to another kind
+        "fresh_loss": repr(fresh_loss),  # JSON has no NaN
+        "computed_by": f"PyTorch {torch.__version__} on {_processor(device)}",
+    }
+
+
+def _plain(owner: Any, state: Mapping[str, Any]) -> str:
+    """What of a state is no tensor, as JSON with Python's NaN and Infinity."""
+    plain = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+    try:
+        return json.dumps(plain)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"checkpoint: the state_dict of {type(owner).__name__} must hold tensors and JSON values: {error}"
+        ) from None
+
+
+@contextmanager
+def ending(end: Callable[[], None]) -> Iterator[None]:
+    """Do something at the end of a block that no error ended."""
+    yield
+    end()
+
+
+_ambient: ContextVar[Iterator[Path] | None] = ContextVar("checkpoints", default=None)
+
+
+@contextmanager
+def checkpoints_in(folder: Path) -> Iterator[None]:
+    """Inside, every training without a checkpoint of its own keeps one in a folder.
+
+    They go by the order of the calls, so it is for code that does the same each time. One that cannot be used is
+    replaced, with a warning.
+    """
+    token = _ambient.set(folder / f"{number}.safetensors" for number in count(1))
+    try:
+        yield
+    finally:
+        _ambient.reset(token)
+
+
+def _sha256(batches: Sequence[Batch]) -> str:
+    """Of shapes, types and values; of pieces side by side, for of 60,000 images it takes a fifth of a second."""
+    tensors = [tensor for inputs, targets in batches for tensor in (*inputs, targets)]
+    digest = hashlib.sha256(str([(list(tensor.shape), tensor.dtype) for tensor in tensors]).encode())
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for tensor in tensors:
+            pieces = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).split(PIECE)
+            for found in pool.map(lambda piece: hashlib.sha256(piece.numpy().data).digest(), pieces):
+                digest.update(found)
+    return digest.hexdigest()
+
+
+def _processor(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()

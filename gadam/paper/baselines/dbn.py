@@ -1,0 +1,184 @@
+"""A deep belief net (Hinton, Osindero and Teh 2006), tuned by backpropagation (Hinton and Salakhutdinov 2006).
+
+Layer by layer a restricted Boltzmann machine learns, without labels, the distribution of what the layer below gives it;
+its weights are where a network of logistic units, trained with the labels by Adam, begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gadam.config import InputError
+from gadam.paper.baselines.classical import check_shapes
+from gadam.randomness import stream
+
+_PRETRAINING, _TUNING = range(2)  # what a stream is for
+
+
+class Rbm(NamedTuple):
+    """A restricted Boltzmann machine of logistic units.
+
+    Attributes:
+        weights: [visible, hidden].
+        visible_bias: [visible].
+        hidden_bias: [hidden].
+    """
+
+    weights: Tensor
+    visible_bias: Tensor
+    hidden_bias: Tensor
+
+    def up(self, visible: Tensor) -> Tensor:
+        """Probability that each hidden unit is on: [n, visible] -> [n, hidden]."""
+        return torch.sigmoid(visible @ self.weights + self.hidden_bias)
+
+    def down(self, hidden: Tensor) -> Tensor:
+        """Probability that each visible unit is on: [n, hidden] -> [n, visible]."""
+        return torch.sigmoid(hidden @ self.weights.T + self.visible_bias)
+
+
+def deep_belief_net(
+    inputs: Tensor,
+    targets: Tensor,
+    test_inputs: Tensor,
+    *,
+    hidden: Sequence[int] = (500, 500, 2_000),
+    pretraining_epochs: int = 10,
+    epochs: int = 20,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> Tensor:
+    """Learn from training rows and predict test rows.
+
+    Args:
+        inputs: [n, *features] in [0, 1], taken as probabilities of black; `to_unit_range` makes such.
+        targets: int64 [n], from 0.
+        test_inputs: [m, *features] in [0, 1].
+        hidden: units of each layer; the default is that of 2006 for MNIST.
+        pretraining_epochs: passes over the training rows for each layer; 0 leaves its small random weights.
+        epochs: passes with the labels.
+        batch_size: rows of a step.
+        learning_rate: of Adam.
+        seed: of everything that is drawn, at least 0.
+
+    Returns:
+        Class probabilities, float32 [m, classes].
+
+    Raises:
+        InputError: the shapes do not fit, inputs are not in [0, 1], or a number is too small.
+    """
+    check_shapes("deep_belief_net", inputs, targets, test_inputs)
+    for name, part in (("inputs", inputs), ("test_inputs", test_inputs)):
+        if not ((part >= 0) & (part <= 1)).all():  # NaN is not either
+            raise InputError(f"deep_belief_net: {name} are from {part.min():g} to {part.max():g}, must be in [0, 1]")
+    if not hidden or min(*hidden, batch_size, epochs, pretraining_epochs + 1) < 1:
+        sizes = f"hidden={tuple(hidden)}, {batch_size=}, {epochs=}, {pretraining_epochs=}"
+        raise InputError(f"deep_belief_net: {sizes} must be at least 1 (pretraining_epochs: 0)")
+
+    rows = inputs.flatten(1).float()
+    machines = pretrain(
+        rows, hidden, epochs=pretraining_epochs, batch_size=batch_size, generator=stream("cpu", seed, _PRETRAINING)
+    )
+    network = _network(machines, classes=int(targets.max()) + 1)
+    generator = stream("cpu", seed, _TUNING)
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(rows), generator=generator).split(batch_size):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(rows[batch]), targets[batch]).backward()
+            optimizer.step()
+    with torch.no_grad():
+        return torch.softmax(network(test_inputs.flatten(1).float()), 1)
+
+
+def pretrain(rows: Tensor, hidden: Sequence[int], *, epochs: int, batch_size: int, generator: Generator) -> list[Rbm]:
+    """A machine for each layer, the lowest first; each learns from the probabilities of the one below.
+
+    Args:
+        rows: float32 [n, visible] in [0, 1].
+        hidden: units of each layer.
+        epochs: passes over the rows for each layer.
+        batch_size: rows of a step.
+        generator: of everything that is drawn.
+    """
+    machines = []
+    for size in hidden:
+        machine = new_rbm(rows, size, generator=generator)
+        velocity = Rbm(*(torch.zeros_like(part) for part in machine))
+        for epoch in range(epochs):
+            momentum = 0.5 if epoch < 5 else 0.9  # as in Hinton's practical guide (2010), Section 9
+            for batch in torch.randperm(len(rows), generator=generator).split(batch_size):
+                machine, velocity = cd1(machine, velocity, rows[batch], momentum=momentum, generator=generator)
+        rows = machine.up(rows)
+        machines.append(machine)
+    return machines
+
+
+def new_rbm(rows: Tensor, hidden: int, *, generator: Generator) -> Rbm:
+    """Small random weights, and visible biases that give the mean of the rows (practical guide, Section 8)."""
+    weights = 0.01 * torch.randn(rows.shape[1], hidden, generator=generator)
+    return Rbm(weights, torch.logit(rows.mean(0), eps=0.01), torch.zeros(hidden))
+
+
+def cd1(
+    machine: Rbm,
+    velocity: Rbm,
+    visible: Tensor,
+    *,
+    momentum: float,
+    rate: float = 0.1,
+    decay: float = 2e-4,
+    generator: Generator,
+) -> tuple[Rbm, Rbm]:
+    """One step of contrastive divergence, CD-1: towards the data, away from the machine's reconstruction of them.
+
+    Args:
+        machine: before the step.
+        velocity: of its parts.
+        visible: float32 [n, visible] in [0, 1].
+        momentum: share of the velocity that is kept.
+        rate: step size.
+        decay: pulls weights, not biases, towards 0.
+        generator: draws the hidden units.
+
+    Returns:
+        The machine and the velocity after the step.
+    """
+    hidden = machine.up(visible)
+    drawn = torch.bernoulli(hidden, generator=generator)
+    again = machine.down(drawn)  # probabilities, not draws, where only statistics are taken: less noise
+    hidden_again = machine.up(again)
+    direction = Rbm(
+        (visible.T @ hidden - again.T @ hidden_again) / len(visible) - decay * machine.weights,
+        (visible - again).mean(0),
+        (hidden - hidden_again).mean(0),
+    )
+    velocity = Rbm(*(momentum * old + rate * new for old, new in zip(velocity, direction, strict=True)))
+    return Rbm(*(part + change for part, change in zip(machine, velocity, strict=True))), velocity
+
+
+def to_unit_range(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Both parts moved and scaled to [0, 1] by the least and the greatest value of the training part; test is clamped.
+
+    One scale for all features: of standardised images it gives back the grey values.
+    """
+    low, high = train.min(), train.max()
+    span = (high - low).clamp(min=torch.finfo(train.dtype).tiny)
+    return (train - low) / span, ((test - low) / span).clamp(0, 1)
+
+
+def _network(machines: Sequence[Rbm], classes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for machine in machines:
+        layer = nn.utils.skip_init(nn.Linear, *machine.weights.shape)  # draws nothing from the global generator
+        layer.weight.data, layer.bias.data = machine.weights.T.contiguous(), machine.hidden_bias.clone()
+        layers += [layer, nn.Sigmoid()]
+    output = nn.utils.skip_init(nn.Linear, machines[-1].weights.shape[1], classes)
+    nn.init.zeros_(output.weight)
+    nn.init.zeros_(output.bias)
+    return nn.Sequential(*layers, output)

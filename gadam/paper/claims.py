@@ -1,0 +1,230 @@
+"""A claim of the paper: what it says, which runs decide it, and the rule that is applied to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from gadam.paper import verdicts
+from gadam.paper.runs import Run
+from gadam.paper.statistics import LEVEL, bonferroni
+from gadam.paper.verdicts import Evidence, Rule, Verdict
+
+Kind = Literal["greater", "value", "reaches", "within", "always", "varies", "weakest", "open"]
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Numbers at less than the whole budget.
+
+    Attributes:
+        now: at the share of the budget that the claim states.
+        before: the same runs at `share_before`, at most half of that; None if nobody looked: then nothing is decided.
+        share_before: the share of the budget of `before`.
+    """
+
+    now: Evidence
+    before: Evidence | None = None
+    share_before: float = 0.0
+
+
+@dataclass(frozen=True)
+class Smaller:
+    """Numbers of a reduced problem (fewer pixels), and those of one half as large."""
+
+    now: Evidence
+    half: Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim of the paper.
+
+    Attributes:
+        text: what is claimed, with the numbers in it.
+        section: whose it is.
+        exhibit: the table or figure that shows it.
+        kind: the rule of `gadam.paper.verdicts` that judges it.
+        evidence: gives the numbers: `Evidence`, `Reduced` or `Smaller`; (violations, trials) for "always"; (ours, the
+            other's) for "varies"; several `Evidence` for "weakest"; (ours, low, high, what the interval is) for "open".
+            Called only once all runs of `arms` are there.
+        arms: of runs, see `gadam.paper.runs.Run.arm`.
+        paper: its number; or what it says, in a word.
+        margin: m, the difference that matters least.
+        size: d, the paper's own difference, where it states one.
+        budget: b, the share of the paper's training, trees or images that was spent; at 1 all of it.
+        item: the number of Tables 1, 3 and 4 that it is about: "table4/MLP (GADAM)/yeast".
+        headline: a key of `HEADLINES`, if it is the one contrast that answers that question.
+        quoted: the paper quotes the number from others, and we run the method reduced.
+        data: where the numbers come from: "real", "stand-in" or "none".
+        repetitions: what is shown as seeds, where they are no runs: "10 repeats"; else the runs of `arms` are counted.
+    """
+
+    text: str
+    section: str
+    exhibit: str
+    kind: Kind
+    evidence: Callable[[], Any]
+    arms: Sequence[str]
+    paper: float | str | None = None
+    margin: float | None = None
+    size: float | None = None
+    budget: float = 1.0
+    item: str = ""
+    headline: str = ""
+    quoted: bool = False
+    data: str = "real"
+    repetitions: str = ""
+
+
+HEADLINES = {
+    "mnist": "Is LeNet-5 by GADAM more accurate than by Adam, as published?",
+    "yeast": "Is the MLP for YEAST by GADAM more accurate than by Adam, as published?",
+    "adult": "Is the MLP for ADULT by GADAM more accurate than by Adam, as published?",
+    "letter": "Is the MLP for LETTER by GADAM more accurate than by Adam, as published?",
+    "orl": "Is the CNN for ORL (7 images) by GADAM more accurate than by Adam, as published?",
+    "mnist, equal compute": "Is it more accurate than the best of ten Adam runs at equal compute, on MNIST?",
+    "yeast, equal compute": "… on YEAST?",
+    "adult, equal compute": "… on ADULT?",
+    "letter, equal compute": "… on LETTER?",
+    "orl, equal compute": "… on ORL (7 images)?",
+    "convergence": "Do GADAM's units converge faster than the same ten units by Adam alone?",
+    "variation": "Does Adam vary more from one initialisation to the next than GADAM?",
+    "generations": "Do the generations improve the children?",
+    "population": "Does a larger population bring a better unit?",
+    "threads": "Does every thread up to the number of cores make a generation faster?",
+    "theorem": "Does the loss of a generation keep decreasing, each on a new batch (Theorem 1)?",
+}
+"""The questions that the report opens with, one primary contrast each. Their intervals hold together."""
+
+
+class Arms(dict[str, tuple[int, int]]):
+    """How many runs of each arm are there, and how many are planned."""
+
+    @classmethod
+    def of(cls, runs: Iterable[Run], there: Callable[[Run], bool] = lambda run: True) -> Arms:
+        """The arms of some runs, of which those are there that `there` says."""
+        arms = cls()
+        arms.add(runs, there)
+        return arms
+
+    def add(self, runs: Iterable[Run], there: Callable[[Run], bool]) -> None:
+        """Count further runs; the same run is counted once for each call."""
+        for run in {run.key: run for run in runs}.values():
+            found, planned = self.get(run.arm, (0, 0))
+            self[run.arm] = found + there(run), planned + 1
+
+    def complete(self, *names: str) -> bool:
+        """Whether all planned runs of these arms are there, and any are planned."""
+        return all(self.get(name, (0, 0))[0] == self.get(name, (0, 1))[1] for name in names)
+
+    def count(self, *names: str) -> str:
+        """The runs of the arm that has the fewest: "20", or "3 of 20" where some are missing.
+
+        An arm of a single run stands for every seed of the others.
+        """
+        counts = [self.get(name, (0, 0)) for name in names] or [(0, 0)]
+        counts = [one for one in counts if one != (1, 1)] or counts
+        found, planned = min(counts, key=lambda one: (one[0] == one[1], one[0]))
+        return str(found) if found == planned else f"{found} of {planned}"
+
+
+def judge(claim: Claim, arms: Arms, profile: str, level: float = LEVEL) -> Verdict:
+    """What the rules say of a claim, for the runs that are there."""
+    if claim.data == "stand-in":
+        return verdicts.undecided("stand-in data")
+    if not arms.complete(*claim.arms):
+        lacking = next(name for name in claim.arms if not arms.complete(name))
+        return verdicts.undecided("not computed", f"{arms.count(lacking)} runs of {lacking} are there")
+    found = _verdict(claim, level)
+    if claim.quoted and claim.budget < 1:
+        return verdicts.quoted(found.ours, found.low, found.high, found.interval)
+    if profile == "smoke":
+        return replace(found, mark=verdicts.UNDECIDED, reason="profile smoke", decides="")
+    return found
+
+
+def judge_headline(claim: Claim, arms: Arms, profile: str) -> Verdict:
+    """The same with an interval that holds together with those of the other headlines."""
+    return judge(claim, arms, profile, bonferroni(LEVEL, len(HEADLINES)) if claim.kind == "greater" else LEVEL)
+
+
+def _verdict(claim: Claim, level: float) -> Verdict:
+    found = claim.evidence()
+    if claim.kind == "open":
+        return verdicts.opened(*found)
+    if claim.kind == "always":
+        return verdicts.always(*found)
+    if claim.kind == "varies":
+        return _without_trend(verdicts.varies_more(*found), claim)
+    if claim.kind == "weakest":
+        return _without_trend(verdicts.weakest(found), claim)
+    now = found if isinstance(found, Evidence) else found.now
+    verdict, count = _judged(claim, found, now.apart(), _rule(claim, level)), now.count_collapsed
+    if not count:
+        return verdict
+    told = f"without {count} run{'s' * (count > 1)} that collapsed"
+    return replace(verdict, decides=f"{verdict.decides}; {told}" if verdict.decides else told)
+
+
+def _judged(claim: Claim, found: Evidence | Reduced | Smaller, now: Evidence, rule: Rule) -> Verdict:
+    """What a rule says of numbers, as far as they were reduced."""
+    if isinstance(found, Smaller):
+        return verdicts.at_half(rule, now, found.half.apart())
+    if not isinstance(found, Reduced) or found.before is None:
+        return _without_trend(rule(now), claim)
+    before = found.before.apart(found.now)
+    return verdicts.at_budget(
+        rule, now, before, share=claim.budget, share_before=found.share_before, margin=claim.margin or 0
+    )
+
+
+def _without_trend(verdict: Verdict, claim: Claim) -> Verdict:
+    """At less than the whole budget, and with no earlier look, nothing is decided but what has been reached."""
+    if claim.budget >= 1 or verdict.mark == verdicts.UNDECIDED or verdict.reason == verdicts.REACHED:
+        return verdict
+    said = f"{verdict.mark} ({verdict.reason})" if verdict.reason else verdict.mark
+    decides = f"{claim.budget:.2g} of the budget says: {said}"
+    return replace(verdict, mark=verdicts.UNDECIDED, reason=verdicts.BUDGET, decides=decides)
+
+
+def _rule(claim: Claim, level: float) -> Rule:
+    if claim.margin is None:
+        raise TypeError(f"claim {claim.text!r} has no margin")
+    if claim.kind == "greater":
+        return partial(verdicts.greater, margin=claim.margin, size=claim.size, level=level)
+    if claim.kind == "within":
+        return partial(verdicts.within, margin=claim.margin)
+    if not isinstance(claim.paper, float | int):
+        raise TypeError(f"claim {claim.text!r} has no number of the paper's")
+    rule = verdicts.value if claim.kind == "value" else verdicts.reaches
+    return partial(rule, paper=float(claim.paper), margin=claim.margin)
+
+
+def own(values: Iterable[float], rows: int, dataset: str) -> Evidence:
+    """Accuracies of a method in percent, over so many test rows of a dataset."""
+    values = tuple(values)
+    return Evidence(values, None, rows, verdicts.collapsed(values, dataset))
+
+
+def unpaired(ours: Iterable[float], theirs: Iterable[float], rows: int, dataset: str) -> Evidence:
+    """Accuracies of two methods whose runs share nothing."""
+    first, second = own(ours, rows, dataset), own(theirs, rows, dataset)
+    return Evidence(first.values, second.values, rows, first.collapsed, second.collapsed)
+
+
+def paired(
+    ours: Mapping[Any, float], theirs: Mapping[Any, float], rows: int | None = None, dataset: str = ""
+) -> Evidence:
+    """Differences by seed, of the seeds that both have, in the order of ours; a single number stands for every seed.
+
+    With `rows` and `dataset`, of accuracies in percent: where one of the two collapsed the difference counts apart.
+    """
+    if len(theirs) == 1 and len(ours) > 1:
+        return Evidence(tuple(ours.values()), tuple(theirs.values()), rows)
+    seeds = [seed for seed in ours if seed in theirs]
+    first, second = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
+    apart = verdicts.collapsed(first, dataset) | verdicts.collapsed(second, dataset) if dataset else frozenset()
+    return Evidence(tuple(one - other for one, other in zip(first, second, strict=True)), None, rows, apart)

@@ -1,0 +1,73 @@
+"""One style for every figure, and files that are the same bytes for the same figure."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gadam.paper.report.paths import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 160
+SUFFIXES = ("png", "svg")
+MARK = "STAND-IN DATA: not the paper's dataset, says nothing about the paper's numbers"
+STYLE: dict[str, Any] = {
+    "figure.figsize": (8.0, 4.5),
+    "figure.dpi": 100,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.8,
+    "image.cmap": "viridis",
+}
+
+
+def use_style() -> None:
+    """Draw every figure of this process in the style of the reports."""
+    import seaborn as sns
+
+    sns.set_theme(style="whitegrid", palette="colorblind", rc=STYLE)
+
+
+def save(figure: Any, path: Path, *, mark: str = "") -> bytes:
+    """Write `<path>.png` and `<path>.svg`, without dates, versions or random ids in them.
+
+    Args:
+        figure: a matplotlib figure, or what has one as its `figure` (axes, a seaborn grid).
+        path: without suffix.
+        mark: a line in red above the figure, in the files only.
+
+    Returns:
+        The PNG.
+    """
+    from matplotlib import rc_context
+
+    canvas: Figure = figure.figure
+    line = None
+    if mark:
+        top = canvas.get_tightbbox().y1 / canvas.get_figheight()  # legends may stand above the axes
+        line = canvas.text(0.5, top + 0.02, mark, ha="center", va="bottom", color="#b00020", weight="bold", fontsize=11)
+    try:
+        with rc_context({"svg.hashsalt": "gadam", "svg.fonttype": "path", "savefig.facecolor": "white"}):
+            png = _render(canvas, "png", {"Software": None})
+            svg = _render(canvas, "svg", {"Date": None, "Creator": None})
+    finally:
+        if line is not None:
+            line.remove()
+    write_atomic(path.with_name(f"{path.name}.png"), png)
+    write_atomic(path.with_name(f"{path.name}.svg"), svg)
+    return png
+
+
+def _render(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.12, metadata=metadata)
+    return buffer.getvalue()

@@ -1,0 +1,46 @@
+"""The API reference as pages beside the report, from the docstrings by pdoc: no network, with a search."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from gadam.paper.fidelity import EQUATIONS
+from gadam.paper.report.paths import scratch_folder
+
+TEMPLATES = Path(__file__).with_name("templates") / "reference"
+"""An index of our own, with the equations, and a link to it on each page: pdoc links submodules of a package that names
+what is public to nothing."""
+
+MODULES = (
+    "gadam", "gadam.evolution.loop", "gadam.config", "gadam.genetics", "gadam.evolution.breeding",
+    "gadam.evolution.seeds", "gadam.result", "gadam.population", "gadam.training.trainer",
+    "gadam.training.optimizers", "gadam.training.shards", "gadam.parallel.executors", "gadam.parallel.cluster",
+    "gadam.evolution.checkpoint", "gadam.ensembles", "gadam.saving", "gadam.plotting", "gadam.estimators",
+    "gadam.playground", "gadam.models", "gadam.datasets", "gadam.paper.baselines.classical",
+    "gadam.paper.baselines.dbn", "gadam.paper.baselines.gcforest",
+)  # fmt: skip
+"""What a user may call, in the order of the index."""
+
+
+def write(folder: Path) -> None:
+    """Write the pages into `<folder>/api`, the first of them `gadam.html`; nothing where pdoc is not installed.
+
+    `index.html` has every module, and every equation of the paper with the function that is it. A page is the old one
+    until the new one is whole.
+    """
+    try:
+        import pdoc
+    except ImportError:
+        return
+    from gadam import __version__
+
+    pdoc.render.configure(docformat="google", footer_text=f"gadam {__version__}", template_directory=TEMPLATES)
+    pdoc.render.env.globals["equations"] = EQUATIONS
+    with warnings.catch_warnings(), scratch_folder(folder) as scratch:
+        warnings.simplefilter("ignore")  # of annotations that have a meaning for type checkers only
+        pdoc.pdoc(*MODULES, output_directory=scratch)
+        for page in sorted(path for path in scratch.rglob("*") if path.is_file()):
+            place = folder / "api" / page.relative_to(scratch)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            page.replace(place)

@@ -1,0 +1,152 @@
+"""The report as one HTML page that needs nothing else: images inside, no network. And a page for each notebook."""
+
+from __future__ import annotations
+
+import base64
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gadam.config import InputError
+from gadam.paper import SECTIONS
+from gadam.paper.report import figures, page, sample, scoreboard, tables
+from gadam.paper.report.paths import write_atomic
+
+PIXELS_PER_INCH = 104
+REFERENCE = "api/gadam.html"
+TABLE = ("id", "source", "caption", "note", "columns", "numeric", "rows")
+FIGURE = ("id", "source", "caption", "alt")
+PROFILE_TEXT = {
+    "smoke": "smoke: does everything run? Budgets far too small to say anything about the paper.",
+    "quick": "quick: a laptop's budget. Shorter training and fewer seeds than the paper's.",
+    "standard": "standard: many seeds, and the paper's own budgets where some nights of computing reach.",
+    "paper": "paper: the paper's own budgets, at least ten seeds.",
+}
+
+
+def write(folder: Path, provenance: dict[str, Any]) -> Path:
+    """Write `index.html` from the files that a report has so far; its path.
+
+    Raises:
+        InputError: a file of the report is damaged.
+    """
+    claims = scoreboard.merge(folder / "claims")
+    sections = [_section(folder, name, provenance) for name in SECTIONS]
+    exhibits = [exhibit for section in sections for exhibit in section["exhibits"]]
+    standin = [exhibit["id"] for exhibit in exhibits if exhibit["source"] == "stand-in"]
+    html = page.render(
+        "index.html.j2",
+        provenance=provenance,
+        profile_text=PROFILE_TEXT[provenance["profile"]],
+        groups=_groups(claims),
+        marks=scoreboard.counts(claims),
+        reasons=scoreboard.reasons(claims),
+        headlines=scoreboard.readable(scoreboard.headlines(claims)),
+        rules=scoreboard.RULES,
+        rules_stated=scoreboard.STATED,
+        sample=_sample(folder),
+        sections=sections,
+        reference=REFERENCE if (folder / REFERENCE).is_file() else "",
+        standin=standin or (["scoreboard"] if (claims["data"] == "stand-in").any() else []),
+    )
+    path = folder / "index.html"
+    write_atomic(path, html)
+    return path
+
+
+def _sample(folder: Path) -> dict[str, Any] | None:
+    """What was recomputed; None if nothing was."""
+    results = sample.read(folder)
+    if not results:
+        return None
+    outcomes = [one.outcome for one in results]
+    return {
+        "summary": sample.summary(results),
+        "differs": sample.DIFFERENT in outcomes,
+        "why": sample.machine_sentence(results),
+        "words": {outcome: words for outcome, words in sample.WORDS.items() if outcome in outcomes},
+        "runs": results,
+    }
+
+
+def _groups(claims: pd.DataFrame) -> list[dict[str, Any]]:
+    """The claims of each section that has any, with how many there are of each verdict."""
+    owner = [name if name in SECTIONS else "" for name in claims["section"]]
+    groups = []
+    for name in dict.fromkeys(owner):
+        own = claims[[one == name for one in owner]]
+        title = SECTIONS[name].title if name else "Other claims"
+        groups.append(
+            {
+                "name": name,
+                "title": title,
+                "rows": scoreboard.readable(scoreboard.plain(own)),
+                "marks": scoreboard.counts(own),
+            }
+        )
+    return groups
+
+
+def _section(folder: Path, name: str, provenance: dict[str, Any]) -> dict[str, Any]:
+    section = SECTIONS[name]
+    notebook = Path("notebooks") / section.notebook
+    readable = _notebook_page(folder / notebook, section.title) if (folder / notebook).is_file() else None
+    return {
+        "name": name,
+        "title": section.title,
+        "short": _short(section.title),
+        "notebook": notebook.as_posix() if (folder / notebook).is_file() else "",
+        "notebook_page": readable.relative_to(folder).as_posix() if readable else "",
+        "executed": provenance["sections"].get(name, {}),
+        "exhibits": [found for one in (*section.tables, *section.figures) if (found := _exhibit(folder, one))],
+        "absent": [
+            one for one in (*section.tables, *section.figures) if not (folder / "exhibits" / f"{one}.json").is_file()
+        ],
+    }
+
+
+def _short(title: str) -> str:
+    """What the navigation calls a section: "§ 5.1", and more where several have that number."""
+    number, _, rest = title.partition(": ")
+    alone = sum(section.title.startswith(f"{number}:") for section in SECTIONS.values()) == 1
+    return (number if alone else f"{number} {rest}").replace("Section", "§")
+
+
+def _notebook_page(path: Path, title: str) -> Path | None:
+    """An executed notebook as HTML beside it; None where nbconvert is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries below it
+            from nbconvert import HTMLExporter
+            from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+    except ImportError:
+        return None
+    exporter = HTMLExporter(template_name="basic", preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
+    body, _ = exporter.from_filename(str(path))
+    readable = path.with_suffix(".html")
+    write_atomic(readable, page.render("notebook.html.j2", title=title, body=body, notebook=path.name))
+    return readable
+
+
+def _exhibit(folder: Path, name: str) -> dict[str, Any] | None:
+    path = folder / "exhibits" / f"{name}.json"
+    if not path.is_file():
+        return None
+    try:
+        exhibit: dict[str, Any] = dict(json.loads(path.read_text("utf-8")))
+        needed = TABLE if exhibit["kind"] == "table" else FIGURE
+        if absent := [part for part in needed if part not in exhibit]:
+            raise ValueError(f"it lacks {absent[0]}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); execute its section again") from None
+    place, suffixes = ("tables", tables.SUFFIXES) if exhibit["kind"] == "table" else ("figures", figures.SUFFIXES)
+    exhibit["links"] = [(suffix.upper(), f"{place}/{name}.{suffix}") for suffix in suffixes]
+    if exhibit["kind"] == "figure":
+        png = (folder / "figures" / f"{name}.png").read_bytes()
+        # The header of a PNG: its width in pixels. Shown at one scale, the letters of all figures are equally large.
+        exhibit["width"] = int.from_bytes(png[16:20], "big") * PIXELS_PER_INCH // figures.DPI
+        exhibit["image"] = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return exhibit

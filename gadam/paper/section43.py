@@ -1,0 +1,265 @@
+"""Section 4.3: the bytes that workers exchange in a generation, against O(k · g · |w|).
+
+Threads share memory: nothing moves. A process or a server is sent what is the same for all of an evolution once, the
+rows above all, and then units: `Counting` does that and counts. Parents and children are trained, each
+unit goes out and comes back, so parameters alone are 2 · 2g · |w| floats of four bytes in a generation (`floor`).
+
+The paper's k is "the required training epochs": steps of Adam. Nothing is exchanged between two steps, so the measured
+exponent of k is a test of "exist merely in the crossover step". O(k · g · |w|) is then a bound that is not tight.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from gadam.config import GadamConfig
+from gadam.datasets import load
+from gadam.evolution.loop import evolve
+from gadam.models import MLP_HIDDEN, lenet5, mlp
+from gadam.paper import seeds_of
+from gadam.paper.claims import Claim
+from gadam.paper.runs import Rows, Run, dataset_config, run_function
+from gadam.paper.statistics import mean_interval
+from gadam.paper.units import Part
+from gadam.paper.verdicts import Evidence
+from gadam.randomness import stream
+
+T = TypeVar("T")
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": {"g": (2, 4, 8), "width": (32, 64, 128), "steps": (1, 4, 16), "problems": ("yeast",)},
+    "quick": {
+        "g": (2, 4, 8, 16), "width": (64, 128, 256, 512), "steps": (1, 4, 16, 64),
+        "problems": ("yeast", "letter", "mnist"),
+    },
+    "standard": {
+        "g": (2, 4, 8, 16, 32), "width": (64, 128, 256, 512, 1_024), "steps": (1, 8, 64, 512),
+        "problems": ("yeast", "letter", "mnist"),
+    },
+    "paper": {
+        "g": (2, 4, 8, 16, 32), "width": (64, 128, 256, 512, 1_024), "steps": (1, 8, 64, 512, 5_000),
+        "problems": ("yeast", "letter", "mnist"),
+    },
+}  # fmt: skip
+"""Each factor is varied alone, around `BASE`; the problems are those of Section 5, with g = 10."""
+
+FACTORS = {"g": "units g", "entries": "entries |w|", "steps": "Adam steps k"}
+BASE = {"g": 4, "width": 64, "steps": 1}
+SEEDS = 2  # bytes do not depend on the seed; two show it
+MARGIN = 0.1  # of a power
+GENERATION_STEPS = 8_000  # of a unit on MNIST: 80,000 along a line of descent, five times parents and children
+MLP, LENET = "MLP", "LeNet-5"
+
+
+def runs(profile: str, data: str) -> list[Run]:
+    """A run per point of the growth curves and seed; they need no dataset."""
+    points = [point for factor in BASE for point in _points(profile, factor)]
+    # Each once: the base lies on every curve.
+    points = [dict(point) for point in dict.fromkeys(tuple(point.items()) for point in points)]
+    return [
+        Run(
+            growing, {**point, "seed": seed}, label=f"bytes at {_named(point)} · seed {seed}", arm=arm(point),
+            priority=2,
+        )
+        for point in points for seed in seeds_of(profile, SEEDS)
+    ]  # fmt: skip
+
+
+def arm(what: str | dict[str, int]) -> str:
+    """What the seeds of a point of the growth curves are repetitions of; the one run on a problem has its own."""
+    return f"section43/{what if isinstance(what, str) else _named(what)}"
+
+
+def problem_runs(profile: str, data: str) -> list[Run]:
+    """The runs behind table section43_bytes."""
+    planned = []
+    for name in PROFILES[profile]["problems"]:
+        config, digest = dataset_config(name, data)
+        planned.append(Run(problem, config, digest, f"bytes of a generation on {name.upper()}", arm(name), 2))
+    return planned
+
+
+@run_function("section43/growing")
+def growing(g: int, width: int, steps: int, seed: int) -> Rows:
+    """The bytes of one generation of MLPs with two hidden layers of some width, on 500 generated rows."""
+    draw = stream("cpu", seed)
+    rows = torch.randn(500, 16, generator=draw), torch.randint(10, (500,), generator=draw)
+    counted = exchanged(partial(mlp, 16, 10, (width, width)), rows, g=g, steps=steps, batch_size=16, seed=seed)
+    return [{"width": width, "seed": seed, "data": "none", **counted}]
+
+
+@run_function("section43/problem")
+def problem(dataset: str, data: Any) -> Rows:
+    """The bytes of one generation of g = 10 units on a problem of Section 5; one step, since none exchanges any."""
+    rows = load(dataset, data=data)
+    images = len(rows.feature_shape) > 1
+    make_model: Callable[[], nn.Module] = (
+        lenet5 if images else partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[dataset])
+    )
+    counted = exchanged(make_model, rows.train, g=10, steps=1, batch_size=128, seed=0)
+    model = LENET if images else MLP
+    return [{"dataset": dataset, "model": model, "rows": len(rows.train[1]), "data": rows.source, **counted}]
+
+
+def exchanged(
+    make_model: Callable[[], nn.Module], rows: Part, *, g: int, steps: int, batch_size: int, seed: int
+) -> dict[str, int]:
+    """Bytes of one generation in which every unit is a shard, trained by a process of its own.
+
+    Returns:
+        g, steps, entries (|w|), messages, and the bytes: population (shards out and back, with all that goes with
+        them), floor; and what each of g workers is sent once, before the first generation: train_data (the rows to
+        train and judge on), rest (the model, the loss and the settings).
+    """
+    counting = Counting()
+    config = GadamConfig(
+        population_size=g, generations=1, steps=steps, batch_size=batch_size, validation_size=128, seed=seed, shards=g,
+        mode="loop",
+    )  # fmt: skip
+    result = evolve(make_model, rows, config, executor=counting, device="cpu", progress=False)
+    entries = sum(tensor[0].numel() for tensor in result.population.parameters.values())
+    row_bytes = sum(tensor.nbytes for tensor in rows)
+    return {
+        "g": g, "steps": steps, "entries": entries, "messages": counting.messages, "population": counting.population,
+        "train_data": g * row_bytes, "rest": g * (counting.common - row_bytes), "floor": 2 * 2 * g * entries * 4,
+    }  # fmt: skip
+
+
+class Counting(Executor):
+    """Runs every task at once on what came out of pickle, as a process of its own would, and counts the bytes.
+
+    Attributes:
+        messages: tasks and answers.
+        population: their bytes.
+        common: bytes of what a worker is sent once.
+    """
+
+    def __init__(self) -> None:
+        self.messages = self.population = self.common = 0
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call `gadam.parallel.workers.work` on copies of its arguments; the future holds a copy of its answer."""
+        token, common, task = args
+        self.common = Path(common).stat().st_size
+        task, task_bytes = _copied(task)
+        answer, answer_bytes = _copied(fn(token, common, task))
+        self.messages += 2
+        self.population += task_bytes + answer_bytes
+        future: Future[T] = Future()
+        future.set_result(answer)
+        return future
+
+
+def table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """What one generation of each problem exchanges, in megabytes; empty cells where it was not counted."""
+    names = list(PROFILES[profile]["problems"])
+    columns = ["dataset", "model", "entries", "g", "floor", "population", "train_data", "rest", "data"]
+    frame = rows.reindex(columns=columns).set_index("dataset").reindex(names)
+    mega = frame[["floor", "population", "train_data", "rest"]].astype(float) / 1e6
+    return pd.DataFrame({
+        "problem": [name.upper() for name in names], "model": frame["model"], "|w|": frame["entries"].astype("Int64"),
+        "g": frame["g"].astype("Int64"), "threads, MB": 0.0, "16 g |w|, MB": mega["floor"],
+        "population, MB": mega["population"], "population / (16 g |w|)": mega["population"] / mega["floor"],
+        "training rows, once, MB": mega["train_data"], "rest, once, MB": mega["rest"], "data": frame["data"],
+    }).reset_index(drop=True)  # fmt: skip
+
+
+def curve(rows: pd.DataFrame, factor: str) -> pd.DataFrame:
+    """The points at which one factor varies and the others are those of `BASE`; a column `size` is the factor's."""
+    if rows.empty:
+        return pd.DataFrame(columns=["size", "seed", "population", "train_data", "rest", "floor"], dtype=float)
+    others = [name for name in BASE if name != _varied(factor)]
+    chosen = rows[(rows[others] == pd.Series(BASE)[others]).all(axis=1)]
+    return chosen.assign(size=chosen[factor]).sort_values(["size", "seed"]).reset_index(drop=True)
+
+
+def slopes(rows: pd.DataFrame, factor: str) -> list[float]:
+    """By which power the bytes of the population grow from each point of a curve to the next.
+
+    Bytes are counted, not drawn: seeds repeat them exactly, and only from point to point can a power vary.
+    """
+    points = curve(rows, factor).groupby("size")["population"].mean()
+    powers = np.diff(np.log(points.to_numpy(float))) / np.diff(np.log(points.index.to_numpy(float)))
+    # A slope of nothing is nothing, and not the last bits of a difference, which differ between machines.
+    return [round(power, 9) for power in powers.tolist()]
+
+
+def exponents(rows: pd.DataFrame) -> pd.DataFrame:
+    """By which power the bytes of the population grow with each factor: mean of `slopes`, 95 % interval (t)."""
+    lines = []
+    for factor, label in FACTORS.items():
+        powers = slopes(rows, factor)
+        mean, low, high = mean_interval(powers) if powers else (np.nan,) * 3
+        lines.append({"factor": factor, "label": label, "exponent": mean, "low": low, "high": high})
+    return pd.DataFrame(lines)
+
+
+def claims(rows: pd.DataFrame, problems: pd.DataFrame, profile: str) -> list[Claim]:
+    """O(k · g · |w|), a factor at a time, "within" the margin of the power that the paper's sentence says; and "minor".
+
+    The paper does not say beside what the costs are minor. We put them beside those of the usual way to train one
+    network on several machines, which exchanges a gradient of |w| numbers at each step.
+    """
+    said = {
+        "g": ("Communication grows linearly with g (exponent − 1)", 1.0),
+        "entries": ("Communication grows linearly with |w| (exponent − 1)", 1.0),
+        "steps": ("Communication exists merely between generations, whatever the steps k (exponent of k)", 0.0),
+    }
+    common: dict[str, Any] = {"section": "section43", "exhibit": "section43_bytes"}
+    growth = [
+        Claim(
+            text=f"{text}; bytes of the population in a generation, from each point to the next", kind="within",
+            evidence=partial(_beyond, rows, factor, power), arms=[arm(point) for point in _points(profile, factor)],
+            paper=0.0, margin=MARGIN, data="none", **common,
+        )
+        for factor, (text, power) in said.items()
+    ]  # fmt: skip
+    names = PROFILES[profile]["problems"]
+    minor = Claim(
+        text="Communication costs are minor; ours: the population's bytes as a share, in %, of those of a gradient "
+        f"at each step, on {', '.join(names).upper()}, with {GENERATION_STEPS:,} steps a generation",
+        kind="open", evidence=partial(_beside_gradients, problems), arms=[arm(name) for name in names], paper="minor",
+        data="stand-in" if "data" in problems and "stand-in" in set(problems["data"]) else "real", **common,
+    )  # fmt: skip
+    return [*growth, minor]
+
+
+def _beyond(rows: pd.DataFrame, factor: str, power: float) -> Evidence:
+    return Evidence(tuple(slopes(rows, factor)), (power,))
+
+
+def _beside_gradients(problems: pd.DataFrame) -> tuple[float, float, float, str]:
+    gradients = 2 * GENERATION_STEPS * problems["g"] * problems["entries"] * 4
+    share = 100 * problems["population"] / gradients
+    return share.mean(), share.min(), share.max(), "least and most of the problems"
+
+
+def _points(profile: str, factor: str) -> list[dict[str, int]]:
+    """The points of a curve."""
+    varied = _varied(factor)
+    return [BASE | {varied: size} for size in PROFILES[profile][varied]]
+
+
+def _varied(factor: str) -> str:
+    """What is set so that a factor varies."""
+    return "width" if factor == "entries" else factor
+
+
+def _named(point: dict[str, int]) -> str:
+    return ", ".join(f"{name} = {size}" for name, size in point.items())
+
+
+def _copied(thing: T) -> tuple[T, int]:
+    """What another process gets to see of a thing, and the bytes that it takes to tell."""
+    message = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
+    return pickle.loads(message), len(message)

@@ -1,0 +1,165 @@
+"""What the sections share: units without evolution, scores on many rows, parts of a dataset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gadam.config import GadamConfig
+from gadam.datasets import Dataset
+from gadam.ensembles import Ensemble, greedy_soup
+from gadam.evolution.breeding import no_history
+from gadam.evolution.checkpoint import Keeper, identify
+from gadam.evolution.state import Course, Standing
+from gadam.paper.baselines.gcforest import GcForestSettings
+from gadam.parallel.executors import as_executor, train_shards
+from gadam.population import Population
+from gadam.randomness import VALIDATION, stream
+from gadam.result import Result
+from gadam.tracing.programs import Programs
+from gadam.training.inputs import check_fit
+from gadam.training.plan import cut, lay_out, resolve_device
+from gadam.training.shards import Data, Record, TrainingError
+from gadam.training.shards import Part as Units
+
+Part = tuple[Tensor, Tensor]
+"""Inputs [n, *features] and targets [n]."""
+
+CHUNK = 500  # rows evaluated at once: their activations stay near the processor
+KEPT = "GADAM, the population kept"
+"""The method of the rows that `kept` fills in."""
+cross_entropy = nn.functional.cross_entropy
+
+
+def independent(
+    make_model: Callable[[], nn.Module],
+    train: Part,
+    config: GadamConfig,
+    *,
+    record: Record | None = None,
+    device: torch.device | str = "auto",
+    executor: Executor | int | None = 1,
+) -> Population:
+    """The initial units that `evolve` would start from, trained by the optimizer alone for `config.steps` steps.
+
+    Inside `checkpoints_in` it keeps a checkpoint, as `evolve` does.
+    """
+    on = resolve_device(device)
+    inputs, targets = (tensor.to(on) for tensor in train)
+    population = Population.make(
+        make_model, config.population_size, seed=config.seed, initialisation=config.initialisation, device=on
+    )
+    batch = (inputs,), targets
+    fresh_loss = check_fit(population, batch, cross_entropy, config.batch_size)
+    trainer, count, _ = lay_out(population, batch, cross_entropy, config, len(population) * config.steps)
+    one = torch.zeros(1, dtype=torch.int64, device=on)  # nobody asks for losses on a validation batch here
+    data = Data(batch, batch, one, one)
+    started = time.perf_counter()
+
+    def identity() -> dict[str, Any]:
+        return identify(config, population, [batch], trainer.way, fresh_loss)
+
+    def at(parts: Sequence[Units]) -> Standing:
+        return Standing(0, population, parts, [Course(no_history())], count, seconds=time.perf_counter() - started)
+
+    with (
+        Keeper(None, identity, population, [] if record is None else [record]) as keeper,
+        as_executor(executor, 1) as pool,
+    ):
+        parts = (keeper.read() or at(cut(population, count, "parent", 0))).parts
+        parts = train_shards(
+            pool, trainer, parts, data, lambda _: bool(keeper.signal), record, seconds=keeper.seconds,
+            keep=lambda parts: keeper.keep(at(parts)),
+        )  # fmt: skip
+        keeper.end(at(parts), over=not at(parts).paused)
+    return Population.join([part.population for part in parts])
+
+
+def scorer(template: nn.Module, singly: bool | None = None) -> Callable[[Population, Part], tuple[Tensor, Tensor]]:
+    """A function from units of this architecture and many rows to each unit's mean cross-entropy and right answers.
+
+    Both are [g] on the CPU, float64 and int64, of units in evaluation mode. `singly` evaluates one unit after another;
+    None does so on a CPU only.
+    """
+    programs = [Programs(template, lambda output, _: output, singly=alone) for alone in (False, True)]
+
+    def scores(population: Population, rows: Part) -> tuple[Tensor, Tensor]:
+        device = next(iter(population.parameters.values())).device
+        chosen = programs[device.type == "cpu" if singly is None else singly]
+        nothing = [torch.Generator(device) for _ in range(len(population))]  # to draw from: units do not, in evaluation
+        losses = torch.zeros(len(population), dtype=torch.float64, device=device)
+        correct = torch.zeros(len(population), dtype=torch.int64, device=device)
+        for part in zip(rows[0].split(CHUNK), rows[1].split(CHUNK), strict=True):
+            inputs, targets = (tensor.to(device) for tensor in part)
+            outputs = chosen.losses(population.parameters, population.buffers, ((inputs,), targets), nothing)
+            for unit, output in enumerate(outputs):
+                losses[unit] += cross_entropy(output, targets, reduction="sum").double()
+                correct[unit] += (output.argmax(1) == targets).sum()
+        return losses.cpu() / len(rows[1]), correct.cpu()
+
+    return scores
+
+
+def kept(result: Result, validation: Part, test: Part) -> dict[str, Any]:
+    """Right answers on test rows by what can be kept of a last generation: its best unit, the vote, the soup.
+
+    Returns:
+        best, ensemble, soup: right answers; best_units, ensemble_units, soup_units: of so many units. Those of the soup
+            are chosen on `validation`.
+    """
+    population = result.population.to("cpu")
+    soup, units = greedy_soup(population, validation, cross_entropy)
+    models = {"best": result.best, "ensemble": Ensemble(population), "soup": soup}
+    right = dict.fromkeys(models, 0)
+    with torch.no_grad():
+        for inputs, targets in zip(test[0].split(CHUNK), test[1].split(CHUNK), strict=True):
+            for name, model in models.items():
+                right[name] += int((model(inputs).argmax(1) == targets).sum())
+    return right | {"best_units": 1, "ensemble_units": len(population), "soup_units": len(units)}
+
+
+def whole(result: Result) -> Result:
+    """The result, refused where something ended it early: its rows would be those of a shorter run.
+
+    Raises:
+        TrainingError: it was stopped.
+    """
+    if result.stopped in ("stop", "interrupt"):
+        raise TrainingError(f"the evolution was stopped in generation {len(result.history['generation'].unique())}")
+    return result
+
+
+def held_out(train: Part, count: int, seed: int) -> tuple[Part, Part]:
+    """Training rows without `count` that the seed draws, and those."""
+    order = torch.randperm(len(train[1]), generator=stream("cpu", seed, VALIDATION))
+    return _take(train, order[count:]), _take(train, order[:count])
+
+
+def validation_size(dataset: Dataset) -> int:
+    """Rows of a validation batch: the engine's 1,024, or a quarter of T, for a batch of all of T is never a new one."""
+    return max(1, min(1_024, len(dataset.train[1]) // 4))
+
+
+def first_rows(dataset: Dataset, rows: int | None, seed: int) -> Dataset:
+    """The dataset with so many training rows, drawn by the seed; None takes all."""
+    if rows is None:
+        return dataset
+    index = torch.randperm(len(dataset.train[1]), generator=stream("cpu", seed))[:rows]
+    return replace(dataset, train=_take(dataset.train, index))
+
+
+def _take(part: Part, index: Tensor) -> Part:
+    return part[0][index], part[1][index]
+
+
+def gcforest_share(settings: Mapping[str, Any]) -> float:
+    """The share of the published gcForest's trees (`GcForestSettings()`): per level, and per window where it scans."""
+    whole = GcForestSettings()
+    share = settings["forests"] * settings["trees"] / (whole.forests * whole.trees)
+    return float(share * (settings["scan_trees"] / whole.scan_trees if settings.get("windows") else 1))

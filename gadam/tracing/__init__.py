@@ -1,0 +1,1 @@
+"""Programs of whole training steps: traced once from a model and its loss, then run many times."""

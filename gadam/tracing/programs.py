@@ -1,0 +1,256 @@
+"""A whole shard in one call: the step of one unit, vectorised over units by `torch.func` and traced once.
+
+The trace is a straight line of tensor operators without Python in between. Random operators in it are rewritten to draw
+for each unit from the unit's own stream, so the numbers are those that the unit would draw alone. Where one call for
+all gains nothing, convolutions on a CPU, the step of one unit is traced and called for each (`singly`).
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, fx, nn
+from torch.func import functional_call, grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from gadam.randomness import can_draw, draw, global_stream, is_random
+from gadam.tracing.passes import simplify, without_writes
+from gadam.tracing.replay import Drawn, compiled
+from gadam.tracing.rewriting import use_kernels
+
+Loss = Callable[[Any, Tensor], Tensor]
+Batch = tuple[tuple[Tensor, ...], Tensor]  # inputs, targets
+Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
+
+
+# Tracing changes torch.nn.Module for the whole process while it lasts: one thread at a time, whoever it traces for.
+tracing = threading.Lock()
+
+
+class Programs:
+    """The traced programs of one architecture and loss, one for each shape met. Safe to share between threads."""
+
+    def __init__(self, template: nn.Module, loss: Loss, *, singly: bool = False) -> None:
+        """Prepare to trace.
+
+        Args:
+            template: a module of the architecture.
+            loss: (output, targets) -> scalar.
+            singly: trace the step of one unit and call it for each unit in turn, instead of that of the whole shard.
+        """
+        self._template = template
+        self._loss = loss
+        self.singly = singly
+        self._traced: dict[Any, Program] = {}
+
+    def __reduce__(self) -> Any:
+        """Other processes trace for themselves."""
+        return functools.partial(Programs, singly=self.singly), (self._template, self._loss)
+
+    def gradients(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        streams: Sequence[Generator],
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Losses [g], gradients and buffers after the step, of units in training mode.
+
+        The losses are summed over units before differentiation, so no unit's gradient depends on another's.
+
+        Args:
+            parameters: name -> [g, ...].
+            buffers: name -> [g, ...].
+            batch: inputs ([g, b, ...], ...) and targets [g, b, ...], a batch for each unit.
+            streams: a generator for each unit.
+        """
+        if self.singly:
+            outputs = self._one_by_one("gradients", parameters, buffers, batch, streams)
+        else:
+            outputs = self._call("gradients", parameters, buffers, batch, streams)
+        after = iter(outputs[1 + len(parameters) :])
+        return outputs[0], dict(zip(parameters, outputs[1:], strict=False)), {name: next(after) for name in buffers}
+
+    def drawn(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], batch: Batch) -> Drawn | None:
+        """What computes `gradients` of a whole shard, if its random numbers can be drawn before."""
+        flat = (*parameters.values(), *buffers.values(), *batch[0], batch[1])
+        program = self._program("gradients", parameters, buffers, flat)
+        return program if isinstance(program, Drawn) and not self.singly else None
+
+    def losses(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        streams: Sequence[Generator],
+    ) -> Tensor:
+        """Losses [g] of units in evaluation mode on one batch, inputs ([b, ...], ...), which all units share."""
+        if self.singly:
+            inputs, targets = batch
+            batches = (
+                tuple(tensor.expand(len(streams), *tensor.shape) for tensor in inputs),
+                targets.expand(len(streams), *targets.shape),
+            )
+            return self._one_by_one("losses", parameters, buffers, batches, streams)[0]
+        return self._call("losses", parameters, buffers, batch, streams)[0]
+
+    def _one_by_one(
+        self,
+        kind: str,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        streams: Sequence[Generator],
+    ) -> tuple[Tensor, ...]:
+        def of(unit: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor[unit] for name, tensor in tensors.items()}
+
+        inputs, targets = batch
+        units = [
+            self._call(kind, of(i, parameters), of(i, buffers), (tuple(each[i] for each in inputs), targets[i]), stream)
+            for i, stream in enumerate(streams)
+        ]
+        return tuple(each[0][None] if len(each) == 1 else torch.stack(each) for each in zip(*units, strict=True))
+
+    def _call(
+        self,
+        kind: str,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        streams: Generator | Sequence[Generator],
+    ) -> tuple[Tensor, ...]:
+        inputs, targets = batch
+        flat = (*parameters.values(), *buffers.values(), *inputs, targets)
+        with torch.no_grad():  # the program computes its gradients itself
+            return self._program(kind, parameters, buffers, flat)(streams, *flat)
+
+    def _program(self, kind: str, learned: Iterable[str], carried: Iterable[str], flat: Sequence[Tensor]) -> Program:
+        key = (kind, *((tensor.shape, tensor.dtype, tensor.device) for tensor in flat))
+        if key not in self._traced:
+            with tracing:
+                if key not in self._traced:
+                    self._traced[key] = self._trace(kind, list(learned), list(carried), flat)
+        return self._traced[key]
+
+    def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> Program:
+        # A copy, because functional_call exchanges the tensors of the module that it is given.
+        module = copy.deepcopy(self._template).train(kind == "gradients")
+        split, cut = len(learned), len(learned) + len(carried)
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Any, targets: Tensor) -> Any:
+            # The module may write to its buffers, and may put new ones in their place: both are seen in `state`.
+            state = parameters | {name: tensor.clone() for name, tensor in buffers.items()}
+            output = functional_call(module, state, inputs)
+            return self._loss(output, targets), {name: state[name] for name in carried}
+
+        shared = kind == "losses"
+        vectorised = vmap(one, in_dims=(0, 0, None, None) if shared else (0, 0, 0, 0), randomness="different")
+        units = one if self.singly else vectorised
+
+        def summed(parameters: dict[str, Tensor], *rest: Any) -> Any:
+            losses, buffers = units(parameters, *rest)
+            return losses.sum(), (losses, buffers)
+
+        def program(*flat: Tensor) -> tuple[Tensor, ...]:
+            parameters = dict(zip(learned, flat, strict=False))
+            buffers = dict(zip(carried, flat[split:], strict=False))
+            inputs, targets = flat[cut:-1], flat[-1]
+            if shared:
+                return (units(parameters, buffers, inputs, targets)[0],)
+            gradients, (losses, buffers) = grad(summed, has_aux=True)(parameters, buffers, inputs, targets)
+            # Contiguous like the parameters: the fused optimizers read both in the order in which they lie in memory.
+            aligned = (gradients[name].contiguous() for name in learned)
+            # And buffers as the next step expects them.
+            return (losses, *aligned, *(buffers[name].contiguous() for name in carried))
+
+        # Tracing runs the program once, and its random operators with it: not at the cost of the user's generator.
+        with torch.no_grad(), global_stream(0), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            traced = make_fx(program)(*flat)
+            kernels = self.singly and all(tensor.device.type == "cpu" for tensor in flat)
+            if shared and not kernels:  # called three times a generation: not worth more tracing
+                return _draw_from_streams(traced).forward
+            return _faster(traced, flat, kernels, units=0 if self.singly else len(flat[-1]))
+
+
+def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units: int) -> Program:
+    """The fastest that gives the same: compiled, simplified (with our convolution if wanted), as traced.
+
+    `units`: how many generators the program takes; 0: one that is no list.
+    """
+    device = flat[-1].device
+
+    def streams() -> Any:
+        several = [Generator(device).manual_seed(unit) for unit in range(max(1, units))]
+        return several if units else several[0]
+
+    found: list[Program] = []
+    reason = "it writes to its inputs"
+    try:
+        ours = without_writes(traced, flat)
+        if ours is not None:
+            if kernels:
+                use_kernels(ours)
+            simplify(ours)
+            ours = _draw_from_streams(ours)
+            found.append(ours.forward)
+            found.append(compiled(ours, streams(), flat) if device.type == "cpu" else Drawn(ours))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    plain = _draw_from_streams(traced).forward
+    expected = plain(streams(), *(tensor.clone() for tensor in flat))
+    while found:
+        fastest = found.pop()
+        try:
+            reason = difference(fastest(streams(), *(tensor.clone() for tensor in flat)), expected)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+        if not reason:
+            return fastest
+    logging.getLogger("gadam").info("A program is used as it was traced: %s", reason)
+    return plain
+
+
+def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> str:
+    """How two runs of a program differ beyond rounding, or "". What should not be finite is not compared."""
+    scale = max((float(b.nan_to_num(0, 0, 0).norm()) for b in expected if b.is_floating_point()), default=0.0)
+    for number, (a, b) in enumerate(zip(outputs, expected, strict=True)):
+        if a.shape != b.shape or a.dtype != b.dtype or a.stride() != b.stride():
+            return f"output {number} is of another kind"
+        if not b.is_floating_point():
+            if not torch.equal(a, b):
+                return f"output {number} differs"
+            continue
+        finite = b.isfinite()
+        a, b = a[finite], b[finite]
+        close = 1e-8 if b.dtype is torch.float64 else 1e-3
+        # A gradient may be nothing but rounding, such as that of a bias before BatchNorm.
+        distance, allowed = float((a - b).norm()), close * (float(b.norm()) + 1e-2 * scale)
+        if not distance <= allowed:
+            return f"output {number} differs by {distance:.1e}, more than {allowed:.1e}"
+    return ""
+
+
+def _draw_from_streams(traced: fx.GraphModule) -> fx.GraphModule:
+    """Give the program one more input in front, the units' generators, and let its random operators draw from them."""
+    graph = traced.graph
+    with graph.inserting_before(next(iter(graph.nodes))):
+        streams = graph.placeholder("streams")
+    for node in list(graph.nodes):
+        if not is_random(node.target, node.args, node.kwargs):
+            continue
+        if not can_draw(node.target):
+            raise NotImplementedError(f"{node.target} cannot draw from a stream for each unit")
+        with graph.inserting_before(node):
+            ours = graph.call_function(draw, (str(node.target), streams, *node.args), node.kwargs)
+        node.replace_all_uses_with(ours)
+        graph.erase_node(node)
+    return fx.GraphModule(traced, graph)

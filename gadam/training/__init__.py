@@ -1,0 +1,1 @@
+"""Training of the units: plan, batches, optimizers, shards, and the step itself."""

@@ -1,0 +1,64 @@
+"""Training batches: which rows they are, drawn by the stream of each unit, and the rows themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from gadam.config import GadamConfig
+from gadam.tracing.programs import Batch
+
+# Batch indices are drawn for so many steps at once, whatever the shard: a unit's stream depends on no neighbour.
+BLOCK = 64
+# Batches of steps to come are gathered while they take no more than this: they still are near the processor when used.
+GATHERED_BYTES = 2**20
+
+
+class Batches:
+    """Blocks of the row numbers of batches, [steps, units, batch_size], uniform with replacement."""
+
+    def __init__(self, rows: Batch, states: Tensor, taken: int, config: GadamConfig) -> None:
+        self._streams = [generator(rows, state) for state in states]
+        self._before = states
+        self._rows, self._taken, self._config = len(rows[1]), taken, config
+
+    def __iter__(self) -> Iterator[Tensor]:
+        shape = (BLOCK, self._config.batch_size)
+        for first in range(self._taken - self._taken % BLOCK, self._config.steps, BLOCK):
+            self._before = self._now()
+            block = torch.stack(
+                [torch.randint(self._rows, shape, generator=s, device=s.device) for s in self._streams], 1
+            )
+            yield block[max(0, self._taken - first) : self._config.steps - first]
+
+    def states(self, step: int) -> Tensor:
+        """Of the streams, uint8 [units, bytes], to go on after a step of the block that came last."""
+        return self._before if step % BLOCK else self._now()
+
+    def _now(self) -> Tensor:
+        return torch.stack([stream.get_state() for stream in self._streams])
+
+
+def generator(rows: Batch, state: Tensor) -> torch.Generator:
+    """A stream in a state, where the rows are."""
+    return torch.Generator(rows[1].device).set_state(state.clone())
+
+
+def take_rows(rows: Batch, index: Tensor) -> Batch:
+    """The rows of some numbers."""
+    return tuple(tensor[index] for tensor in rows[0]), rows[1][index]
+
+
+def gathered(rows: Batch, blocks: Iterable[Tensor]) -> Iterator[Batch]:
+    """The batches of each step, [units, batch_size, ...]: those of several steps at once while they are small."""
+    inputs, targets = rows
+    each = sum(tensor.nbytes // max(1, len(tensor)) for tensor in (*inputs, targets))
+    for block in blocks:
+        several = max(1, GATHERED_BYTES // max(1, each * block[0].numel()))
+        for part in block.split(several):
+            index = part.flatten()
+            gathered = [tensor.index_select(0, index).view(*part.shape, *tensor.shape[1:]) for tensor in inputs]
+            of_step = zip(*(tensor.unbind() for tensor in gathered), strict=True)
+            yield from zip(of_step, targets.index_select(0, index).view(*part.shape, *targets.shape[1:]), strict=True)

@@ -1,0 +1,120 @@
+"""The steps of a shard on a GPU as a CUDA graph: all kernels of a step are launched at once, not one by one by Python.
+
+A graph reads and writes the same memory each time. So batches and random numbers are copied to where it reads them, and
+parameters, buffers and Adam's state change where they are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from gadam.tracing.programs import Batch, difference
+from gadam.tracing.replay import Drawn
+from gadam.training.optimizers import FusedAdam
+
+Compute = Callable[[], Tensor]
+Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
+"""From what computes a step to what repeats it, and to the memory of its result."""
+
+_capturing = threading.Lock()
+WARM_UPS = 3  # libraries choose their kernels and allocate in the first calls, which a graph cannot hold
+
+
+def cuda_graph(compute: Compute) -> tuple[Callable[[], None], Tensor]:
+    """Capture a computation; it runs a few times before. What other threads do meanwhile does not disturb it."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UPS):
+            compute()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with _capturing, torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+        result = compute()
+    return graph.replay, result
+
+
+CAPTURES: dict[str, Capture] = {"cuda": cuda_graph}
+"""How, by the type of device."""
+
+
+class Captured:
+    """A gradient and the optimizer's step after it, for one shard in one generation.
+
+    Attributes:
+        buffers: name -> [g, ...], as the last step left them.
+    """
+
+    def __init__(
+        self,
+        program: Drawn,
+        optimizer: FusedAdam,
+        learned: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        batch: Batch,
+        streams: Sequence[Generator],
+        capture: Capture,
+    ) -> None:
+        """Capture a step, and compare what it does once with the same step uncaptured.
+
+        Everything given is as before afterwards, the streams too.
+
+        Args:
+            program: of losses, gradients and buffers.
+            optimizer: of `learned`.
+            learned: name -> [g, ...], which steps change in place.
+            buffers: name -> [g, ...], which stay as they are.
+            batch: of the shapes of every batch to come.
+            streams: a generator for each unit.
+            capture: how.
+
+        Raises:
+            RuntimeError: it cannot be captured, or does something else then.
+        """
+        self._program, self._streams = program, streams
+        self.buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+        self._inputs = [tensor.clone() for tensor in (*batch[0], batch[1])]
+        states = [stream.get_state() for stream in streams]
+        self._drawn = program.draw(streams)
+        for stream, state in zip(streams, states, strict=True):
+            stream.set_state(state)
+
+        def compute() -> Tensor:
+            outputs = program.body(*learned.values(), *self.buffers.values(), *self._inputs, *self._drawn)
+            optimizer.step(dict(zip(learned, outputs[1:], strict=False)))
+            for buffer, new in zip(self.buffers.values(), outputs[1 + len(learned) :], strict=True):
+                buffer.copy_(new)
+            return outputs[0]
+
+        changed = [*learned.values(), *self.buffers.values(), *optimizer.state().values()]
+        before = [tensor.clone() for tensor in changed]
+
+        def restore() -> None:
+            for tensor, value in zip(changed, before, strict=True):
+                tensor.copy_(value)
+
+        with torch.no_grad():
+            try:
+                expected = [compute().clone(), *(tensor.clone() for tensor in changed)]
+                restore()
+                self._replay, self._losses = capture(compute)
+                restore()
+                self._replay()
+                reason = difference([self._losses, *changed], expected)
+            finally:
+                restore()
+        if reason:
+            raise RuntimeError(f"a captured step is not the step itself: {reason}")
+
+    def step(self, batch: Batch) -> Tensor:
+        """One step. Returns the losses [g] on its batch, in memory that the next step writes to."""
+        given = (*batch[0], batch[1], *self._program.draw(self._streams))
+        with torch.no_grad():
+            for place, tensor in zip((*self._inputs, *self._drawn), given, strict=True):
+                place.copy_(tensor)
+            self._replay()
+        return self._losses
