@@ -77,6 +77,7 @@ def section_runs(name, section):
 
 def settings():
     """Every default that a stored run leaves out."""
+    import_sections()
     return {
         "GadamConfig": asdict(gadam.GadamConfig()),
         "GcForestSettings": asdict(GcForestSettings()),
