@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gadam import genetics
 from gadam.config import GadamConfig, InputError
 from gadam.ensembles import Ensemble
-from gadam.evolution.loop import evolve, evolve_seeds
+from gadam.evolution.loop import evolve, evolve_seeds, train
 from gadam.population import Population
 from gadam.result import Callback, Generation, Result
 from gadam.saving import load_result
@@ -32,6 +32,7 @@ __all__ = [
     "evolve_seeds",
     "genetics",
     "load_result",
+    "train",
 ]
 __version__ = "0.1.0"
 

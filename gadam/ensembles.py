@@ -23,9 +23,10 @@ from gadam.config import InputError
 from gadam.population import Population
 from gadam.randomness import global_stream
 from gadam.runtime import keep_freed_memory
-from gadam.tracing.programs import Loss, difference, tracing
+from gadam.tracing.programs import difference, tracing
 from gadam.tracing.together import as_module, on_threads, together
 from gadam.training.inputs import check_batch, check_rows
+from gadam.types import Loss
 from gadam.validation import check_callable
 
 logger = logging.getLogger("gadam")

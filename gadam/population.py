@@ -6,7 +6,6 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gadam.config import InputError
+from gadam.display import describe_error, describe_tensor, html_table, shown
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
-from gadam.validation import check_whole, shown
+from gadam.validation import check_whole
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Population:
         """What Jupyter shows: a small table."""
         entries = sum(tensor[0].numel() for tensor in self.parameters.values())
         tensors = [*self.parameters.values(), *self.buffers.values(), *self.moments.values()]
-        shapes = {name: _describe(tensor[0]) for name, tensor in list(self.parameters.items())[:SHOWN]}
+        shapes = {name: describe_tensor(tensor[0]) for name, tensor in list(self.parameters.items())[:SHOWN]}
         left = len(self.parameters) - len(shapes)
         return html_table(
             {"units": f"{len(self):,}", "model": type(self.template).__name__}
@@ -179,7 +179,7 @@ class Population:
         """
         if not isinstance(units, slice):
             if not (isinstance(units, Tensor) and units.dtype == torch.int64 and units.dim() == 1):
-                kind = _describe(units) if isinstance(units, Tensor) else f"a {type(units).__name__}"
+                kind = describe_tensor(units) if isinstance(units, Tensor) else f"a {type(units).__name__}"
                 raise InputError(f"units: is {kind}, must be a slice or int64 [n]")
             # On a GPU a number that is none of a unit would end every further computation of the process.
             low, high = (int(units.min()), int(units.max())) if len(units) else (0, -1)
@@ -187,15 +187,15 @@ class Population:
                 raise InputError(f"units: range from {low} to {high}, must lie in {-len(self)} to {len(self) - 1}")
         return self._map(lambda tensor: tensor[units])
 
-    def to(self, device: torch.device | str, template: nn.Module | None = None) -> Population:
-        """The population on another device; with that template, if there is one there already.
+    def to(self, device: torch.device | str) -> Population:
+        """Return the population on another device.
 
         Raises:
             InputError: there is no such device.
         """
         chosen = _device(device)
         moved = self._map(lambda tensor: tensor.to(chosen))
-        return replace(moved, template=copy.deepcopy(self.template).to(chosen) if template is None else template)
+        return replace(moved, template=copy.deepcopy(self.template).to(chosen))
 
     def shards(self, count: int) -> list[Population]:
         """Cut into at most `count` parts of nearly equal size, in order."""
@@ -235,16 +235,6 @@ def outline(module: nn.Module) -> list[str]:
     return [re.sub(r" at 0x[0-9a-fA-F]+", "", line.strip()) for line in str(module).splitlines()]
 
 
-def html_table(rows: Mapping[str, str], caption: str) -> str:
-    """Two columns, names and values, with all that HTML would take for its own escaped."""
-    lines = "".join(
-        f'<tr><th scope="row" style="text-align:left">{escape(name)}</th>'
-        f'<td style="text-align:left">{escape(value)}</td></tr>'
-        for name, value in rows.items()
-    )
-    return f'<table><caption style="text-align:left">{escape(caption)}</caption><tbody>{lines}</tbody></table>'
-
-
 def _check_each(name: str, values: Any, kind: type, wanted: str) -> None:
     """At least one, and each of a kind."""
     if not isinstance(values, Sequence | nn.ModuleList):
@@ -262,7 +252,8 @@ def _check_alike(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None
         a, b = one.get(name), other.get(name)
         if a is None or b is None or a.shape[1:] != b.shape[1:] or a.dtype != b.dtype:
             raise InputError(
-                f"populations: {name} is {_describe(a, 1)} in one and {_describe(b, 1)} in another, must be the same"
+                f"populations: {name} is {describe_tensor(a, 1)} in one and {describe_tensor(b, 1)} in another, "
+                "must be the same"
             )
 
 
@@ -294,8 +285,8 @@ def _made(make_model: Callable[[], nn.Module]) -> nn.Module:
     except InputError:
         raise
     except Exception as error:
-        kind = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"make_model: {getattr(make_model, '__name__', 'it')}() failed ({kind})") from error
+        name = getattr(make_model, "__name__", "it")
+        raise InputError(f"make_model: {name}() failed ({describe_error(error)})") from error
 
 
 def _stack(units: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -305,12 +296,8 @@ def _stack(units: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
             a, b = first.get(name), other.get(name)
             if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
                 raise InputError(
-                    f"make_model: {name} is {_describe(a)} in one call and {_describe(b)} in another, must be the same"
+                    f"make_model: {name} is {describe_tensor(a)} in one call and {describe_tensor(b)} in another, "
+                    "must be the same"
                 )
     # Contiguous whatever the modules' memory formats: the fused optimizers and the traced programs count on it.
     return {name: torch.stack([unit[name].detach() for unit in (first, *others)]).contiguous() for name in first}
-
-
-def _describe(tensor: Tensor | None, first: int = 0) -> str:
-    """Shape, from a dimension on, and dtype."""
-    return "missing" if tensor is None else f"{list(tensor.shape[first:])} {str(tensor.dtype).removeprefix('torch.')}"

@@ -6,26 +6,19 @@ import base64
 import io
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from torch import Tensor, nn
 
 from gadam.config import GadamConfig, InputError
+from gadam.display import html_table
 from gadam.ensembles import Average, Ensemble, soup
-from gadam.population import Population, html_table
-from gadam.tracing.programs import Loss
+from gadam.population import Population
+from gadam.types import Loss, Targets
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-Targets = Literal["classes", "values"]
-
-
-def targets_of(targets: Tensor) -> Targets:
-    """What the targets of a training are."""
-    return "values" if targets.is_floating_point() or targets.is_complex() else "classes"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How PyTorch and the C library are set while a shard is trained, in the thread that trains it or in the process."""
+"""Settings of PyTorch and of the C library while a shard is trained, in its thread or in the process."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def float32_as_asked(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def current(device: torch.device) -> Iterator[None]:
-    """What names no GPU, such as a new stream, is on this one inside."""
+def current_device(device: torch.device) -> Iterator[None]:
+    """Make this GPU the current one inside: a new stream, which names none, is then on it."""
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         yield
 

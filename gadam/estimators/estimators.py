@@ -26,7 +26,7 @@ from gadam.estimators.weighting import Rows, prepared, row_weights, split, weigh
 from gadam.evolution.loop import evolve
 from gadam.result import Callback, Result
 from gadam.runtime import intra_operator_threads
-from gadam.tracing.programs import Loss
+from gadam.types import Loss
 from gadam.validation import shown
 
 _PREDICT_WITH = ("best", "ensemble", "soup")

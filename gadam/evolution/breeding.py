@@ -1,12 +1,13 @@
-"""What makes the next generation of trained units: breeding (Section 3.3), survival (Section 3.4), and its history."""
+"""From trained parents to the next generation: breeding (Section 3.3), survival (Section 3.4), and its history.
+
+Populations of several seeds are trained together as one, but never meet: each is bred, selected and judged by itself.
+"""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -15,10 +16,11 @@ from torch import Generator, Tensor
 
 from gadam import genetics
 from gadam.config import GadamConfig
+from gadam.evolution.state import EvolutionState, SeedState
 from gadam.population import Population
-from gadam.randomness import GENETICS, stream
-from gadam.result import Generation
-from gadam.training.shards import LOSSES, Part, Trained, TrainingError
+from gadam.randomness import GENETICS, VALIDATION, stream
+from gadam.result import Callback, Generation
+from gadam.training.shards import Data, Shard, TrainingError, split_into_shards
 
 logger = logging.getLogger("gadam")
 
@@ -27,17 +29,17 @@ HISTORY = {
     "loss_start": "float64", "loss_trained": "float64", "loss_survival": "float64", "survived": "bool",
     "steps": "int64", "seconds": "float64",
 }  # fmt: skip
-"""The columns of `Result.history` and their types."""
+"""Columns of `Result.history` and their types."""
 
 
 def no_history() -> pd.DataFrame:
-    """The history before the first generation is complete."""
+    """Return the history before the first generation is complete."""
     return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in HISTORY.items()})
 
 
 @dataclass(frozen=True)
-class Bred:
-    """The newborn children of a generation, and what chose their parents and entries; see `Generation`."""
+class Offspring:
+    """Children before their training, and what chose their parents and entries; see `Generation`."""
 
     newborn: Population
     normalized: Tensor
@@ -47,8 +49,8 @@ class Bred:
     mutation_rates: Tensor
 
 
-def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Generator) -> Bred:
-    """Selection, crossover and mutation (Section 3.3): g children of trained parents.
+def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Generator) -> Offspring:
+    """Select, cross and mutate (Section 3.3): g children of trained parents.
 
     Args:
         parents: g units.
@@ -76,59 +78,126 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     mutated = genetics.mutate(crossed, rates, generator=draw, distribution=config.mutation)
     buffers = genetics.inherit(parents.buffers, pairs, inheritance)
     newborn = replace(parents, parameters=mutated, buffers=buffers, moments=moments)
-    return Bred(newborn, normalized, probabilities, pairs, inheritance, rates)
+    return Offspring(newborn, normalized, probabilities, pairs, inheritance, rates)
 
 
-def trained(parts: Sequence[Part], first: int = 0, units: int = sys.maxsize) -> list[Trained]:
-    """Of the parts of a role, which are trained, so many units in a row; by default all."""
-    found, before = [], 0
-    for part in parts:
-        assert isinstance(part, Trained)
-        low, high = max(first - before, 0), min(first + units - before, len(part.population))
-        if (low, high) == (0, len(part.population)):
-            found.append(part)
-        elif low < high:
-            found.append(part.take(slice(low, high)))
-        before += len(part.population)
-    return found
+def breed_seeds(parents: Shard, configs: Sequence[GadamConfig]) -> list[Offspring]:
+    """Breed the children of each seed from the trained parents of all of them."""
+    offspring = []
+    for place, config in enumerate(configs):
+        own = _of_seed(parents, place, config)
+        assert own.loss_trained is not None
+        fitness = own.loss_trained.double()
+        _require_finite(fitness, parents.generation, config)
+        draw = stream(fitness.device, config.seed, GENETICS, parents.generation)
+        offspring.append(breed(own.population, fitness, config, draw))
+    return offspring
 
 
-def breed_trained(parents: Sequence[Trained], config: GadamConfig, number: int) -> Bred:
-    """`breed` for the trained parents of a generation, with its stream."""
-    population = Population.join([part.population for part in parents])
-    fitness = torch.cat([part.loss_trained for part in parents]).double()
-    _check_finite(fitness, number, config)
-    return breed(population, fitness, config, stream(fitness.device, config.seed, GENETICS, number))
+def survive_seeds(
+    state: EvolutionState,
+    offspring: Sequence[Offspring],
+    configs: Sequence[GadamConfig],
+    stopped: Sequence[str],
+    callbacks: Sequence[Sequence[Callback]],
+) -> EvolutionState:
+    """Select the next generation of each seed and tell its callbacks; a seed that is over keeps its last one."""
+    assert state.parents is not None
+    children, number = Shard.join(state.shards), state.generation
+    following, seeds = [], []
+    for place, (config, seed) in enumerate(zip(configs, state.seeds, strict=True)):
+        if stopped[place]:
+            following.append(units_of_seed(state.population, place, config.population_size))
+            seeds.append(replace(seed, stopped=stopped[place]))
+            continue
+        generation, selected = survive(
+            _of_seed(state.parents, place, config), _of_seed(children, place, config), offspring[place], config
+        )
+        wants_stop = [callback.on_generation(generation) for callback in callbacks[place]]
+        following.append(generation.next)
+        seeds.append(
+            SeedState(
+                history=pd.concat([seed.history, generation.history][number == 1 :], ignore_index=True),
+                losses=[*(seed.losses or [_initial_losses(generation)]), selected][-2:],
+                stopped="callback" if any(wants_stop) else "",
+            )
+        )
+    population = Population.join(following)
+    shards = split_into_shards(population, state.shard_count, "parent", number + 1)
+    return EvolutionState(number + 1, population, shards, seeds, state.shard_count)
 
 
-def survive(
-    number: int, parents: Sequence[Trained], children: Sequence[Trained], bred: Bred, config: GadamConfig
-) -> tuple[Generation, Tensor]:
-    """Survival (Section 3.4). Returns the generation, and what those who survive lose on the new batch, [g]."""
-    g = config.population_size
-    rows = pd.concat(
-        [_rows(number, "parent", parents, config.steps), _rows(number, "child", children, config.steps)],
-        ignore_index=True,
-    )
-    rows.loc[g:, "parent_a"], rows.loc[g:, "parent_b"] = bred.pairs[:, 0].tolist(), bred.pairs[:, 1].tolist()
-    losses = torch.cat([part.loss_survival for part in (*parents, *children)]).double()
+def survive(parents: Shard, children: Shard, offspring: Offspring, config: GadamConfig) -> tuple[Generation, Tensor]:
+    """Select the next generation (Section 3.4). Returns the generation, and its losses on the new batch, [g]."""
+    g, number = config.population_size, parents.generation
+    rows = pd.concat([history_rows(parents, config.steps), history_rows(children, config.steps)], ignore_index=True)
+    rows.loc[g:, "parent_a"], rows.loc[g:, "parent_b"] = offspring.pairs[:, 0].tolist(), offspring.pairs[:, 1].tolist()
+    losses = torch.cat([shard.tensors["loss_survival"] for shard in (parents, children)]).double()
     survivors = genetics.survivors(losses, g)
-    finite = _check_finite(losses[survivors], number, config)
+    finite = _require_finite(losses[survivors], number, config)
     if finite < g:
         logger.warning("generation %d: %d diverged units are replaced by copies of the fittest", number, g - finite)
         survivors = survivors[torch.arange(g, device=survivors.device) % finite]
     rows.loc[survivors.tolist(), "survived"] = True
-    populations = [Population.join([part.population for part in parts]) for parts in (parents, children)]
-    following = Population.choose(populations, survivors.tolist())
+    following = Population.choose([parents.population, children.population], survivors.tolist())
     generation = Generation(
-        number=number, parents=populations[0], children=populations[1], next=following, survivors=survivors,
-        history=rows, **vars(bred),
+        number=number, parents=parents.population, children=children.population, next=following,
+        survivors=survivors, history=rows, **vars(offspring),
     )  # fmt: skip
     return generation, losses[survivors]
 
 
-def _check_finite(losses: Tensor, number: int, config: GadamConfig) -> int:
-    """How many losses are finite; TrainingError if none is."""
+def stop_reasons(state: EvolutionState, config: GadamConfig) -> list[str]:
+    """Return for each seed why its evolution is over, or "" if it is not."""
+
+    def reason(seed: SeedState) -> str:
+        if seed.stopped:
+            return seed.stopped
+        if state.generation > config.generations:
+            return "generations"
+        if len(seed.losses) < 2:
+            return ""
+        previous, selected = seed.losses
+        return "converged" if genetics.has_converged(previous, selected, config.threshold) else ""
+
+    return [reason(seed) for seed in state.seeds]
+
+
+def draw_validation_batches(data: Data, number: int, configs: Sequence[GadamConfig]) -> Data:
+    """Draw the two validation batches of a generation, for each seed: distinct rows, at most all there are."""
+    device, rows = data.held_out[1].device, len(data.held_out[1])
+    draws = [stream(device, config.seed, VALIDATION, number) for config in configs]
+
+    def batch() -> Tensor:
+        drawn = [torch.randperm(rows, generator=draw, device=device) for draw in draws]
+        return torch.stack(drawn)[:, : configs[0].validation_size]
+
+    return replace(data, fitness=batch(), survival=batch())
+
+
+def units_of_seed(population: Population, place: int, g: int) -> Population:
+    """Return one seed's units; a copy where there are others, whose memory it would keep."""
+    return population if len(population) == g else population.take(torch.arange(place * g, place * g + g))
+
+
+def history_rows(shard: Shard, steps: int) -> pd.DataFrame:
+    """Return the history of one seed's trained units of a role, still without lineage and survival."""
+    units = len(shard.population)
+    columns: dict[str, Any] = {
+        "generation": shard.generation, "role": shard.role, "unit": range(units), "parent_a": pd.NA, "parent_b": pd.NA,
+        **{name: shard.tensors[name].double().tolist() for name in ("loss_start", "loss_trained", "loss_survival")},
+        "survived": False, "steps": steps, "seconds": shard.tensors.get("seconds", torch.zeros(units)).tolist(),
+    }  # fmt: skip
+    return pd.DataFrame(columns).astype(HISTORY)
+
+
+def _of_seed(units: Shard, place: int, config: GadamConfig) -> Shard:
+    g = config.population_size
+    return units.take(slice(place * g, place * g + g))
+
+
+def _require_finite(losses: Tensor, number: int, config: GadamConfig) -> int:
+    """Return how many losses are finite; TrainingError if none is."""
     finite = int(losses.isfinite().sum())
     if not finite:
         raise TrainingError(
@@ -138,25 +207,8 @@ def _check_finite(losses: Tensor, number: int, config: GadamConfig) -> int:
     return finite
 
 
-def initial_losses(generation: Generation) -> Tensor:
-    """What Eq. 13 compares the first generation with: the initial units were selected by no loss; before training."""
+def _initial_losses(generation: Generation) -> Tensor:
+    """Return what Eq. 13 compares the first generation with: the initial units, before training."""
     rows = generation.history
     losses = rows.loc[rows["role"] == "parent", "loss_start"].to_numpy()
     return torch.tensor(losses, device=generation.survivors.device)
-
-
-def _rows(number: int, role: str, parts: Sequence[Trained], steps: int) -> pd.DataFrame:
-    """The history of one role, still without lineage and survival."""
-    sizes = [len(part.population) for part in parts]
-    columns: dict[str, Any] = {
-        "generation": number,
-        "role": role,
-        "unit": range(sum(sizes)),
-        "parent_a": pd.NA,
-        "parent_b": pd.NA,
-        **{name: torch.cat([getattr(part, name) for part in parts]).double().tolist() for name in LOSSES},
-        "survived": False,
-        "steps": steps,
-        "seconds": list(chain.from_iterable([part.seconds / n] * n for part, n in zip(parts, sizes, strict=True))),
-    }
-    return pd.DataFrame(columns).astype(HISTORY)

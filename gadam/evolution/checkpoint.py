@@ -1,4 +1,4 @@
-"""Exact resume: where a training stands, in one file (see `gadam.storage`), and what may go on from it.
+"""Keep the state of a training in one file (see `gadam.storage`), from which it resumes exactly.
 
 A training that goes on from a checkpoint gives bit by bit what it would have given without a stop. So a checkpoint of
 another configuration, other data, another model, another kind of device or another results version (`RESULTS_VERSION`)
@@ -32,21 +32,21 @@ from torch import Tensor
 
 from gadam import storage
 from gadam.config import RESULTS_VERSION, GadamConfig, InputError
-from gadam.evolution.state import Standing, as_written, from_written
+from gadam.display import describe_error
+from gadam.evolution.state import EvolutionState, from_file, to_file
 from gadam.parallel.workers import WorkersError
 from gadam.population import Population, outline
-from gadam.result import targets_of
 from gadam.saving import CHECKPOINT
-from gadam.tracing.programs import Batch
-from gadam.training.plan import cut
-from gadam.training.shards import TrainingError
+from gadam.training.inputs import targets_of
+from gadam.training.shards import TrainingError, split_into_shards
+from gadam.types import Batch
 
 PIECE = 2**24  # bytes that are hashed at once
 SHARE = 0.01
-"""Of the time, at most, is spent on writing checkpoints, however short the interval."""
+"""Share of the time that is spent on writing checkpoints at most, however short the interval."""
 
 
-class Keeper:
+class Checkpointer:
     """Keeps the checkpoint of one training; without a path it does nothing.
 
     Attributes:
@@ -84,7 +84,7 @@ class Keeper:
         self._states = [state for state in states if hasattr(state, "state_dict")]
         self._interval, self._cost, self._written = float(seconds), 0.0, time.monotonic()
         self._known: Mapping[str, Any] | None = None
-        self._kept: Standing | None = None
+        self._kept: EvolutionState | None = None
         self._signals = ExitStack()
         self._answered = False
         self.signal = 0
@@ -94,7 +94,7 @@ class Keeper:
         """Between pauses of the training, for `keep`."""
         return None if self.path is None else max(self._interval, self._cost / SHARE)
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> Checkpointer:
         if self.path is not None and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 before = signal.getsignal(number)
@@ -114,8 +114,8 @@ class Keeper:
             raise KeyboardInterrupt
         self.signal = number
 
-    def read(self) -> Standing | None:
-        """Where the training stood; None if there is no checkpoint.
+    def read(self) -> EvolutionState | None:
+        """Return the state that was kept; None if there is no checkpoint.
 
         Raises:
             InputError: it cannot be used here; the message says why and what to do.
@@ -128,29 +128,28 @@ class Keeper:
                 self._compare(facts["identity"])
                 if len(facts["states"]) != len(self._states):
                     raise InputError(f"{str(self.path)!r} is of a training with other callbacks")
-                standing = from_written(facts, tensors, self._order)
+                state = from_file(facts, tensors, self._order)
             except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
                 if isinstance(error, InputError):
                     raise
-                what = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise InputError(f"{str(self.path)!r} is damaged ({what})") from None
+                raise InputError(f"{str(self.path)!r} is damaged ({describe_error(error)})") from None
         except InputError as error:
             message = f"checkpoint: {error}; give another path, or remove it to start anew"
             if self._own:
                 raise InputError(message) from None
             warnings.warn(message.rpartition(";")[0] + "; the training starts anew", stacklevel=4)
             return None
-        for index, state in enumerate(self._states):
+        for index, owner in enumerate(self._states):
             own = {
                 name.removeprefix(f"state/{index}/"): t
                 for name, t in tensors.items()
                 if name.startswith(f"state/{index}/")
             }
-            state.load_state_dict(json.loads(facts["states"][index]) | own)
-        self._kept = standing
-        return standing
+            owner.load_state_dict(json.loads(facts["states"][index]) | own)
+        self._kept = state
+        return state
 
-    def keep(self, standing: Standing, *, now: bool = False) -> None:
+    def keep(self, state: EvolutionState, *, now: bool = False) -> None:
         """Write the checkpoint, if it is time or `now`.
 
         Raises:
@@ -162,10 +161,10 @@ class Keeper:
         if self._known is None:
             self._known = self._identity()  # once, so no part of what the next one costs
         started = time.monotonic()
-        facts, tensors = as_written(standing)
-        states = [state.state_dict() for state in self._states]
-        for index, state in enumerate(states):
-            tensors |= {f"state/{index}/{name}": value for name, value in state.items() if isinstance(value, Tensor)}
+        facts, tensors = to_file(state)
+        states = [owner.state_dict() for owner in self._states]
+        for index, own in enumerate(states):
+            tensors |= {f"state/{index}/{name}": value for name, value in own.items() if isinstance(value, Tensor)}
         plain = [_plain(*each) for each in zip(self._states, states, strict=True)]
         try:
             storage.write(self.path, CHECKPOINT, {"identity": self._known, "states": plain, **facts}, tensors)
@@ -175,20 +174,20 @@ class Keeper:
             warnings.warn(f"{error}; the training goes on without a checkpoint", stacklevel=2)
             self.path = None
             return
-        self._kept = standing
+        self._kept = state
         self._written = time.monotonic()
         self._cost = self._written - started
 
-    def failed(self, error: TrainingError, standing: Standing) -> TrainingError:
-        """The training cannot go on: keep what is good. Returns the error to raise, which says where that is.
+    def failed(self, error: TrainingError, state: EvolutionState) -> TrainingError:
+        """Keep what is good of a training that cannot go on. Returns the error to raise, which says where that is.
 
         Workers that are gone cost nothing that was good; of anything else the generation under way may be the victim.
         """
         gone = isinstance(error, WorkersError)
         if not gone:
-            initial = cut(standing.population, standing.shards, "parent", standing.generation)
-            standing = replace(standing, parts=initial, parents=())
-        self.keep(standing, now=True)
+            initial = split_into_shards(state.population, state.shard_count, "parent", state.generation)
+            state = replace(state, shards=initial, parents=None)
+        self.keep(state, now=True)
         if not self._own:
             return error
         path = f"checkpoint={str(self.path)!r}"
@@ -199,20 +198,20 @@ class Keeper:
         )
         return type(error)(f"{error}; {hint}")
 
-    def end(self, standing: Standing, *, over: bool) -> None:
-        """The training ends here: keep it; and where a signal was received, say how to go on and end as it asks.
+    def end(self, state: EvolutionState, *, over: bool) -> None:
+        """Keep the final state; where a signal was received, say how to go on and end as it asks.
 
         Without a path of its own, what is over before the first write is not kept.
 
         Raises:
             KeyboardInterrupt: after SIGINT. After SIGTERM the process ends as it does without a checkpoint.
         """
-        if self.path is not None and standing is not self._kept:
-            self.keep(standing, now=self._own or not over or self.path.exists())
+        if self.path is not None and state is not self._kept:
+            self.keep(state, now=self._own or not over or self.path.exists())
         if not self.signal:
             return
         self._answered = True
-        message = f"stopped in {standing}; the same call goes on from checkpoint={str(self.path)!r}"
+        message = f"stopped in {state}; the same call goes on from checkpoint={str(self.path)!r}"
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt(message)
         if self._own:  # else nobody who looks knows of it
@@ -221,7 +220,7 @@ class Keeper:
         signal.raise_signal(self.signal)
 
     def _compare(self, kept: Mapping[str, Any]) -> None:
-        """That a checkpoint is of this training."""
+        """Refuse a checkpoint of another training."""
         here = self._known = self._identity()
         for name, what in _IDENTITY.items():
             # Earlier versions named the code by a hash of its text.
@@ -261,7 +260,7 @@ _IDENTITY = {
 def identify(
     config: GadamConfig, population: Population, rows: Sequence[Batch], mode: str, fresh_loss: float
 ) -> dict[str, Any]:
-    """What two trainings must have in common for one to go on where the other stopped.
+    """Describe a training: one goes on where another stopped only if these facts are the same.
 
     Args:
         config: but for `generations`: more of them may be asked for than before.
@@ -288,7 +287,7 @@ def identify(
 
 
 def _plain(owner: Any, state: Mapping[str, Any]) -> str:
-    """What of a state is no tensor, as JSON with Python's NaN and Infinity."""
+    """Return the values of a state that are no tensors, as JSON with Python's NaN and Infinity."""
     plain = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
     try:
         return json.dumps(plain)
@@ -296,13 +295,6 @@ def _plain(owner: Any, state: Mapping[str, Any]) -> str:
         raise InputError(
             f"checkpoint: the state_dict of {type(owner).__name__} must hold tensors and JSON values: {error}"
         ) from None
-
-
-@contextmanager
-def ending(end: Callable[[], None]) -> Iterator[None]:
-    """Do something at the end of a block that no error ended."""
-    yield
-    end()
 
 
 _ambient: ContextVar[Iterator[Path] | None] = ContextVar("checkpoints", default=None)
@@ -323,7 +315,7 @@ def checkpoints_in(folder: Path) -> Iterator[None]:
 
 
 def _sha256(batches: Sequence[Batch]) -> str:
-    """Of shapes, types and values; of pieces side by side, for of 60,000 images it takes a fifth of a second."""
+    """Return the SHA-256 of shapes, types and values, computed on pieces side by side: data may be large."""
     tensors = [tensor for inputs, targets in batches for tensor in (*inputs, targets)]
     digest = hashlib.sha256(str([(list(tensor.shape), tensor.dtype) for tensor in tensors]).encode())
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:

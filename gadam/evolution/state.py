@@ -1,9 +1,9 @@
-"""Where a training stands, and how that is written to a file (see `gadam.storage`)."""
+"""Complete state of an evolution: everything that a resume needs, and how it is written to a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,18 +12,17 @@ from torch import Tensor
 from gadam import storage
 from gadam.population import Population
 from gadam.saving import as_population
-from gadam.training.shards import LOSSES, Begun, Part, Shard, Trained
+from gadam.training.shards import Shard
 
+SHARD_TENSORS = ("steps", "batches", "draws", "loss_start", "loss_trained", "loss_survival", "seconds")
 _KINDS = ("parameters", "buffers", "moments")
-_BEGUN = [field.name for field in fields(Begun) if field.name != "seconds"]
 STOPPED = {"", "callback", "converged"}
-"""What a course may say of its end."""
-_PLAIN = ("generation", "shards", "seconds")
+"""What a seed's state may say of its end."""
 
 
 @dataclass(frozen=True)
-class Course:
-    """What became of one seed's population so far.
+class SeedState:
+    """The population of one seed so far.
 
     Attributes:
         history: the rows of complete generations.
@@ -37,129 +36,124 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a training stands: all that what is to come depends on.
+class EvolutionState:
+    """The state of an evolution, of one seed or of several that are trained together.
 
     Attributes:
-        generation: the one under way, from 1.
+        generation: the one under way, from 1; 0 where nothing evolves.
         population: that it began with: of each seed the last complete generation, fittest first, or the initial one.
-        parts: of the role that is being trained, in order.
-        courses: one for each seed.
-        shards: that generations are cut into.
-        parents: the trained parents, in order, while the children are being trained; before that empty.
-        seconds: of wall time so far.
+        shards: of the role that is being trained, in order.
+        seeds: one state for each seed.
+        shard_count: number of shards of a role.
+        parents: the trained parents while the children are being trained; before that None.
+        seconds: wall time so far.
     """
 
     generation: int
     population: Population
-    parts: Sequence[Part]
-    courses: Sequence[Course]
-    shards: int
-    parents: Sequence[Trained] = ()
+    shards: Sequence[Shard]
+    seeds: Sequence[SeedState]
+    shard_count: int
+    parents: Shard | None = None
     seconds: float = 0.0
 
     @property
     def role(self) -> str:
-        """Whose training is under way."""
-        return "child" if self.parents else "parent"
+        """The role that is being trained."""
+        return "parent" if self.parents is None else "child"
 
     @property
-    def paused(self) -> bool:
-        """Whether some part is not trained."""
-        return any(isinstance(part, Shard) for part in self.parts)
+    def is_trained(self) -> bool:
+        """Whether all units of the role are trained."""
+        return all(shard.is_trained for shard in self.shards)
+
+    def steps_taken(self) -> int:
+        """Optimizer steps taken in the generation under way, over all units."""
+        done = 0 if self.parents is None else self.parents.steps_taken
+        return done + sum(shard.steps_taken for shard in self.shards)
 
     def __str__(self) -> str:
-        steps = [
-            0 if part.begun is None else int(part.begun.steps.min()) for part in self.parts if isinstance(part, Shard)
-        ]
+        steps = [0 if shard.steps is None else int(shard.steps.min()) for shard in self.shards if not shard.is_trained]
         return f"generation {self.generation}, {self.role} units at step {min(steps, default=0):,}"
 
 
-def as_written(standing: Standing) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """JSON values and tensors, for a file."""
+def to_file(state: EvolutionState) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return JSON values and tensors, for `gadam.storage`."""
     tensors = {
-        f"courses/{number}/losses/{index}": losses
-        for number, course in enumerate(standing.courses)
-        for index, losses in enumerate(course.losses)
+        f"courses/{place}/losses/{index}": losses
+        for place, seed in enumerate(state.seeds)
+        for index, losses in enumerate(seed.losses)
     }
-    tensors |= _entries("population", standing.population)
-    facts: dict[str, Any] = {name: getattr(standing, name) for name in _PLAIN}
-    for place in ("parents", "parts"):
+    tensors |= _entries("population", state.population)
+    facts: dict[str, Any] = {
+        "generation": state.generation, "shards": state.shard_count, "seconds": state.seconds,
+        "courses": [{"history": storage.from_frame(seed.history), "stopped": seed.stopped} for seed in state.seeds],
+    }  # fmt: skip
+    for place, shards in (("parents", [state.parents] if state.parents else []), ("parts", state.shards)):
         facts[place] = []
-        for index, part in enumerate(getattr(standing, place)):
-            state, own, seconds = _described(part)
-            if state == "fresh" and part.role == "parent":
-                state = "initial"  # units of the population, which is there
+        for index, shard in enumerate(shards):
+            word = "trained" if shard.is_trained else "fresh" if shard.steps is None else "begun"
+            if word == "fresh" and shard.role == "parent":
+                word = "initial"  # units of the population, which is there
             else:
-                tensors |= _entries(f"{place}/{index}", part.population)
-            tensors |= {f"{place}/{index}/{name}": entry for name, entry in own.items()}
-            facts[place].append([state, len(part.population), seconds])
-    courses = [{"history": storage.from_frame(each.history), "stopped": each.stopped} for each in standing.courses]
-    return facts | {"courses": courses}, tensors
+                tensors |= _entries(f"{place}/{index}", shard.population)
+            tensors |= {f"{place}/{index}/{name}": tensor for name, tensor in shard.tensors.items()}
+            facts[place].append([word, len(shard.population)])
+    return facts, tensors
 
 
-def from_written(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Population) -> Standing:
-    """The inverse of `as_written`, on the device of `order`, any units of the same model.
+def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Population) -> EvolutionState:
+    """Return the state that `to_file` wrote, on the device of `order`, any units of the same model.
 
     Raises:
         InputError: it is another model.
+        ValueError: it is no state of an evolution.
     """
     device = next(iter(order.parameters.values())).device
-    there = {name: tensor if _on_cpu(name) else tensor.to(device) for name, tensor in tensors.items()}
+    on_cpu = ("steps", "batches", "draws", "seconds")
+    there = {
+        name: tensor if name.rpartition("/")[2] in on_cpu else tensor.to(device) for name, tensor in tensors.items()
+    }
     population = _population(there, "population", order)
     if len(population) != len(order):
         raise ValueError(f"{len(population)} units, must be {len(order)}")
     role = "child" if facts["parents"] else "parent"
 
-    def parts(place: str) -> list[Part]:
-        found: list[Part] = []
+    def shards(place: str, role: str) -> list[Shard]:
+        found: list[Shard] = []
         first = 0
-        for index, (state, size, seconds) in enumerate(facts[place]):
+        for index, (word, size, *_) in enumerate(facts[place]):
             units = range(first, first + size)
             first = units.stop
-            if state == "initial":
-                own = population.take(slice(units.start, units.stop))
-            else:
-                own = _population(there, f"{place}/{index}", order)
-            if len(own) != size or state not in ("initial", "fresh", "begun", "trained"):
-                raise ValueError(f"{len(own)} units are {state!r}, must be {size}")
-            if state == "trained":
-                found.append(
-                    Trained(own, **{name: there[f"{place}/{index}/{name}"] for name in LOSSES}, seconds=seconds)
-                )
-                continue
-            begun = None
-            if state == "begun":
-                begun = Begun(**{name: there[f"{place}/{index}/{name}"] for name in _BEGUN}, seconds=seconds)
-            found.append(Shard(own, units, role, facts["generation"], begun))
+            initial = word == "initial"
+            own = (
+                population.take(slice(units.start, first)) if initial else _population(there, f"{place}/{index}", order)
+            )
+            if len(own) != size or word not in ("initial", "fresh", "begun", "trained"):
+                raise ValueError(f"{len(own)} units are {word!r}, must be {size}")
+            own_tensors = {n: there[key] for n in SHARD_TENSORS if (key := f"{place}/{index}/{n}") in there}
+            shard = Shard(own, units, role, facts["generation"], **own_tensors)
+            needed = {"begun": SHARD_TENSORS[:4], "trained": SHARD_TENSORS[3:6]}.get(word, ())
+            if missing := [name for name in needed if name not in own_tensors]:
+                raise ValueError(f"{missing[0]} of a shard is missing")
+            found.append(shard)
         return found
 
-    courses = [
-        Course(
-            storage.to_frame(course["history"]),
-            [there[name] for index in range(2) if (name := f"courses/{number}/losses/{index}") in there],
-            course["stopped"],
+    seeds = [
+        SeedState(
+            storage.to_frame(seed["history"]),
+            [there[name] for index in range(2) if (name := f"courses/{place}/losses/{index}") in there],
+            seed["stopped"],
         )
-        for number, course in enumerate(facts["courses"])
+        for place, seed in enumerate(facts["courses"])
     ]
-    if facts["generation"] < 0 or not courses or not {course.stopped for course in courses} <= STOPPED:
+    if facts["generation"] < 0 or not seeds or not {seed.stopped for seed in seeds} <= STOPPED:
         raise ValueError("no training stands so")
-    return Standing(
-        population=population,
-        parts=parts("parts"),
-        parents=[part for part in parts("parents") if isinstance(part, Trained)],
-        courses=courses,
-        **{name: facts[name] for name in _PLAIN},
-    )
-
-
-def _described(part: Part) -> tuple[str, dict[str, Tensor], float]:
-    """Of a part: its state in a word, its tensors beside those of units, its seconds."""
-    if isinstance(part, Trained):
-        return "trained", {name: getattr(part, name) for name in LOSSES}, part.seconds
-    if part.begun is None:
-        return "fresh", {}, 0.0
-    return "begun", {name: getattr(part.begun, name) for name in _BEGUN}, part.begun.seconds
+    parents = shards("parents", "parent")
+    return EvolutionState(
+        generation=facts["generation"], population=population, shards=shards("parts", role), seeds=seeds,
+        shard_count=facts["shards"], parents=Shard.join(parents) if parents else None, seconds=facts["seconds"],
+    )  # fmt: skip
 
 
 def _entries(place: str, population: Population) -> dict[str, Tensor]:
@@ -176,7 +170,3 @@ def _population(tensors: Mapping[str, Tensor], place: str, order: Population) ->
         for kind in _KINDS
     }
     return as_population(kinds, order, "the checkpoint")
-
-
-def _on_cpu(name: str) -> bool:
-    return name.rpartition("/")[2] in ("steps", "batches", "draws")

@@ -262,8 +262,8 @@ def _adam(make_model: Callable[[], nn.Module], units: int, seed: int, programs: 
     batch = ((NOTHING[0],), NOTHING[1])
     config = GadamConfig(population_size=units, steps=STEPS, seed=seed, **SETTINGS)
     shard = Shard(population, range(units), "parent", 1)
-    some = torch.zeros(1, dtype=torch.int64)
-    trained = Trainer(config, value, programs).train(shard, Data(batch, batch, some, some))
+    some = torch.zeros(1, 1, dtype=torch.int64)
+    trained = Trainer(config, value, (seed,), programs).train(shard, Data(batch, batch, some, some))
     return trained.population.parameters["w"]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -11,22 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gadam.config import GadamConfig
+import gadam
+from gadam import genetics
+from gadam.config import GadamConfig, InputError
 from gadam.datasets import Dataset
 from gadam.ensembles import Ensemble, greedy_soup
-from gadam.evolution.breeding import no_history
-from gadam.evolution.checkpoint import Keeper, identify
-from gadam.evolution.state import Course, Standing
 from gadam.paper.baselines.gcforest import GcForestSettings
-from gadam.parallel.executors import as_executor, train_shards
 from gadam.population import Population
 from gadam.randomness import VALIDATION, stream
 from gadam.result import Result
 from gadam.tracing.programs import Programs
-from gadam.training.inputs import check_fit
-from gadam.training.plan import cut, lay_out, resolve_device
-from gadam.training.shards import Data, Record, TrainingError
-from gadam.training.shards import Part as Units
+from gadam.training.shards import Record, TrainingError
 
 Part = tuple[Tensor, Tensor]
 """Inputs [n, *features] and targets [n]."""
@@ -46,39 +40,18 @@ def independent(
     device: torch.device | str = "auto",
     executor: Executor | int | None = 1,
 ) -> Population:
-    """The initial units that `evolve` would start from, trained by the optimizer alone for `config.steps` steps.
+    """Train the initial units that `evolve` would start from by the optimizer alone, for `config.steps` steps each.
 
-    Inside `checkpoints_in` it keeps a checkpoint, as `evolve` does.
+    They come back in the order in which `evolve` numbers them. `config.steps` must be even.
     """
-    on = resolve_device(device)
-    inputs, targets = (tensor.to(on) for tensor in train)
-    population = Population.make(
-        make_model, config.population_size, seed=config.seed, initialisation=config.initialisation, device=on
+    if config.steps % 2:
+        raise InputError(f"steps={config.steps} must be even: parents and children train equally long")
+    line = replace(config, generations=1, steps=config.steps // 2)
+    result = whole(
+        gadam.train(make_model, train, line, record=record, device=device, executor=executor, progress=False)
     )
-    batch = (inputs,), targets
-    fresh_loss = check_fit(population, batch, cross_entropy, config.batch_size)
-    trainer, count, _ = lay_out(population, batch, cross_entropy, config, len(population) * config.steps)
-    one = torch.zeros(1, dtype=torch.int64, device=on)  # nobody asks for losses on a validation batch here
-    data = Data(batch, batch, one, one)
-    started = time.perf_counter()
-
-    def identity() -> dict[str, Any]:
-        return identify(config, population, [batch], trainer.way, fresh_loss)
-
-    def at(parts: Sequence[Units]) -> Standing:
-        return Standing(0, population, parts, [Course(no_history())], count, seconds=time.perf_counter() - started)
-
-    with (
-        Keeper(None, identity, population, [] if record is None else [record]) as keeper,
-        as_executor(executor, 1) as pool,
-    ):
-        parts = (keeper.read() or at(cut(population, count, "parent", 0))).parts
-        parts = train_shards(
-            pool, trainer, parts, data, lambda _: bool(keeper.signal), record, seconds=keeper.seconds,
-            keep=lambda parts: keeper.keep(at(parts)),
-        )  # fmt: skip
-        keeper.end(at(parts), over=not at(parts).paused)
-    return Population.join([part.population for part in parts])
+    losses = torch.tensor(result.history["loss_survival"].to_numpy())
+    return result.population.take(genetics.survivors(losses, len(losses)).argsort())
 
 
 def scorer(template: nn.Module, singly: bool | None = None) -> Callable[[Population, Part], tuple[Tensor, Tensor]]:

@@ -1,49 +1,63 @@
-"""Shards onto executors: anything with the interface of `concurrent.futures.Executor` (Section 4.3).
+"""Train shards on executors: anything with the interface of `concurrent.futures.Executor` (Section 4.3).
 
-What is computed depends on how a generation is cut into shards and never on who executes them, so results are
-bit-identical for any number of workers.
+Results depend on how a generation is cut into shards and never on who trains them, so they are bit-identical for any
+number of workers.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    FIRST_EXCEPTION,
-    CancelledError,
-    Executor,
-    Future,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any, TypeAlias, TypeVar
 
-import torch
-
-from gadam.config import GadamConfig, InputError
+from gadam.config import InputError
+from gadam.display import shown
 from gadam.parallel.workers import Workers
-from gadam.training.shards import Data, Part, Progress, Record, Shard, Trained, TrainingError, is_out_of_memory
-from gadam.training.trainer import Trainer
-from gadam.validation import shown
+from gadam.training.shards import Data, Progress, Record, Shard
+from gadam.training.trainer import Trainer, train_or_halve
 
-# A waiting main thread wakes so often, so that an interrupt or a stop asked for by `progress` is heard.
-_POLL_SECONDS = 0.2
-
+POLL_SECONDS = 0.2
+"""A waiting main thread wakes so often, to hear of an interrupt or of a stop that `progress` asks for."""
+ROUND_SECONDS = 5.0
+"""Seconds between the reports of a worker elsewhere, where checkpoints are kept: the most that its crash can cost."""
 
 T = TypeVar("T")
 
-Pool: TypeAlias = ThreadPoolExecutor | Workers | None
-"""Who trains shards: threads, workers elsewhere, or the calling thread."""
+
+class Threads:
+    """Threads of this process as a pool that trains shards; with no executor, the calling thread."""
+
+    def __init__(self, executor: ThreadPoolExecutor | None) -> None:
+        self._executor = executor
+        self.at_once: int = 1 if executor is None else executor._max_workers
+
+    def submit(
+        self, trainer: Trainer, shard: Shard, data: Data, seconds: float | None, progress: Progress, record: Any
+    ) -> Future[list[Shard]]:
+        """Train a shard for at most so many seconds.
+
+        Raises:
+            InputError: the executor was shut down.
+        """
+        if self._executor is None:
+            future: Future[list[Shard]] = Future()
+            future.set_result(train_or_halve(trainer, shard, data, progress, record, seconds))
+            return future
+        try:
+            return self._executor.submit(train_or_halve, trainer, shard, data, progress, record, seconds)
+        except RuntimeError as error:
+            raise InputError(f"executor: it takes no more work ({error}); give one that is open") from None
+
+
+Pool: TypeAlias = Threads | Workers
 
 
 @contextmanager
-def as_executor(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
-    """What `evolve` was given, as what trains shards.
+def as_pool(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
+    """Make a pool that trains shards of what `evolve` was given.
 
     Args:
         executor: an executor, which stays open; a number of threads; or None for as many threads as are useful.
@@ -52,238 +66,170 @@ def as_executor(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
     Raises:
         InputError: it is none of these.
     """
-    if executor is None:
-        executor = useful
+    executor = useful if executor is None else executor
     if isinstance(executor, bool) or not (isinstance(executor, int) or callable(getattr(executor, "submit", None))):
-        raise InputError(f"executor={executor!r} must be a concurrent.futures.Executor, a number of threads, or None")
+        raise InputError(
+            f"executor={shown(executor)} must be a concurrent.futures.Executor, a number of threads, or None"
+        )
     if isinstance(executor, ThreadPoolExecutor):
-        yield executor
+        yield Threads(executor)
     elif not isinstance(executor, int):
         with Workers(executor) as workers:
             yield workers
     elif executor < 1:
         raise InputError(f"executor={executor} must be at least 1 thread")
     elif executor == 1:
-        yield None
+        yield Threads(None)
     else:
         with ThreadPoolExecutor(executor, thread_name_prefix="gadam") as pool:
-            yield pool
+            yield Threads(pool)
 
 
-def check_several(devices: Sequence[torch.device], executor: Executor | int | None) -> None:
-    """Refuse several devices for an executor whose workers share no memory with this process."""
-    if len(devices) > 1 and not (executor is None or isinstance(executor, int | ThreadPoolExecutor)):
-        raise InputError(
-            f"device: {len(devices)} devices are shared out among threads of this process, not by {shown(executor)}; "
-            "give no executor, or a number of threads"
-        )
-
-
-Keep = Callable[[Sequence[Part]], None]
-"""Told of all parts of a role, in order; nothing of what it is given changes any more."""
+Keep = Callable[[Sequence[Shard]], None]
+"""Told of all shards of a role, in order, as they are; nothing of what it is given changes any more."""
 
 
 def train_shards(
-    executor: Pool,
+    pool: Pool,
     trainer: Trainer,
-    shards: Sequence[Part],
+    shards: Sequence[Shard],
     data: Data,
     progress: Progress | None = None,
     record: Record | None = None,
     *,
     keep: Keep | None = None,
     seconds: float | None = None,
-    elsewhere: Sequence[Data] = (),
-) -> list[Part]:
+) -> list[Shard]:
     """Train every shard.
 
     A shard for which there is too little memory is trained in two halves, with a warning.
 
     Args:
-        executor: who trains.
+        pool: who trains.
         trainer: how.
-        shards: fresh, in the middle of their training, or trained already.
+        shards: in any state.
         data: the rows.
         progress: told of steps by threads of this process and of whole shards by other executors, which are asked
             several times a second whether to pause, with no steps.
         record: told of each step, only by threads of this process.
-        keep: told where all of them stand every so many `seconds` and at the end.
+        keep: told of all shards every so many `seconds` and at the end.
         seconds: of training between pauses for `keep`; None pauses only if `progress` asks for it.
-        elsewhere: the same as `data` on further devices: shards go to all of them in turn, and come back.
 
     Returns:
-        All of them trained, in order; or where they stand, if `progress` asked for a pause.
+        All of them trained, in order; or as they are, if `progress` asked for a pause.
 
     Raises:
         TrainingError: there is too little memory for half a shard.
         WorkersError: workers elsewhere are gone.
     """
-    legs = _Legs(trainer, (data, *elsewhere), progress, record, seconds)
-    parts = list(shards)
-    legs.told(0)
-    while not legs.stopped and any(isinstance(part, Shard) for part in parts):
-        if isinstance(executor, Workers):
-            parts = _train_elsewhere(executor, legs, parts, keep)
-        else:
-            parts = _train_here(executor, legs, parts)
-        if keep is not None:
-            keep(parts)
-    return parts
+    return _Round(pool, trainer, shards, data, progress, record, keep, seconds).run()
 
 
-class _Legs:
-    """The training of shards from one pause to the next, in this process."""
+class _Round:
+    """The training of the shards of one role."""
 
     def __init__(
         self,
+        pool: Pool,
         trainer: Trainer,
-        data: Sequence[Data],
+        shards: Sequence[Shard],
+        data: Data,
         progress: Progress | None,
         record: Record | None,
+        keep: Keep | None,
         seconds: float | None,
     ) -> None:
-        self.trainer, self.data, self.seconds = trainer, data, seconds
-        self.stopped = False
-        self.failed = threading.Event()
-        self._progress, self._record = progress, record
+        self._pool, self._trainer, self._data = pool, trainer, data
+        self._progress, self._record, self._keep, self._seconds = progress, record, keep, seconds
+        self._shards = {shard.units.start: shard for shard in shards}
+        self._pending: dict[Future[list[Shard]], Shard] = {}
+        self._paused, self._failed = False, threading.Event()
         self._end = float("inf")
 
-    def begin(self) -> None:
-        self._end = time.monotonic() + (float("inf") if self.seconds is None else self.seconds)
+    def run(self) -> list[Shard]:
+        """Submit what is not trained, collect what comes back, and so on until nothing is left or a pause is asked for.
 
-    def told(self, steps: int) -> bool:
-        """Of steps; whether to pause."""
-        if self.failed.is_set():
+        Threads of this process all pause at the same time; workers elsewhere would be idle meanwhile, so each reports
+        for itself.
+        """
+        local = isinstance(self._pool, Threads)
+        self._report(0)
+        ready = self._begin_round()
+        try:
+            while ready or self._pending:
+                while ready and self._may_submit():
+                    self._submit(ready.pop(0))
+                if not self._pending:
+                    break
+                done, _ = wait(self._pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                self._report(0)
+                if self._paused and not local:
+                    break
+                if not done and isinstance(self._pool, Workers):
+                    self._pool.check()
+                for future in done:
+                    after = self._collect(future)
+                    ready += [] if local else [shard for shard in after if not shard.is_trained]
+                if self._keep is not None and done and not (local and self._pending):
+                    self._keep(self._current())
+                if local and not self._pending:
+                    ready = self._begin_round()
+        except BaseException:
+            self._failed.set()  # threads stop soon, and what has not started never does
+            raise
+        finally:
+            for future in self._pending:
+                future.cancel()
+        return self._current()
+
+    def _current(self) -> list[Shard]:
+        return [self._shards[start] for start in sorted(self._shards)]
+
+    def _begin_round(self) -> list[Shard]:
+        """Set the time of the next pause. Returns what is to be trained until then."""
+        self._end = time.monotonic() + (float("inf") if self._seconds is None else self._seconds)
+        return [] if self._paused else [shard for shard in self._current() if not shard.is_trained]
+
+    def _may_submit(self) -> bool:
+        if self._paused:
+            return False
+        if isinstance(self._pool, Workers) or not self._pending:
+            return True  # one goes on even where a pause is due, or rounds that are too short would get nowhere
+        return len(self._pending) < self._pool.at_once and time.monotonic() < self._end
+
+    def _submit(self, shard: Shard) -> None:
+        if isinstance(self._pool, Workers):
+            seconds = None if self._seconds is None else min(self._seconds, ROUND_SECONDS)
+            future = self._pool.submit(self._trainer, shard, self._data, seconds)
+        else:
+            future = self._pool.submit(self._trainer, shard, self._data, None, self._report, self._record)
+        self._pending[future] = shard
+
+    def _collect(self, future: Future[list[Shard]]) -> list[Shard]:
+        before = self._pending.pop(future)
+        after = future.result()
+        self._shards |= {shard.units.start: shard for shard in after}
+        if isinstance(self._pool, Workers):
+            self._report(sum(shard.steps_taken for shard in after) - before.steps_taken)
+        return after
+
+    def _report(self, steps: int) -> bool:
+        """Tell `progress` of steps. Returns whether to pause."""
+        if self._failed.is_set():
             raise CancelledError
         if self._progress is not None and self._progress(steps):
-            self.stopped = True
-        return self.stopped or time.monotonic() > self._end
-
-    def run(self, place: int, part: Part, at_once: bool) -> list[Part]:
-        """Train a part, unless it is time to pause; but `at_once` all the same, or a short leg would get nowhere.
-
-        Args:
-            place: of the part among all, by which it goes to a device.
-            part: the part.
-            at_once: see above.
-        """
-        if isinstance(part, Trained) or (self.told(0) and not at_once):
-            return [part]
-        data, home = self.data[place % len(self.data)], self.data[0].train[1].device
-        away = data.train[1].device
-        if away == home:
-            return train_or_halve(self.trainer, part, data, self.told, self._record)
-        parts = train_or_halve(self.trainer, part.to(away), data, self.told, self._record)
-        return [each.to(home, part.population.template) for each in parts]
+            self._paused = True
+        return self._paused or time.monotonic() > self._end
 
 
-def train_or_halve(
-    trainer: Trainer,
-    shard: Shard,
-    data: Data,
-    progress: Progress | None = None,
-    record: Record | None = None,
-    seconds: float | None = None,
-) -> list[Part]:
-    """`Trainer.train`; where that runs out of memory, of the halves one after the other."""
-    try:
-        return [trainer.train(shard, data, progress, record, seconds)]
-    except Exception as error:
-        if len(shard.units) == 1 or not is_out_of_memory(error):
-            raise
-    # Here, and not above: the error's frames hold what was allocated.
-    units = f"units {shard.units.start} to {shard.units.stop - 1}"
-    warnings.warn(f"too little memory to train {units} at once: they are trained in two halves", stacklevel=2)
-    try:
-        return [trainer.train(half, data, progress, record, seconds) for half in shard.halves()]
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    raise TrainingError(f"too little memory to train {units}, in two halves neither; give more shards, see GadamConfig")
-
-
-def _train_here(pool: Executor | None, legs: _Legs, parts: Sequence[Part]) -> list[Part]:
-    """One leg, in the calling thread or in threads."""
-    legs.begin()
-    first = next(index for index, part in enumerate(parts) if isinstance(part, Shard))
-    if pool is None:
-        return list(chain.from_iterable(legs.run(index, part, index == first) for index, part in enumerate(parts)))
-    try:
-        futures = [pool.submit(legs.run, index, part, index == first) for index, part in enumerate(parts)]
-    except RuntimeError as error:
-        raise InputError(f"executor: it takes no more work ({error}); give one that is open") from None
-    try:
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
-            legs.told(0)
-            for future in done:
-                future.result()
-    except BaseException:
-        legs.failed.set()  # threads stop soon, and what has not started never does
-        for future in futures:
-            future.cancel()
-        raise
-    return list(chain.from_iterable(future.result() for future in futures))
-
-
-LEG_SECONDS = 5.0
-"""What an interrupt or a process that dies elsewhere may cost: after so long a worker says where its shard stands."""
-
-
-def _train_elsewhere(workers: Workers, legs: _Legs, parts: Sequence[Part], keep: Keep | None) -> list[Part]:
-    """All legs, each part for itself: who waits for the others there is idle."""
-    found = {index: [part] for index, part in enumerate(parts)}
-    # Who keeps nothing has nothing of being told in between.
-    leg = None if legs.seconds is None else min(legs.seconds, LEG_SECONDS)
-
-    def submit(index: int, shards: Sequence[Part]) -> None:
-        for shard in shards:
-            if isinstance(shard, Shard):
-                future = workers.submit(train_or_halve, legs.trainer, shard, legs.data[0], leg)
-                pending[future] = index, shard
-
-    pending: dict[Future[list[Part]], tuple[int, Shard]] = {}
-    try:
-        for index, part in enumerate(parts):
-            submit(index, [part])
-        while pending:
-            done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-            if legs.told(0):
-                break
-            if not done:
-                workers.check()
-            for future in done:
-                index, before = pending.pop(future)
-                after = future.result()
-                place = next(place for place, part in enumerate(found[index]) if part is before)
-                found[index][place : place + 1] = after
-                config = legs.trainer.config
-                legs.told(sum(steps_taken(part, config) for part in after) - steps_taken(before, config))
-                submit(index, after)
-                if keep is not None and pending:
-                    keep(list(chain.from_iterable(found.values())))
-    finally:
-        for future in pending:
-            future.cancel()
-    return list(chain.from_iterable(found.values()))
-
-
-def unless(stop: threading.Event | None, function: Callable[..., T], *given: Any) -> T | None:
-    """What a function gives; None as soon as `stop` is set, and then it ends for itself in a thread."""
+def run_until_stopped(stop: threading.Event | None, function: Callable[..., T], *given: Any) -> T | None:
+    """Call a function in a thread and return its result, or None as soon as `stop` is set; the thread then goes on."""
     if stop is None:
         return function(*given)
     pool = ThreadPoolExecutor(1)
     future = pool.submit(function, *given)
     pool.shutdown(wait=False)
     while not stop.is_set():
-        if wait([future], timeout=_POLL_SECONDS).done:
+        if wait([future], timeout=POLL_SECONDS).done:
             return future.result()
     return None
-
-
-def steps_taken(part: Part, config: GadamConfig) -> int:
-    """Steps of units that are done."""
-    if isinstance(part, Trained):
-        return len(part.population) * config.steps
-    return 0 if part.begun is None else int(part.begun.steps.sum())

@@ -1,11 +1,9 @@
-"""What travels to workers in other processes and on other machines, and what of it only once (Section 4.3).
+"""Send shards to workers in other processes and on other machines, and what they have in common only once.
 
 What is the same for a whole evolution, the rows above all, comes to a worker once and stays there under a token. A task
-is then a shard without its template, and its answer the same after training: nearly the bytes of the units alone. How
-a worker comes by what is common depends on where it is:
-- workers of most executors are processes of this machine, and read it from a file;
-- one that cannot, or is of a dask.distributed cluster, says so and is sent the task again with all that it lacks, on a
-  cluster from a worker that has it (`gadam.parallel.cluster`).
+is then a shard without its template, and its answer the same after training: nearly the bytes of the units alone
+(Section 4.3). Workers of most executors are processes of this machine and read what is common from a file. One that
+cannot, or is of a dask.distributed cluster, says so, and the task is sent to it again with all that it lacks.
 """
 
 from __future__ import annotations
@@ -16,43 +14,43 @@ import pickle
 import shutil
 import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import ExitStack
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gadam.config import InputError
-from gadam.tracing.programs import Batch
-from gadam.training.shards import Data, Part, Shard, TrainingError
-from gadam.training.trainer import Trainer
+from gadam.display import describe_error
+from gadam.training.plan import ClusterSize
+from gadam.training.shards import Data, Shard, TrainingError
+from gadam.training.trainer import Trainer, train_or_halve
+from gadam.types import Batch
 
 try:  # it also sends what is defined in a notebook, and dask brings it
     from cloudpickle import dumps
 except ModuleNotFoundError:
     from pickle import dumps
 
-
-WORKERLESS_SECONDS = 60.0  # after so long without any worker nobody waits for one any more
+WORKERLESS_SECONDS = 60.0
+"""After so long without any worker nobody waits for one any more."""
+_ASK_SECONDS = 1.0
+_KEPT = 2  # evolutions that may share a worker
+_PREFIX = "gadam-workers-"
 
 
 class WorkersError(TrainingError):
     """The workers of an executor are gone; the training could go on with others."""
 
 
-Parts = list[Part]
-Train = Callable[..., Parts]
-"""(trainer, shard, data, seconds=...) -> what became of the shard."""
-
-
 @dataclass(frozen=True)
 class Common:
-    """What is the same for every shard of an evolution."""
+    """The same for every shard of an evolution."""
 
     trainer: Trainer
     template: nn.Module
@@ -60,36 +58,19 @@ class Common:
     held_out: Batch
 
 
-# In a worker: token -> what came with it. Two, for evolutions that share the workers.
-_kept: dict[str, Common] = {}
-_KEPT = 2
-_PREFIX = "gadam-workers-"
+_kept: dict[str, Common] = {}  # in a worker: token -> what came with it
 
 
-def keep(token: str, packed: bytes) -> Common:
-    """In a worker: have what is common at hand, in place of the oldest if there is more than one."""
-    common: Common = pickle.loads(packed)
-    while len(_kept) >= _KEPT:
-        forget(next(iter(_kept)))
-    _kept[token] = common
-    return common
-
-
-def forget(token: str) -> None:
-    """In a worker: the evolution is over."""
-    _kept.pop(token, None)
-
-
-def work(token: str, common: Path | bytes | None, task: bytes) -> bytes | None:
-    """In a worker: train a shard.
+def work(token: str, common: Path | bytes | None, task: bytes) -> bytes | str | None:
+    """Train a shard, in a worker.
 
     Args:
-        token: of what is common.
-        common: the same packed, for a worker that has it not; or the file with it; None where workers have it.
-        task: how to train, the shard, the row numbers of its validation batches, and for how long.
+        token: names what is common.
+        common: that, pickled, for a worker that lacks it; or the file with it; None where workers have it.
+        task: the shard, the row numbers of its validation batches, and for how long.
 
     Returns:
-        What became of the shard; None if this worker has not what is common.
+        The shards after it; None if this worker lacks what is common, or its address if it is of a dask cluster.
     """
     found = _kept.get(token)
     if found is None:
@@ -98,11 +79,27 @@ def work(token: str, common: Path | bytes | None, task: bytes) -> bytes | None:
         except OSError:  # it is on another machine
             packed = None
         if packed is None:
-            return None
-        found = keep(token, packed)
-    train, shard, fitness, survival, seconds = _unpack(task, found.template)
+            return _dask_address()
+        while len(_kept) >= _KEPT:
+            _forget(next(iter(_kept)))
+        found = _kept[token] = pickle.loads(packed)
+    shard, fitness, survival, seconds = _unpack(task, found.template)
     data = Data(found.train, found.held_out, fitness.long(), survival.long())
-    return _pack(train(found.trainer, shard, data, seconds=seconds), found.template)
+    return _pack(train_or_halve(found.trainer, shard, data, seconds=seconds), found.template)
+
+
+def _forget(token: str) -> None:
+    """Free what an evolution kept in a worker."""
+    _kept.pop(token, None)
+
+
+def _dask_address() -> str | None:
+    if "distributed" not in sys.modules:
+        return None
+    try:
+        return str(sys.modules["distributed"].get_worker().address)
+    except ValueError:  # this is no worker of dask's
+        return None
 
 
 class Workers:
@@ -111,24 +108,21 @@ class Workers:
     def __init__(self, executor: Executor) -> None:
         """Nothing is sent yet."""
         self._executor = executor
-        self._given = ExitStack()
-        self._cluster = _cluster(executor)
-        if self._cluster is not None:
-            self._given.callback(self._cluster.close)
+        self._client = _dask_client(executor)
+        self._cleanup = ExitStack()
         self._common: Common | None = None
         self._token = ""
-        self._file: Path | None = None
+        self._carried: Any = None  # what a task has for a worker that lacks what is common
+        self._asked = self._seen = time.monotonic()
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._given.close()
+        self._cleanup.close()
 
-    def submit(
-        self, train: Train, trainer: Trainer, shard: Shard, data: Data, seconds: float | None = None
-    ) -> Future[Parts]:
-        """Have a shard trained by `train`, a function of a module.
+    def submit(self, trainer: Trainer, shard: Shard, data: Data, seconds: float | None = None) -> Future[list[Shard]]:
+        """Train a shard for at most so many seconds.
 
         Raises:
             InputError: the model or the loss cannot be sent.
@@ -138,8 +132,8 @@ class Workers:
         self.check()
         self._share(Common(trainer, template, data.train, data.held_out))
         fitness, survival = (_narrow(index, len(data.held_out[1])) for index in (data.fitness, data.survival))
-        answer: Future[Parts] = Future()
-        self._send(_pack((train, shard, fitness, survival, seconds), template), answer)
+        answer: Future[list[Shard]] = Future()
+        self._send(_pack((shard, fitness, survival, seconds), template), answer)
         return answer
 
     def check(self) -> None:
@@ -148,96 +142,149 @@ class Workers:
         Raises:
             WorkersError: the scheduler is gone, or has had no workers for a minute.
         """
-        if self._cluster is not None:
-            self._cluster.check()
+        if self._client is None:
+            return
+        address = self._client.scheduler.address
+        if self._client.status != "running":
+            raise WorkersError(
+                f"executor: the scheduler at {address} is gone, and what its workers had not returned is lost; "
+                "start it again and make a new client"
+            )
+        now = time.monotonic()
+        if now - self._asked < _ASK_SECONDS:
+            return
+        self._asked = now
+        with suppress(OSError):  # the status says so soon
+            self._seen = now if self._client.nthreads() else self._seen
+        if now - self._seen > WORKERLESS_SECONDS:
+            raise WorkersError(
+                f"executor: the scheduler at {address} has had no workers for {WORKERLESS_SECONDS:g} s; "
+                f"start some: dask worker {address}"
+            )
 
     def _share(self, common: Common) -> None:
-        """Give workers what is common, unless they have the very same."""
+        """Make ready what is common, unless it is the very same as before."""
         if self._common is not None and all(old is vars(common)[name] for name, old in vars(self._common).items()):
             return
         try:
             packed = dumps(common)
         except Exception as error:  # whatever a module of the user's raises
             raise InputError(
-                f"executor: the model or the loss cannot be sent to another process ({_line(error)}); "
+                f"executor: the model or the loss cannot be sent to another process ({describe_error(error)}); "
                 "define them in a module of their own, without open files, locks or lambdas"
             ) from error
         self._common, self._token = common, uuid.uuid4().hex
-        if self._cluster is not None:
-            self._cluster.share(self._token, packed)
+        if self._client is not None:
+            self._share_on_cluster(packed)
             return
         try:
             _remove_stale()
-            folder = Path(self._given.enter_context(tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")))
-            self._file = folder / "common.pickle"
-            self._file.write_bytes(packed)
+            folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")))
+            self._carried = folder / "common.pickle"
+            self._carried.write_bytes(packed)
         except OSError as error:
             raise WorkersError(
                 f"executor: what workers need ({len(packed):,} bytes) cannot be written to "
-                f"{tempfile.gettempdir()} ({_line(error)}); name another folder in the variable TMPDIR"
+                f"{tempfile.gettempdir()} ({describe_error(error)}); name another folder in the variable TMPDIR"
             ) from error
 
-    def _send(self, task: bytes, answer: Future[Parts], lacking: str | None = None) -> None:
+    def _share_on_cluster(self, packed: bytes) -> None:
+        """Put what is common on a dask cluster: it travels once from here, and workers get it from each other.
+
+        As the result of a task, for the scheduler then knows how to come by it again if its holders are gone.
+        """
+        import dask
+
+        client, token = self._client, self._token
+        # The warning is of those who send it with each task.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            self._carried = client.submit(bytes, packed, key=f"gadam-{token}")
+
+        def close() -> None:
+            self._carried = None
+            if client.status == "running":
+                with suppress(OSError):
+                    client.run(_forget, token, on_error="ignore")
+
+        self._cleanup.callback(close)
+
+    def _send(self, task: bytes, answer: Future[list[Shard]], lacking: str | None = None) -> None:
         """Submit a task; once more if a worker, `lacking`, has not what is common."""
-        common, cluster = self._common, self._cluster
+        common = self._common
         assert common is not None
 
-        def done(future: Future[bytes | str | None]) -> None:
+        def done(future: Future[Any]) -> None:
             try:
                 found = future.result()
                 if not isinstance(found, bytes):
                     self._send(task, answer, found or "")
                     return
-                parts = _unpack(found, common.template)
+                shards = _unpack(found, common.template)
             except BaseException as error:
                 if answer.set_running_or_notify_cancel():
-                    answer.set_exception(self._told(error))
+                    answer.set_exception(self._translate(error))
             else:
                 if answer.set_running_or_notify_cancel():
-                    answer.set_result(parts)
+                    answer.set_result(shards)
 
         try:
-            if cluster is not None:
-                future = cluster.submit(task, lacking)
-            else:
-                carried = self._file if lacking is None else dumps(common)
+            if self._client is None:
+                carried = self._carried if lacking is None else dumps(common)
                 future = self._executor.submit(work, self._token, carried, task)
+            elif lacking is None:
+                future = self._executor.submit(work, self._token, None, task, pure=False)  # type: ignore[call-arg]
+            else:  # at that worker, unless it is gone by now
+                where = {"pure": False, "workers": [lacking], "allow_other_workers": True}
+                future = self._executor.submit(work, self._token, self._carried, task, **where)
         except BrokenExecutor as error:
-            raise self._told(error) from error
+            raise self._translate(error) from error
         except RuntimeError as error:  # what executors of the standard library say when they were shut down
-            raise WorkersError(f"executor: it takes no more work ({_line(error)}); make a new one") from error
+            raise WorkersError(f"executor: it takes no more work ({describe_error(error)}); make a new one") from error
         answer.add_done_callback(lambda answer: answer.cancelled() and future.cancel())
         future.add_done_callback(done)
 
-    def _told(self, error: BaseException) -> BaseException:
-        """An error of the executor in our words; one of the work itself as it is."""
+    def _translate(self, error: BaseException) -> BaseException:
+        """Put an error of the executor into our words; one of the work itself stays as it is."""
         if isinstance(error, BrokenExecutor):
             return WorkersError(
                 "executor: one of its processes ended in the middle of its work, killed or out of memory, and with it "
                 "the pool; make a new one and call again"
             )
-        return error if self._cluster is None else self._cluster.told(error)
-
-
-class ClusterSize(NamedTuple):
-    """A cluster that trains: tasks that run at once, and the bytes of memory that each may take if that is known."""
-
-    threads: int
-    memory: int | None
+        if self._client is None:
+            return error
+        if type(error).__name__ == "KilledWorker":
+            return WorkersError(
+                f"executor: a shard ended {error.allowed_failures + 1} workers, one after the other; is there memory "  # type: ignore[attr-defined]
+                f"enough for it? The last was {error.last_worker.address}"  # type: ignore[attr-defined]
+            )
+        if not isinstance(error, CancelledError):
+            return error
+        try:
+            self.check()
+        except WorkersError as gone:
+            return gone
+        address = self._client.scheduler.address
+        return WorkersError(f"executor: the work was cancelled at {address}; was the cluster restarted?")
 
 
 def cluster_size(executor: object) -> ClusterSize | None:
-    """Of the cluster behind an executor; None if it is of another kind."""
-    cluster = _cluster(executor)
-    return None if cluster is None else ClusterSize(cluster.threads(), cluster.memory())
-
-
-def _cluster(executor: object) -> Any:
-    if "distributed" not in sys.modules:  # it cannot be one of dask's
+    """Return the size of the dask cluster behind an executor; None if it is of another kind."""
+    client = _dask_client(executor)
+    if client is None:
         return None
-    from gadam.parallel.cluster import Cluster
+    Workers(executor).check()  # type: ignore[arg-type]
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    memory = [each["memory_limit"] // each["nthreads"] for each in workers if each["memory_limit"]]
+    return ClusterSize(sum(client.nthreads().values()), min(memory, default=None))
 
-    return Cluster.of(executor)
+
+def _dask_client(executor: object) -> Any:
+    """Return the client behind `client.get_executor()`; None for an executor of another kind."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed.cfexecutor import ClientExecutor
+
+    return executor._client if isinstance(executor, ClientExecutor) else None
 
 
 def _remove_stale() -> None:
@@ -271,7 +318,7 @@ class _Unpacker(pickle.Unpickler):
 
 
 def _pack(thing: Any, template: nn.Module) -> bytes:
-    """Pickled without the template, which both sides have."""
+    """Pickle without the template, which both sides have."""
     file = io.BytesIO()
     _Packer(file, template).dump(thing)
     return file.getvalue()
@@ -282,10 +329,6 @@ def _unpack(packed: bytes, template: nn.Module) -> Any:
 
 
 def _narrow(index: Tensor, rows: int) -> Tensor:
-    """Row numbers in as few bytes as they need: of a small model they would be a large part of what travels."""
+    """Store row numbers in as few bytes as they need: of a small model they would be a large part of what travels."""
     kinds = (torch.int16, torch.int32, torch.int64)
     return index.to(next(kind for kind in kinds if rows <= torch.iinfo(kind).max + 1))
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -22,11 +22,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from gadam.randomness import can_draw, draw, global_stream, is_random
 from gadam.tracing.passes import simplify, without_writes
-from gadam.tracing.replay import Drawn, compiled
+from gadam.tracing.replay import PredrawnProgram, compiled
 from gadam.tracing.rewriting import use_kernels
+from gadam.types import Batch, Loss
 
-Loss = Callable[[Any, Tensor], Tensor]
-Batch = tuple[tuple[Tensor, ...], Tensor]  # inputs, targets
 Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
 
 
@@ -78,11 +77,13 @@ class Programs:
         after = iter(outputs[1 + len(parameters) :])
         return outputs[0], dict(zip(parameters, outputs[1:], strict=False)), {name: next(after) for name in buffers}
 
-    def drawn(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], batch: Batch) -> Drawn | None:
+    def predrawn(
+        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], batch: Batch
+    ) -> PredrawnProgram | None:
         """What computes `gradients` of a whole shard, if its random numbers can be drawn before."""
         flat = (*parameters.values(), *buffers.values(), *batch[0], batch[1])
         program = self._program("gradients", parameters, buffers, flat)
-        return program if isinstance(program, Drawn) and not self.singly else None
+        return program if isinstance(program, PredrawnProgram) and not self.singly else None
 
     def losses(
         self,
@@ -202,7 +203,7 @@ def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units
             simplify(ours)
             ours = _draw_from_streams(ours)
             found.append(ours.forward)
-            found.append(compiled(ours, streams(), flat) if device.type == "cpu" else Drawn(ours))
+            found.append(compiled(ours, streams(), flat) if device.type == "cpu" else PredrawnProgram(ours))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     plain = _draw_from_streams(traced).forward

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, fx
 from gadam.randomness import draw
 
 
-class Drawn:
+class PredrawnProgram:
     """Called like the program that it was made from: generators, then tensors.
 
     Attributes:
@@ -61,7 +61,9 @@ class Drawn:
         return [draw(name, streams, like, *rest, **named) for name, like, rest, named in self._draws]
 
 
-def compiled(program: fx.GraphModule, streams: Generator | Sequence[Generator], flat: Sequence[Tensor]) -> Drawn:
+def compiled(
+    program: fx.GraphModule, streams: Generator | Sequence[Generator], flat: Sequence[Tensor]
+) -> PredrawnProgram:
     """A program for a CPU without Python.
 
     Args:
@@ -72,7 +74,7 @@ def compiled(program: fx.GraphModule, streams: Generator | Sequence[Generator], 
     Raises:
         NotImplementedError: what it draws depends on its inputs.
     """
-    drawn = Drawn(program)
+    drawn = PredrawnProgram(program)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that TorchScript will get no new features
         drawn.body = torch.jit.trace(drawn.body, (*flat, *drawn.draw(streams)), check_trace=False)

@@ -1,4 +1,4 @@
-"""Training batches: which rows they are, drawn by the stream of each unit, and the rows themselves."""
+"""Training batches: the row numbers, drawn by the stream of each unit, and the rows themselves."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from gadam.config import GadamConfig
-from gadam.tracing.programs import Batch
+from gadam.types import Batch
 
-# Batch indices are drawn for so many steps at once, whatever the shard: a unit's stream depends on no neighbour.
 BLOCK = 64
-# Batches of steps to come are gathered while they take no more than this: they still are near the processor when used.
+"""Row numbers are drawn for so many steps at once, whatever the shard: a unit's stream depends on no neighbour."""
 GATHERED_BYTES = 2**20
+"""Batches of several steps are gathered at once up to this size, so that they are still in the cache when used."""
 
 
 class Batches:
     """Blocks of the row numbers of batches, [steps, units, batch_size], uniform with replacement."""
 
     def __init__(self, rows: Batch, states: Tensor, taken: int, config: GadamConfig) -> None:
-        self._streams = [generator(rows, state) for state in states]
+        self._streams = [restore_stream(rows, state) for state in states]
         self._before = states
         self._rows, self._taken, self._config = len(rows[1]), taken, config
 
@@ -34,25 +34,25 @@ class Batches:
             yield block[max(0, self._taken - first) : self._config.steps - first]
 
     def states(self, step: int) -> Tensor:
-        """Of the streams, uint8 [units, bytes], to go on after a step of the block that came last."""
+        """States of the streams, uint8 [units, bytes], from which to go on after a step of the latest block."""
         return self._before if step % BLOCK else self._now()
 
     def _now(self) -> Tensor:
         return torch.stack([stream.get_state() for stream in self._streams])
 
 
-def generator(rows: Batch, state: Tensor) -> torch.Generator:
-    """A stream in a state, where the rows are."""
+def restore_stream(rows: Batch, state: Tensor) -> torch.Generator:
+    """Return a generator in a saved state, on the device of the rows."""
     return torch.Generator(rows[1].device).set_state(state.clone())
 
 
 def take_rows(rows: Batch, index: Tensor) -> Batch:
-    """The rows of some numbers."""
+    """Select rows by their numbers."""
     return tuple(tensor[index] for tensor in rows[0]), rows[1][index]
 
 
-def gathered(rows: Batch, blocks: Iterable[Tensor]) -> Iterator[Batch]:
-    """The batches of each step, [units, batch_size, ...]: those of several steps at once while they are small."""
+def gather_batches(rows: Batch, blocks: Iterable[Tensor]) -> Iterator[Batch]:
+    """Yield the batch of each step, [units, batch_size, ...]; small ones are gathered for several steps at once."""
     inputs, targets = rows
     each = sum(tensor.nbytes // max(1, len(tensor)) for tensor in (*inputs, targets))
     for block in blocks:

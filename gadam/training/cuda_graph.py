@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Generator, Tensor
 
-from gadam.tracing.programs import Batch, difference
-from gadam.tracing.replay import Drawn
+from gadam.tracing.programs import difference
+from gadam.tracing.replay import PredrawnProgram
 from gadam.training.optimizers import FusedAdam
+from gadam.types import Batch
 
 Compute = Callable[[], Tensor]
 Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
@@ -42,7 +43,7 @@ CAPTURES: dict[str, Capture] = {"cuda": cuda_graph}
 """How, by the type of device."""
 
 
-class Captured:
+class CapturedStep:
     """A gradient and the optimizer's step after it, for one shard in one generation.
 
     Attributes:
@@ -51,7 +52,7 @@ class Captured:
 
     def __init__(
         self,
-        program: Drawn,
+        program: PredrawnProgram,
         optimizer: FusedAdam,
         learned: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],

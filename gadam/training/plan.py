@@ -1,86 +1,64 @@
-"""How a population is trained on the machine at hand: on which device, in how many shards, in which way."""
+"""Decide how to train a population on the machine at hand: in which way, and in how many shards."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple, TypeAlias
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch import Generator, nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from gadam.config import GadamConfig, InputError
-from gadam.parallel.workers import ClusterSize
+from gadam.config import GadamConfig
+from gadam.display import first_line
 from gadam.population import Population
-from gadam.tracing.programs import Batch, Loss, Programs
-from gadam.training import memory
-from gadam.training.inputs import TooManyUnitsError, check_vectorised
-from gadam.training.shards import Shard
+from gadam.randomness import unit_stream
+from gadam.tracing.programs import Programs
+from gadam.training.batches import BLOCK
+from gadam.training.shards import Data, Shard, is_out_of_memory
 from gadam.training.trainer import Trainer
-
-
-def cut(population: Population, count: int, role: str, generation: int) -> list[Shard]:
-    """The units of one role as at most `count` shards."""
-    parts, first = [], 0
-    for part in population.shards(count):
-        parts.append(Shard(part, range(first, first + len(part)), role, generation))
-        first += len(part)
-    return parts
-
+from gadam.types import Batch, Loss
 
 UNITS_PER_SHARD = 4
-"""Of a shard that is trained in one call at least so many: with fewer, Python between the calls takes the time."""
-
-
-def shard_count(units: int, trainer: Trainer, device: torch.device, cluster: int = 0, devices: int = 1) -> int:
-    """Shards of a generation.
-
-    Units that are trained one by one anyway are shared out best each alone. A population that is trained in one call
-    is cut for as many threads as PyTorch is set to use, as there are GPUs, or as the workers of a cluster have: so this
-    default may differ between machines, and with it the last bits of results; `GadamConfig.shards` fixes it. Of the
-    executor nothing else counts.
-
-    Args:
-        units: all of them.
-        trainer: how units are trained.
-        device: on what.
-        cluster: threads of all workers, where a cluster trains.
-        devices: how many, of the kind of `device`.
-    """
-    if trainer.programs is None or trainer.programs.singly:
-        default = units
-    elif cluster:  # each in a process of its own, whose Python waits for nobody
-        default = cluster
-    else:
-        at_once = torch.get_num_threads() if device.type == "cpu" else devices
-        default = max(1, min(at_once, units // UNITS_PER_SHARD))
-    return min(trainer.config.shards or default, units)
-
-
+"""Least units of a shard that is trained in one call: with fewer, Python between the calls takes the time."""
 TRACING_PAYS = {"whole": 1_000, "singly": 200}
 """Steps of units, all together, that the loop takes in the time of tracing: about a second."""
+MEMORY_SHARE = 0.9
+"""Share of the free memory that an estimate may ask for."""
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
 
 
-class Layout(NamedTuple):
-    """How a population is trained: by what, in how many shards, and what its user should know of that, if anything."""
+class TrainingPlan(NamedTuple):
+    """How a population is trained: the trainer, the number of shards, and what its user should know, if anything."""
 
     trainer: Trainer
     shards: int
     warning: str = ""
 
 
-def lay_out(
+@dataclass(frozen=True)
+class ClusterSize:
+    """A cluster that trains: tasks that run at once, and bytes of memory that each may take, if that is known."""
+
+    threads: int
+    memory: int | None
+
+
+def plan_training(
     population: Population,
     train: Batch,
     loss: Loss,
     config: GadamConfig,
     unit_steps: float,
+    seeds: Sequence[int],
     cluster: ClusterSize | None = None,
-    *,
-    seeds: Sequence[int] | None = None,
-    devices: int = 1,
-) -> Layout:
-    """Decide between loop and vectorised, by the settings, the model, the device and the length of the training.
+) -> TrainingPlan:
+    """Choose between loop and vectorised, by the settings, the model, the device and the length of the training.
 
     A population that does not fit the memory is cut into more shards: by an estimate, unless `config.shards` says how
     many, and where a trial shows that still fewer fit.
@@ -91,28 +69,23 @@ def lay_out(
         loss: (output, targets) -> scalar.
         config: the settings.
         unit_steps: optimizer steps that will be taken, over all units.
-        cluster: where one trains.
         seeds: whose units the population holds, see `Trainer`.
-        devices: see `shard_count`.
+        cluster: the cluster, if one trains.
     """
     device = train[1].device
-    loop = Trainer(config, loss, seeds=None if seeds is None else tuple(seeds))
-
-    def shards(trainer: Trainer) -> int:
-        return shard_count(len(population), trainer, device, cluster.threads if cluster else 0, devices)
-
+    loop = Trainer(config, loss, tuple(seeds))
     # On a CPU a grouped convolution is no faster than its parts one by one, whose images still fit the caches. One by
     # one, a traced step takes half the time of the loop's with LeNet-5 and two thirds with the CNN for ORL.
     convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in population.template.modules())
     singly = convolves and device.type == "cpu"
     too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
     if config.mode == "loop" or too_short:
-        return Layout(loop, shards(loop))
+        return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster))
     trainer = replace(loop, programs=Programs(population.template, loss, singly=singly))
-    count = first = shards(trainer)
+    count = first = _shard_count(len(population), trainer, device, cluster)
     estimate = ""
     if not singly and config.shards is None:
-        count, estimate = _fit(population, train, loss, config, count, cluster)
+        count, estimate = _fit_memory(population, train, loss, config, count, cluster)
     while True:
         shard = max(population.shards(count), key=len)
         try:
@@ -125,27 +98,96 @@ def lay_out(
             count = min(2 * count, len(population))
     if not reason:
         cramped = estimate or f"{len(population)} units do not fit the memory of {device} at once"
-        return Layout(trainer, count, f"{cramped}: trained in {count} shards" if count > first else estimate)
+        return TrainingPlan(trainer, count, f"{cramped}: trained in {count} shards" if count > first else estimate)
     # Nobody asked for more than the loop where "auto" would have it one by one.
     asked = config.mode == "vectorised" or not singly
     warning = f"training unit by unit, because the model cannot be vectorised: {reason}" if asked else ""
-    return Layout(loop, shards(loop), warning)
+    return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster), warning)
 
 
-MEMORY_SHARE = 0.9
-"""Of the memory that is free, what an estimate may ask for."""
+def _shard_count(units: int, trainer: Trainer, device: torch.device, cluster: ClusterSize | None) -> int:
+    """Number of shards of a generation: `config.shards`, or what suits.
+
+    Units that are trained one by one anyway are shared out best each alone. A population that is trained in one call
+    is cut for as many threads as PyTorch is set to use, or as the workers of a cluster have: so this default may differ
+    between machines, and with it the last bits of results. Of the executor nothing else counts.
+    """
+    if trainer.programs is None or trainer.programs.singly:
+        default = units
+    elif cluster:  # each task in a process of its own, whose Python waits for nobody
+        default = cluster.threads
+    else:
+        at_once = torch.get_num_threads() if device.type == "cpu" else 1
+        default = max(1, min(at_once, units // UNITS_PER_SHARD))
+    return min(trainer.config.shards or default, units)
 
 
-def _fit(
+class TooManyUnitsError(Exception):
+    """There is too little memory to train so many units in one call."""
+
+
+def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
+    """Compare one gradient step of the vectorised program with the loop's, on real rows.
+
+    The step is plain gradient descent with rate 1, so that it shows the gradient itself.
+
+    Args:
+        shard: as many units as will be trained in one call, so that this traces what training needs.
+        rows: the training rows.
+        trainer: with programs.
+
+    Returns:
+        Why the two are not the same; "" if they are.
+
+    Raises:
+        TooManyUnitsError: the shard does not fit.
+    """
+    config = replace(trainer.config, steps=1, optimizer="sgd", learning_rate=1.0, moments="fresh")
+    some = torch.arange(min(trainer.config.validation_size, len(rows[1])), device=rows[1].device)
+    data = Data(rows, rows, *[some.expand(len(trainer.seeds), -1)] * 2)
+    few = shard.take(slice(0, min(2, len(shard))))
+    if trainer.programs is not None and trainer.programs.singly:
+        shard = few  # the others would go through the same program
+
+    def train(units: Population, programs: Programs | None) -> Shard:
+        step = replace(trainer, config=config, programs=programs)
+        return step.train(Shard(units, range(len(units)), "parent", 0), data)
+
+    try:
+        ours = train(shard, trainer.programs).take(slice(0, len(few)))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise TooManyUnitsError(first_line(error)) from None  # without the frames, which hold what was allocated
+        return first_line(error)
+    theirs = train(few, None)
+    for name, start in few.parameters.items():
+        if _differ(ours.population.parameters[name] - start, theirs.population.parameters[name] - start):
+            return f"its gradient of {name} differs from the unit's own"
+    for name, loop in theirs.population.buffers.items():
+        if _differ(ours.population.buffers[name], loop):
+            return f"its buffer {name} differs from the unit's own"
+    if _differ(ours.tensors["loss_start"], theirs.tensors["loss_start"]):
+        return "its loss differs from the unit's own"
+    return ""
+
+
+def _differ(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two tensors differ far beyond rounding. Both may be non-finite in the same places."""
+    if not a.is_floating_point():
+        return not torch.equal(a, b)
+    close = 1e-2 * b.nan_to_num(0, 0, 0).norm() + 1e-5
+    return bool((a.nan_to_num(0, 0, 0) - b.nan_to_num(0, 0, 0)).norm() > close)
+
+
+def _fit_memory(
     population: Population, train: Batch, loss: Loss, config: GadamConfig, count: int, cluster: ClusterSize | None
 ) -> tuple[int, str]:
-    """As many shards, or as many more as the memory asks for, and then why."""
+    """Return as many shards as given, or as many more as the memory asks for and then why."""
     device = train[1].device
-    free = cluster.memory if cluster else memory.available(device)
+    free = cluster.memory if cluster else free_bytes(device)
     if free is None:
         return count, ""
-    where = "each worker's task" if cluster else str(device)
-    unit = memory.of_a_unit(population, train, loss, config.batch_size)
+    unit = unit_bytes(population, train, loss, config.batch_size)
     # Parents and children, each before and after their training, of which the parents are there already; in a worker
     # the rows.
     held = 3 * len(population) * unit["copies"] // 5
@@ -159,39 +201,77 @@ def _fit(
     first = needed(count)
     while needed(count) > MEMORY_SHARE * free and count < len(population):
         count = min(2 * count, len(population))
+    where = "each worker's task" if cluster else str(device)
     gigabytes = (
         f"{len(population)} units would take about {first / 1e9:.2g} GB, {free / 1e9:.2g} GB of {where} are free"
     )
     return count, gigabytes if first > MEMORY_SHARE * free else ""
 
 
-Device: TypeAlias = torch.device | str | Sequence[torch.device | str]
-"""Where a population is trained: "auto", a device, or several GPUs."""
+def unit_bytes(population: Population, rows: Batch, loss: Loss, batch_size: int) -> dict[str, int]:
+    """Estimate the bytes that each unit takes while a population is trained in one call, in parts.
 
+    Args:
+        population: of which one unit is run, on one batch.
+        rows: the training rows.
+        loss: (output, targets) -> scalar.
+        batch_size: rows of a batch.
 
-def resolve_devices(device: Device) -> tuple[torch.device, ...]:
-    """The devices that are meant, the first of which keeps the population.
-
-    Raises:
-        InputError: one of them cannot be used, is there twice, or they are of several kinds.
+    Returns:
+        "copies" are five of each learned entry: the parameter, its gradient, Adam's two moments, and the copy to start
+        from. "activations" are what the operators of a forward pass and of the loss give. The temporaries are
+        "gradients" of the activations, as if all lived at once, and "batches", the int64 row numbers of the steps to
+        come, which are drawn 64 steps ahead and are there twice while they are stacked.
     """
-    if isinstance(device, str | torch.device) or not isinstance(device, Sequence):
-        return (resolve_device(device),)
-    found = tuple(map(resolve_device, device))
-    if not found or len(set(found)) < len(found) or len({each.type for each in found}) > 1:
-        given = [str(each) for each in device]
-        raise InputError(f'device={given} must be one device, or several of one kind such as ["cuda:0", "cuda:1"]')
-    return found
+    few = torch.arange(batch_size, device=rows[1].device) % len(rows[1])
+    inputs, targets = tuple(tensor[few] for tensor in rows[0]), rows[1][few]
+    unit = population.unit(0).train()
+    with torch.no_grad(), unit_stream(torch.Generator(few.device).manual_seed(0)), _CountBytes() as outputs:
+        loss(unit(*inputs), targets)
+    return {
+        "copies": 5 * sum(entry[0].nbytes for entry in population.parameters.values()),
+        "activations": outputs.nbytes,
+        "gradients": outputs.nbytes,
+        "batches": 2 * 8 * BLOCK * batch_size,
+    }
 
 
-def resolve_device(device: torch.device | str) -> torch.device:
-    """The device that a name stands for here; InputError where it cannot be used."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.rand(1, generator=Generator(chosen), device=chosen)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise InputError(f'device={str(device)!r} cannot be used ({reason}); give "auto", "cpu" or "cuda"') from None
-    return chosen
+class _CountBytes(TorchDispatchMode):
+    """Sums the bytes that operators allocate for what they return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nbytes = 0
+        self._met: dict[int, Any] = {}  # kept, because what is freed may lie where something else did
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        for storage in _storages([args, kwargs]):
+            self._met[storage.data_ptr()] = storage
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if storage.data_ptr() not in self._met:
+                self._met[storage.data_ptr()] = storage
+                self.nbytes += storage.nbytes()
+        return result
+
+
+def _storages(values: Any) -> list[Any]:
+    tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return [tensor.untyped_storage() for tensor in tensors if tensor.layout is torch.strided]  # sparse ones have none
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return the bytes that can be had on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type != "cpu":
+        return None
+    found = []
+    with suppress(OSError, ValueError, KeyError):
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        found.append(1_024 * int(lines["MemAvailable"].split()[0]))
+    with suppress(OSError, ValueError):  # a container's limit, which is "max" where there is none
+        limit, used = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
+        found.append(max(0, int(limit) - int(used)))
+    return min(found, default=None)

@@ -1,16 +1,16 @@
-"""What is told about a training: shards of a generation, before it, in its middle and after; the rows; the steps."""
+"""Shards: some units of a generation, which are trained together; and the rows that they are trained on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gadam.population import Population
-from gadam.tracing.programs import Batch
+from gadam.types import Batch
 
 
 class TrainingError(RuntimeError):
@@ -28,63 +28,101 @@ _NO_MEMORY = (
 )  # fmt: skip
 
 
-Progress = Callable[[int], bool | None]
-"""Told of unit-steps done since it was last told; returns True to pause the training, may raise to end it."""
-
-
-@dataclass(frozen=True)
-class Begun:
-    """Where n units stand in the middle of a generation, beside their tensors and the optimizer's.
-
-    Attributes:
-        steps: int64 [n], optimizer steps taken in this generation.
-        batches: uint8 [n, bytes], of the streams of batches, as they were before the block of the next step.
-        draws: uint8 [n, bytes], of the streams that dropout and its kind draw from.
-        loss_start: [n], see `Trained`.
-        seconds: of training so far, of all of them.
-    """
-
-    steps: Tensor
-    batches: Tensor
-    draws: Tensor
-    loss_start: Tensor
-    seconds: float
-
-    def to(self, device: torch.device) -> Begun:
-        """The same with its losses on another device; all else is on the CPU."""
-        return replace(self, loss_start=self.loss_start.to(device))
-
-
 @dataclass(frozen=True)
 class Shard:
-    """Some units of one role in one generation: all that a worker must be told.
+    """Some units of one role in one generation: fresh, in the middle of their training, or trained.
 
-    Once begun, its population's moments are the optimizer's state, whether or not generations carry it on.
+    This is all that a worker is told, and all that it answers. Streams of random numbers are kept as their states.
+
+    Attributes:
+        population: n units. In the middle of a training its moments are the optimizer's state, whether or not
+            generations carry it on.
+        units: their numbers within the role.
+        role: "parent" or "child".
+        generation: k, from 1; 0 where nothing evolves.
+        steps: int64 [n], optimizer steps taken in this generation; None before the first.
+        batches: uint8 [n, bytes], streams of batches, as they were before the block of the next step.
+        draws: uint8 [n, bytes], streams that dropout and its kind draw from.
+        loss_start: [n], mean loss on the generation's validation batch, before the training.
+        loss_trained: [n], the same after it; None until it is over.
+        loss_survival: [n], after it, on the new batch that parents and children are compared by.
+        seconds: float64 [n], of training so far: of each unit its share of what its shard took.
     """
 
     population: Population
     units: range
     role: str
     generation: int
-    begun: Begun | None = None
+    steps: Tensor | None = None
+    batches: Tensor | None = None
+    draws: Tensor | None = None
+    loss_start: Tensor | None = None
+    loss_trained: Tensor | None = None
+    loss_survival: Tensor | None = None
+    seconds: Tensor | None = None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training is over."""
+        return self.loss_trained is not None
+
+    @property
+    def steps_taken(self) -> int:
+        """Optimizer steps taken in this generation, over all units."""
+        return 0 if self.steps is None else int(self.steps.sum())
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is beside the population, by name, [n, ...] each."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def take(self, units: slice) -> Shard:
+        """Some of the units, in the state that they are in."""
+        tensors: dict[str, Any] = {name: value[units] for name, value in self.tensors.items()}
+        return replace(self, population=self.population.take(units), units=self.units[units], **tensors)
 
     def halves(self) -> list[Shard]:
-        """The shard as two, in the state that it is in."""
-        cuts = (slice(0, len(self.units) // 2), slice(len(self.units) // 2, None))
+        """The shard as two."""
+        middle = len(self.units) // 2
+        return [self.take(slice(0, middle)), self.take(slice(middle, None))]
 
-        def half(cut: slice) -> Shard:
-            begun = self.begun
-            if begun is not None:
-                tensors = {name: value[cut] for name, value in vars(begun).items() if isinstance(value, Tensor)}
-                begun = replace(begun, seconds=begun.seconds / 2, **tensors)
-            return replace(self, population=self.population.take(cut), units=self.units[cut], begun=begun)
+    @staticmethod
+    def join(shards: Sequence[Shard]) -> Shard:
+        """Neighbouring shards in the same state as one."""
+        first = shards[0]
+        if len(shards) == 1:
+            return first
+        tensors: dict[str, Any] = {
+            name: torch.cat([getattr(shard, name) for shard in shards]) for name in first.tensors
+        }
+        population = Population.join([shard.population for shard in shards])
+        return replace(first, population=population, units=range(first.units.start, shards[-1].units.stop), **tensors)
 
-        return [half(cut) for cut in cuts]
 
-    def to(self, device: torch.device, template: nn.Module | None = None) -> Shard:
-        """The shard on another device; with that template, if there is one there already."""
-        begun = self.begun and self.begun.to(device)
-        return replace(self, population=self.population.to(device, template), begun=begun)
+def split_into_shards(population: Population, count: int, role: str, generation: int) -> list[Shard]:
+    """Cut the units of one role into at most `count` fresh shards of nearly equal size."""
+    shards, first = [], 0
+    for part in population.shards(count):
+        shards.append(Shard(part, range(first, first + len(part)), role, generation))
+        first += len(part)
+    return shards
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows, and which of them are the two validation batches of a generation (Sections 3.3.1 and 3.4).
+
+    Attributes:
+        train: rows that units are trained on.
+        held_out: rows that validation batches are drawn from.
+        fitness: int64 [seeds, batch], numbers of rows of `held_out`, for each seed's units.
+        survival: the same of the new batch.
+    """
+
+    train: Batch
+    held_out: Batch
+    fitness: Tensor
+    survival: Tensor
 
 
 @dataclass(frozen=True)
@@ -92,7 +130,7 @@ class Step:
     """What `record` is told after an optimizer step of some units.
 
     Attributes:
-        generation: k, from 1.
+        generation: k, from 1; 0 in `gadam.train`.
         role: "parent" or "child".
         units: which of their role.
         number: the step within the generation, from 1.
@@ -108,56 +146,6 @@ class Step:
     parameters: Mapping[str, Tensor]
 
 
+Progress = Callable[[int], bool | None]
+"""Told of unit-steps done since it was last told; returns True to pause the training, may raise to end it."""
 Record = Callable[[Step], None]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A shard after training. Losses are means on the batches of `Data`, [n] each; seconds are the whole shard's."""
-
-    population: Population
-    loss_start: Tensor
-    loss_trained: Tensor
-    loss_survival: Tensor
-    seconds: float
-
-    def to(self, device: torch.device, template: nn.Module | None = None) -> Trained:
-        """As `Shard.to`."""
-        losses = {name: getattr(self, name).to(device) for name in LOSSES}
-        return replace(self, population=self.population.to(device, template), **losses)
-
-    def take(self, units: slice) -> Trained:
-        """Some of the units, with their share of the time."""
-        losses = {name: getattr(self, name)[units] for name in LOSSES}
-        population = self.population.take(units)
-        return Trained(population, **losses, seconds=self.seconds * len(population) / len(self.population))
-
-
-LOSSES = ("loss_start", "loss_trained", "loss_survival")
-"""Of `Trained`."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """Rows, and which of them are the two validation batches of a generation (Sections 3.3.1 and 3.4).
-
-    Attributes:
-        train: what units are trained on; for all of an evolution, as `held_out` is.
-        held_out: what validation batches are drawn from.
-        fitness: int64 [rows], numbers of rows of `held_out`; [seeds, rows] where units of several seeds are trained.
-        survival: the same of the new batch.
-    """
-
-    train: Batch
-    held_out: Batch
-    fitness: Tensor
-    survival: Tensor
-
-    def of_generation(self, fitness: Tensor, survival: Tensor) -> Data:
-        """The same rows with other validation batches, wherever the rows are."""
-        device = self.train[1].device
-        return replace(self, fitness=fitness.to(device), survival=survival.to(device))
-
-
-Part: TypeAlias = Trained | Shard
-"""Some units of a role: trained, or where they stand."""

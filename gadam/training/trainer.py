@@ -1,4 +1,4 @@
-"""Training a shard (Section 3.2): each unit alone ("loop", the reference), or all in one call ("vectorised").
+"""Training of a shard (Section 3.2): each unit alone ("loop", the reference), or all in one call ("vectorised").
 
 Nothing mixes units: Adam is elementwise, so Adam on stacked tensors is g independent Adams, and losses are summed over
 units, never averaged across them.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,18 +19,18 @@ from torch import Tensor
 from gadam.config import GadamConfig
 from gadam.population import Population
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
-from gadam.runtime import current, float32_as_asked, intra_operator_threads, keep_freed_memory
-from gadam.tracing.programs import Batch, Loss, Programs
-from gadam.training.batches import BLOCK, Batches, gathered, generator, take_rows
-from gadam.training.cuda_graph import CAPTURES, Captured
+from gadam.runtime import current_device, float32_as_asked, intra_operator_threads, keep_freed_memory
+from gadam.tracing.programs import Programs
+from gadam.training.batches import BLOCK, Batches, gather_batches, restore_stream, take_rows
+from gadam.training.cuda_graph import CAPTURES, CapturedStep
 from gadam.training.optimizers import FusedAdam, Stepper, load_state, make_optimizer, make_stepper, state_of
-from gadam.training.shards import Begun, Data, Progress, Record, Shard, Step, Trained
+from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingError, is_out_of_memory
+from gadam.types import Batch, Loss
 
-PATIENCE = 0.25
-"""Seconds after which `progress` hears of a shard's steps at the latest."""
-
-# Steps of a generation from which on capturing one of them pays; it takes the time of about as many.
+REPORT_SECONDS = 0.25
+"""Slow steps are reported to `progress` as often as a person looks."""
 CAPTURE_PAYS = 20
+"""Steps of a generation from which on capturing one as a CUDA graph pays; it takes the time of about as many."""
 
 
 @dataclass(frozen=True)
@@ -39,31 +40,28 @@ class Trainer:
     Attributes:
         config: the settings.
         loss: (output, targets) -> scalar, a mean over rows.
+        seeds: whose units are trained together: the first `config.population_size` are those of the first seed, ...
         programs: the vectorised programs, or None to train unit by unit.
-        seeds: whose units are trained together: the first `config.population_size` those of the first seed, and so on.
-            None: all are those of `config.seed`.
         threads: intra-operator threads of a shard. Not for the executor to choose: sums may differ in their last bits
             with the number of threads. One, because shards side by side use the cores without waiting for each other.
     """
 
     config: GadamConfig
     loss: Loss
+    seeds: tuple[int, ...]
     programs: Programs | None = None
-    seeds: tuple[int, ...] | None = None
     threads: int = 1
-
-    def by_seed(self, units: range) -> list[tuple[int, slice]]:
-        """Those of some units that are of one seed: its place among the seeds, and where they are among the units."""
-        if self.seeds is None:
-            return [(0, slice(None))]
-        size = self.config.population_size
-        firsts = [units.start, *range(units.start // size * size + size, units.stop, size), units.stop]
-        return [(low // size, slice(low - units.start, high - units.start)) for low, high in pairwise(firsts)]
 
     @property
     def way(self) -> str:
         """How units are trained, in a word."""
         return "loop" if self.programs is None else "unit by unit" if self.programs.singly else "vectorised"
+
+    def by_seed(self, units: range) -> list[tuple[int, slice]]:
+        """Split neighbouring units by seed: the place of each seed, and where among the units its own are."""
+        size = self.config.population_size
+        firsts = [units.start, *range(units.start // size * size + size, units.stop, size), units.stop]
+        return [(low // size, slice(low - units.start, high - units.start)) for low, high in pairwise(firsts)]
 
     def train(
         self,
@@ -72,7 +70,7 @@ class Trainer:
         progress: Progress | None = None,
         record: Record | None = None,
         seconds: float | None = None,
-    ) -> Trained | Shard:
+    ) -> Shard:
         """Evaluate a shard, train it for `config.steps` steps, and evaluate it again.
 
         Args:
@@ -83,45 +81,56 @@ class Trainer:
             seconds: after so many it pauses.
 
         Returns:
-            The shard trained; or where it stands, if it paused. Going on from there gives what no pause would have.
+            The shard trained; or as it is in the middle of its training, if it paused. Going on from there gives bit by
+            bit what no pause would have given.
         """
         keep_freed_memory()
         device = data.train[1].device
-        with intra_operator_threads(self.threads), float32_as_asked(device), current(device):
+        with intra_operator_threads(self.threads), float32_as_asked(device), current_device(device):
             start = time.perf_counter()
-            begun = shard.begun or self._begin(shard, data)
-            told = _Told(progress or (lambda _: None), seconds)
+            if shard.steps is None:
+                shard = self._begin(shard, data)
+            reporter = _Reporter(progress or (lambda _: None), seconds)
             train = self._train_loop if self.programs is None else self._train_vectorised
-            shard = train(shard, begun, data.train, told, record)
-            assert shard.begun is not None
-            if told.paused and bool((shard.begun.steps < self.config.steps).any()):
-                spent = begun.seconds + time.perf_counter() - start
-                return replace(shard, begun=replace(shard.begun, seconds=spent))
-            population = shard.population if self._carries else replace(shard.population, moments={})
-            loss_trained = self.evaluate(shard, population, data.held_out, data.fitness)
-            loss_survival = self.evaluate(shard, population, data.held_out, data.survival)
-            spent = begun.seconds + time.perf_counter() - start
-            return Trained(population, begun.loss_start, loss_trained, loss_survival, spent)
+            shard = train(shard, data.train, reporter, record)
+            finished = not bool((shard.tensors["steps"] < self.config.steps).any())
+            if finished:
+                population = shard.population if self._carries else replace(shard.population, moments={})
+                shard = replace(
+                    shard, population=population, batches=None, draws=None,
+                    loss_trained=self._evaluate(shard, data.held_out, data.fitness),
+                    loss_survival=self._evaluate(shard, data.held_out, data.survival),
+                )  # fmt: skip
+            spent = (time.perf_counter() - start) / len(shard.units)
+            return replace(shard, seconds=shard.tensors["seconds"] + spent)
 
-    def evaluate(self, shard: Shard, population: Population, rows: Batch, index: Tensor) -> Tensor:
+    def _begin(self, shard: Shard, data: Data) -> Shard:
+        """A fresh shard with its streams, before the first step."""
+        batches, draws = (
+            torch.stack([self._stream(shard, purpose, unit).get_state() for unit in shard.units])
+            for purpose in (BATCHES, DRAWS)
+        )
+        return replace(
+            shard, steps=torch.zeros(len(shard.units), dtype=torch.int64), batches=batches, draws=draws,
+            loss_start=self._evaluate(shard, data.held_out, data.fitness),
+            seconds=torch.zeros(len(shard.units), dtype=torch.float64),
+        )  # fmt: skip
+
+    def _evaluate(self, shard: Shard, rows: Batch, index: Tensor) -> Tensor:
         """Mean loss of each unit in evaluation mode on its seed's batch (Eq. 7 divided by the rows of V), [n].
 
         Args:
-            shard: whose streams are drawn from.
-            population: its units, as they are now.
+            shard: whose units as they are now, and whose streams are drawn from.
             rows: that batches are taken from.
-            index: int64 [batch] or [seeds, batch], see `Data`.
+            index: int64 [seeds, batch], see `Data`.
         """
         # A unit that draws even in evaluation mode draws the same at every evaluation: its fitness is comparable.
         draws = [self._stream(shard, DRAWS, unit, evaluation=1) for unit in shard.units]
-        return torch.cat(
-            [
-                self._losses(
-                    population.take(own), take_rows(rows, index if index.dim() == 1 else index[seed]), draws[own]
-                )
-                for seed, own in self.by_seed(shard.units)
-            ]
-        )
+        losses = [
+            self._losses(shard.population.take(own), take_rows(rows, index[seed]), draws[own])
+            for seed, own in self.by_seed(shard.units)
+        ]
+        return torch.cat(losses)
 
     def _losses(self, population: Population, batch: Batch, draws: Sequence[torch.Generator]) -> Tensor:
         if self.programs is not None:
@@ -133,22 +142,14 @@ class Trainer:
                     losses.append(self.loss(unit(*batch[0]), batch[1]))
         return torch.stack(losses)
 
-    def _begin(self, shard: Shard, data: Data) -> Begun:
-        batches, draws = (
-            torch.stack([self._stream(shard, purpose, unit).get_state() for unit in shard.units])
-            for purpose in (BATCHES, DRAWS)
-        )
-        none = torch.zeros(len(shard.units), dtype=torch.int64)
-        loss_start = self.evaluate(shard, shard.population, data.held_out, data.fitness)
-        return Begun(none, batches, draws, loss_start, 0.0)
-
-    def _train_loop(self, shard: Shard, begun: Begun, rows: Batch, told: _Told, record: Record | None) -> Shard:
-        populations = []
-        steps, batch_states, draw_states = begun.steps.clone(), begun.batches.clone(), begun.draws.clone()
+    def _train_loop(self, shard: Shard, rows: Batch, reporter: _Reporter, record: Record | None) -> Shard:
+        """Train each unit alone, by plain PyTorch."""
+        populations, begun = [], shard.tensors
+        steps, batch_states, draw_states = (begun[name].clone() for name in ("steps", "batches", "draws"))
         for index, unit in enumerate(shard.units):
             population = shard.population.take(slice(index, index + 1))
             taken = int(steps[index])
-            if told.paused or taken == self.config.steps:
+            if reporter.paused or taken == self.config.steps:
                 populations.append(population)
                 continue
             module = population.unit(0).train()
@@ -156,9 +157,9 @@ class Trainer:
             optimizer = make_optimizer(self.config, list(learned.values()))
             if taken or self._carries:
                 load_state(optimizer, learned, {name: entry[0] for name, entry in population.moments.items()})
-            draws = generator(rows, begun.draws[index])
-            batches = Batches(rows, begun.batches[index : index + 1], taken, self.config)
-            for step, (inputs, targets) in enumerate(gathered(rows, batches), taken + 1):
+            draws = restore_stream(rows, begun["draws"][index])
+            batches = Batches(rows, begun["batches"][index : index + 1], taken, self.config)
+            for step, (inputs, targets) in enumerate(gather_batches(rows, batches), taken + 1):
                 inputs, targets = tuple(tensor[0] for tensor in inputs), targets[0]
                 optimizer.zero_grad()
                 with unit_stream(draws):
@@ -170,26 +171,26 @@ class Trainer:
                     entries = {name: entry.detach()[None] for name, entry in learned.items()}
                     alone = range(unit, unit + 1)
                     record(Step(shard.generation, shard.role, alone, step, loss.detach()[None], entries))
-                if told.step(1, last=step == self.config.steps):
+                if reporter.step(1, last=step == self.config.steps):
                     break
             batch_states[index], draw_states[index] = batches.states(int(steps[index]))[0], draws.get_state()
             moments = {name: entry[None] for name, entry in state_of(optimizer, learned).items()}
             stacked = Population.stack([module], shard.population.template)
             populations.append(replace(stacked, moments=moments))
-        begun = replace(begun, steps=steps, batches=batch_states, draws=draw_states)
-        return replace(shard, population=_join(populations), begun=begun)
+        return replace(shard, population=_join(populations), steps=steps, batches=batch_states, draws=draw_states)
 
-    def _train_vectorised(self, shard: Shard, begun: Begun, rows: Batch, told: _Told, record: Record | None) -> Shard:
+    def _train_vectorised(self, shard: Shard, rows: Batch, reporter: _Reporter, record: Record | None) -> Shard:
+        """Train all units by one traced program of a step, called again and again."""
         assert self.programs is not None
+        begun = shard.tensors
         learned = {name: entry.clone() for name, entry in shard.population.parameters.items()}
         buffers: Mapping[str, Tensor] = shard.population.buffers
         optimizer = make_stepper(self.config, learned, shard.population.moments)
-        draws = [generator(rows, state) for state in begun.draws]
-        count = len(shard.units)
-        step = first = int(begun.steps[0])
-        batches = Batches(rows, begun.batches, first, self.config)
-        captured: Captured | None = None
-        for step, batch in enumerate(gathered(rows, batches), first + 1):
+        draws = [restore_stream(rows, state) for state in begun["draws"]]
+        step = first = int(begun["steps"][0])
+        batches = Batches(rows, begun["batches"], first, self.config)
+        captured: CapturedStep | None = None
+        for step, batch in enumerate(gather_batches(rows, batches), first + 1):
             if step == first + 1:
                 captured = self._capture(optimizer, learned, buffers, batch, draws)
             if captured is not None:
@@ -199,12 +200,15 @@ class Trainer:
                 optimizer.step(gradients)
             if record is not None:
                 record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
-            if told.step(count, last=step == self.config.steps):
+            if reporter.step(len(shard.units), last=step == self.config.steps):
                 break
-        states = torch.stack([stream.get_state() for stream in draws])
-        begun = replace(begun, steps=torch.full_like(begun.steps, step), batches=batches.states(step), draws=states)
-        population = replace(shard.population, parameters=learned, buffers=buffers, moments=optimizer.state())
-        return replace(shard, population=population, begun=begun)
+        return replace(
+            shard, steps=torch.full_like(begun["steps"], step), batches=batches.states(step),
+            draws=torch.stack([stream.get_state() for stream in draws]),
+            population=replace(
+                shard.population, parameters=learned, buffers=buffers, moments=optimizer.state()
+            ),
+        )  # fmt: skip
 
     def _capture(
         self,
@@ -213,17 +217,17 @@ class Trainer:
         buffers: Mapping[str, Tensor],
         batch: Batch,
         draws: Sequence[torch.Generator],
-    ) -> Captured | None:
+    ) -> CapturedStep | None:
         """The step as a CUDA graph where there is a GPU, it pays and it can be had."""
         assert self.programs is not None
         capture = CAPTURES.get(batch[1].device.type)
         if capture is None or not isinstance(optimizer, FusedAdam) or self.config.steps < CAPTURE_PAYS:
             return None
-        program = self.programs.drawn(learned, buffers, batch)
+        program = self.programs.predrawn(learned, buffers, batch)
         if program is None:
             return None
         try:
-            return Captured(program, optimizer, learned, buffers, batch, draws, capture)
+            return CapturedStep(program, optimizer, learned, buffers, batch, draws, capture)
         except RuntimeError as error:
             logging.getLogger("gadam").info("Steps are not captured in a CUDA graph: %s", error)
             return None
@@ -234,15 +238,41 @@ class Trainer:
 
     def _stream(self, shard: Shard, purpose: int, unit: int, evaluation: int = 0) -> torch.Generator:
         device = next(iter(shard.population.parameters.values())).device
-        seed = self.config.seed
-        if self.seeds is not None:
-            place, unit = divmod(unit, self.config.population_size)
-            seed = self.seeds[place]
-        return stream(device, seed, purpose, shard.generation, ROLES[shard.role], unit, evaluation)
+        place, own = divmod(unit, self.config.population_size)
+        return stream(device, self.seeds[place], purpose, shard.generation, ROLES[shard.role], own, evaluation)
 
 
-class _Told:
-    """Tells of a shard's steps: a block of them at a time, and of slow ones as often as a person looks.
+def train_or_halve(
+    trainer: Trainer,
+    shard: Shard,
+    data: Data,
+    progress: Progress | None = None,
+    record: Record | None = None,
+    seconds: float | None = None,
+) -> list[Shard]:
+    """Call `Trainer.train`; if that runs out of memory, train the halves of the shard one after the other.
+
+    Raises:
+        TrainingError: a half runs out of memory too.
+    """
+    try:
+        return [trainer.train(shard, data, progress, record, seconds)]
+    except Exception as error:
+        if len(shard.units) == 1 or not is_out_of_memory(error):
+            raise
+    # Here, and not above: the error's frames hold what was allocated.
+    units = f"units {shard.units.start} to {shard.units.stop - 1}"
+    warnings.warn(f"too little memory to train {units} at once: they are trained in two halves", stacklevel=2)
+    try:
+        return [trainer.train(half, data, progress, record, seconds) for half in shard.halves()]
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    raise TrainingError(f"too little memory to train {units}, in two halves neither; give more shards, see GadamConfig")
+
+
+class _Reporter:
+    """Reports a shard's steps: a block of them at a time, slow ones more often.
 
     Attributes:
         paused: whether the training is to pause.
@@ -250,18 +280,18 @@ class _Told:
 
     def __init__(self, progress: Progress, seconds: float | None) -> None:
         self._progress = progress
-        self._untold, self._since = 0, time.perf_counter()
+        self._pending, self._since = 0, time.perf_counter()
         self._end = None if seconds is None else self._since + seconds
         self.paused = False
 
     def step(self, units: int, *, last: bool) -> bool:
-        """A step of so many units is done. Returns `paused`."""
-        self._untold += 1
+        """Count a step of so many units. Returns `paused`."""
+        self._pending += 1
         now = time.perf_counter()
-        if last or self._untold == BLOCK or now - self._since > PATIENCE:
-            asked = self._progress(self._untold * units)
+        if last or self._pending == BLOCK or now - self._since > REPORT_SECONDS:
+            asked = self._progress(self._pending * units)
             self.paused = bool(asked) or (self._end is not None and now > self._end)
-            self._untold, self._since = 0, now
+            self._pending, self._since = 0, now
         return self.paused
 
 

@@ -1,0 +1,18 @@
+"""Names of the types that several rooms of the package share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Batch: TypeAlias = tuple[tuple[Tensor, ...], Tensor]
+"""Inputs ([n, ...], ...) and targets [n, ...]."""
+Loss: TypeAlias = Callable[[Any, Tensor], Tensor]
+"""(output, targets) -> scalar, a mean over rows."""
+Device: TypeAlias = torch.device | str
+"""Where a population is trained: "auto", "cpu", "cuda", "cuda:1" or a torch.device."""
+Targets = Literal["classes", "values"]
+"""What the units predict: "classes", if the targets are whole numbers."""
