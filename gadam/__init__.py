@@ -3,19 +3,19 @@
 After Zhang and Gouza, "GADAM: Genetic-Evolutionary ADAM for Deep Neural Network Optimization", arXiv 1805.07500.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gadam import genetics
-from gadam.config import GadamConfig, InputError
-from gadam.ensembles import Ensemble
-from gadam.evolution.loop import evolve, evolve_seeds, train
-from gadam.population import Population
-from gadam.result import Callback, Generation, Result
-from gadam.saving import load_result
-
 if TYPE_CHECKING:
+    from gadam import genetics
+    from gadam.config import GadamConfig, InputError
+    from gadam.ensembles import Ensemble
     from gadam.estimators import GADAMClassifier, GADAMRegressor
+    from gadam.evolution.loop import evolve, evolve_seeds, train
     from gadam.live_plot import LivePlot
+    from gadam.population import Population
+    from gadam.result import Callback, Generation, Result
+    from gadam.saving import load_result
 
 __all__ = [
     "Callback",
@@ -36,17 +36,27 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-# These need packages that training does not: imported when they are first asked for.
-_LATER = {"GADAMClassifier": "estimators", "GADAMRegressor": "estimators", "LivePlot": "live_plot"}
+# Imported when they are first asked for: the command line needs no torch, and training needs no scikit-learn.
+_MODULES = {
+    "config": ("GadamConfig", "InputError"),
+    "ensembles": ("Ensemble",),
+    "estimators": ("GADAMClassifier", "GADAMRegressor"),
+    "evolution.loop": ("evolve", "evolve_seeds", "train"),
+    "live_plot": ("LivePlot",),
+    "population": ("Population",),
+    "result": ("Callback", "Generation", "Result"),
+    "saving": ("load_result",),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name == "genetics":
+        return import_module("gadam.genetics")
+    module = next((module for module, names in _MODULES.items() if name in names), None)
+    if module is None:
         raise AttributeError(f"module 'gadam' has no attribute {name!r}")
-    from importlib import import_module
-
     try:
-        value = getattr(import_module(f"gadam.{_LATER[name]}"), name)
+        value = getattr(import_module(f"gadam.{module}"), name)
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] != "sklearn":
             raise

@@ -1,147 +1,70 @@
-"""GadamConfig: every symbol of Section 3, named, validated, frozen.
-
-With the standard library alone, so that the engine runs wherever PyTorch does.
-"""
+"""Settings of an evolution, validated and frozen."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
-from functools import cache, wraps
 from numbers import Real
-from textwrap import shorten
 from typing import Any, Literal, get_args, get_type_hints
+
+from gadam.validation import InputError, shown
+
+__all__ = ["RESULTS_VERSION", "GadamConfig", "InputError", "Optimizer"]
 
 RESULTS_VERSION = 1
 """Version of what the engine computes: part of what a stored run and a checkpoint are of. Raise it with a change that
 alters results by more than rounding, and only then; tests/test_golden.py says when."""
 
 Optimizer = Literal["adam", "sgd", "sgdm", "rmsprop", "adagrad", "adadelta"]
-Mode = Literal["auto", "loop", "vectorised"]
 
-
-class InputError(ValueError):
-    """What was given cannot be used; the message is one line that names it and says what is allowed."""
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """What a setting may be.
-
-    Attributes:
-        words: said after "it should be".
-        read: gives the value as it is kept; raises TypeError, ValueError or OverflowError for any other.
-    """
-
-    words: str
-    read: Callable[[Any], Any]
-
-    def or_none(self) -> Allowed:
-        """The same, or None."""
-        return Allowed(f"{self.words}, or None", lambda value: None if value is None else self.read(value))
-
-
-def _number(kind: type[int] | type[float], words: str, fits: Callable[[Any], bool]) -> Allowed:
-    def read(value: Any) -> float:
-        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or (kind is int and value % 1) or not fits(value):
-            raise ValueError
-        return kind(value)
-
-    return Allowed(f"a {'whole' if kind is int else 'finite'} number, {words}", read)
-
-
-def _one_of(names: Any) -> Allowed:
-    def read(value: Any) -> str:
-        if not isinstance(value, str) or value not in get_args(names):
-            raise ValueError
-        return value
-
-    return Allowed(f"one of {', '.join(get_args(names))}", read)
-
-
-def _two_betas(value: Any) -> tuple[float, float]:
-    if not isinstance(value, tuple | list):
-        raise TypeError
-    first, second = map(_number(float, "", lambda beta: 0 <= beta < 1).read, value)
-    return first, second
-
-
-_NATURAL = _number(int, "at least 1", lambda n: n >= 1)
-_POSITIVE = _number(float, "above 0", lambda x: x > 0)
-_ALLOWED = {
-    "population_size": _NATURAL,
-    "generations": _NATURAL,
-    "steps": _NATURAL,
-    "batch_size": _NATURAL,
-    "learning_rate": _POSITIVE,
-    "betas": Allowed("two numbers in [0, 1)", _two_betas),
-    "epsilon": _POSITIVE,
-    "mutation_rate": _number(float, "at least 0 and at most 1", lambda x: 0 <= x <= 1),
-    "threshold": _number(float, "at least 0", lambda x: x >= 0),
-    "validation_size": _NATURAL,
-    "seed": _number(int, f"at least 0 and below {2**63}", lambda n: 0 <= n < 2**63),
-    "shards": _NATURAL.or_none(),
+_NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[Any], bool], str]] = {
+    "population_size": (int, lambda n: n >= 1, "at least 1"),
+    "generations": (int, lambda n: n >= 1, "at least 1"),
+    "steps": (int, lambda n: n >= 1, "at least 1"),
+    "batch_size": (int, lambda n: n >= 1, "at least 1"),
+    "learning_rate": (float, lambda x: x > 0, "above 0"),
+    "epsilon": (float, lambda x: x > 0, "above 0"),
+    "mutation_rate": (float, lambda x: 0 <= x <= 1, "at least 0 and at most 1"),
+    "threshold": (float, lambda x: x >= 0, "at least 0"),
+    "validation_size": (int, lambda n: n >= 1, "at least 1"),
+    "seed": (int, lambda n: 0 <= n < 2**63, f"at least 0 and below {2**63}"),
+    "shards": (int, lambda n: n >= 1, "at least 1, or None"),
 }
-"""Of each setting but those that are one of several names."""
+"""Kind and range of the numeric settings; the others are one of several names."""
 
 
-def _told_in_one_line(config: type[GadamConfig]) -> type[GadamConfig]:
-    """What a dataclass says of unknown names and of changes, as InputError."""
-    init = config.__init__
-
-    @wraps(init)
-    def named(self: GadamConfig, *args: Any, **settings: Any) -> None:
-        if args:
-            raise InputError(f"GadamConfig: {shorten(repr(args[0]), 60)} has no name; settings are given by name")
-        names = GadamConfig.names()
-        for name in settings:
-            if name not in names:
-                raise InputError(f"GadamConfig: {name} is not a setting; there are {', '.join(names)}")
-        init(self, **settings)
-
-    def frozen(self: GadamConfig, name: str, value: Any = None) -> None:
-        raise InputError(
-            f"GadamConfig: {name} cannot be set: a config is frozen; make another one with the settings that you want"
-        )
-
-    config.__init__, config.__setattr__, config.__delattr__ = named, frozen, frozen  # type: ignore[assignment,method-assign]
-    return config
-
-
-@_told_in_one_line
 @dataclass(frozen=True, kw_only=True)
 class GadamConfig:
-    """The settings of one evolution. Immutable; unknown names are refused.
+    """Settings of an evolution. Frozen: `dataclasses.replace(config, steps=100)` gives another one.
 
-    `dataclasses.replace(config, steps=100)` gives another one with some settings changed.
+    Example:
+        >>> config = gadam.GadamConfig(population_size=20, generations=10, steps=500, learning_rate=3e-3)
 
     Attributes:
-        population_size: g, unit models in a generation (Section 3.1); `evolve` needs at least 2.
-        generations: K, the largest number of generations (Section 3.1).
-        steps: optimizer steps per unit per generation, for parents and for children (Section 3.2: "epochs").
-        batch_size: b, rows of a training batch, drawn uniformly with replacement (Section 3.2).
-        learning_rate: eta of Eq. 2.
-        betas: beta_1 and beta_2 of Eq. 2, each in [0, 1).
-        epsilon: epsilon of Eq. 2, outside the bias correction as in `torch.optim.Adam`.
-        mutation_rate: p of Eq. 12, in [0, 1].
-        threshold: theta of Eq. 13, on the sum over the population of mean losses.
-        validation_size: rows of a validation batch V (Sections 3.3.1 and 3.4), at most the rows there are.
-        seed: gives every random stream.
-        optimizer: what trains the units. The paper's is Adam; the others are those of Table 1, with torch's defaults.
+        population_size: unit models in a generation (g, Section 3.1); `evolve` needs at least 2.
+        generations: largest number of generations (K, Section 3.1).
+        steps: optimizer steps of a unit in a generation, for parents and for children alike (Section 3.2: "epochs").
+        batch_size: rows of a training batch, drawn uniformly with replacement (b, Section 3.2).
+        learning_rate: step size of Adam, above 0; 1e-3 suits most networks (eta in Eq. 2).
+        betas: decay rates of Adam's two moments, each in [0, 1) (beta_1 and beta_2 in Eq. 2).
+        epsilon: added to the denominator, outside the bias correction as in `torch.optim.Adam` (Eq. 2).
+        mutation_rate: share of a child's entries that are drawn anew, before it is scaled by fitness (p in Eq. 12).
+        threshold: the evolution ends once the sum of the population's losses falls by less (theta in Eq. 13).
+        validation_size: rows of a validation batch, at most the rows there are (V, Sections 3.3.1 and 3.4).
+        seed: seed of every random stream, from 0 to 2^63 - 1.
+        optimizer: optimizer of the units. The paper's is Adam; the others are those of Table 1, with torch's defaults.
         initialisation: "module" keeps what `make_model` returns, "standard_normal" draws learned entries from N(0, 1).
         moments: "fresh" starts each generation with zero optimizer state, "carry" lets it travel with its entries.
         mutation: a mutated entry is from U[0, 1) ("uniform", Eq. 11) or from N(0, 0.1^2) ("normal", as in BGADAM).
         mode: "loop" trains unit by unit, "vectorised" by a traced program: a shard in one call, or on a CPU with
             convolutions unit by unit; "auto" takes what suits the model, the device and the length of the training.
         shards: parts into which a generation is cut; results are bit-identical for equal shards, whoever executes them.
-            None: as many as units where those train one by one; where a shard trains in one call, one, or one for each
-            of several GPUs, or on a CPU one for each thread that PyTorch uses, with at least 4 units in each, or more
-            where memory is short.
+            None: as many as units where those train one by one; where a shard trains in one call, one on a GPU, on a
+            CPU one for each thread that PyTorch uses, with at least 4 units in each, or more where memory is short.
 
     Raises:
-        InputError: a value is out of range or a name is unknown; one line.
+        InputError: a value is out of range; one line.
     """
 
     population_size: int = 10
@@ -159,31 +82,37 @@ class GadamConfig:
     initialisation: Literal["module", "standard_normal"] = "module"
     moments: Literal["fresh", "carry"] = "fresh"
     mutation: Literal["uniform", "normal"] = "uniform"
-    mode: Mode = "auto"
+    mode: Literal["auto", "loop", "vectorised"] = "auto"
     shards: int | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in _allowed().items():
-            value = getattr(self, name)
-            try:
-                object.__setattr__(self, name, allowed.read(value))
-            except (TypeError, ValueError, OverflowError):
-                given = f"{name}={shorten(repr(value), 60)}"
-                raise InputError(f"GadamConfig: {given} is not allowed: it should be {allowed.words}") from None
+        for name, (kind, fits, words) in _NUMBERS.items():
+            if name != "shards" or self.shards is not None:
+                object.__setattr__(self, name, _read(name, getattr(self, name), kind, fits, words))
+        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
+            raise InputError(f"GadamConfig: betas={shown(self.betas)} must be two numbers in [0, 1)")
+        betas = tuple(_read("betas", beta, float, lambda beta: 0 <= beta < 1, "in [0, 1)") for beta in self.betas)
+        object.__setattr__(self, "betas", betas)
+        for name in ("optimizer", "initialisation", "moments", "mutation", "mode"):
+            value, names = getattr(self, name), get_args(get_type_hints(GadamConfig)[name])
+            if not isinstance(value, str) or value not in names:
+                raise InputError(f"GadamConfig: {name}={shown(value)} must be one of {', '.join(names)}")
 
     @staticmethod
     def names() -> list[str]:
-        """The names of all settings."""
-        return list(_allowed())
+        """Return the names of all settings."""
+        return [field.name for field in fields(GadamConfig)]
 
     def as_json(self, without: Iterable[str] = ()) -> dict[str, Any]:
-        """The settings as JSON values, but for some; `GadamConfig(**values)` reads them."""
+        """Return the settings as JSON values, but for some; `GadamConfig(**values)` reads them."""
         values = asdict(self) | {"betas": list(self.betas)}
         return {name: value for name, value in values.items() if name not in without}
 
 
-@cache
-def _allowed() -> dict[str, Allowed]:
-    """What each setting may be."""
-    hints = get_type_hints(GadamConfig)
-    return {each.name: _ALLOWED.get(each.name) or _one_of(hints[each.name]) for each in fields(GadamConfig)}
+def _read(name: str, value: Any, kind: type[int] | type[float], fits: Callable[[Any], bool], words: str) -> int | float:
+    """Return a number as int or float, from whatever type of number it is: 1e3 is a whole number, True is none."""
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (kind is int and value % 1) or not fits(value):
+        whole = "a whole number" if kind is int else "a finite number"
+        raise InputError(f"GadamConfig: {name}={shown(value)} must be {whole}, {words}")
+    return kind(value)

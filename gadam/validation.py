@@ -6,10 +6,16 @@ import inspect
 import os
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gadam.config import GadamConfig, InputError
 from gadam.display import shown
+
+if TYPE_CHECKING:
+    from gadam.config import GadamConfig
+
+
+class InputError(ValueError):
+    """An argument cannot be used; the message is one line that names it and says what is allowed."""
 
 
 def check_whole(name: str, value: Any, low: int, high: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Convolution with max-pooling on a CPU, for the traced step of one unit: matrix products instead of library kernels.
+"""Convolution with max-pooling on a CPU as matrix products, and where a traced step of one unit uses it.
 
 The library's kernels are made for wide layers. With the one input channel and few maps of a small network its weight
 gradient is five times slower than the matrix product of the same size, and its pooling slower than the convolution.
@@ -14,14 +14,18 @@ Three things make the difference here:
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from functools import reduce
 from itertools import pairwise, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.nn.functional import pad
+
+aten = torch.ops.aten
 
 
 class Plan(NamedTuple):
@@ -57,7 +61,7 @@ class Plan(NamedTuple):
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """A pooled convolution, and what its gradient needs."""
+    """Compute a pooled convolution, and what its gradient needs."""
     columns = _columns(x, plan)
     matrix = _spread(weight, plan)
     phases = (matrix.flatten(0, 2).flatten(1) @ columns).unflatten(0, (-1, len(weight)))
@@ -70,10 +74,10 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> tupl
 def convolve_gradients(
     gradient: Tensor, kept: tuple[Tensor, ...], x: Tensor, weight: Tensor, plan: Plan, wanted: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of x, weight and bias, those that are wanted."""
+    """Compute the gradients of x, weight and bias, those that are wanted."""
     columns, matrix, phases, largest = kept
     by_map = gradient.permute(1, 2, 3, 0).contiguous().flatten(1)
-    by_phase = _to_largest(by_map, phases, largest).flatten(0, 1)
+    by_phase = _route_to_argmax(by_map, phases, largest).flatten(0, 1)
     of_x = of_weight = None
     if wanted[1]:
         spread = (by_phase @ columns.t()).view(matrix.shape)
@@ -84,7 +88,7 @@ def convolve_gradients(
 
 
 def _columns(x: Tensor, plan: Plan) -> Tensor:
-    """[channels * rows * columns of a window, outputs * batch]."""
+    """Return the pixels of each window as a column: [channels * rows * columns of a window, outputs * batch]."""
     (down, across), (n, m), (high, wide) = plan.step, plan.steps, plan.outputs
     x = x.permute(1, 2, 3, 0)
     # To whole steps. Negative padding cuts off what no window reaches.
@@ -99,7 +103,7 @@ def _columns(x: Tensor, plan: Plan) -> Tensor:
 
 
 def _sum_columns(columns: Tensor, shape: Sequence[int], plan: Plan) -> Tensor:
-    """The transpose of `_columns`: an image from the gradient of its columns."""
+    """Return the gradient of an image from that of its columns: the transpose of `_columns`."""
     (down, across), (n, m), (high, wide) = plan.step, plan.steps, plan.outputs
     batch, channels, height, width = shape
     parts = columns.view(channels, n, down, m, across, high, wide, batch).permute(0, 1, 3, 5, 2, 6, 4, 7)
@@ -114,7 +118,7 @@ def _sum_columns(columns: Tensor, shape: Sequence[int], plan: Plan) -> Tensor:
 
 
 def _spread(weight: Tensor, plan: Plan) -> Tensor:
-    """The kernel at its place in the window, for each phase: [*pool, out, in, *window]."""
+    """Return the kernel at its place in the window, for each phase: [*pool, out, in, *window]."""
     window = [n * step for n, step in zip(plan.steps, plan.step, strict=True)]
     matrix = weight.new_zeros(*plan.pool, *weight.shape[:2], *window)
     _placed(matrix, weight.shape, plan).copy_(weight)
@@ -122,13 +126,13 @@ def _spread(weight: Tensor, plan: Plan) -> Tensor:
 
 
 def _placed(matrix: Tensor, shape: Sequence[int], plan: Plan) -> Tensor:
-    """The view of `_spread`'s matrix that is the kernel, [*pool, *shape]: each phase lies a stride further on."""
+    """Return the view of `_spread`'s matrix that is the kernel, [*pool, *shape]: each phase lies a stride further."""
     of_phase = [matrix.stride(i) + plan.stride[i] * matrix.stride(4 + i) for i in range(2)]
     return matrix.as_strided((*plan.pool, *shape), (*of_phase, *matrix.stride()[2:]))
 
 
 def max_pool(x: Tensor, window: tuple[int, int], indexed: bool) -> tuple[Tensor, Tensor | None]:
-    """Maximum over windows side by side and, if wanted, its index in the image: the first of equals, as the library."""
+    """Compute the maximum over windows and, if wanted, its index in the image: of equals the first, as the library."""
     high, wide = window
     rows = reduce(torch.maximum, (x[:, :, i::high] for i in range(high)))
     largest = reduce(torch.maximum, (rows[..., j::wide] for j in range(wide)))
@@ -147,8 +151,8 @@ def max_pool(x: Tensor, window: tuple[int, int], indexed: bool) -> tuple[Tensor,
     return largest, index
 
 
-def _to_largest(gradient: Tensor, phases: Tensor, largest: Tensor) -> Tensor:
-    """The gradient where the first of the largest is, zeros elsewhere."""
+def _route_to_argmax(gradient: Tensor, phases: Tensor, largest: Tensor) -> Tensor:
+    """Return the gradient where the first of the largest is, and zeros elsewhere."""
     if not (gradient.sum() + largest.sum()).isfinite():
         # Zero times infinity would be NaN in the other places; and NaN is not equal to itself.
         first = ((phases == largest) | phases.isnan()).byte().argmax(0, keepdim=True)
@@ -160,3 +164,189 @@ def _to_largest(gradient: Tensor, phases: Tensor, largest: Tensor) -> Tensor:
         rest = rest - part
     out[-1] = rest
     return out
+
+
+# --- Where a traced step uses it. Nodes are `Any`: of their arguments fx says only that they may be anything. ---
+
+WIDEST = 7
+"""Most input channels: with more the library is as fast, for it then has enough to fill its vectors."""
+LARGEST_WINDOW = 2
+"""Largest window of all phases, in kernels: multiplying by more zeros around each kernel costs more than it saves."""
+MOST_POSITIONS = 16
+"""Most positions of a pooling: there is a pass over memory for each."""
+KEPT_BYTES = 128 * 2**20
+"""Most bytes that a convolution may keep for its gradient."""
+
+KERNELS = (convolve, convolve_gradients, max_pool)
+# Operators that take their inputs as they lie in memory, and what they return lies as they took it.
+_VIEWS = (aten.reshape.default, aten.permute.default, aten.t.default, aten.transpose.int)
+# Operators that take their inputs as they lie in memory, and what they return is contiguous.
+_PRODUCTS = (aten.mm.default, aten.addmm.default)
+
+
+def use_convolution(pure: fx.GraphModule) -> bool:
+    """Put our convolution into a traced step of one unit wherever it pays.
+
+    Args:
+        pure: without writes in place (`gadam.tracing.passes.without_writes`). Changes it.
+
+    Returns:
+        Whether it was put anywhere.
+    """
+    graph = pure.graph
+    for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
+        _pool_before_relu(graph, pool)
+    for convolution in graph.find_nodes(op="call_function", target=aten.convolution.default):
+        _replace_convolution(graph, convolution)
+    for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
+        _replace_pool(pool)
+    if not any(node.target in KERNELS for node in graph.nodes):
+        return False
+    _keep_strides(graph)
+    graph.lint()
+    pure.recompile()
+    return True
+
+
+def strided(x: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """Return the same values with these strides."""
+    return x if x.stride() == strides else x.new_empty_strided(x.shape, strides).copy_(x)
+
+
+def _keep_strides(graph: fx.Graph) -> None:
+    """Give operators inputs with the strides that they were traced with, but for a few that take any.
+
+    What our convolution returns lies in memory with the batch last. Which operators the library calls, and where it
+    copies, was decided when tracing, by strides: so were the operator for an attention and each `contiguous()`.
+    """
+    loose: set[Any] = set()
+    restored: dict[Any, Any] = {}
+    for node in list(graph.nodes):
+        if node.target in (aten.view.default, aten._unsafe_view.default) and node.args[0] in loose:
+            node.target = aten.reshape.default
+        sources = [source for source in node.all_input_nodes if source in loose]
+        if node.target in KERNELS or (sources and (node.target is operator.getitem or _follows(node.target))):
+            loose.add(node)
+        elif node.target not in _PRODUCTS:
+            for source in sources:
+                if source not in restored:
+                    with graph.inserting_before(node):
+                        strides = tuple(source.meta["val"].stride())
+                        restored[source] = graph.call_function(strided, (source, strides))
+                node.replace_input_with(source, restored[source])
+
+
+def _follows(target: Any) -> bool:
+    tags = getattr(target, "tags", ())
+    pointwise = torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags
+    return pointwise or target in _VIEWS
+
+
+def _pool_before_relu(graph: fx.Graph, pool: Any) -> None:
+    """Exchange ReLU and the pooling after it, and in the gradient the pooling and the ReLU after it."""
+    relu = pool.args[0]
+    value, back = _of_pool(pool)
+    if value is None or relu.target is not aten.relu.default:
+        return
+    source = relu.args[0]
+    mask: Any = next(iter(back.users)) if back and len(back.users) == 1 else None
+    if set(relu.users) != {pool, back, mask} - {None}:
+        return
+    if back and (mask is None or mask.target is not aten.threshold_backward.default or mask.args[1:] != (relu, 0)):
+        return
+    pool.replace_input_with(relu, source)
+    with graph.inserting_after(value):
+        after = graph.call_function(aten.relu.default, (value,))
+    after.meta["val"] = value.meta["val"]
+    value.replace_all_uses_with(after, delete_user_cb=lambda user: user is not after)
+    if back:
+        with graph.inserting_before(back):
+            masked = graph.call_function(aten.threshold_backward.default, (back.args[0], after, 0))
+        masked.meta["val"] = after.meta["val"]
+        back.args = (masked, source, *back.args[2:])
+        mask.replace_all_uses_with(back)
+        graph.erase_node(mask)
+    graph.erase_node(relu)
+
+
+def _replace_convolution(graph: fx.Graph, convolution: Any) -> None:
+    """Replace a convolution with pooling after it, and the gradients of both."""
+    x, weight, bias, stride, padding, dilation, transposed, _, groups = convolution.args
+    image, kernel = (node.meta.get("val") for node in (x, weight))
+    if image is None or kernel is None or image.dtype not in (torch.float32, torch.float64):
+        return
+    if image.dim() != 4 or transposed or groups != 1 or any(step != 1 for step in dilation):
+        return
+    pool, value, back = _following_pool(convolution)
+    if not pool or image.shape[1] > WIDEST:
+        return
+    window, outputs = pool.args[1], value.meta["val"].shape[2:]
+    plan = Plan(tuple(kernel.shape[2:]), tuple(stride), tuple(padding), tuple(window), tuple(outputs))
+    if plan.window > LARGEST_WINDOW * math.prod(plan.kernel):
+        return
+    if plan.kept(len(image), image.shape[1], len(kernel)) * image.itemsize > KEPT_BYTES:
+        return
+    backs = [
+        theirs
+        for theirs in graph.find_nodes(op="call_function", target=aten.convolution_backward.default)
+        if theirs.args[1:3] == (x, weight) and theirs.args[4:10] == convolution.args[3:] and theirs.args[0] is back
+    ]
+    if back and not backs:
+        return
+    with graph.inserting_before(convolution):
+        ours = graph.call_function(convolve, (x, weight, bias, plan))
+        out, kept = (graph.call_function(operator.getitem, (ours, i)) for i in range(2))
+    out.meta["val"] = value.meta["val"]
+    value.replace_all_uses_with(out)
+    for theirs in backs:
+        with graph.inserting_before(theirs):
+            new = graph.call_function(convolve_gradients, (back.args[0], kept, x, weight, plan, theirs.args[10]))
+        theirs.replace_all_uses_with(new)
+        graph.erase_node(theirs)
+    if back:
+        graph.erase_node(back)
+    for item in list(pool.users):
+        graph.erase_node(item)
+    graph.erase_node(pool)
+    graph.erase_node(convolution)
+
+
+def _replace_pool(pool: Any) -> None:
+    """Replace the forward pass of a pooling; backward the library is fast, for it is told the indices."""
+    size = pool.args[0].meta["val"].shape[2:] if "val" in pool.args[0].meta else ()
+    if _of_pool(pool)[0] is not None and not any(n % w for n, w in zip(size, pool.args[1], strict=True)):
+        pool.target = max_pool
+        pool.args = (pool.args[0], tuple(pool.args[1]), any(item.args[1] == 1 for item in pool.users))
+
+
+def _following_pool(convolution: Any) -> tuple[Any, Any, Any]:
+    """Find the pooling that alone uses a convolution: its node, its values, and the gradient that only it needs."""
+    for pool in convolution.users:
+        if pool.target is not aten.max_pool2d_with_indices.default:
+            continue
+        value, back = _of_pool(pool)
+        if value is None or set(convolution.users) != {pool, back} - {None}:
+            break
+        if back and [user.target for user in back.users] != [aten.convolution_backward.default]:
+            break
+        return pool, value, back
+    return None, None, None
+
+
+def _of_pool(pool: Any) -> tuple[Any, Any]:
+    """Find a pooling's values and its gradient, None without one; twice None if the pooling is not of our kind."""
+    defaults: list[Any] = [None, None, (), (0, 0), (1, 1), False]
+    given: list[Any] = [*pool.args, *defaults[len(pool.args) :]]
+    image, window, stride, padding, dilation, rounds_up = given
+    if not 1 < math.prod(window) <= MOST_POSITIONS:
+        return None, None
+    size = image.meta["val"].shape[2:] if "val" in image.meta else ()
+    plain = (tuple(stride) or tuple(window), *map(tuple, (padding, dilation))) == (tuple(window), (0, 0), (1, 1))
+    if not plain or rounds_up or len(size) != len(window):
+        return None, None
+    parts = {item.args[1]: item for item in pool.users}
+    backs = list(parts[1].users) if 1 in parts else []
+    ours = all(back.target is aten.max_pool2d_with_indices_backward.default for back in backs)
+    if 0 not in parts or len(backs) > 1 or not ours:
+        return None, None
+    return parts[0], backs[0] if backs else None

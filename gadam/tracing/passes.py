@@ -1,4 +1,4 @@
-"""A traced program without what tracing leaves behind: the same values from half as many operators.
+"""Simplify traced programs: the same values from half as many operators.
 
 A small network spends more time on calling operators than in them. `vmap` and `grad` leave reshapes that change
 nothing, products by 1, one comparison three times, constants made anew at each step, and matrix products followed by a
@@ -22,7 +22,7 @@ from gadam.randomness import is_random
 aten = torch.ops.aten
 
 KEPT_BYTES = 2**24
-"""A constant that takes more memory is made anew at each step."""
+"""Most bytes of a constant that is kept; a larger one is made anew at each step."""
 
 _RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.expand.default)
 # What these return is known from shapes alone, whatever the values of their inputs.
@@ -52,7 +52,7 @@ _QUICK = {
 
 
 def without_writes(traced: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.GraphModule | None:
-    """The program without writes in place: a value may then be moved, left out or computed anew wherever it is.
+    """Return the program without writes in place, so that values may be moved, left out or computed anew.
 
     Args:
         traced: the program, which stays as it is.
@@ -67,7 +67,7 @@ def without_writes(traced: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.Graph
 
 
 def simplify(pure: fx.GraphModule) -> None:
-    """Take out of a program without writes what it can do without. Changes it."""
+    """Take out of a program without writes what it can do without; changes it in place."""
     graph = pure.graph
     for node in graph.find_nodes(op="call_function", target=aten.native_dropout.default):
         _open_dropout(graph, node)
@@ -94,7 +94,7 @@ def simplify(pure: fx.GraphModule) -> None:
 
 
 def _open_dropout(graph: fx.Graph, dropout: Any) -> None:
-    """The fused dropout of a GPU as a mask and products: what is drawn then depends on no input."""
+    """Replace the fused dropout of a GPU by a mask and products: what is drawn then depends on no input."""
     x, rate, train = dropout.args
     if train is False:
         return
@@ -118,12 +118,12 @@ def _open_dropout(graph: fx.Graph, dropout: Any) -> None:
 
 
 def _drop(node: Any) -> None:
-    """A reshape to the shape that is there, and a product by 1."""
+    """Drop a reshape to the shape that is there, and a product by 1."""
     source = node.args[0] if node.args else None
     if not isinstance(source, fx.Node):
         return
     same = node.target in _RESHAPES and _layout(node) == _layout(source)
-    if _is_turn(node) and _is_turn(source):
+    if _is_transpose(node) and _is_transpose(source):
         source, same = source.args[0], True
     if node.target in (aten.mul.Scalar, aten.mul.Tensor) and type(node.args[1]) in (int, float):
         same = node.args[1] == 1 and _dtype(node) == _dtype(source)
@@ -133,7 +133,7 @@ def _drop(node: Any) -> None:
 
 
 def _merge_equal(graph: fx.Graph) -> None:
-    """One operator for several with the same arguments."""
+    """Merge operators with the same arguments into one."""
     met: dict[str, Any] = {}
     for node in list(graph.nodes):
         if node.op != "call_function" or is_random(node.target, node.args, node.kwargs):
@@ -145,7 +145,7 @@ def _merge_equal(graph: fx.Graph) -> None:
 
 
 def _keep_constants(pure: fx.GraphModule) -> None:
-    """What depends on no input is computed once."""
+    """Compute once what depends on no input."""
     graph, values = pure.graph, dict[Any, Any]()
 
     def known(source: Any) -> Any:
@@ -170,30 +170,30 @@ def _keep_constants(pure: fx.GraphModule) -> None:
 
 
 def _transpose_before_product(graph: fx.Graph, clone: Any) -> None:
-    """The contiguous transpose of a product is the product of the transposes, in the other order: no copy."""
+    """Replace the contiguous transpose of a product by the product of the transposes: no copy."""
     turned: Any = clone.args[0]
     product: Any = turned.args[0] if turned.op == "call_function" and turned.args else turned
     if product.target not in _PRODUCTS or clone.kwargs.get("memory_format") is not torch.contiguous_format:
         return
-    if not _is_turn(turned) or len(product.users) > 1:
+    if not _is_transpose(turned) or len(product.users) > 1:
         return
     with graph.inserting_before(clone):
-        sides = [_turned(graph, side) for side in reversed(product.args)]
+        sides = [_transposed(graph, side) for side in reversed(product.args)]
         ours = graph.call_function(product.target, tuple(sides))
     ours.meta["val"] = clone.meta["val"]
     clone.replace_all_uses_with(ours)
 
 
-def _turned(graph: fx.Graph, side: Any) -> Any:
-    if _is_turn(side):
+def _transposed(graph: fx.Graph, side: Any) -> Any:
+    if _is_transpose(side):
         return side.args[0]
     node = graph.call_function(aten.transpose.int, (side, -2, -1))
     node.meta["val"] = side.meta["val"].mT
     return node
 
 
-def _is_turn(node: Any) -> bool:
-    """Whether a node exchanges rows and columns of matrices, in a batch or alone."""
+def _is_transpose(node: Any) -> bool:
+    """Tell whether a node transposes matrices, in a batch or alone."""
     rank = len(_shape(node)) if "val" in node.meta and isinstance(node.meta["val"], Tensor) else 0
     if node.target is aten.t.default:
         return rank == 2
@@ -201,7 +201,7 @@ def _is_turn(node: Any) -> bool:
 
 
 def _add_in_product(graph: fx.Graph, add: Any) -> None:
-    """A sum with a product of matrices as one operator, as a linear layer does for one unit."""
+    """Merge a sum with a product of matrices into one operator, as a linear layer does for one unit."""
     if len(add.args) != 2 or add.kwargs or not all(isinstance(side, fx.Node) for side in add.args):
         return
     for product, other in (add.args, reversed(add.args)):
@@ -215,7 +215,7 @@ def _add_in_product(graph: fx.Graph, add: Any) -> None:
 
 
 def _overwrite(node: Any) -> None:
-    """Nobody else reads the argument: the result goes where it is, which is still near the processor."""
+    """Write a result over its argument where nobody else reads that: it is still in the cache."""
     source = node.args[0]
     alone = source.target in _NEW and list(source.users) == [node] and node.args.count(source) == 1
     if alone and _layout(node) == _layout(source) and _dtype(node) == _dtype(source):
@@ -224,7 +224,7 @@ def _overwrite(node: Any) -> None:
 
 
 def _own_results(graph: fx.Graph) -> None:
-    """Each result has memory of its own: who gets it may write to it, and a constant or an input stays what it is."""
+    """Give each result memory of its own, so that who gets it may write to it."""
     output: Any = graph.output_node()
     (given,) = output.args
     met, results = set[Any](), list[Any]()
@@ -250,7 +250,7 @@ def _is_view(node: Any) -> bool:
 
 
 def _layout(node: Any) -> Any:
-    """Where the entries lie: the shape, and the strides of dimensions that have any length."""
+    """Return where the entries lie: the shape, and the strides of dimensions that have any length."""
     value = node.meta.get("val")
     if not isinstance(value, Tensor):
         return node  # equal to nothing else

@@ -1,4 +1,4 @@
-"""A whole shard in one call: the step of one unit, vectorised over units by `torch.func` and traced once.
+"""Train a whole shard in one call: the step of one unit, vectorised by `torch.func` and traced once.
 
 The trace is a straight line of tensor operators without Python in between. Random operators in it are rewritten to draw
 for each unit from the unit's own stream, so the numbers are those that the unit would draw alone. Where one call for
@@ -21,9 +21,9 @@ from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from gadam.randomness import can_draw, draw, global_stream, is_random
+from gadam.tracing.convolution import use_convolution
 from gadam.tracing.passes import simplify, without_writes
-from gadam.tracing.replay import PredrawnProgram, compiled
-from gadam.tracing.rewriting import use_kernels
+from gadam.tracing.replay import PredrawnProgram, compile_program
 from gadam.types import Batch, Loss
 
 Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
@@ -34,7 +34,7 @@ tracing = threading.Lock()
 
 
 class Programs:
-    """The traced programs of one architecture and loss, one for each shape met. Safe to share between threads."""
+    """Traced programs of one architecture and loss, one for each shape met. Safe to share between threads."""
 
     def __init__(self, template: nn.Module, loss: Loss, *, singly: bool = False) -> None:
         """Prepare to trace.
@@ -60,7 +60,7 @@ class Programs:
         batch: Batch,
         streams: Sequence[Generator],
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Losses [g], gradients and buffers after the step, of units in training mode.
+        """Compute losses [g], gradients and buffers after a step, of units in training mode.
 
         The losses are summed over units before differentiation, so no unit's gradient depends on another's.
 
@@ -80,7 +80,7 @@ class Programs:
     def predrawn(
         self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], batch: Batch
     ) -> PredrawnProgram | None:
-        """What computes `gradients` of a whole shard, if its random numbers can be drawn before."""
+        """Return the program of `gradients` of a whole shard, if its random numbers can be drawn before."""
         flat = (*parameters.values(), *buffers.values(), *batch[0], batch[1])
         program = self._program("gradients", parameters, buffers, flat)
         return program if isinstance(program, PredrawnProgram) and not self.singly else None
@@ -92,7 +92,7 @@ class Programs:
         batch: Batch,
         streams: Sequence[Generator],
     ) -> Tensor:
-        """Losses [g] of units in evaluation mode on one batch, inputs ([b, ...], ...), which all units share."""
+        """Compute losses [g] of units in evaluation mode on one batch, inputs ([b, ...], ...), that all units share."""
         if self.singly:
             inputs, targets = batch
             batches = (
@@ -183,9 +183,13 @@ class Programs:
 
 
 def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units: int) -> Program:
-    """The fastest that gives the same: compiled, simplified (with our convolution if wanted), as traced.
+    """Return the fastest program that gives the same: compiled, simplified, or as it was traced.
 
-    `units`: how many generators the program takes; 0: one that is no list.
+    Args:
+        traced: the program.
+        flat: what it was traced with.
+        kernels: whether our convolution may be used.
+        units: how many generators the program takes; 0: one that is no list.
     """
     device = flat[-1].device
 
@@ -199,11 +203,11 @@ def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units
         ours = without_writes(traced, flat)
         if ours is not None:
             if kernels:
-                use_kernels(ours)
+                use_convolution(ours)
             simplify(ours)
             ours = _draw_from_streams(ours)
             found.append(ours.forward)
-            found.append(compiled(ours, streams(), flat) if device.type == "cpu" else PredrawnProgram(ours))
+            found.append(compile_program(ours, streams(), flat) if device.type == "cpu" else PredrawnProgram(ours))
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     plain = _draw_from_streams(traced).forward
@@ -221,7 +225,7 @@ def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units
 
 
 def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> str:
-    """How two runs of a program differ beyond rounding, or "". What should not be finite is not compared."""
+    """Say how two runs of a program differ beyond rounding, or "". What should not be finite is not compared."""
     scale = max((float(b.nan_to_num(0, 0, 0).norm()) for b in expected if b.is_floating_point()), default=0.0)
     for number, (a, b) in enumerate(zip(outputs, expected, strict=True)):
         if a.shape != b.shape or a.dtype != b.dtype or a.stride() != b.stride():
@@ -241,7 +245,7 @@ def difference(outputs: Sequence[Tensor], expected: Sequence[Tensor]) -> str:
 
 
 def _draw_from_streams(traced: fx.GraphModule) -> fx.GraphModule:
-    """Give the program one more input in front, the units' generators, and let its random operators draw from them."""
+    """Let the random operators draw from the units' generators, which become the first input of the program."""
     graph = traced.graph
     with graph.inserting_before(next(iter(graph.nodes))):
         streams = graph.placeholder("streams")

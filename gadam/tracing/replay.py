@@ -1,4 +1,4 @@
-"""A simplified program whose random numbers are drawn before: from the units' streams and in the program's order.
+"""Programs whose random numbers are drawn before they run: from the units' streams, in the program's order.
 
 What is left needs no generators, so it can run without Python. On a CPU its operators are called by TorchScript's
 interpreter. That saves part of what calling them costs, and lets threads train shards side by side: Python would
@@ -8,6 +8,7 @@ GPU it can be captured (`gadam.training.cuda_graph`).
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,14 +20,14 @@ from gadam.randomness import draw
 
 
 class PredrawnProgram:
-    """Called like the program that it was made from: generators, then tensors.
+    """A program whose random numbers are drawn before; called like the original: generators, then tensors.
 
     Attributes:
         body: the program, with what is drawn as its last inputs.
     """
 
     def __init__(self, program: fx.GraphModule) -> None:
-        """Take the draws out.
+        """Take the draws out of a program.
 
         Args:
             program: simplified, its first input the generators.
@@ -53,18 +54,26 @@ class PredrawnProgram:
         self.body: Callable[..., tuple[Tensor, ...]] = fx.GraphModule(program, graph).forward
 
     def __call__(self, streams: Generator | Sequence[Generator], *flat: Tensor) -> tuple[Tensor, ...]:
-        """Draw, and run it."""
+        """Draw the random numbers and run the program."""
         return self.body(*flat, *self.draw(streams))
 
     def draw(self, streams: Generator | Sequence[Generator]) -> list[Tensor]:
-        """The random numbers of one call."""
+        """Draw the random numbers of one call."""
         return [draw(name, streams, like, *rest, **named) for name, like, rest, named in self._draws]
 
 
-def compiled(
+TORCHSCRIPT = sys.version_info < (3, 14)
+"""Whether operators are called by TorchScript's interpreter, which PyTorch does not have from Python 3.14 on.
+
+Without it the program is called as the Python that fx generates: the same operators, so the same bits, but threads that
+train shards side by side wait for each other.
+"""
+
+
+def compile_program(
     program: fx.GraphModule, streams: Generator | Sequence[Generator], flat: Sequence[Tensor]
 ) -> PredrawnProgram:
-    """A program for a CPU without Python.
+    """Make a program for a CPU that runs without Python, where there is TorchScript.
 
     Args:
         program: simplified, its first input the generators.
@@ -75,7 +84,15 @@ def compiled(
         NotImplementedError: what it draws depends on its inputs.
     """
     drawn = PredrawnProgram(program)
+    drawn.body = script(drawn.body, (*flat, *drawn.draw(streams)))
+    return drawn
+
+
+def script(function: Callable[..., Any], flat: Sequence[Tensor]) -> Callable[..., Any]:
+    """Compile a function of tensors by TorchScript, where there is one."""
+    if not TORCHSCRIPT:
+        return function
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says that TorchScript will get no new features
-        drawn.body = torch.jit.trace(drawn.body, (*flat, *drawn.draw(streams)), check_trace=False)
-    return drawn
+        compiled: Callable[..., Any] = torch.jit.trace(function, tuple(flat), check_trace=False)
+    return compiled

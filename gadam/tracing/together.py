@@ -17,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from gadam.population import Population
 from gadam.runtime import intra_operator_threads
 from gadam.tracing.passes import aten, simplify, without_writes
+from gadam.tracing.replay import script
 
 Together = Callable[..., Tensor]  # of parameters and buffers, stacked, and inputs, in order
 
@@ -58,10 +59,10 @@ def together(
     simplify(traced)
     if inputs[0].device.type != "cpu":
         return [traced.forward]
-    found: list[Together] = [torch.jit.trace(traced.forward, flat, check_trace=False)]
+    found: list[Together] = [script(traced.forward, flat)]
     if _put_rows_last(traced):
         with suppress(RuntimeError):  # a view of what is in another order now may not be possible
-            found.append(torch.jit.trace(traced.forward, flat, check_trace=False))
+            found.append(script(traced.forward, flat))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The steps of a shard on a GPU as a CUDA graph: all kernels of a step are launched at once, not one by one by Python.
+"""Capture the steps of a shard on a GPU as a CUDA graph: all kernels of a step are launched at once.
 
 A graph reads and writes the same memory each time. So batches and random numbers are copied to where it reads them, and
 parameters, buffers and Adam's state change where they are.
@@ -40,7 +40,7 @@ def cuda_graph(compute: Compute) -> tuple[Callable[[], None], Tensor]:
 
 
 CAPTURES: dict[str, Capture] = {"cuda": cuda_graph}
-"""How, by the type of device."""
+"""Functions that capture, by the type of device."""
 
 
 class CapturedStep:
