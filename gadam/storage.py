@@ -1,4 +1,4 @@
-"""One file for tensors and facts: safetensors, the facts as JSON in its header, and a SHA-256 of every byte.
+"""Files of tensors and facts: safetensors, the facts as JSON in its header, and a SHA-256 of every byte.
 
 Nothing in it is code and nothing is pickled, so a file from a stranger is safe to read. Tensors are kept bit by bit,
 and numbers as text that reads back as the same number.
@@ -80,7 +80,7 @@ def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str,
 
 
 def read(path: Path, *kinds: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `write` wrote, of one of these kinds: facts, with "kind" among them, and tensors.
+    """Read what `write` wrote, of one of these kinds: facts, with "kind" among them, and tensors.
 
     Raises:
         InputError: there is no such file, or it is of a newer version.
@@ -119,17 +119,17 @@ def read(path: Path, *kinds: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def from_frame(frame: pd.DataFrame) -> dict[str, Any]:
-    """A frame as JSON values."""
+    """Return a frame as JSON values."""
     return {str(name): _column(frame[name]) for name in frame}
 
 
 def to_frame(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """The inverse of `from_frame`."""
+    """Return the frame that `from_frame` was given."""
     return pd.DataFrame({name: _series(column) for name, column in columns.items()})
 
 
 def _column(series: pd.Series) -> dict[str, Any]:
-    """A finite float is written so that it reads back as the same; JSON has no others."""
+    """Return a column as JSON values; a float that is not finite, which JSON has not, as text."""
 
     def plain(value: Any) -> Any:
         if value is pd.NA:
@@ -152,7 +152,7 @@ def _header_bytes(start: bytes | bytearray) -> int:
 
 
 def _digest_place(start: bytes | bytearray) -> int:
-    """Where the digest lies; nothing else in a header looks like it, for within a text quotes are escaped."""
+    """Find the digest; nothing else in a header looks like it, for within a text quotes are escaped."""
     return start.index(_DIGEST) + len(_DIGEST)
 
 
@@ -166,7 +166,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """The name of a file is on the disk after this."""
+    """Flush a folder, so that the names of its files are on the disk."""
     if os.name == "nt":
         return  # Windows opens no folder
     handle = os.open(folder, os.O_RDONLY)
