@@ -1,4 +1,4 @@
-"""Sections 3, 4.1, 4.2, 4.3 and 5.3, figure 1: runs on tiny budgets, tables, claims and figures, whatever is there."""
+"""Sections 3, 4.1, 4.2 and 4.3, figure 1: runs on tiny budgets, tables, claims and figures, whatever is there."""
 
 from concurrent.futures import Executor
 from functools import partial
@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from gadam import GadamConfig, evolve
 from gadam.models import mlp
-from gadam.paper import PROFILES, section3, section41, section42, section43, section53
+from gadam.paper import PROFILES, section3, section41, section42, section43
 from gadam.paper.claims import Arms, judge
 from gadam.paper.report import exhibits, scoreboard
 from gadam.paper.verdicts import NOT_REPRODUCED, OPEN, REPRODUCED, UNDECIDED
@@ -48,15 +48,10 @@ def test_without_any_run_all_is_there_but_empty():
     assert section43.table(NOTHING, "standard")["problem"].tolist() == ["YEAST", "LETTER", "MNIST"]
     assert section43.table(NOTHING, "standard")["population, MB"].isna().all()
     assert section43.exponents(NOTHING)["exponent"].isna().all()
-    times = section53.table(NOTHING, "standard")
-    assert times["threads"].tolist() == list(section53.THREADS)
-    assert times["repeats, as seeds"].unique().tolist() == ["0 of 10"]
-    assert section53.describe(NOTHING) == "nothing yet"
     for module, claims in {
         section41: section41.claims(NOTHING),
         section42: section42.claims(NOTHING, "standard"),
         section43: section43.claims(NOTHING, NOTHING, "standard"),
-        section53: section53.claims(NOTHING),
     }.items():
         wanted = {arm for claim in claims for arm in claim.arms}
         assert wanted == {arm for arm in all_of(module) if section42.HELD_OUT not in arm}, module.__name__
@@ -68,18 +63,15 @@ def test_without_any_run_all_is_there_but_empty():
         exhibits.section41.landscape(NOTHING): 4,
         exhibits.section42.losses(NOTHING): 9,
         exhibits.section43.growth(NOTHING): 3,
-        exhibits.section53.threads(NOTHING): 3,
     }
     for figure, panels in figures.items():
         assert said(drawn(figure)) == panels
 
 
-def test_one_claim_of_these_sections_answers_each_of_two_questions():
-    claims = [*section42.claims(NOTHING, "standard"), *section53.claims(NOTHING)]
-    found = {claim.headline: claim.text for claim in claims if claim.headline}
-    assert list(found) == ["theorem", "threads"]
+def test_one_claim_of_these_sections_answers_a_question():
+    found = {claim.headline: claim.text for claim in section42.claims(NOTHING, "standard") if claim.headline}
+    assert list(found) == ["theorem"]
     assert found["theorem"].startswith("L(k) keeps decreasing (proof of Theorem 1); each on a new batch")
-    assert "up to the number of cores" in found["threads"]
 
 
 def successes(place="as drawn", trials=200, **shares):
@@ -241,60 +233,8 @@ def test_the_table_of_problems_is_near_the_formula_and_has_the_rows_apart():
     assert table.loc["MNIST"].drop("threads, MB").isna().all()
 
 
-def times(cores, seconds, counts=range(1, 11), repeats=4):
-    """Rows as the run gives them: seconds(threads) and a little noise."""
-    return pd.DataFrame([
-        {"threads": count, "repeat": repeat, "seconds": seconds(count) * (1 + 0.01 * ((3 * count + repeat) % 4)),
-         "steps": 6, "digest": "a", "generation": count, "cpu": "some processor", "cores": cores, "data": "real"}
-        for repeat in range(repeats) for count in counts
-    ])  # fmt: skip
-
-
-def test_speed_ups_are_paired_by_repeat():
-    rows = times(10, lambda count: 10 / count)
-    line = section53.table(rows, "quick").set_index("threads").loc[5]
-    paired = [
-        float(own.loc[own["threads"] == 1, "seconds"].iloc[0] / own.loc[own["threads"] == 5, "seconds"].iloc[0])
-        for _, own in rows.groupby("repeat")
-    ]
-    assert line["speed-up"] == pytest.approx(sum(paired) / len(paired))
-    assert line["efficiency"] == pytest.approx(line["speed-up"] / 5)
-    assert line["repeats, as seeds"] == 4
-
-
-@pytest.mark.parametrize(
-    ("cores", "seconds", "expected"),
-    [
-        (40, lambda count: 10 / count, [(REPRODUCED, "")] * 3),
-        (2, lambda count: 10 / min(count, 2), [*[(REPRODUCED, "")] * 2, (UNDECIDED, "budget")]),
-        (1, lambda count: 10.0, [(UNDECIDED, "power")] * 3),
-        (40, lambda count: 10.0, [(NOT_REPRODUCED, "no difference"), *[(UNDECIDED, "power")] * 2]),
-        (40, lambda count: 10.0 * count, [(NOT_REPRODUCED, "opposite")] * 3),
-    ],
-)
-def test_ten_threads_are_judged_where_there_are_ten_cores(cores, seconds, expected):
-    claims = section53.claims(times(cores, seconds))
-    assert verdicts(claims, all_of(section53)) == expected
-    assert claims[2].budget == min(1, cores / 10)
-
-
-def test_threads_change_no_bit_and_every_repeat_has_its_own_order(monkeypatch):
-    monkeypatch.setattr(section53, "G", 3)
-    rows = pd.DataFrame(
-        section53.generation_times("mnist", "standin", [1, 2, 3], repeats=2, steps=1, warm_up=1, validation_size=16)
-    )
-    assert rows.groupby("repeat")["threads"].apply(sorted).tolist() == [[1, 2, 3]] * 2
-    assert rows.loc[rows["repeat"] == 0, "threads"].tolist() != rows.loc[rows["repeat"] == 1, "threads"].tolist()
-    assert rows.groupby("generation")["digest"].nunique().eq(1).all()
-    assert rows["digest"].nunique() == 3
-
-
 @pytest.mark.parametrize("profile", PROFILES)
-def test_figure_6_is_one_run_that_starts_at_one_thread_and_no_point_is_measured_twice(profile):
-    runs = section53.runs(profile, "standin")
-    assert [run.arm for run in runs] == [section53.ARM]
-    assert runs[0].config["threads"][0] == 1
-    assert runs[0].config["repeats"] >= 2
+def test_no_point_is_measured_twice(profile):
     for planned in (section41.runs(profile), section42.runs(profile, "standin"), section43.runs(profile, "standin")):
         assert len({run.key for run in planned}) == len(planned)
 
@@ -310,7 +250,6 @@ def test_figures_have_labels_and_one_legend_and_leave_out_what_is_not_there(loss
     figures = {
         exhibits.section42.losses(some): 2,
         exhibits.section43.growth(growing[growing["g"] == section43.BASE["g"]]): 0,  # one point of g has no exponent
-        exhibits.section53.threads(times(2, lambda count: 10 / min(count, 2))): 0,
     }
     for figure, missing in figures.items():
         drawn(figure)

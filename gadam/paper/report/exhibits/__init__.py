@@ -8,9 +8,6 @@ from gadam.paper.report.exhibits import (
     section41,
     section42,
     section43,
-    section51,
-    section52,
-    section53,
     section54,
     section54_orl,
 )
@@ -23,9 +20,6 @@ __all__ = [
     "section41",
     "section42",
     "section43",
-    "section51",
-    "section52",
-    "section53",
     "section54",
     "section54_orl",
 ]
