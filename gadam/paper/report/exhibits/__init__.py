@@ -2,12 +2,7 @@
 
 from gadam.paper.report.exhibits import (
     beyond,
-    pipeline,
-    section3,
     section6,
-    section41,
-    section42,
-    section43,
     section51,
     section52,
     section53,
@@ -17,12 +12,7 @@ from gadam.paper.report.exhibits import (
 
 __all__ = [
     "beyond",
-    "pipeline",
-    "section3",
     "section6",
-    "section41",
-    "section42",
-    "section43",
     "section51",
     "section52",
     "section53",
