@@ -120,7 +120,6 @@ def _names() -> dict[str, Any]:
     import gadam
     from gadam import datasets, genetics, models, plotting
     from gadam.ensembles import soup
-    from gadam.paper import quickstart
     from gadam.paper import report as reporting
     from gadam.paper.claims import Claim
     from gadam.paper.report import Report, report
@@ -157,7 +156,7 @@ def _names() -> dict[str, Any]:
         "landscape_panel": landscape_panel, "lenet5": models.lenet5, "losses": torch.tensor([0.4, 0.3, 0.2, 0.1]),
         "mlp": mlp, "models": models, "nn": nn, "notebook": notebook, "notebooks": NOTEBOOKS, "np": np,
         "orl_cnn": models.orl_cnn, "pairs": torch.tensor([[0, 1], [2, 3]]), "population": result.population,
-        "quickstart": quickstart, "random": torch.Generator().manual_seed(0), "report": report,
+        "random": torch.Generator().manual_seed(0), "report": report,
         "replace": replace, "reporting": reporting, "result": result, "rows": (x, y),
         "run": Run(run_function("test/nothing", settings=None)(_nothing), {}),
         "small": small, "soup": soup, "torch": torch, "training_panel": training_panel, "x": x, "y": y,

@@ -408,8 +408,6 @@ TABLE["notebooks: parameters"] = [
     ("execute(notebooks / 'section3_method.ipynb', Path('out.ipynb'), {}, limit=float('nan'))", 'limit=nan must be a number of seconds, above 0'),
     ("execute(notebooks / 'section3_method.ipynb', Path('out.ipynb'), {}, limit=-1)", 'limit=-1 must be a number of seconds, above 0'),
     ("execute(notebooks / 'section3_method.ipynb', Path('out.ipynb'), {}, limit='60')", "limit='60' must be a number of seconds, above 0"),
-    ("quickstart.compare('big')", "profile='big' is not a choice; there are smoke, quick, standard, paper"),
-    ("quickstart.compare('smoke', 'fake')", "data='fake' is not a choice; there are auto, real, standin"),
     ("training_panel('big')", "profile='big' is not a profile; there are smoke, quick, standard, paper"),
     ("training_panel(data='fake')", "data='fake' is not a choice; there are auto, real, standin"),
     ("landscape_panel('big')", "profile='big' is not a profile; there are smoke, quick, standard, paper"),

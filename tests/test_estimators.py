@@ -3,7 +3,6 @@
 import copy
 import functools
 import pickle
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,11 +11,9 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_classification, make_regression
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
@@ -24,7 +21,6 @@ from torch import nn
 from gadam import Callback, InputError
 from gadam.estimators import GADAMClassifier, GADAMRegressor
 from gadam.estimators.weighting import split, weighted
-from gadam.paper import quickstart
 
 TINY = {"population_size": 2, "generations": 1, "steps": 20, "learning_rate": 3e-2, "executor": 1, "random_state": 0}
 X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
@@ -429,40 +425,3 @@ def test_a_linear_truth_is_learned_as_well_as_by_least_squares():
         regressor(steps=300, generations=2, learning_rate=1e-2).fit(inputs[:200], y[:200]).score(inputs[200:], y[200:])
     )
     assert ours > LinearRegression().fit(inputs[:200], y[:200]).score(inputs[200:], y[200:]) - 0.03
-
-
-def test_the_quickstart_knows_its_profiles():
-    with pytest.raises(InputError, match=r"^profile='slow' is not a choice; there are smoke, quick, standard, paper$"):
-        quickstart.compare("slow")
-
-
-@pytest.mark.parametrize(("looks", "profile"), [("notebook", "quick"), ("terminal", "quick"), ("batch", "smoke")])
-def test_the_quickstart_is_quick_where_someone_looks(monkeypatch, looks, profile):
-    monkeypatch.setattr(quickstart, "front_end", lambda: looks)
-    assert quickstart.chosen("auto") == profile
-    assert quickstart.chosen("paper") == "paper"
-
-
-def test_the_quickstart_compares_both_at_their_defaults_and_within_what_is_possible(monkeypatch):
-    seen = []
-
-    def fit(classifier, inputs, targets):
-        last = classifier[-1] if isinstance(classifier, Pipeline) else classifier
-        if len(inputs) > 2:
-            seen.append(last.get_params())
-            last.set_params(**{"max_iter": 1} if last.__class__.__name__ == "MLPClassifier" else TINY)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            classifier.fit(inputs, targets)
-        return 1.0
-
-    monkeypatch.setattr(quickstart, "_fit", fit)
-    for profile in quickstart.PROFILES:
-        monkeypatch.setitem(quickstart.PROFILES, profile, quickstart.PROFILES[profile] | {"rows": 60, "seeds": 2})
-        compared = quickstart.compare(profile, "standin")
-        assert compared[["low", "high"]].min().min() >= 0
-        assert compared[["low", "high"]].max().max() <= 100
-        assert len(compared) == 3 * 3
-    for made in seen:
-        default = (MLPClassifier if "max_iter" in made else GADAMClassifier)(random_state=made["random_state"])
-        assert made == default.get_params()

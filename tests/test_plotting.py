@@ -20,7 +20,6 @@ from gadam import Callback, GadamConfig, InputError, evolve
 from gadam import live_plot as live
 from gadam import plotting as history
 from gadam.live_plot import LivePlot
-from gadam.paper import quickstart
 from gadam.plotting import plot_adoption, plot_family, plot_losses
 from gadam.population import Population
 
@@ -423,42 +422,6 @@ def test_accuracy_of_what_is_no_classifier_is_refused_before_training():
             zoo.mlp, (zoo.FEATURES, zoo.LABELS), GadamConfig(**SMALL), progress=False,
             callbacks=[LivePlot(test=(zoo.FEATURES, targets))],
         )  # fmt: skip
-
-
-# --- the quickstart's comparison ---
-
-
-def compared(seeds):
-    """Two datasets, the second a stand-in, by three methods."""
-    rows = [(name, data, method) for name, data in (("digits", "real"), ("ADULT", "stand-in")) for method in "abc"]
-    frame = pd.DataFrame(rows, columns=["dataset", "data", "method"])
-    nan = [math.nan] * 6
-    intervals = {"low": nan, "high": nan, "seconds_low": nan, "seconds_high": nan}
-    if seeds > 1:
-        intervals = {"low": [96.5] * 6, "high": [98.3] * 6, "seconds_low": [1.0] * 6, "seconds_high": [31.0] * 6}
-    return frame.assign(rows=1_000, seeds=seeds, accuracy=97.4, seconds=[1.234, 12.34] * 3, **intervals)
-
-
-def test_the_comparison_is_a_narrow_table_that_names_stand_ins():
-    table = quickstart.readable(compared(3))
-    assert table["accuracy, %"].tolist() == ["97.4\xa0[96.5,\xa098.3]"] * 6
-    assert table["seconds"].tolist() == ["1.2", "12"] * 3
-    assert table.index[0] == ("digits, 1,000 rows", "a")
-    assert table.index[5] == ("ADULT, 1,000 rows (stand-in)", "c")
-    assert quickstart.readable(compared(1))["accuracy, %"].tolist() == ["97.4"] * 6
-
-
-@pytest.mark.parametrize(("seeds", "said"), [(3, "mean of 3 seeds and 95 % interval"), (1, "one seed")])
-def test_the_comparison_is_a_figure_with_intervals_and_axes_that_say_what_they_are(seeds, said):
-    figure = quickstart.plot(compared(seeds))
-    figure.canvas.draw()
-    accuracy, seconds = figure.axes
-    assert accuracy.get_xlabel() == f"test accuracy, %: {said}"
-    assert seconds.get_xlabel() == f"seconds of a fit: {said}"
-    bars = [each.lines[2][0].get_segments() for each in accuracy.containers]
-    assert [len(each) for each in bars] == [2, 2, 2]
-    assert bars[0][0][:, 0].tolist() == pytest.approx([96.5, 98.3] if seeds > 1 else [97.4, 97.4])
-    assert figure.get_figwidth() <= 5, "where a notebook shrinks it, its letters are still legible"
 
 
 def test_importing_the_plots_imports_no_matplotlib():
