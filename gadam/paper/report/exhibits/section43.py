@@ -9,8 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from gadam.paper import section43
-from gadam.paper.palette import BLUE, GREEN, GREY, ORANGE, RED
-from gadam.paper.report.exhibits.section54 import say_missing
+from gadam.paper.palette import BLUE, GREEN, GREY, ORANGE, RED, say_missing
 from gadam.paper.report.tables import number
 
 LINES = {
