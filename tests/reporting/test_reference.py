@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gadam.paper import fidelity
+from gadam.paper import section6
 from gadam.paper.report import reference, site
 
 
@@ -44,13 +44,13 @@ def test_every_page_is_reached_by_links_from_the_first(pages):
 def test_the_index_names_every_module_in_a_line_and_every_equation_with_the_function_that_is_it(pages):
     index = pages["api/index.html"]
     assert "evolve(): the generation loop of Section 3." in index
-    for one in fidelity.EQUATIONS:
+    for one in section6.EQUATIONS:
         module, _, name = one.function.partition(":")
         page = f"api/{module.replace('.', '/')}.html"
         assert f"<td>{one.where}</td>" in index
         assert (page, name) in links(pages, "api/index.html")
         assert f'id="{name}"' in pages[page]
-    assert {number for one in fidelity.EQUATIONS for number in numbers(one.where)} == set(range(1, 16))
+    assert {number for one in section6.EQUATIONS for number in numbers(one.where)} == set(range(1, 16))
 
 
 def numbers(text):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from gadam.paper.fidelity import EQUATIONS
 from gadam.paper.report.paths import scratch_folder
+from gadam.paper.section6 import EQUATIONS
 
 TEMPLATES = Path(__file__).with_name("templates") / "reference"
 """An index of our own, with the equations, and a link to it on each page: pdoc links submodules of a package that names

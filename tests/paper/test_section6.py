@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -12,16 +13,15 @@ from matplotlib import pyplot as plt
 
 from gadam.config import GadamConfig
 from gadam.evolution.loop import evolve
-from gadam.paper import PROFILES, SECTIONS, fidelity, section6
-from gadam.paper import published as paper
+from gadam.paper import PROFILES, SECTIONS, published, section6
 from gadam.paper.claims import Arms
-from gadam.paper.report import exhibits, scoreboard
+from gadam.paper.report import scoreboard
 from gadam.paper.statistics import paired_interval
 
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("equation", fidelity.EQUATIONS, ids=lambda one: f"{one.where}, {one.what}")
+@pytest.mark.parametrize("equation", section6.EQUATIONS, ids=lambda one: f"{one.where}, {one.what}")
 def test_every_equation_has_its_function_and_its_test(equation):
     module, _, name = equation.function.partition(":")
     assert callable(getattr(importlib.import_module(module), name))
@@ -30,13 +30,12 @@ def test_every_equation_has_its_function_and_its_test(equation):
     assert test in functions
 
 
-def test_equations_6_to_13_are_all_there():
-    where = {one.where for one in fidelity.EQUATIONS}
-    assert {f"Eq. {number}" for number in range(1, 14)} <= where
-    assert len(fidelity.equations()) == len(fidelity.EQUATIONS)
+def test_every_equation_is_there():
+    where = " ".join(section6.equations()["paper"])
+    assert not [number for number in range(1, 16) if not re.search(rf"\b{number}\b", where)]
 
 
-@pytest.mark.parametrize("one", fidelity.AMBIGUITIES, ids=lambda one: f"{one.where}, {one.question}")
+@pytest.mark.parametrize("one", section6.AMBIGUITIES, ids=lambda one: f"{one.where}, {one.question}")
 def test_every_ambiguity_names_a_switch_that_exists_and_is_measured_or_says_why_not(one):
     known = {*GadamConfig.names(), *(f"evolve({name}=…)" for name in inspect.signature(evolve).parameters)}
     assert set(filter(None, one.switch.split(", "))) <= known
@@ -46,9 +45,9 @@ def test_every_ambiguity_names_a_switch_that_exists_and_is_measured_or_says_why_
 
 def test_every_reading_is_of_an_ambiguity():
     readings = {name for name, one in section6.READINGS.items() if one.kind == "reading"} - {section6.DEFAULT}
-    assert readings == {one.reading for one in fidelity.AMBIGUITIES if one.reading}
+    assert readings == {one.reading for one in section6.AMBIGUITIES if one.reading}
     switched = {name: set(one.settings) for name, one in section6.READINGS.items() if one.settings}
-    for one in fidelity.AMBIGUITIES:
+    for one in section6.AMBIGUITIES:
         assert one.reading not in switched or switched[one.reading] == {one.switch}
 
 
@@ -67,30 +66,30 @@ def test_every_reading_is_of_an_ambiguity():
     ],
 )
 def test_an_accuracy_is_a_multiple_of_one_in_n_or_a_mean_of_several_runs(percent, rows, possible, runs):
-    assert fidelity.attainable(percent, rows) == possible
-    assert fidelity.fewest_runs(percent, rows) == runs
+    assert section6.attainable(percent, rows) == possible
+    assert section6.fewest_runs(percent, rows) == runs
     correct = [count for count in range(rows + 1) if abs(100 * count / rows - percent) <= 0.005 + 1e-9]
     assert bool(correct) == possible  # by trying all of them
 
 
 def test_no_test_set_of_yeast_gives_all_of_its_values():
-    yeast = [cells["yeast"] for cells in paper.TABLE4.values()]
-    assert fidelity.common_test_sizes(yeast, fidelity.YEAST_ROWS) == []
-    assert 200 in fidelity.common_test_sizes([cells[5] for cells in paper.TABLE3.values()], 400)
+    yeast = [cells["yeast"] for cells in published.TABLE4.values()]
+    assert section6.common_test_sizes(yeast, section6.YEAST_ROWS) == []
+    assert 200 in section6.common_test_sizes([cells[5] for cells in published.TABLE3.values()], 400)
 
 
 def test_gadam_and_adam_on_mnist_do_not_differ_significantly_in_one_pair_of_runs():
-    assert fidelity.difference_test(99.37, 99.18, 10_000) == pytest.approx(1.58, abs=0.01)
-    assert fidelity.difference_test(99.18, 99.37, 10_000) == -fidelity.difference_test(99.37, 99.18, 10_000)
+    assert section6.difference_test(99.37, 99.18, 10_000) == pytest.approx(1.58, abs=0.01)
+    assert section6.difference_test(99.18, 99.37, 10_000) == -section6.difference_test(99.37, 99.18, 10_000)
 
 
 def test_values_hold_every_accuracy_of_the_paper():
-    frame = fidelity.values()
+    frame = section6.values()
     items = {f"{line['table']}/{line['method']}/{line['column']}" for line in frame.to_dict("records")}
     assert items == {item for item in scoreboard.paper_numbers() if not item.endswith("/loss")}
     odd = frame[frame["one run"] == "impossible"]
     assert ("table3", "CNN (Adam)", "9") in set(zip(odd["table"], odd["method"], odd["column"], strict=True))
-    assert {(table, method, column) for table, method, column in fidelity.REMARKS} <= set(
+    assert {(table, method, column) for table, method, column in section6.REMARKS} <= set(
         zip(frame["table"], frame["method"], frame["column"], strict=True)
     )
     own = frame[frame["source"] == "own"]["method"].unique().tolist()
@@ -112,16 +111,11 @@ def test_every_reading_has_the_seeds_and_the_budget_of_the_default_but_for_its_p
         assert run.arm == section6.arm(run.config["dataset"], run.config["reading"])
     assert default.keys() == section6.READINGS.keys()
     assert all(one == default[section6.DEFAULT] for one in default.values())
-    unequal = {key for key, one in section6.READINGS.items() if not section6.equal_steps(one)}
+    unequal = {key for key, one in section6.READINGS.items() if not one.has_equal_steps}
     assert unequal == {"small", "large"}
     if profile != "smoke":
         text = section6.note(profile)
         assert "5 units (0.5 times as many) and 20 units (2 times as many)" in text
-
-
-def test_standard_and_paper_have_ten_seeds():
-    for profile in ("standard", "paper"):
-        assert min(section6.PROFILES[profile]["seeds"].values()) >= 10
 
 
 def test_every_reading_trains_with_its_steps_and_most_give_another_network():
@@ -187,7 +181,7 @@ def test_what_is_not_there_is_left_empty():
 
 def test_ambiguities_say_what_was_measured():
     frame = section6.ambiguities(made_up(), counted(made_up()))
-    assert len(frame) == len(fidelity.AMBIGUITIES)
+    assert len(frame) == len(section6.AMBIGUITIES)
     found = frame["effect of the other reading"]
     assert found.str.match(r"YEAST [+-].* \[.*\]; LETTER [+-]").sum() == 4
     assert found.str.startswith("not measured: ").sum() + found.str.contains("Section").sum() >= len(frame) - 4
@@ -197,7 +191,7 @@ def test_ambiguities_say_what_was_measured():
 @pytest.mark.parametrize(("count", "titles"), [(5, "5 seeds"), (3, "3 of 5 seeds"), (0, "0 of 5 seeds")])
 def test_the_figure_draws_what_there_is(count, titles):
     rows = made_up(count)
-    figure = exhibits.section6.readings(section6.effects(rows, counted(rows)))
+    figure = section6.readings_figure(section6.effects(rows, counted(rows)))
     figure.canvas.draw()
     assert [axis.get_title() for axis in figure.axes] == [f"{name}, {titles}" for name in ("YEAST", "LETTER")]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
