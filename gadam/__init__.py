@@ -10,8 +10,7 @@ from gadam.config import GadamConfig, InputError
 from gadam.ensembles import Ensemble
 from gadam.evolution.loop import evolve, evolve_seeds
 from gadam.population import Population
-from gadam.result import Callback, Generation, Result
-from gadam.saving import load_result
+from gadam.result import Callback, Generation, Result, load_result
 
 if TYPE_CHECKING:
     from gadam.estimators import GADAMClassifier, GADAMRegressor

@@ -6,7 +6,6 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gadam.config import InputError
+from gadam.display import html_table
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
 from gadam.validation import check_whole, shown
 
@@ -233,16 +233,6 @@ SHOWN = 20
 def outline(module: nn.Module) -> list[str]:
     """The module and its parts with their settings, a line each: what tells models of the same shapes apart."""
     return [re.sub(r" at 0x[0-9a-fA-F]+", "", line.strip()) for line in str(module).splitlines()]
-
-
-def html_table(rows: Mapping[str, str], caption: str) -> str:
-    """Two columns, names and values, with all that HTML would take for its own escaped."""
-    lines = "".join(
-        f'<tr><th scope="row" style="text-align:left">{escape(name)}</th>'
-        f'<td style="text-align:left">{escape(value)}</td></tr>'
-        for name, value in rows.items()
-    )
-    return f'<table><caption style="text-align:left">{escape(caption)}</caption><tbody>{lines}</tbody></table>'
 
 
 def _check_each(name: str, values: Any, kind: type, wanted: str) -> None:

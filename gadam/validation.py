@@ -78,8 +78,6 @@ def check_evolve(
     Raises:
         InputError: one of them cannot be used.
     """
-    from gadam.result import Callback  # which checks arguments too
-
     if callable(make_model) and not hasattr(make_model, "parameters"):  # a module is told apart where units are made
         check_callable("make_model", make_model)
     if not isinstance(config, GadamConfig):
@@ -89,7 +87,7 @@ def check_evolve(
     if not isinstance(callbacks, Iterable):
         raise InputError(f"callbacks: is a {type(callbacks).__name__}, must be a list of gadam.Callback")
     for callback in callbacks:
-        if not isinstance(callback, Callback):
+        if isinstance(callback, type) or not hasattr(callback, "on_generation"):
             raise InputError(f"callbacks: {shown(callback)} is no gadam.Callback, must be an instance of one")
     if record is not None:
         check_callable("record", record, "step")

@@ -35,8 +35,7 @@ from gadam.config import RESULTS_VERSION, GadamConfig, InputError
 from gadam.evolution.state import Standing, as_written, from_written
 from gadam.parallel.workers import WorkersError
 from gadam.population import Population, outline
-from gadam.result import targets_of
-from gadam.saving import CHECKPOINT
+from gadam.result import CHECKPOINT, targets_of
 from gadam.tracing.programs import Batch
 from gadam.training.plan import cut
 from gadam.training.shards import TrainingError

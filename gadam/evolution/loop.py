@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from gadam.config import GadamConfig, InputError
+from gadam.display import front_end
 from gadam.evolution.breeding import Bred, no_history, trained
 from gadam.evolution.checkpoint import Keeper, ending, identify
 from gadam.evolution.seeds import batches, breed_each, of_seed, over, record_each, survive_each
 from gadam.evolution.state import Course, Standing
-from gadam.live_plot import front_end
 from gadam.parallel.executors import as_executor, check_several, steps_taken, train_shards, unless
 from gadam.parallel.workers import cluster_size
 from gadam.population import Population

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gadam import storage
 from gadam.population import Population
-from gadam.saving import as_population
+from gadam.result import as_population
 from gadam.training.shards import LOSSES, Begun, Part, Shard, Trained
 
 _KINDS = ("parameters", "buffers", "moments")

@@ -21,8 +21,8 @@ from sklearn.preprocessing import StandardScaler
 
 from gadam.config import InputError
 from gadam.datasets import load
+from gadam.display import front_end
 from gadam.estimators import GADAMClassifier
-from gadam.live_plot import front_end
 from gadam.paper.statistics import mean_interval
 from gadam.paper.units import first_rows
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from gadam.config import GadamConfig, InputError
+from gadam.display import front_end
 from gadam.evolution.loop import evolve
-from gadam.live_plot import front_end
 from gadam.paper.section41 import NOTHING, RANGE, SETTINGS, STEPS, Point, value
 from gadam.playground.canvas import Canvas, Frame
 from gadam.playground.widgets import Panel, grid, line, told

@@ -16,7 +16,7 @@ MODULES = (
     "gadam", "gadam.evolution.loop", "gadam.config", "gadam.genetics", "gadam.evolution.breeding",
     "gadam.evolution.seeds", "gadam.result", "gadam.population", "gadam.training.trainer",
     "gadam.training.optimizers", "gadam.training.shards", "gadam.parallel.executors", "gadam.parallel.cluster",
-    "gadam.evolution.checkpoint", "gadam.ensembles", "gadam.saving", "gadam.plotting", "gadam.estimators",
+    "gadam.evolution.checkpoint", "gadam.ensembles", "gadam.plotting", "gadam.estimators",
     "gadam.playground", "gadam.models", "gadam.datasets", "gadam.paper.baselines.classical",
     "gadam.paper.baselines.dbn", "gadam.paper.baselines.gcforest",
 )  # fmt: skip
