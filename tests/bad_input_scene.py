@@ -119,7 +119,7 @@ def _names() -> dict[str, Any]:
 
     import gadam
     from gadam import datasets, genetics, models, plotting
-    from gadam.ensembles import soup
+    from gadam.ensembles import greedy_soup
     from gadam.paper import report as reporting
     from gadam.paper.claims import Claim
     from gadam.paper.report import Report, report
@@ -159,7 +159,7 @@ def _names() -> dict[str, Any]:
         "random": torch.Generator().manual_seed(0), "report": report,
         "replace": replace, "reporting": reporting, "result": result, "rows": (x, y),
         "run": Run(run_function("test/nothing", settings=None)(_nothing), {}),
-        "small": small, "soup": soup, "torch": torch, "training_panel": training_panel, "x": x, "y": y,
+        "small": small, "soup": greedy_soup, "torch": torch, "training_panel": training_panel, "x": x, "y": y,
     }  # fmt: skip
 
 

@@ -225,8 +225,8 @@ TABLE["Population, Ensemble, soup"] = [
     ("result.soup(x)", 'data: is a torch.Tensor, must be a pair (inputs, targets)'),
     ("result.soup((x, y[:-1]))", 'data: 40 rows of inputs but 39 targets, must be as many'),
     ("result.soup((x / 0, y))", 'data: inputs hold NaN or infinity in 40 of 40 rows, must be finite'),
-    ("result.soup(rows, chunk=0)", 'chunk=0 is not allowed; must be a whole number, at least 1'),
-    ("result.soup(rows, chunk=0.5)", 'chunk=0.5 is not allowed; must be a whole number, at least 1'),
+    ("result.soup(rows, chunk=0)", 'chunk=0 must be at least 1'),
+    ("result.soup(rows, chunk=0.5)", 'chunk=0.5 must be a whole number, at least 1'),
     ("result.soup(rows, 'cross_entropy')", "loss='cross_entropy' must be a function of (output, targets)"),
     ("soup(mlp(), rows)", 'population: is a Sequential, must be a gadam.Population (of a Result)'),
 ]
@@ -259,10 +259,10 @@ TABLE["plots"] = [
     ("plot_adoption([])", 'history: is a list, must be a DataFrame such as Result.history'),
     ("LivePlot(test=x)", 'test: is a torch.Tensor, must be a pair (inputs, targets)'),
     ("evolve(mlp, rows, small, callbacks=[LivePlot(test=x)])", 'test: is a torch.Tensor, must be a pair (inputs, targets)'),
-    ("evolve(mlp, rows, small, callbacks=[LivePlot(test=(x[:, :3], y))])", 'test: the model could not take these inputs: …'),
-    ("evolve(mlp, rows, small, callbacks=[LivePlot(test=(x, x))])", 'test: scored by accuracy, so the model must return [n, classes], targets be [n]'),
+    ("evolve(mlp, rows, small, callbacks=[LivePlot(test=(x[:, :3], y))])", 'test: make_model: Sequential could not take inputs of shape [4, 3] float32: …'),
+    ("LivePlot(test=(x, x))", 'test: targets are torch.float32, must be whole numbers, the classes of the rows'),
     ("LivePlot(show='png')", "show='png' must be a function of (png)"),
-    ("LivePlot().figure()", 'LivePlot: has seen no generation yet; give it to gadam.evolve(..., callbacks=[...]) first'),
+    ("LivePlot().figure()", 'LivePlot: has seen no generation yet; give it to evolve(..., callbacks=[...]) first'),
 ]
 TABLE["estimators"] = [
     ("GADAMClassifier(hidden_layer_sizes=0).fit(X, labels)", 'hidden_layer_sizes=0 must be whole numbers of at least 1'),

@@ -36,7 +36,7 @@ from gadam.display import describe_error
 from gadam.evolution.state import EvolutionState, from_file, to_file
 from gadam.parallel.workers import WorkersError
 from gadam.population import Population, outline
-from gadam.saving import CHECKPOINT
+from gadam.result import CHECKPOINT
 from gadam.training.inputs import targets_of
 from gadam.training.shards import TrainingError, split_into_shards
 from gadam.types import Batch

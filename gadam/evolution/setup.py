@@ -136,9 +136,10 @@ class Training:
 
         def identity() -> dict[str, Any]:
             rows = [train] if validation is None else [train, held_out]
-            found = identify(config, population, rows, self._trainer.way, fresh_loss)
+            way = self._trainer.way if evolves else f"{self._trainer.way}, without genetics"
+            found = identify(config, population, rows, way, fresh_loss)
             found["config"]["seed"] = seeds[0] if len(seeds) == 1 else seeds
-            return found if evolves else found | {"config": found["config"] | {"evolves": False}}
+            return found
 
         # An executor of one's own may watch too, and can be told nothing of what was before.
         watching = [*chain.from_iterable(self.callbacks), *records, None if isinstance(executor, int) else executor]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gadam import storage
 from gadam.population import Population
-from gadam.saving import as_population
+from gadam.result import as_population
 from gadam.training.shards import Shard
 
 SHARD_TENSORS = ("steps", "batches", "draws", "loss_start", "loss_trained", "loss_survival", "seconds")

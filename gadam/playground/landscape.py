@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from gadam.config import InputError
-from gadam.live_plot import front_end
+from gadam.display import front_end
 from gadam.paper.section41 import GLOBAL, LANDSCAPES, RANGE, STEPS, contours, journey
 from gadam.playground.widgets import Panel, grid, line, red_line
 from gadam.plotting import BEST, COLOURS

@@ -17,8 +17,9 @@ from torch import nn
 
 from gadam.config import GadamConfig, InputError
 from gadam.datasets import Dataset, StandInWarning, load
+from gadam.display import front_end
 from gadam.evolution.loop import evolve
-from gadam.live_plot import LivePlot, front_end
+from gadam.live_plot import LivePlot
 from gadam.models import MLP_HIDDEN, lenet5, mlp
 from gadam.paper.units import validation_size
 from gadam.playground.widgets import AMBER, Panel, grid, line, red_line

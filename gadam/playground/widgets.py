@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
 
-from gadam.live_plot import front_end, side_by_side
+from gadam.display import front_end, side_by_side
 
 RED, AMBER = "#b00020", "#8a4b00"
 
