@@ -1,4 +1,4 @@
-"""The command line: `gadam reproduce`, `gadam report`, `gadam data` and `gadam bench`."""
+"""The command line: `gadam reproduce`, `gadam report` and `gadam data`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     name="gadam",
     help="Train a population of PyTorch modules with GADAM, and reproduce the paper.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",  # the others take the brackets of gadam[bench] for theirs, or keep line breaks
+    rich_markup_mode="markdown",  # the others take the brackets of gadam[paper] for theirs, or keep line breaks
     pretty_exceptions_show_locals=False,
 )
 data = typer.Typer(help="The five datasets of the paper: see what is here, download, verify.", no_args_is_help=True)
@@ -184,69 +184,6 @@ def compare_reports(
     typer.echo(describe(found, a, b))
     if not found.agree:
         raise typer.Exit(1)
-
-
-@app.command("bench")
-def run_bench(
-    workload: Annotated[
-        list[str] | None, typer.Option(help="mlp, lenet or orl; may be repeated. mlp and lenet if not given.")
-    ] = None,
-    units: Annotated[
-        str | None, typer.Option(help="Population sizes, such as 1,10,100; each workload's own if not given.")
-    ] = None,
-    repeats: Annotated[int | None, typer.Option(help="Measurements of each; 5 if not given, with --scale 3.")] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(help="About what one measurement takes; 1.5 if not given, with --scale or --predict 0.5."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    only: Annotated[
-        list[str] | None, typer.Option(help="Part of a contestant's name; may be repeated. All if not given.")
-    ] = None,
-    by_hand: Annotated[
-        bool, typer.Option("--by-hand", metavar="", help="Also gadam with shards and threads chosen by hand.")
-    ] = False,
-    minutes: Annotated[
-        float | None, typer.Option(help="Begin nothing after so many minutes; 8 on a GPU, else no limit.")
-    ] = None,
-    growth: Annotated[
-        bool,
-        typer.Option(
-            "--scale", metavar="", help="Instead: how time and memory grow with population, model and threads."
-        ),
-    ] = False,
-    prediction: Annotated[
-        bool, typer.Option("--predict", metavar="", help="Instead: how long a whole population takes to predict.")
-    ] = False,
-    keeping: Annotated[
-        bool,
-        typer.Option(
-            "--checkpoint", metavar="", help="Instead: what checkpoints cost a run of MNIST in profile quick."
-        ),
-    ] = False,
-    cluster: Annotated[
-        bool,
-        typer.Option(
-            "--cluster",
-            metavar="",
-            help="Instead: what a generation costs on a dask cluster, and would on a large one.",
-        ),
-    ] = False,
-    folder: Annotated[
-        Path | None, typer.Option(help="Where tables and figure go; reports/out/bench if not given.")
-    ] = None,
-) -> None:
-    """Time training beside PyTorch's own ways, joblib and JAX, and beside what the machine allows.
-
-    What is not installed is skipped and said so: pip install 'gadam[bench]' brings JAX.
-    """
-    from gadam.bench.entry import run
-
-    run(
-        workload=workload, units=units, repeats=repeats, seconds=seconds, device=device, only=only, by_hand=by_hand,
-        minutes=minutes, scale=growth, predict=prediction, checkpoint=keeping, cluster=cluster, folder=folder,
-        say=typer.echo,
-    )  # fmt: skip
 
 
 @data.command("list")

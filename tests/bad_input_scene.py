@@ -79,9 +79,6 @@ def _command(line: str) -> str:
         name, value = words.pop(0).split("=", 1)
         variables[name] = str(Path(value).absolute()) if name in FOLDERS else value
     main = import_module("gadam.cli").main
-    if words[0] == "python":
-        bench = import_module("gadam.bench.__main__")
-        main, words = (lambda: bench.main(words[3:])), words
     complaints, argv = io.StringIO(), sys.argv
     with environment(variables), contextlib.redirect_stderr(complaints):
         sys.argv = words

@@ -38,10 +38,6 @@ def test_help_reads_well():
     assert "SHA-256" in runner.invoke(cli.app, ["data", "verify", "--help"]).output
 
 
-def test_help_keeps_brackets():
-    assert "pip install 'gadam[bench]'" in " ".join(runner.invoke(cli.app, ["bench", "--help"]).output.split())
-
-
 def test_version(monkeypatch, capsys):
     assert gadam(monkeypatch, capsys, "--version") == (0, f"gadam {version('gadam')}\n", "")
 

@@ -20,14 +20,12 @@ import pytest
 import torch
 import zoo
 from joblib.externals.loky import get_reusable_executor
+from loopback import exchanged, loopback
 from torch.nn import functional
 
-from gadam.bench.cluster import exchanged
-from gadam.bench.loopback import loopback
-from gadam.bench.workloads import find
 from gadam.config import GadamConfig, InputError
 from gadam.evolution.loop import evolve
-from gadam.models import lenet5
+from gadam.models import MLP_HIDDEN, lenet5, mlp
 from gadam.parallel import workers as remote
 from gadam.parallel.executors import as_executor, train_or_halve, train_shards
 from gadam.parallel.workers import Workers, WorkersError, cluster_size
@@ -346,13 +344,19 @@ def test_workers_that_stay_away_are_one_clear_error(monkeypatch):
             evolved(cluster.client.get_executor())
 
 
-@pytest.mark.parametrize("name", ["mlp", pytest.param("lenet", marks=slow)])
-def test_a_generation_sends_little_more_than_the_formula(cluster, name):
-    (workload,) = find([name], torch.device("cpu"))
-    found = exchanged(cluster.client, replace(workload, rows=4_000), validation_size=16)
+@pytest.mark.parametrize(
+    ("make_model", "shape"),
+    [
+        (partial(mlp, 16, 26, MLP_HIDDEN["letter"]), (16,)),
+        pytest.param(lenet5, (1, 28, 28), marks=slow),
+    ],
+    ids=["mlp", "lenet"],
+)
+def test_a_generation_sends_little_more_than_the_formula(cluster, make_model, shape):
+    found = exchanged(cluster.client, make_model, shape, rows=4_000, workers=WORKERS)
     assert found["floor"] == 4 * found["entries"] * 2 * 2 * 10
     assert 1 < found["ratio"] < 1.5
-    rows = 4_000 * 4 * math.prod(workload.shape)
+    rows = 4_000 * 4 * math.prod(shape)
     assert found["first"] - found["bytes"] > rows, "each worker is sent the rows, once"
 
 
