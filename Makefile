@@ -26,7 +26,7 @@ lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 bench: $(STAMP)  ## time training beside PyTorch, joblib and JAX (ARGS="--workload orl --units 1,10")
-	$(BIN)/gadam bench $(ARGS)
+	$(BIN)/python tests/benchmarks $(ARGS)
 
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks

@@ -15,9 +15,9 @@ import time
 from multiprocessing import forkserver
 
 import pytest
+from loopback import loopback
 
 from gadam import storage
-from gadam.bench.loopback import loopback
 
 KILLS = int(os.environ.get("GADAM_KILLS", 1))
 ENOUGH = 0.8  # share of the kills that must leave some training to go on from

@@ -1,77 +1,48 @@
-"""Who is timed, on PyTorch: gadam in its ways, and what one would write without it.
+"""The contestants on PyTorch: gadam in its ways, and what one would write without it.
 
-A contestant is set up for some work and then trains it from the initial weights, as often as it is asked to. What must
-be done once (tracing, compiling, starting processes) it does in its first training of so many steps, or before.
+A contestant is set up for some work (`with contestant(work) as (train, note)`) and then trains it from the initial
+weights for so many steps, as often as it is asked to; `train(steps)` returns the weights, name -> [g, *shape]. What
+must be done once (tracing, compiling, starting processes) it does in its first training of so many steps, or before.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
-from unittest import mock
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from jax_contestant import jax_units
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
+from workloads import GENERATION, ROLE, SEED, Work
 
-from gadam.bench.workloads import GENERATION, ROLE, SEED, Work
 from gadam.config import GadamConfig
-from gadam.paper.report.machine import usable_cores
 from gadam.parallel.executors import as_executor, train_shards
 from gadam.population import Population
-from gadam.tracing import programs as vectorised
 from gadam.training.plan import cut, lay_out
 from gadam.training.shards import Data
 
-Weights = Mapping[str, Tensor]
-"""Name -> [g, *shape], on the CPU."""
+Weights: TypeAlias = Mapping[str, Tensor]
+Ready: TypeAlias = tuple[Callable[[int], Weights], str]
+Contestant: TypeAlias = Callable[[Work], AbstractContextManager[Ready]]
 
-
-@dataclass(frozen=True)
-class Ready:
-    """A contestant that is set up.
-
-    Attributes:
-        train: number of steps -> the trained weights, as a function that hands them over: that part is not timed.
-        note: what a reader of its row should know.
-    """
-
-    train: Callable[[int], Callable[[], Weights]]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A name, how to set it up for some work, and for which work it is meant."""
-
-    name: str
-    start: Callable[[Work], AbstractContextManager[Ready]]
-    fits: Callable[[Work], bool] = lambda work: True
-
-
-OURS = "gadam"
-"""The contestant that the others are compared with: gadam as `evolve` lays it out if nothing is asked for."""
-
-
-def convolves(work: Work) -> bool:
-    """Whether the model has convolutions."""
-    return any(isinstance(module, nn.Conv2d) for module in work.population.template.modules())
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[Ready]:
     """Train as `evolve` trains the parents of a generation; its two evaluations are on one row and cost nothing.
 
-    Args:
-        work: what to train.
-        threads: of the executor; None takes as many as `evolve` would.
-        settings: of `GadamConfig`, beside what the work fixes.
+    `threads` of the executor are as many as `evolve` would take if None; `settings` are of `GadamConfig`.
     """
     units = len(work.population)
     # The settings are for evolving, which takes two; training alone does not.
@@ -83,32 +54,39 @@ def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[R
     useful = min(torch.get_num_threads(), len(shards)) if work.device.type == "cpu" else 1
     with as_executor(threads, useful) as pool:
 
-        def train(steps: int) -> Callable[[], Weights]:
+        def train(steps: int) -> Weights:
             timed = replace(trainer, config=replace(config, steps=steps))
             trained = train_shards(pool, timed, shards, Data(rows, rows, one, one))
-            return lambda: Population.join([each.population for each in trained]).to("cpu").parameters
+            return Population.join([each.population for each in trained]).to("cpu").parameters
 
-        yield Ready(train, f"{trainer.way}, shards: {len(shards)}, threads: {threads or useful}")
+        yield train, f"{trainer.way}, shards: {len(shards)}, threads: {threads or useful}"
 
 
 @contextmanager
-def plain(work: Work, threads: int | None = None) -> Iterator[Ready]:
-    """The loop that one writes first, a unit after another, with so many threads; None leaves PyTorch's own number."""
+def plain(work: Work, workers: int = 1, threads: int | None = None) -> Iterator[Ready]:
+    """The loop that one writes first: a unit after another, or in worker threads, with so many threads of PyTorch."""
     before = torch.get_num_threads()
     threads = threads or before
 
-    def train(steps: int) -> Callable[[], Weights]:
-        batches = work.batches(steps)
-        units = list(work.population.units())
-        torch.set_num_threads(threads)
+    def train(steps: int) -> Weights:
+        batches, units = work.batches(steps), list(work.population.units())
+
+        def train_unit(number: int) -> None:
+            torch.set_num_threads(threads)  # of the calling thread: a pool's thread has a number of its own
+            train_alone(units[number], work.inputs, work.targets, batches[:, number])
+
         try:
-            for number, module in enumerate(units):
-                train_alone(module, work.inputs, work.targets, batches[:, number])
+            if workers == 1:
+                for number in range(len(units)):
+                    train_unit(number)
+            else:
+                with ThreadPoolExecutor(workers) as pool:
+                    list(pool.map(train_unit, range(len(units))))
         finally:
             torch.set_num_threads(before)
-        return lambda: Population.stack(units).to("cpu").parameters
+        return Population.stack(units).to("cpu").parameters
 
-    yield Ready(train, f"threads: {threads}")
+    yield train, f"workers: {workers}, threads of each: {threads}"
 
 
 def train_alone(module: nn.Module, inputs: Tensor, targets: Tensor, batches: Tensor) -> None:
@@ -122,7 +100,7 @@ def train_alone(module: nn.Module, inputs: Tensor, targets: Tensor, batches: Ten
 
 
 @contextmanager
-def ensembling(work: Work) -> Iterator[Ready]:
+def ensembling(work: Work, compiled: bool = False) -> Iterator[Ready]:
     """PyTorch's documented ensembling: `stack_module_state` and `vmap`, one Adam on the stacked tensors."""
     stacked, buffers = stack_module_state([module.train() for module in work.population.units()])
     base = copy.deepcopy(work.population.template).train().to("meta")
@@ -131,8 +109,9 @@ def ensembling(work: Work) -> Iterator[Ready]:
         return cross_entropy(functional_call(base, (dict(parameters), dict(state)), (inputs,)), targets)
 
     gradients = vmap(grad(loss), randomness="different")
+    gradients = torch.compile(gradients) if compiled else gradients
 
-    def train(steps: int) -> Callable[[], Weights]:
+    def train(steps: int) -> Weights:
         parameters = {name: tensor.detach().clone() for name, tensor in stacked.items()}
         optimizer = torch.optim.Adam(parameters.values())
         for index in work.batches(steps):
@@ -140,9 +119,9 @@ def ensembling(work: Work) -> Iterator[Ready]:
             for name, tensor in parameters.items():
                 tensor.grad = found[name]
             optimizer.step()
-        return lambda: {name: tensor.detach().cpu() for name, tensor in parameters.items()}
+        return {name: tensor.detach().cpu() for name, tensor in parameters.items()}
 
-    yield Ready(train, f"threads: {torch.get_num_threads()}")
+    yield train, f"threads: {torch.get_num_threads()}"
 
 
 @contextmanager
@@ -150,20 +129,20 @@ def processes(work: Work) -> Iterator[Ready]:
     """A pool of processes by joblib, a unit a task, one thread each, as TorchEnsemble trains its members."""
     from joblib import Parallel, delayed
 
-    count = min(len(work.population), usable_cores())
+    count = min(len(work.population), CORES)
     # As arrays, which joblib maps into the memory of its processes where they are large.
     inputs, targets = work.inputs.cpu().numpy(), work.targets.cpu().numpy()
     with Parallel(n_jobs=count, backend="loky") as parallel:
 
-        def train(steps: int) -> Callable[[], Weights]:
+        def train(steps: int) -> Weights:
             batches = work.batches(steps).cpu().numpy()
             trained = parallel(
                 delayed(_in_process)(unit, inputs, targets, np.ascontiguousarray(batches[:, number]), str(work.device))
                 for number, unit in enumerate(work.population.to("cpu").units())
             )
-            return lambda: {name: torch.stack([torch.from_numpy(t[name]) for t in trained]) for name in trained[0]}
+            return {name: torch.stack([torch.from_numpy(unit[name]) for unit in trained]) for name in trained[0]}
 
-        yield Ready(train, f"processes: {count}")
+        yield train, f"processes: {count}"
 
 
 def _in_process(module: nn.Module, inputs: Any, targets: Any, batches: Any, device: str) -> dict[str, Any]:
@@ -189,38 +168,19 @@ def full_precision() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def ablations() -> list[Contestant]:
-    """Contestants: gadam in one shard on one thread, without what makes its traced programs faster, part by part."""
+OURS = "gadam"
+"""The contestant that the others are compared with: gadam as `evolve` lays it out if nothing is asked for."""
 
-    def refuse(*_: Any) -> Any:
-        raise NotImplementedError
-
-    def as_traced(traced: Any, *_: Any, **__: Any) -> Any:
-        return vectorised._draw_from_streams(traced).forward
-
-    def without(name: str, replacement: Callable[..., Any]) -> Callable[[Work], AbstractContextManager[Ready]]:
-        @contextmanager
-        def start(work: Work) -> Iterator[Ready]:
-            with mock.patch.object(vectorised, name, replacement), gadam(work, 1, shards=1) as ready:
-                yield ready
-
-        return start
-
-    return [
-        Contestant(f"{OURS}, 1 shard, called from Python", without("compiled", refuse)),
-        Contestant(f"{OURS}, 1 shard, as traced", without("_faster", as_traced)),
-    ]
-
-
-def hand_chosen(units: int) -> list[Contestant]:
-    """Contestants: gadam with every number of shards and threads that one might choose by hand."""
-    layouts = [
-        (shards, threads) for shards in sorted({1, 2, units}) for threads in (1, 2) if threads <= shards <= units
-    ]
-
-    def setting(shards: int, threads: int) -> Contestant:
-        plural = "" if threads == 1 else "s"
-        name = f"{OURS}, by hand: {shards} shard{'' if shards == 1 else 's'}, {threads} thread{plural}"
-        return Contestant(name, lambda work: gadam(work, threads, shards=shards))
-
-    return [setting(*layout) for layout in layouts]
+CONTESTANTS: dict[str, Contestant] = {
+    OURS: gadam,
+    f"{OURS}, vectorised, 1 thread": partial(gadam, threads=1, mode="vectorised", shards=1),
+    f"{OURS}, loop, 1 thread": partial(gadam, threads=1, mode="loop"),
+    "PyTorch, one unit after another": plain,
+    "PyTorch, one after another, 1 thread": partial(plain, threads=1),
+    "PyTorch, worker threads": partial(plain, workers=CORES, threads=1),
+    "PyTorch, stack_module_state + vmap": ensembling,
+    "PyTorch, torch.compile of that": partial(ensembling, compiled=True),
+    "joblib, a process a unit": processes,
+    "JAX, vmap + lax.scan": jax_units,
+    "JAX, lax.map": partial(jax_units, one_by_one=True),
+}
