@@ -24,7 +24,7 @@ from gadam.datasets import Dataset, load
 from gadam.evolution.loop import evolve_seeds
 from gadam.models import lenet5
 from gadam.paper import seeds_of
-from gadam.paper.claims import Arms, Reduced
+from gadam.paper.claims import Arms, Claim, Reduced
 from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function, threads
 from gadam.paper.units import Part, first_rows, held_out, independent, kept, scorer, whole
 from gadam.paper.verdicts import Evidence
@@ -111,22 +111,25 @@ def complete_scale(profile: str, arms: Arms, needed: Callable[[str], Sequence[st
     return next((scale for scale in order or planned if arms.complete(*needed(scale))), planned[0])
 
 
-def evidence_at(scale: str, numbers: Callable[[int], Evidence]) -> Evidence | Reduced:
-    """The numbers after all steps of a scale; below the paper's budget also those at the last look up to its half."""
-    now = numbers(depth(scale))
-    if budget_share(scale) >= 1:
-        return now
-    early = [look for look in checkpoints(scale) if look <= depth(scale) / 2]
-    return Reduced(now, numbers(early[-1]), budget_share(scale, early[-1])) if early else Reduced(now)
+def claim(scale: str, text: str, numbers: Callable[[int], Any], looks: bool = True, **about: Any) -> Claim:
+    """Make a claim that is decided at a scale.
+
+    `numbers` gives its evidence for units after so many steps. Below the paper's budget it is also asked for the last
+    look at half of the steps or before, unless nobody `looks` there.
+    """
+
+    def evidence() -> Any:
+        now, early = numbers(depth(scale)), [look for look in checkpoints(scale) if look <= depth(scale) / 2]
+        if budget_share(scale) >= 1 or not isinstance(now, Evidence):
+            return now
+        before = (numbers(early[-1]), budget_share(scale, early[-1])) if early and looks else ()
+        return Reduced(now, *before)
+
+    return Claim(text=text, evidence=evidence, **({"budget": budget_share(scale)} | about))
 
 
 def select(
-    rows: pd.DataFrame,
-    scale: str,
-    method: str,
-    kind: str,
-    rate: float | None = EVIDENT,
-    sizes: Collection[int] | None = None,
+    rows: pd.DataFrame, scale: str, method: str, kind: str, rate: float | None = EVIDENT, sizes: Collection[int] = ()
 ) -> pd.DataFrame:
     """The rows of a kind ("unit", "curve", "checkpoint") of a method's reported seeds at a scale, with all `COLUMNS`.
 
@@ -139,7 +142,7 @@ def select(
     chosen &= found["seed"].isin(seeds(scale, budget["seeds"]))
     if method == GADAM:
         chosen &= found["g"].isin(sizes or [budget["g"]])
-    return found[chosen]  # fmt: skip
+    return found[chosen]
 
 
 def source(rows: pd.DataFrame) -> str:

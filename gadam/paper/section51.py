@@ -26,7 +26,7 @@ from gadam.paper import mnist, seeds_of
 from gadam.paper import published as paper
 from gadam.paper.baselines import classical, dbn
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
-from gadam.paper.claims import Arms, Claim, Reduced, own, paired, unpaired
+from gadam.paper.claims import Arms, Claim, own, paired, unpaired
 from gadam.paper.mnist import EVIDENT, GADAM
 from gadam.paper.palette import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, say_missing
 from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
@@ -86,7 +86,7 @@ def runs(profile: str, data: str) -> list[Run]:
 
     The rates of each optimizer on development seeds, of which nothing else is reported. With the evident rate GADAM, of
     which Table 1 takes the first K generations and Section 5.2 all; the best of g Adam runs at the compute of those K;
-    and each optimizer alone, but for Adam, which is the first unit of that control. The methods that are no LeNet-5.
+    and each optimizer alone, but for Adam, which is the first unit of that control. And the other methods.
     """
     chosen, deepest = PROFILES[profile], mnist.scales(profile)[0]
     grid = [
@@ -304,10 +304,9 @@ def note(rows: pd.DataFrame, profile: str, arms: Arms) -> str:
     depths = [f"{mnist.depth(scale):,} ({mnist.percent(scale)})" for scale in mnist.scales(profile)]
     edge = [method for method, rate in tuned.items() if rate in (min(chosen["rates"]), max(chosen["rates"]))]
     found = (
-        f"At the edge of the grid: {', '.join(edge) or 'none'}."
-        if tuned
+        f"At the edge of the grid: {', '.join(edge) or 'none'}." if tuned
         else f"Of the grid's runs {arms.count(RATES)} are there."
-    )
+    )  # fmt: skip
     return (
         f"steps: batches of {budget['batch_size']} images of one unit, {' or '.join(depths)}. GADAM: "
         f"g = {budget['g']}, K = {budget['K']}; parents and children of a generation train for "
@@ -325,7 +324,7 @@ def note(rows: pd.DataFrame, profile: str, arms: Arms) -> str:
 
 
 def curves(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
-    """Training loss by step: method, setting, learning_rate, steps, seeds, step, mean, low and high over seeds.
+    """Training loss by step: method, setting, learning_rate, steps, seeds, step, loss, low and high over seeds.
 
     Of each method at the first scale of the profile that has any runs; `seeds` says how many.
     """
@@ -377,7 +376,7 @@ LINES: dict[str, tuple[Any, Any]] = {
 
 
 def figure2b(curves: pd.DataFrame) -> Figure:
-    """Loss on the training batch with the evident learning rate and with tuned ones; without its curve, no line."""
+    """Training loss with the evident learning rate and with tuned ones; a method without runs has no line."""
     figure, axes = plt.subplots(1, 2, figsize=(11.5, 5.2), layout="constrained", sharey=True, sharex=True)
     titles = {"evident": "the evident setting: learning rate 0.001", "tuned": "tuned on images held out, GADAM not"}
     for axis, (setting, title) in zip(axes, titles.items(), strict=True):
@@ -450,12 +449,7 @@ class _Claims:
         return float(trees.get(method, 1.0) * min(1.0, (chosen["rows"] or IMAGES) / IMAGES))
 
     def claim(
-        self,
-        text: str,
-        methods: Sequence[str],
-        numbers: Callable[[str, int], Any],
-        order: Sequence[str] = (),
-        **also: Any,
+        self, text: str, methods: list[str], numbers: Callable[[str, int], Any], order: Sequence[str] = (), **also: Any
     ) -> Claim:
         """A claim about some methods; `numbers` gives its evidence at a scale for units after so many steps."""
         scale = mnist.complete_scale(
@@ -464,20 +458,14 @@ class _Claims:
         budgets = {method: self.budget(method, scale) for method in methods}
         budget = min(budgets.values())
 
-        def evidence() -> Any:
-            if also["kind"] == "varies":
-                return numbers(scale, mnist.depth(scale))
-            if budget < mnist.budget_share(scale):  # reduced by more than LeNet-5 is, and had no earlier look
-                return Reduced(numbers(scale, mnist.depth(scale)))
-            return mnist.evidence_at(scale, partial(numbers, scale))
-
         common: dict[str, Any] = {
             "section": "section51", "exhibit": "table1", "arms": [self.arm(method, scale) for method in methods],
-            "budget": budget, "evidence": evidence, "data": mnist.source(self.rows),
+            "budget": budget, "data": mnist.source(self.rows),
             # The paper quotes these from others, and we run less of them.
             "quoted": any(share < 1 for method, share in budgets.items() if method in (GD, *OTHERS)),
         }  # fmt: skip
-        return Claim(text=text, **(common | also))
+        looks = budget >= mnist.budget_share(scale)  # what is reduced by more than LeNet-5 had no earlier look
+        return mnist.claim(scale, text, partial(numbers, scale), looks, **(common | also))
 
     def of_table1(self) -> Iterator[Claim]:
         """Each number of Table 1; the best on record of LeNet-5, as the paper has it."""

@@ -8,7 +8,7 @@ of five, and after four of the ten of figure 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gadam.paper import mnist
-from gadam.paper.claims import Arms, Claim, Reduced
+from gadam.paper.claims import Arms, Claim
 from gadam.paper.mnist import GADAM, PROFILES
 from gadam.paper.palette import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, say_missing
 from gadam.paper.runs import Run
@@ -63,47 +63,36 @@ def scale_of_populations(profile: str) -> str:
     return next(scale for scale in mnist.scales(profile) if len(PROFILES[scale]["sizes"]) > 1)
 
 
-def units(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
-    """The histories: a row per unit, generation, role, seed and population g, with its loss and whether it survived."""
-    frame = mnist.select(rows, scale, GADAM, "unit", sizes=PROFILES[scale]["sizes"])
-    types = dict.fromkeys(("g", "seed", "generation", "unit"), int) | {"loss_survival": float, "survived": bool}
-    return frame.astype(types)[[*types, "role"]]
-
-
-def _by(frame: pd.DataFrame, *groups: str) -> pd.DataFrame:
-    """The mean, spread and lowest loss of units by groups."""
-    return frame.groupby(list(groups))["loss_survival"].agg(mean="mean", spread="std", best="min").reset_index()
+KEY = ["g", "seed", "generation"]
 
 
 def generations(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
-    """Figure 3: by generation and role the units' mean, spread and lowest loss on the new batch, a row per seed."""
-    frame = units(rows, scale)
-    return _by(frame[frame["g"] == PROFILES[scale]["g"]], "generation", "role", "seed")
+    """What figures 3 to 5 show: a row per population g, seed and generation.
+
+    "parent mean", "parent spread", "parent best" are the mean, standard deviation and minimum of the parents' losses on
+    the generation's new validation batch; the same for "child" and "survivor". `adopted` is the share of children among
+    the survivors, `accuracy` the test accuracy (%) of the fittest unit.
+    """
+    units, fittest = (
+        mnist.select(rows, scale, GADAM, kind, sizes=PROFILES[scale]["sizes"]) for kind in ("unit", "checkpoint")
+    )
+    units = units.astype({"loss_survival": float, "survived": bool})
+    survivors = units[units["survived"]].assign(adopted=lambda one: one["role"] == "child")
+    parents, children = (units[units["role"] == role] for role in ("parent", "child"))
+    found = {
+        f"{role} {name}": group.groupby(KEY)["loss_survival"].agg(how)
+        for role, group in {"parent": parents, "child": children, "survivor": survivors}.items()
+        for name, how in {"mean": "mean", "spread": "std", "best": "min"}.items()
+    }
+    found["adopted"] = survivors.groupby(KEY)["adopted"].mean()
+    fittest = fittest.set_index(KEY)[["test_correct", "test_rows"]].astype(float)
+    found |= {"accuracy": 100 * fittest["test_correct"] / fittest["test_rows"], "test_rows": fittest["test_rows"]}
+    return pd.DataFrame(found).reset_index().astype(dict.fromkeys(KEY, int))
 
 
-def populations(rows: pd.DataFrame, scale: str, generation: int | None = None) -> pd.DataFrame:
-    """Figure 4: by population size the survivors of a generation (K): mean, spread and lowest loss, a row per seed."""
-    frame = units(rows, scale)
-    return _by(frame[frame["survived"] & (frame["generation"] == (generation or PROFILES[scale]["K"]))], "g", "seed")
-
-
-def accuracies(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
-    """Test accuracy in percent of the fittest unit of each generation: g, generation, seed, test_rows, accuracy."""
-    frame = mnist.select(rows, scale, GADAM, "checkpoint", sizes=PROFILES[scale]["sizes"])
-    accuracy = 100 * frame["test_correct"].astype(float) / frame["test_rows"].astype(float)
-    return frame[["g", "generation", "seed", "test_rows"]].astype(int).assign(accuracy=accuracy)
-
-
-def adoption(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
-    """Figure 5: the share of children among the survivors: g, generation, seed, adopted in [0, 1]."""
-    frame = units(rows, scale)
-    survivors = frame[frame["survived"]].assign(adopted=lambda one: one["role"] == "child")
-    return survivors.groupby(["g", "generation", "seed"])["adopted"].mean().reset_index()
-
-
-def adoption_by_size(adopted: pd.DataFrame, until: int) -> pd.DataFrame:
-    """The mean adoption rate of the first so many generations: g, seed, adopted."""
-    return adopted[adopted["generation"] <= until].groupby(["g", "seed"])["adopted"].mean().reset_index()
+def adoption(frame: pd.DataFrame, until: int) -> pd.DataFrame:
+    """The mean adoption rate of the first so many generations, from `generations`: g, seed, adopted."""
+    return frame[frame["generation"] <= until].groupby(["g", "seed"])["adopted"].mean().reset_index()
 
 
 def summary(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
@@ -111,10 +100,9 @@ def summary(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     lines = []
     for scale in mnist.scales(profile):
         budget = PROFILES[scale]
-        last = accuracies(rows, scale)
-        last = last[last["generation"] == budget["K"]]
-        adopted = adoption_by_size(adoption(rows, scale), budget["K"])
-        frame = populations(rows, scale).merge(adopted, on=["g", "seed"]).merge(last, on=["g", "seed"])
+        frame = generations(rows, scale)
+        last = frame[frame["generation"] == budget["K"]].drop(columns="adopted")
+        frame = last.merge(adoption(frame, budget["K"]), on=["g", "seed"])
         for size in budget["sizes"]:
             group = frame[frame["g"] == size]
             lines.append({
@@ -130,7 +118,7 @@ def _means(group: pd.DataFrame) -> dict[str, float | None]:
     """Means over seeds and their intervals; empty where there are none."""
     found: dict[str, float | None] = {}
     for name, text in (
-        ("mean", "mean loss"), ("spread", "spread of loss"), ("best", "lowest loss"),
+        ("survivor mean", "mean loss"), ("survivor spread", "spread of loss"), ("survivor best", "lowest loss"),
         ("accuracy", "test accuracy, %"), ("adopted", "adoption rate"),
     ):  # fmt: skip
         interval: tuple[float | None, ...] = (None, None, None)
@@ -187,20 +175,19 @@ def note(profile: str) -> str:
 def figure3(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
     """Loss of parents and children by generation, and the test accuracy of the fittest unit."""
     scale = scale_of_generations(profile, arms)
-    size, frame, fittest = PROFILES[scale]["g"], generations(rows, scale), accuracies(rows, scale)
+    size, frame = PROFILES[scale]["g"], generations(rows, scale)
+    frame = frame[frame["g"] == size]
     figure, (left, right) = _panels(2, 4.6)
-    for role, colour in ROLE_COLOURS.items():
-        chosen, name = frame[frame["role"] == role], {"parent": "parents", "child": "children"}[role]
-        if chosen.empty:
-            continue
-        means = chosen.groupby("generation")[["mean", "spread", "best"]].mean()
-        low, high = means["mean"] - means["spread"], means["mean"] + means["spread"]
-        left.fill_between(means.index, low.clip(lower=means["best"]), high, color=colour, alpha=0.18, linewidth=0)
-        _line(left, chosen, "generation", "mean", colour, label=f"{name}, mean")
-        left.plot(means.index, means["best"], color=colour, linestyle="--", label=f"{name}, lowest")
+    for role, name in (("parent", "parents"), ("child", "children")) if len(frame) else ():
+        means, colour = frame.groupby("generation").mean(), ROLE_COLOURS[role]
+        mean, spread, best = (means[f"{role} {one}"] for one in ("mean", "spread", "best"))
+        low, high = (mean - spread).clip(lower=best), mean + spread
+        left.fill_between(means.index, low, high, color=colour, alpha=0.18, linewidth=0)
+        _line(left, frame, "generation", f"{role} mean", colour, label=f"{name}, mean")
+        left.plot(means.index, best, color=colour, linestyle="--", label=f"{name}, lowest")
     left.set(xlabel="generation", ylabel="loss on the generation's new validation batch", yscale="log")
     left.set_title(f"{size} parents and {size} children\n(band: ± 1 standard deviation of the units)")
-    _line(right, fittest[fittest["g"] == size], "generation", "accuracy", GREEN)
+    _line(right, frame, "generation", "accuracy", GREEN)
     right.set(xlabel="generation", ylabel="test accuracy, %", title="Fittest unit of each generation")
     if frame.empty:
         say_missing(left)
@@ -214,17 +201,18 @@ def figure3(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
 def figure4(rows: pd.DataFrame, profile: str) -> Figure:
     """The survivors' losses and the fittest unit's test accuracy by the size of the population."""
     scale = scale_of_populations(profile)
-    frame, fittest = populations(rows, scale), accuracies(rows, scale)
+    frame = generations(rows, scale)
+    frame = frame[frame["generation"] == PROFILES[scale]["K"]]
     figure, axes = _panels(3, 4.2)
-    _line(axes[0], frame, "g", "mean", BLUE, label="mean of the units", beside=-0.12)
+    _line(axes[0], frame, "g", "survivor mean", BLUE, label="mean of the units", beside=-0.12)
     axes[0].set(ylabel="loss on the last validation batch", title="Units of the last generation")
     if len(frame):
-        _line(axes[0], frame, "g", "best", PURPLE, label="lowest", beside=0.12)
+        _line(axes[0], frame, "g", "survivor best", PURPLE, label="lowest", beside=0.12)
         axes[0].legend()
-    _line(axes[1], frame, "g", "spread", GREY)
+    _line(axes[1], frame, "g", "survivor spread", GREY)
     axes[1].set(ylabel="standard deviation of the units' losses", title="Spread of the units")
     axes[1].set_ylim(bottom=0)  # an interval by Student's t does not know that there is no less
-    _line(axes[2], fittest[fittest["generation"] == PROFILES[scale]["K"]], "g", "accuracy", GREEN)
+    _line(axes[2], frame, "g", "accuracy", GREEN)
     axes[2].set(ylabel="test accuracy, %", title="Fittest unit")
     for axis in axes:
         axis.set(xlabel="population size g")
@@ -237,16 +225,16 @@ def figure5(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
     """The share of children among the survivors, by generation and by population size."""
     aged, sized = scale_of_generations(profile, arms), scale_of_populations(profile)
     size, last = PROFILES[aged]["g"], PROFILES[sized]["K"]
-    by_generation = adoption(rows, aged)
+    by_generation = generations(rows, aged)
     by_generation = by_generation[by_generation["g"] == size]
-    by_size = adoption_by_size(adoption(rows, sized), last)
+    by_size = adoption(generations(rows, sized), last)
     figure, (left, right) = _panels(2, 4.2, sharey=True)
-    _line(left, by_generation, "generation", "adopted", BLUE)
     left.set(xlabel="generation", ylabel="adoption rate: share of children\namong the survivors", ylim=(-0.02, 1.02))
     left.set(title=f"By generation, g = {size}")
-    _line(right, by_size, "g", "adopted", GREEN)
     right.set(xlabel="population size g", title=f"By population size, mean of generations 1 to {last}")
-    for axis, frame, x in ((left, by_generation, "generation"), (right, by_size, "g")):
+    panels = ((left, by_generation, "generation", BLUE), (right, by_size, "g", GREEN))
+    for axis, frame, x, colour in panels:
+        _line(axis, frame, x, "adopted", colour)
         if len(frame):
             axis.set_xticks(sorted(frame[x].unique()))
             axis.axhline(0.5, color="black", linestyle=":", linewidth=1.2)
@@ -284,59 +272,40 @@ def claims(rows: pd.DataFrame, profile: str, arms: Arms) -> list[Claim]:
     return sorted(found, key=lambda one: one.exhibit)
 
 
-Numbers = Callable[[int], pd.Series]
-"""Numbers by seed, from runs of so many of K generations."""
-
-
-def _claim(rows: pd.DataFrame, scale: str, text: str, numbers: Numbers, looks: bool = True, **about: Any) -> Claim:
-    """A claim decided at a scale; not `looks`: nobody looks earlier, at fewer generations."""
-
-    def at(until: int) -> Evidence:
-        return Evidence(tuple(numbers(until // (2 * PROFILES[scale]["steps"])).astype(float).tolist()))
-
-    def evidence() -> Evidence | Reduced:
-        return mnist.evidence_at(scale, at) if looks else Reduced(at(mnist.depth(scale)))
-
-    return Claim(
-        text=text, section="section52", data=mnist.source(rows), budget=mnist.budget_share(scale), evidence=evidence,
-        **about,
-    )  # fmt: skip
+def _claim(scale: str, text: str, numbers: Callable[[int], pd.Series], **about: Any) -> Claim:
+    """A claim on numbers by seed, from runs of so many of K generations."""
+    steps = 2 * PROFILES[scale]["steps"]
+    return mnist.claim(scale, text, lambda until: Evidence(tuple(numbers(until // steps).tolist())), **about)
 
 
 def _of_generations(rows: pd.DataFrame, profile: str, arms: Arms) -> Iterator[Claim]:
     """Figure 3 and the left of figure 5."""
     scale = mnist.complete_scale(profile, arms, lambda one: [arm(one)])
-    budget = PROFILES[scale]
-
-    @cache
-    def losses(role: str) -> pd.DataFrame:
-        table = generations(rows, scale)
-        table = table[table["role"] == role].pivot_table(index="seed", columns="generation", values="mean")
-        return table.div(table[1], axis=0)
-
-    @cache
-    def adopted() -> pd.DataFrame:
-        found = adoption(rows, scale)
-        return found[found["g"] == budget["g"]].pivot_table(index="seed", columns="generation", values="adopted")
+    budget, frame = PROFILES[scale], generations(rows, scale)
+    frame = frame[frame["g"] == budget["g"]]
 
     def places(to: int) -> tuple[int, int, int]:
         """Of figure 3 as seen after so many of K generations: its middle, two generations before its end, its end."""
         last = int(budget["longest"]) * to // int(budget["K"])
         return max(1, round(last / 2)), max(1, last - 2), last
 
+    def by_seed(name: str) -> pd.DataFrame:
+        return frame.pivot_table(index="seed", columns="generation", values=name)
+
     def improves(role: str, to: int) -> pd.Series:
-        return 1 - losses(role)[places(to)[0]]
+        losses = by_seed(f"{role} mean")
+        return 1 - losses[places(to)[0]] / losses[1]
 
     def moves(role: str, to: int) -> pd.Series:
-        _, before, last = places(to)
-        return losses(role)[last] - losses(role)[before]
+        losses, (_, before, last) = by_seed(f"{role} mean"), places(to)
+        return losses[last] / losses[1] - losses[before] / losses[1]
 
     def parents(to: int) -> pd.Series:
         _, before, last = places(to)
-        return 0.5 - adopted().loc[:, before:last].mean(axis=1)
+        return 0.5 - by_seed("adopted").loc[:, before:last].mean(axis=1)
 
     middle, before, last = places(budget["K"])
-    claim = partial(_claim, rows, scale, arms=[arm(scale)])
+    claim = partial(_claim, scale, section="section52", data=mnist.source(rows), arms=[arm(scale)])
     for role, name in (("parent", "parents"), ("child", "children")):
         yield claim(
             f"The {name} first improve with the generations: lower mean loss in generation {middle} than in 1 "
@@ -345,14 +314,13 @@ def _of_generations(rows: pd.DataFrame, profile: str, arms: Arms) -> Iterator[Cl
             headline="generations" if role == "child" else "",
         )  # fmt: skip
         yield claim(
-            f"The {name} then remain stable: generation {last} beside {before} (± {STABLE:.0%} of "
-            "generation 1's loss)",
+            f"The {name} then remain stable: generation {last} beside {before} (± {STABLE:.0%} of generation 1's loss)",
             partial(moves, role), exhibit="figure3", kind="within", margin=STABLE, paper="stable",
         )  # fmt: skip
     survive = partial(claim, exhibit="figure5", kind="greater", margin=ADOPTION_MARGIN)
     yield survive(
         "In the first generation most survivors are children (adoption rate minus 1/2)",
-        lambda to: adopted()[1] - 0.5, paper="children", looks=False,
+        lambda to: by_seed("adopted")[1] - 0.5, paper="children", looks=False,  # nobody looks inside a generation
     )  # fmt: skip
     yield survive(
         f"In the last generations ({before} to {last}) most survivors are parents (1/2 minus adoption rate)",
@@ -363,44 +331,47 @@ def _of_generations(rows: pd.DataFrame, profile: str, arms: Arms) -> Iterator[Cl
 def _of_populations(rows: pd.DataFrame, profile: str) -> Iterator[Claim]:
     """Figure 4 and the right of figure 5."""
     scale = scale_of_populations(profile)
-    by_size = cache(lambda generation: populations(rows, scale, generation))
-    rates = cache(lambda generation: adoption_by_size(adoption(rows, scale), generation))
-    arms = [mnist.gadam_arm(scale, size) for size in PROFILES[scale]["sizes"]]
-    losses = partial(_claim, rows, scale, arms=arms, exhibit="figure4", margin=STABLE)
-    adopted = partial(_claim, rows, scale, arms=arms, exhibit="figure5", margin=ADOPTION_MARGIN)
+    frame, sizes = generations(rows, scale), PROFILES[scale]["sizes"]
+
+    def changes(name: str, to: int) -> pd.Series:
+        return change(frame[frame["generation"] == to], f"survivor {name}", relative=True)
+
+    def rises(to: int) -> pd.Series:
+        return change(adoption(frame, to), "adopted")
+
+    claim = partial(
+        _claim, scale, section="section52", data=mnist.source(rows),
+        arms=[mnist.gadam_arm(scale, size) for size in sizes],
+    )  # fmt: skip
+    losses = partial(claim, exhibit="figure4", margin=STABLE)
+    adopted = partial(claim, exhibit="figure5", margin=ADOPTION_MARGIN)
     from_to = f"from {FROM_TO[0]} to {FROM_TO[1]}"
     yield losses(
         f"The mean loss of the units changes only slightly with the population (± {STABLE:.0%} {from_to})",
-        lambda to: change(by_size(to), "mean", relative=True), kind="within", paper="slightly",
+        partial(changes, "mean"), kind="within", paper="slightly",
     )  # fmt: skip
     yield losses(
         f"The spread of the units' losses gets larger with the population (share of it, {from_to})",
-        lambda to: change(by_size(to), "spread", relative=True), kind="greater", paper="larger",
+        partial(changes, "spread"), kind="greater", paper="larger",
     )  # fmt: skip
     yield losses(
         f"With more units some are better: the lowest loss falls with the population (share of it, {from_to})",
-        lambda to: -change(by_size(to), "best", relative=True), kind="greater", paper="better", headline="population",
+        lambda to: -changes("best", to), kind="greater", paper="better", headline="population",
     )  # fmt: skip
     yield adopted(
         f"The population has no significant impact on the adoption rate (± {ADOPTION_MARGIN} {from_to})",
-        lambda to: change(rates(to), "adopted"), kind="within", paper="not significant",
+        rises, kind="within", paper="not significant",
     )  # fmt: skip
     yield adopted(
         f"With a larger population the adoption rate is lower (its fall {from_to})",
-        lambda to: -change(rates(to), "adopted"), kind="greater", paper="lower",
+        lambda to: -rises(to), kind="greater", paper="lower",
     )  # fmt: skip
 
 
 def change(frame: pd.DataFrame, name: str, relative: bool = False) -> pd.Series:
     """The change of a number from the smallest to the largest of the paper's populations, by the slope of each seed.
 
-    Args:
-        frame: columns g, seed and `name`.
-        name: of the number.
-        relative: as a share of the seed's mean.
-
-    Returns:
-        By seed, of those that all sizes have: least-squares slope over g, times 18.
+    By seed, of those that all sizes have: the least-squares slope over g, times 18; `relative` to the seed's mean.
     """
     table = frame.pivot_table(index="seed", columns="g", values=name).dropna()
     slopes = np.polyfit(table.columns.to_numpy(dtype=float), table.to_numpy().T, 1)[0]
