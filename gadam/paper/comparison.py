@@ -168,14 +168,8 @@ def claims_of(
 ) -> list[Claim]:
     """State each value of a table, and each "outperforms" that it shows; of images of two sizes, at both.
 
-    Args:
-        section: whose claims.
-        table: "table3" or "table4".
-        cells: with GADAM, Adam, and the best of g by Adam as their first methods.
-        columns: of the table.
-        share: of the budget of profile paper, by method and column.
-        arm: of a column, a method and a size.
-        repeats: for how many seeds the one run of a method stands that draws nothing.
+    The first methods of the cells are GADAM, Adam, and the best of g by Adam. `share` gives the share of profile
+    paper's budget, by method and column; `repeats`, for how many seeds the one run of a method stands.
     """
     printed = published.TABLE3 if table == "table3" else published.TABLE4
     methods = list(dict.fromkeys(method for _, method, _ in cells))

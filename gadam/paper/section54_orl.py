@@ -48,30 +48,26 @@ FULL: dict[str, Any] = {
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
         "seeds": {4: 2}, "g": 2, "K": 1, "steps": 20, "batch_size": 8, "hidden": 32, "trees": 10,
-        "gcforest": {
+        "curve": {"units": 2, "steps": 40, "points": 5}, "gcforest_seeds": 2, "gcforest": {
             "forests": 1, "trees": 5, "max_levels": 1, "windows": [[14, 11]], "stride": 7, "scan_trees": 2,
             "scan_pieces": 200,
         },
-        "gcforest_seeds": 2, "curve": {"units": 2, "steps": 40, "points": 5},
     },
     "quick": {
         "seeds": {4: 2}, "g": 4, "K": 1, "steps": 50, "batch_size": 16, "hidden": 256, "trees": 100,
-        "gcforest": {
+        "curve": {"units": 1, "steps": 200, "points": 10}, "gcforest_seeds": 2, "gcforest": {
             "forests": 1, "trees": 20, "max_levels": 1, "windows": [[14, 11]], "stride": 6, "scan_trees": 10,
             "scan_pieces": 2_000,
         },
-        "gcforest_seeds": 2, "curve": {"units": 1, "steps": 200, "points": 10},
     },
     "standard": FULL | {
-        "seeds": {4: 30, 2: 10},
-        "gcforest": {
+        "seeds": {4: 30, 2: 10}, "gcforest": {
             "forests": 2, "trees": 250, "max_levels": 6, "windows": [[7, 5], [14, 11]], "stride": 4,
             "scan_trees": 100, "scan_pieces": 10_000,
         },
     },
     "paper": FULL | {
-        "seeds": {1: 10},
-        "gcforest": {
+        "seeds": {1: 10}, "gcforest": {
             "forests": 4, "trees": 500, "max_levels": 20, "windows": [[7, 5], [14, 11], [28, 23]], "stride": 4,
             "scan_trees": 500, "scan_pieces": 20_000,
         },

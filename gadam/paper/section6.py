@@ -197,14 +197,8 @@ AMBIGUITIES = _read("ambiguities.csv")
 
 def equations() -> pd.DataFrame:
     """List each equation or rule of the paper, the function that is it, a test of it, and how we read it."""
-    lines = [
-        {
-            "paper": one.where, "what": one.what, "function": one.function.replace(":", "."), "test": one.test,
-            "our reading": one.reading or None,
-        }
-        for one in EQUATIONS
-    ]  # fmt: skip
-    return pd.DataFrame(lines)
+    frame = pd.DataFrame(EQUATIONS).replace("", None).rename(columns={"where": "paper", "reading": "our reading"})
+    return frame.assign(function=frame["function"].str.replace(":", "."))
 
 
 def ambiguities(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:

@@ -328,13 +328,10 @@ def at_budget(
     Args:
         rule: gives the verdict on evidence: `partial(greater, margin=0.2, size=0.3)`.
         now: what there is at `share` of the budget.
-        before: the same runs at `share_before`: the same numbers of values and of others, in the same order.
+        before: the same runs at `share_before`, in the same order.
         share: of the whole budget, above 0; at 1 or more the rule just applies.
         share_before: at most half of `share`.
         margin: that of the claim, above 0.
-
-    Raises:
-        InputError: the shares or the evidence do not fit.
     """
     if share >= 1:
         return rule(now)
