@@ -155,7 +155,7 @@ TABLE = {
         plotting.plot_family(result.history, unit=9)
         LivePlot(test=x)""",
     "(settings|predict_with|validation_fraction|class_weight|random_state)": """
-        GADAMClassifier(settings={'seed': 3}).fit(X, y)
+        GADAMClassifier(settings=['sgd']).fit(X, y)
         GADAMClassifier(predict_with='worst').fit(X, y)
         GADAMClassifier(random_state='lucky').fit(X, y)""",
     r"(dropout|hidden|image_size|features|classes)(\[1\])?=": """
@@ -189,7 +189,7 @@ def names(tmp_path_factory):
         yield {name: getattr(gadam, name) for name in gadam.__all__} | {
             "x": x, "y": y, "X": x.numpy(), "rows": (x, y), "small": small, "result": result, "closed": closed,
             "population": result.population, "mlp": zoo.mlp, "growing": lambda: nn.Linear(4, next(sizes)),
-            "batchnorm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), "losses": torch.rand(4) + 0.1,
+            "batchnorm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), "losses": torch.rand(4) * 0.8 + 0.1,
             "pairs": torch.tensor([[0, 1], [2, 3]]), "halves": torch.full((2,), 0.5), "np": np, "torch": torch,
             "entries": {"weight": torch.rand(4, 2)}, "random": torch.Generator(), "genetics": genetics, "nn": nn,
             "models": models, "datasets": datasets, "plotting": plotting, "replace": replace,

@@ -8,7 +8,7 @@ import zoo
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gadam import GadamConfig, Population, evolve
+from gadam import GadamConfig, Population
 from gadam.tracing.programs import Programs
 from gadam.training import plan
 from gadam.training.plan import ClusterSize, TooManyUnitsError, plan_training, unit_bytes
@@ -180,16 +180,3 @@ def test_where_a_trial_does_not_fit_there_are_more_shards_and_then_the_loop(fits
     assert chosen.shards == shards
     assert (chosen.trainer.programs is None) == (fits == 0)
     assert chosen.warning.endswith("no room" if fits == 0 else f"trained in {shards} shards" if shards > 1 else "")
-
-
-def test_what_is_cut_to_fit_gives_what_as_many_shards_give(monkeypatch):
-    def run(**settings):
-        given = {"population_size": 8, "generations": 2, "steps": 4, "batch_size": 8, "validation_size": 16}
-        return evolve(zoo.mlp, (zoo.FEATURES, zoo.LABELS), GadamConfig(**given, mode="vectorised", **settings))
-
-    asked = run(shards=8)
-    monkeypatch.setattr(plan, "free_bytes", lambda _: 0)
-    with pytest.warns(UserWarning, match="8 units would take about") as caught:
-        cut = run()
-    assert caught[0].filename == __file__
-    assert cut.history.drop(columns="seconds").equals(asked.history.drop(columns="seconds"))
