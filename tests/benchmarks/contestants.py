@@ -26,10 +26,10 @@ from torch.nn.functional import cross_entropy
 from workloads import GENERATION, ROLE, SEED, Work
 
 from gadam.config import GadamConfig
-from gadam.parallel.executors import as_executor, train_shards
+from gadam.parallel.executors import as_pool, train_shards
 from gadam.population import Population
-from gadam.training.plan import cut, lay_out
-from gadam.training.shards import Data
+from gadam.training.plan import plan_training
+from gadam.training.shards import Data, split_into_shards
 
 Weights: TypeAlias = Mapping[str, Tensor]
 Ready: TypeAlias = tuple[Callable[[int], Weights], str]
@@ -48,11 +48,11 @@ def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[R
     # The settings are for evolving, which takes two; training alone does not.
     config = GadamConfig(population_size=max(units, 2), batch_size=work.batch_size, seed=SEED, **settings)
     rows = (work.inputs,), work.targets
-    trainer, layout, _ = lay_out(work.population, rows, cross_entropy, config, math.inf)
-    shards = cut(work.population, layout, ROLE, GENERATION)
-    one = torch.zeros(1, dtype=torch.int64, device=work.device)
+    trainer, count, _ = plan_training(work.population, rows, cross_entropy, config, math.inf, [SEED])
+    shards = split_into_shards(work.population, count, ROLE, GENERATION)
+    one = torch.zeros(1, 1, dtype=torch.int64, device=work.device)
     useful = min(torch.get_num_threads(), len(shards)) if work.device.type == "cpu" else 1
-    with as_executor(threads, useful) as pool:
+    with as_pool(threads, useful) as pool:
 
         def train(steps: int) -> Weights:
             timed = replace(trainer, config=replace(config, steps=steps))

@@ -4,15 +4,14 @@ import itertools
 
 import pytest
 import torch
-from gadam.tracing.rewriting import use_kernels
 from torch import nn
 from torch.func import functional_call, grad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
 from gadam.models import lenet5, orl_cnn
-from gadam.tracing import rewriting
-from gadam.tracing.convolution import _to_largest, max_pool
+from gadam.tracing import convolution
+from gadam.tracing.convolution import _to_largest, max_pool, use_convolution
 from gadam.tracing.passes import without_writes
 
 
@@ -43,12 +42,12 @@ def kernels_of(module, inputs, tolerance=1e-10):
     traced, flat = program(module, inputs)
     before = str(traced.graph)
     expected, ours = traced(*flat), without_writes(traced, flat)
-    if not use_kernels(ours):
+    if not use_convolution(ours):
         return []
     for actual, reference in zip(ours(*flat), expected, strict=True):
         torch.testing.assert_close(actual, reference, rtol=tolerance, atol=tolerance, check_stride=True)
     assert str(traced.graph) == before, "what was given stays"
-    return sorted(node.target.__name__ for node in ours.graph.nodes if node.target in rewriting.KERNELS)
+    return sorted(node.target.__name__ for node in ours.graph.nodes if node.target in convolution.KERNELS)
 
 
 SETTINGS = list(itertools.product((1, 2, (3, 2), 5), (1, 2, 3, (2, 1)), (0, 1, (2, 1)), (2, 3, (2, 1), (1, 3))))
@@ -57,7 +56,7 @@ SETTINGS = list(itertools.product((1, 2, (3, 2), 5), (1, 2, 3, (2, 1)), (0, 1, (
 # Tracing takes time: every eleventh of them, which has each value of each setting.
 @pytest.mark.parametrize(("kernel", "stride", "padding", "pool"), SETTINGS[::11])
 def test_a_convolution_and_its_pooling_have_pytorchs_values_and_gradients(kernel, stride, padding, pool, monkeypatch):
-    monkeypatch.setattr(rewriting, "LARGEST_WINDOW", 100)
+    monkeypatch.setattr(convolution, "LARGEST_WINDOW", 100)
     for size in ((5, 5), (9, 12), (13, 13)):
         layers = [nn.Conv2d(1, 3, kernel, stride, padding, bias=kernel != 2).double(), nn.ReLU(), nn.MaxPool2d(pool)]
         inputs = images(4, 1, *size)
@@ -140,7 +139,7 @@ def test_columns_that_need_much_memory_are_left_to_the_library(monkeypatch):
     module, inputs = nn.Sequential(nn.Conv2d(1, 2, 3), TWO).double(), images(2, 1, 10, 8)
     columns, matrix, phases = 16 * 12 * 2, 16 * 4 * 2, 4 * 2 * 12 * 2
     for spare, kernels in ((0, OURS), (-1, POOL)):
-        monkeypatch.setattr(rewriting, "KEPT_BYTES", (columns + matrix + phases) * 8 + spare)
+        monkeypatch.setattr(convolution, "KEPT_BYTES", (columns + matrix + phases) * 8 + spare)
         assert kernels_of(module, inputs) == kernels
 
 
@@ -226,7 +225,7 @@ def test_pooling_takes_the_first_of_equals_and_the_index_of_nan_as_the_library(w
 
 def test_the_gradient_of_equals_goes_to_the_first(monkeypatch):
     """Blank images, or a kernel of one: positions of a window are equal."""
-    monkeypatch.setattr(rewriting, "LARGEST_WINDOW", 4)
+    monkeypatch.setattr(convolution, "LARGEST_WINDOW", 4)
     for inputs in (torch.zeros(2, 1, 4, 4), images(2, 1, 4, 4).round(), torch.ones(2, 1, 4, 4)):
         assert kernels_of(small(TWO, kernel=1).double(), inputs.double()) == OURS
 
@@ -237,7 +236,7 @@ def test_what_is_not_finite_is_not_lost_and_stays_in_its_place():
         nn.init.constant_(module[0].weight, what)
         traced, flat = program(module, images(2, 1, 4, 4))
         ours = without_writes(traced, flat)
-        assert use_kernels(ours)
+        assert use_convolution(ours)
         for actual, expected in zip(ours(*flat), traced(*flat), strict=True):
             assert not actual[~expected.isfinite()].isfinite().any()
     phases = torch.tensor([[[1.0, 2.0]], [[1.0, 3.0]]])
