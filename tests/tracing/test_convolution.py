@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from gadam.models import lenet5, orl_cnn
 from gadam.tracing import convolution
-from gadam.tracing.convolution import _to_largest, max_pool, use_convolution
+from gadam.tracing.convolution import _route_to_argmax, max_pool, use_convolution
 from gadam.tracing.passes import without_writes
 
 
@@ -240,5 +240,5 @@ def test_what_is_not_finite_is_not_lost_and_stays_in_its_place():
         for actual, expected in zip(ours(*flat), traced(*flat), strict=True):
             assert not actual[~expected.isfinite()].isfinite().any()
     phases = torch.tensor([[[1.0, 2.0]], [[1.0, 3.0]]])
-    found = _to_largest(torch.tensor([[1.0, torch.inf]]), phases, phases.amax(0))
+    found = _route_to_argmax(torch.tensor([[1.0, torch.inf]]), phases, phases.amax(0))
     assert torch.equal(found, torch.tensor([[[1.0, 0.0]], [[0.0, torch.inf]]]))
