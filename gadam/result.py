@@ -130,11 +130,11 @@ class Result:
                 storage.read(target, KIND)
             except InputError as error:
                 raise InputError(f"{error}; give another path") from None
-        of = self.population
-        tensors = {f"{kind}/{name}": tensor for kind in _TENSORS for name, tensor in getattr(of, kind).items()}
+        units = self.population
+        tensors = {f"{kind}/{name}": tensor for kind in _TENSORS for name, tensor in getattr(units, kind).items()}
         facts = {
-            "model": type(of.template).__name__,
-            "outline": outline(of.template),
+            "model": type(units.template).__name__,
+            "outline": outline(units.template),
             "config": self.config.as_json(),
             "stopped": self.stopped,
             "gradient_steps": self.gradient_steps,

@@ -149,18 +149,12 @@ def test_an_ensemble_copies_its_units():
 
 
 @pytest.mark.parametrize(
-    ("make", "inputs", "said"),
-    [
-        (zoo.regression, zoo.FEATURES, 'the model has one output; give average="outputs"'),
-        (Squeezed, zoo.FEATURES, 'the model has one output; give average="outputs"'),
-        (Pair, zoo.FEATURES, "Pair returns a tuple, must return a tensor"),
-        (zoo.mlp, zoo.FEATURES[:, :2], "inputs: Sequential could not take shapes"),
-        (zoo.mlp, zoo.FEATURES.numpy(), "inputs: has a ndarray among them, must be torch.Tensor"),
-    ],
+    ("make", "said"),
+    [(zoo.regression, "one output; give average="), (Squeezed, "one output; give average="), (Pair, "returns a tuple")],
 )
-def test_what_cannot_be_averaged_is_refused(make, inputs, said):
+def test_what_cannot_be_averaged_is_refused(make, said):
     with pytest.raises(InputError, match=f"^.*{said}.*$"):
-        Ensemble(Population.make(make, 2))(inputs)
+        Ensemble(Population.make(make, 2))(zoo.FEATURES)
 
 
 # --- soup ---
@@ -259,17 +253,13 @@ def test_a_soup_of_one_output_wants_the_loss_that_trained_it(make):
 
 
 @pytest.mark.parametrize(
-    ("population", "given", "said"),
+    ("lost", "given", "said"),
     [
-        (poison(fit(size=2), [0, 1], float("nan")), {"data": DATA}, "data: none of the 2 units has a finite loss"),
-        (fit(size=2), {"data": (zoo.FEATURES, zoo.LABELS[:3])}, "data: 40 rows of inputs but 3 targets"),
-        (fit(size=2), {"data": (zoo.FEATURES[:, :2], zoo.LABELS)}, "could not take inputs"),
-        (fit(size=2), {"data": (zoo.FEATURES, zoo.LABELS + 5)}, "targets: range from"),
-        (fit(size=2), {"data": DATA, "loss": functional.mse_loss}, "loss: mse_loss could not compare"),
-        (fit(size=2), {"data": DATA, "chunk": 0}, "chunk=0 must be at least 1"),
-        (zoo.mlp(), {"data": DATA}, "population: is a Sequential, must be a gadam.Population"),
+        ([0, 1], {"data": DATA}, "data: none of the 2 units has a finite loss"),
+        ([], {"data": (zoo.FEATURES, zoo.LABELS + 5)}, "targets: range from"),
+        ([], {"data": DATA, "loss": functional.mse_loss}, "loss: mse_loss could not compare"),
     ],
 )
-def test_what_no_soup_can_be_made_of_is_refused(population, given, said):
-    with pytest.raises(InputError, match=f"^.*{said}.*$"):
-        greedy_soup(population, **given)
+def test_what_no_soup_can_be_made_of_is_refused(lost, given, said):
+    with pytest.raises(InputError, match=f"^{said}.*$"):
+        greedy_soup(poison(fit(size=2), lost, float("nan")), **given)

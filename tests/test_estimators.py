@@ -58,7 +58,8 @@ def test_learns_string_labels_from_a_data_frame():
 
 
 def test_works_in_a_pipeline_and_a_grid_search_with_sparse_rows():
-    assert make_pipeline(OneHotEncoder(), classifier(steps=60)).fit(NAMES[:, None], NAMES).score(NAMES[:, None], NAMES)
+    one_hot = make_pipeline(OneHotEncoder(), classifier(steps=60)).fit(NAMES[:, None], NAMES)
+    assert one_hot.score(NAMES[:, None], NAMES) == 1
     # Numbers of an array are no Python numbers.
     grid = {"gadamclassifier__steps": np.array([1, 40]), "gadamclassifier__learning_rate": np.logspace(-2, -1, 1)}
     search = GridSearchCV(make_pipeline(StandardScaler(), classifier()), grid, cv=2).fit(X, Y)
@@ -140,6 +141,8 @@ def test_held_out_rows_have_every_class_in_its_share():
     assert other.tolist() != held.tolist()
     few = Rows.weigh(np.arange(5)[:, None], labels[:5], None)
     assert [len(few.hold_out(share, np.random.RandomState(0))[1]) for share in (0.001, 0.999)] == [1, 4]
+    with pytest.raises(InputError, match=r"^validation_fraction=0.1 .* give None$"):
+        classifier(validation_fraction=0.1).fit(X[:1], Y[:1])
 
 
 @pytest.mark.parametrize("weights", [None, np.full(60, 5.0), 1 + np.arange(60) % 3])
@@ -232,9 +235,9 @@ def test_the_seed_gives_the_result_whatever_the_threads():
     assert (first == classifier(random_state=np.random.RandomState(0)).fit(X, Y).predict_proba(X)).all()
 
 
-@pytest.mark.parametrize(("rows", "size", "steps"), [(120, 4, 600), (120, 128, 100), (10**6, 128, 2_000)])
-def test_steps_are_twenty_passes_over_the_rows_unless_given(rows, size, steps):
-    assert classifier(steps="auto", batch_size=size)._config(rows, 0).steps == steps
+def test_steps_are_twenty_passes_over_the_rows_unless_given():
+    for rows, size, steps in ((120, 4, 600), (120, 128, 100), (10**6, 128, 2_000)):
+        assert classifier(steps="auto", batch_size=size)._config(rows, 0).steps == steps
 
 
 # --- mistakes ---
@@ -243,25 +246,15 @@ def test_steps_are_twenty_passes_over_the_rows_unless_given(rows, size, steps):
 @pytest.mark.parametrize(
     ("changed", "parts"),
     [
-        ({"predict_with": "worst"}, ["predict_with='worst'", "best, ensemble, soup"]),
-        ({"validation_fraction": 1.0}, ["validation_fraction=1.0", "[0, 1)"]),
         ({"validation_fraction": "0.1"}, ["validation_fraction='0.1'", "[0, 1)"]),
         ({"predict_with": "soup", "validation_fraction": 0}, ["validation_fraction=0", "give a number in (0, 1)"]),
         ({"hidden_layer_sizes": (10, 0)}, ["hidden_layer_sizes=(10, 0)", "at least 1"]),
-        ({"hidden_layer_sizes": 2.5}, ["hidden_layer_sizes=2.5", "whole numbers"]),
-        ({"population_size": 1}, ["population_size=1", "at least 2"]),
         ({"steps": "auto", "batch_size": 0}, ["batch_size=0", "at least 1"]),
-        ({"settings": {"seed": 3}}, ["settings: seed", "random_state"]),
-        ({"settings": {"speed": 3}}, ["speed is not a setting", "population_size"]),
-        ({"settings": [1]}, ["settings=[1]", "must be a mapping"]),
-        ({"make_model": 3}, ["make_model=3", "must be a function of (features, outputs), or None"]),
         ({"make_model": nn.Linear(6, 3)}, ["make_model: is a Linear", "returns a new module at each call"]),
         ({"make_model": lambda: nn.Linear(6, 3)}, ["make_model: <lambda> must be a function of (features, outputs)"]),
         ({"make_model": lambda features, outputs: nn.Linear(features, outputs + 2)}, ["[2, 5]", "must give [2, 3]"]),
         ({"class_weight": {"zz": 5}}, ["class_weight={'zz': 5}", "'balanced', a mapping", "zz"]),
         ({"class_weight": {0: -1}}, ["class_weight={0: -1}", "at least 0"]),
-        ({"class_weight": {0: 0, 1: 0, 2: 0}}, ["class_weight", "at least one must weigh more"]),
-        ({"random_state": "lucky"}, ["random_state='lucky'", "must be a whole number or None"]),
         ({"callbacks": [3]}, ["callbacks: 3", "gadam.Callback"]),
     ],
 )
@@ -271,8 +264,3 @@ def test_a_bad_parameter_is_told_in_one_line_by_fit(changed, parts):
     message = str(info.value).replace('"', "'")
     assert "\n" not in message
     assert all(part in message for part in parts), message
-
-
-def test_one_row_cannot_be_held_out():
-    with pytest.raises(InputError, match=r"^validation_fraction=0.1 .* give None$"):
-        classifier(validation_fraction=0.1).fit(X[:1], Y[:1])

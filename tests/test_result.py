@@ -88,12 +88,8 @@ def test_names_of_the_user_are_text_and_no_html(result):
 
 
 def test_a_population_shows_its_sizes_and_of_a_deep_model_the_first_parameters():
-    population = Population.make(zoo.batchnorm_mlp, 3)
-    rows, _ = shown(population)
-    tensors = [*population.parameters.values(), *population.buffers.values()]
-    assert rows.items() >= {"units": "3", "0.weight": "[8, 4] float32"}.items()
-    assert rows["learned entries of each"] == str(sum(each[0].numel() for each in population.parameters.values()))
-    assert rows["bytes of all"] == f"{sum(each.nbytes for each in tensors):,}"
+    rows, _ = shown(Population.make(zoo.batchnorm_mlp, 3))
+    assert rows.items() >= {"units": "3", "learned entries of each": "75", "0.weight": "[8, 4] float32"}.items()
     deep = Population.make(lambda: nn.Sequential(*(nn.Linear(2, 2) for _ in range(20))), 2)
     assert shown(deep)[0]["..."] == "20 more parameters"
 
@@ -103,12 +99,9 @@ def test_a_result_gives_its_ensemble_and_its_soup(result):
     averages = [each.ensemble().average for each in (result, replace(result, targets="values"))]
     assert averages == ["probabilities", "outputs"]
     assert result.ensemble("outputs").average == "outputs"
-    with torch.no_grad():
-        losses = [
-            float(functional.cross_entropy(each(zoo.FEATURES), zoo.LABELS))
-            for each in (result.soup((zoo.FEATURES, zoo.LABELS)), result.best)
-        ]
-    assert losses[0] <= losses[1]
+    soup = result.soup((zoo.FEATURES, zoo.LABELS))
+    ours, best = (functional.cross_entropy(each(zoo.FEATURES), zoo.LABELS) for each in (soup, result.best))
+    assert ours <= best
     with pytest.raises(InputError, match="give the loss of the training"):
         replace(result, targets="values").soup((zoo.FEATURES, zoo.LABELS))
 
@@ -188,10 +181,13 @@ def test_numbers_that_json_has_not_and_entries_that_share_memory(result, tmp_pat
 def test_a_new_result_replaces_an_old_one_also_through_a_link(result, tmp_path):
     result.save(tmp_path / "first")
     (tmp_path / "latest").symlink_to("first")
+    for name in (".first.old.tmp", ".first.new.tmp"):  # left by writers that were killed, or of one at work
+        (tmp_path / name).write_text("half")
+    os.utime(tmp_path / ".first.old.tmp", (0, 0))
     other = replace(result, seconds=1.5)
     other.save(tmp_path / "latest")
     assert (tmp_path / "latest").is_symlink()
-    assert sorted(os.listdir(tmp_path)) == ["first", "latest"]
+    assert sorted(os.listdir(tmp_path)) == [".first.new.tmp", "first", "latest"]
     assert_same(load_result(tmp_path / "first", zoo.mlp), other)
     (tmp_path / "any").write_text("")
     assert (tmp_path / "first").stat().st_mode == (tmp_path / "any").stat().st_mode, "others may read it"
@@ -211,15 +207,6 @@ def test_a_failure_in_the_middle_leaves_the_old_result(result, where, error, tmp
     monkeypatch.undo()
     assert_same(load_result(tmp_path / "result", zoo.mlp), result)
     assert os.listdir(tmp_path) == ["result"]
-
-
-def test_what_a_killed_writer_left_behind_is_removed_later(result, tmp_path):
-    old, new = (tmp_path / f".result.{name}.tmp" for name in ("old", "new"))
-    for each in (old, new):
-        each.write_text("half")
-    os.utime(old, (0, 0))
-    result.save(tmp_path / "result")
-    assert sorted(os.listdir(tmp_path)) == [".result.new.tmp", "result"], "another may be writing now"
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "checkpoint"])
@@ -262,15 +249,8 @@ def test_a_file_that_is_damaged_or_something_else_is_refused(result, tmp_path, m
         newer.setattr(storage, "FORMAT", 7)
         result.save(path)
     assert "install a newer gadam" in complaint(path)
-    path.unlink()
-    result.save(path)
-    content = path.read_bytes()
-    header = 8 + int.from_bytes(content[:8], "little")
-    flipped = [*range(0, header, 97), content.index(b"result"), *range(header, len(content), 997), len(content) - 1]
-    damaged = [content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :] for place in flipped]
-    for each in [*damaged, content[:-1], content[: header - 1], content[:7], b"", content + b" ", b"text"]:
-        path.write_bytes(each)
-        assert "is damaged" in complaint(path)
+    path.write_text("text")
+    assert "is damaged" in complaint(path)
 
 
 @pytest.mark.parametrize(

@@ -125,11 +125,9 @@ class _Estimator(BaseEstimator):
         if self.predict_with not in self._models:
             if self.predict_with == "soup":
                 raise InputError("predict_with='soup' must be given before fit, which has the rows that a soup needs")
-            self._models[self.predict_with] = self._best() if self.predict_with == "best" else self._ensemble()
+            best = nn.Sequential(self.result_.best, self._finish).eval()
+            self._models[self.predict_with] = best if self.predict_with == "best" else self._ensemble()
         return self._models[self.predict_with]
-
-    def _best(self) -> nn.Module:
-        return nn.Sequential(self.result_.best, self._finish).eval()
 
     def _ensemble(self) -> nn.Module:
         return nn.Sequential(Ensemble(self.result_.population.to("cpu"), "outputs"), self._finish).eval()
@@ -179,16 +177,10 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         hidden_layer_sizes: units of each hidden layer of a multilayer perceptron with ReLU.
         make_model: (features, outputs) -> a fresh module from float32 [n, features] to [n, outputs] (of a classifier:
             logits, an output for each class), instead of the perceptron.
-        population_size: units in a generation, at least 2; this and what follows to `validation_size` is as in
-            `GadamConfig`.
-        generations: the largest number of generations.
+        population_size: see `GadamConfig`; so too for generations, batch_size, learning_rate, mutation_rate, threshold
+            and validation_size.
         steps: optimizer steps per unit per generation. "auto": twenty passes over the training rows, but from 100
             to 2,000 steps; a fit takes time of the order of `MLPClassifier`.
-        batch_size: rows of a training batch.
-        learning_rate: step size of Adam, above 0.
-        mutation_rate: scale of the rate at which entries of children mutate, in [0, 1] (p in Eq. 12).
-        threshold: convergence threshold, at least 0 (theta in Eq. 13).
-        validation_size: rows of a validation batch.
         settings: further settings of `GadamConfig` by name, such as {"optimizer": "sgd"}.
         predict_with: the "best" unit of the last generation, the "ensemble" of all (for classes the mean of their
             probabilities), or their "soup", see `gadam.ensembles`. May be changed after `fit`, to "soup" only if it was

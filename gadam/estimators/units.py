@@ -41,10 +41,8 @@ def continue_units(population: Population, fresh: Factory) -> Factory:
         InputError: fresh ones are of another architecture.
     """
     with global_stream(0):
-        wanted, there = (
-            {name: tensor.shape for name, tensor in module.state_dict().items()}
-            for module in (fresh(), population.template)
-        )
+        both = fresh().state_dict(), population.template.state_dict()
+    wanted, there = ({name: tensor.shape for name, tensor in state.items()} for state in both)
     if wanted != there:
         raise InputError(
             "warm_start=True: the units of the last fit have other parameters than hidden_layer_sizes or make_model "

@@ -85,10 +85,9 @@ def columns(page):
     return max(map(tops.count, tops)) if len(tops) == len(TITLES) else 0
 
 
-def test_a_notebook_of_the_paper_shows_its_figure(lab, page, shoot):
+def test_a_notebook_of_the_paper_shows_its_figure(lab, page):
     open_and_run_all(page, lab("section41_landscape.ipynb"))
     assert eventually(page, lambda: any(width > 300 for width in widths(page)))
-    shoot("section41_landscape")
 
 
 def test_an_error_is_seen(lab, page, write):
@@ -109,15 +108,14 @@ result = gadam.evolve(lambda: mlp(4, 2, [8]), data, config, callbacks=[gadam.Liv
 """
 
 
-def test_a_live_plot_beside_the_progress_bar_is_one_figure(lab, page, shoot, write):
+def test_a_live_plot_beside_the_progress_bar_is_one_figure(lab, page, write):
     write("live.ipynb", LIVE)
     open_and_run_all(page, lab("live.ipynb"))
     page.get_by_text("generation 4/4: 100%").wait_for()  # the bar
     assert eventually(page, lambda: [width > 300 for width in widths(page)] == [True] * 4)
-    shoot("live")
 
 
-def test_the_playground_runs_and_stops_and_plays(lab, page, shoot):
+def test_the_playground_runs_and_stops_and_plays(lab, page):
     open_and_run_all(page, lab("playground.ipynb"))
     assert button(page, "Stop").is_disabled()
     fill(page, "generations K", 1_000)
@@ -128,7 +126,6 @@ def test_the_playground_runs_and_stops_and_plays(lab, page, shoot):
     for width, expected in ((1280, 2), (800, 1)):
         page.set_viewport_size({"width": width, "height": 1_000})
         assert eventually(page, lambda expected=expected: columns(page) == expected)
-    shoot("running")
     button(page, "Stop").click()
     page.get_by_text("Stopped after").wait_for()
     fill(page, "population g", 1)
@@ -141,4 +138,3 @@ def test_the_playground_runs_and_stops_and_plays(lab, page, shoot):
     # A busy machine leaves out some frames: what is seen is one of these or a later one.
     page.locator("p", has_text=re.compile("Generation (1 of 3: (children|the fittest)|[23] of 3)")).first.wait_for()
     assert page.locator('img[alt^="Contours"]').get_attribute("src") != before
-    shoot("landscape")
