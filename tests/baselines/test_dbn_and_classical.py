@@ -1,101 +1,95 @@
-"""The deep belief net: its machines learn the data, the net learns digits."""
+"""The deep belief net against naive loops, and the scikit-learn methods against scikit-learn."""
 
+import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.svm import SVC
 
 from gadam.config import InputError
+from gadam.paper.baselines.classical import nearest_neighbours, random_forest, svm
 from gadam.paper.baselines.dbn import Rbm, cd1, deep_belief_net, new_rbm, pretrain, to_unit_range
 from gadam.randomness import stream
 
 
-@pytest.fixture(scope="module")
-def digits():
-    images, targets = (torch.as_tensor(part) for part in load_digits(return_X_y=True))
-    return images.float().reshape(-1, 1, 8, 8) / 16, targets
-
-
-def error(machine, rows):
-    return (machine.down(machine.up(rows)) - rows).pow(2).mean().item()
-
-
 def test_contrastive_divergence_lowers_the_reconstruction_error(digits):
     rows = digits[0].flatten(1)
-    errors = [error(pretrain(rows, [40], epochs=n, batch_size=50, generator=stream("cpu", 0))[0], rows) for n in (0, 8)]
+    made = [pretrain(rows, [40], epochs=n, batch_size=50, generator=stream("cpu", 0))[0] for n in (0, 8)]
+    errors = [(machine.down(machine.up(rows)) - rows).pow(2).mean().item() for machine in made]
     assert errors[0] == pytest.approx(rows.var(0, correction=0).mean().item(), rel=0.1)  # it knows the mean row
     assert errors[1] < 0.5 * errors[0]
+    fresh = new_rbm(rows, 10, generator=stream("cpu", 0))
+    assert (fresh.down(fresh.up(rows)).mean(0) - rows.mean(0)).abs().max() < 0.03
 
 
 def test_one_step_is_that_of_a_naive_loop():
     generator = stream("cpu", 0)
     rows = torch.rand(5, 3, generator=generator)
     before = Rbm(*(torch.randn(size, generator=generator) for size in ((3, 2), (3,), (2,))))
-    still = Rbm(*(torch.zeros_like(part) for part in before))
-    after, velocity = cd1(before, still, rows, momentum=0.5, rate=0.2, decay=0.1, generator=stream("cpu", 1))
+    old = Rbm(*(torch.randn(size, generator=generator) for size in ((3, 2), (3,), (2,))))
+    after, velocity = cd1(before, old, rows, momentum=0.5, rate=0.2, decay=0.1, generator=stream("cpu", 1))
     drawn = torch.bernoulli(before.up(rows), generator=stream("cpu", 1))
-    expected = before.weights - 0.2 * 0.1 * before.weights
+    expected = Rbm(*(0.5 * part for part in old))
+    expected.weights.sub_(0.2 * 0.1 * before.weights)
     for row, hidden in zip(rows, drawn, strict=True):
-        positive = torch.outer(row, torch.sigmoid(before.weights.T @ row + before.hidden_bias))
+        likely = torch.sigmoid(before.weights.T @ row + before.hidden_bias)
         again = torch.sigmoid(before.weights @ hidden + before.visible_bias)
-        negative = torch.outer(again, torch.sigmoid(before.weights.T @ again + before.hidden_bias))
-        expected += 0.2 / 5 * (positive - negative)
-    torch.testing.assert_close(after.weights, expected)
-    torch.testing.assert_close(velocity.weights, after.weights - before.weights)
+        likely_again = torch.sigmoid(before.weights.T @ again + before.hidden_bias)
+        expected.weights.add_(0.2 / 5 * (torch.outer(row, likely) - torch.outer(again, likely_again)))
+        expected.visible_bias.add_(0.2 / 5 * (row - again))
+        expected.hidden_bias.add_(0.2 / 5 * (likely - likely_again))
+    for found, part, moved, start in zip(velocity, expected, after, before, strict=True):
+        torch.testing.assert_close(found, part)
+        torch.testing.assert_close(moved, start + found)
 
 
-def test_a_new_machine_reconstructs_about_the_mean(digits):
-    rows = digits[0].flatten(1)
-    machine = new_rbm(rows, 10, generator=stream("cpu", 0))
-    assert (machine.down(machine.up(rows)).mean(0) - rows.mean(0)).abs().max() < 0.03
-
-
-def test_it_learns_digits_and_repeats_itself(digits):
-    images, targets = digits
-    settings = {
-        "hidden": (100, 60),
-        "pretraining_epochs": 8,
-        "epochs": 25,
-        "batch_size": 50,
-        "learning_rate": 3e-3,
-        "seed": 3,
-    }
+def test_it_learns_digits_repeats_itself_and_pretraining_helps(digits):
+    *rows, targets = digits
+    settings = {"hidden": (100, 60), "epochs": 8, "batch_size": 50, "learning_rate": 3e-3, "seed": 3}
     before = torch.random.get_rng_state()
-    probabilities = deep_belief_net(images[:900], targets[:900], images[900:], **settings)
+    first, again, bare = (deep_belief_net(*rows, **settings, pretraining_epochs=n) for n in (8, 8, 0))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert probabilities.shape == (897, 10)
-    torch.testing.assert_close(probabilities.sum(1), torch.ones(897))
-    assert (probabilities.argmax(1) == targets[900:]).double().mean() > 0.87
-    assert torch.equal(deep_belief_net(images[:900], targets[:900], images[900:], **settings), probabilities)
-
-
-def test_pretraining_helps_where_training_is_short(digits):
-    images, targets = digits
-    right = [
-        (deep_belief_net(
-            images[:900], targets[:900], images[900:], hidden=(100, 60), pretraining_epochs=n, epochs=8, batch_size=50,
-            learning_rate=3e-3,
-        ).argmax(1) == targets[900:]).double().mean()
-        for n in (0, 8)
-    ]  # fmt: skip
-    assert right[1] > right[0] + 0.1
+    assert torch.equal(first, again)
+    torch.testing.assert_close(first.sum(1), torch.ones(897))
+    right, alone = ((each.argmax(1) == targets).double().mean() for each in (first, bare))
+    assert right > 0.8
+    assert right > alone + 0.1
 
 
 def test_standardised_images_become_grey_values_again(digits):
-    grey = digits[0]
-    train, test = to_unit_range((grey[:900] - 0.3) / 0.4, (grey[900:] - 0.3) / 0.4)
-    torch.testing.assert_close(train, grey[:900], atol=1e-6, rtol=0)
-    torch.testing.assert_close(test, grey[900:], atol=1e-6, rtol=0)
-    beyond = to_unit_range(torch.tensor([0.0, 2.0]), torch.tensor([-1.0, 1.0, 3.0]))[1]
-    assert beyond.tolist() == [0, 0.5, 1]
+    for found, grey in zip(to_unit_range((digits[0] - 0.3) / 0.4, (digits[2] - 0.3) / 0.4), digits[::2], strict=True):
+        torch.testing.assert_close(found, grey, atol=1e-6, rtol=0)
+    assert to_unit_range(torch.tensor([0.0, 2.0]), torch.tensor([-1.0, 1.0, 3.0]))[1].tolist() == [0, 0.5, 1]
 
 
-def test_mistakes_are_told_in_one_line(digits):
-    images, targets = digits
-    with pytest.raises(InputError, match="inputs are from -1 to 1, must be in"):
-        deep_belief_net(2 * images - 1, targets, images)
-    with pytest.raises(InputError, match="which do not fit"):
-        deep_belief_net(images, targets[1:], images)
-    with pytest.raises(InputError, match="epochs=0"):
-        deep_belief_net(images, targets, images, epochs=0)
-    with pytest.raises(InputError, match="hidden="):
-        deep_belief_net(images, targets, images, hidden=())
+def test_the_classical_methods_are_scikit_learns_on_images_as_on_rows(digits):
+    images, labels, test = digits[0][:500], digits[1][:500], digits[2][:200]
+    rows, test_rows = images.flatten(1), test.flatten(1)
+    kernel = SVC(C=1, kernel="rbf", gamma=1 / (64 * rows.numpy().var())).fit(rows.numpy(), labels)
+    forest = RandomForestClassifier(n_estimators=20, random_state=4).fit(rows.numpy(), labels)
+    nearest = labels[torch.cdist(test_rows.double(), rows.double()).argsort(1)[:, :3]]
+    for train, held in ((images, test), (rows, test_rows)):
+        np.testing.assert_array_equal(svm(train, labels, held), kernel.predict(test_rows.numpy()))
+        found = random_forest(train, labels, held, trees=20, seed=4)
+        np.testing.assert_array_equal(found, forest.predict(test_rows.numpy()))
+        np.testing.assert_array_equal(nearest_neighbours(train, labels, held), nearest.mode(1).values)
+        np.testing.assert_array_equal(nearest_neighbours(train, labels, held, neighbours=1), nearest[:, 0])
+    assert found.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x, y: deep_belief_net(2 * x - 1, y, x), "inputs are from -1 to 1, must be in"),
+        (lambda x, y: deep_belief_net(x, y[1:], x), "which do not fit"),
+        (lambda x, y: deep_belief_net(x, y, x, epochs=0), "epochs=0"),
+        (lambda x, y: deep_belief_net(x, y, x, hidden=()), "hidden="),
+        (lambda x, y: random_forest(x, y, x, trees=0, seed=0), "trees=0"),
+        (lambda x, y: nearest_neighbours(x[:2], y[:2], x), "neighbours=3 must be from 1 to the 2 rows"),
+        (lambda x, y: svm(x, y[1:], x), "which do not fit"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(call, words, digits):
+    with pytest.raises(InputError, match=words) as refused:
+        call(*digits[:2])
+    assert "\n" not in str(refused.value)
