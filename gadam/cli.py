@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,17 +30,17 @@ app = typer.Typer(
 data = typer.Typer(help="The five datasets of the paper: see what is here, download, verify.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
+
+def _flag(name: str, text: str, **more: Any) -> Any:
+    return typer.Option(name, metavar="", help=text, **more)
+
+
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="NAME", help="mnist, orl, yeast, adult, letter; all if none is given.")
 ]
 FolderOption = Annotated[Path | None, typer.Option(help="Where the data is; $GADAM_DATA, else data/, if not given.")]
-ProfileOption = Annotated[
-    str,
-    typer.Option(
-        help="smoke, quick: minutes, does everything run? standard: the report; paper: the paper's budgets.",
-        metavar="NAME",
-    ),
-]
+PROFILE_HELP = "smoke, quick: minutes, does everything run? standard: the report; paper: the paper's budgets."
+ProfileOption = Annotated[str, typer.Option(help=PROFILE_HELP, metavar="NAME")]
 
 
 def _say_version(asked: bool) -> None:
@@ -52,8 +52,7 @@ def _say_version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_say_version, is_eager=True, metavar="", help="Show the version and exit."),
+        bool, _flag("--version", "Show the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
     """Options of all commands."""
@@ -68,21 +67,12 @@ def reproduce(
     data: Annotated[
         str, typer.Option(help="real, standin, or auto: real where it can be had.", metavar="CHOICE")
     ] = "auto",
-    plan: Annotated[
-        bool, typer.Option("--plan", metavar="", help="Say what there is to compute and how long; do nothing.")
-    ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", metavar="", help="With --plan: a line for each run.")] = False,
-    runs_only: Annotated[
-        bool, typer.Option("--runs-only", metavar="", help="Compute and store the runs, without notebooks or a report.")
-    ] = False,
-    recompute: Annotated[
-        bool, typer.Option("--recompute", metavar="", help="Take nothing from the archive: compute every run.")
-    ] = False,
+    plan: Annotated[bool, _flag("--plan", "Say what there is to compute and how long; do nothing.")] = False,
+    verbose: Annotated[bool, _flag("--verbose", "With --plan: a line for each run.")] = False,
+    runs_only: Annotated[bool, _flag("--runs-only", "Compute the runs, without notebooks or a report.")] = False,
+    recompute: Annotated[bool, _flag("--recompute", "Take nothing from the archive: compute every run.")] = False,
     scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="Compute the runs on the workers of a dask.distributed scheduler: tcp://host:8786.", metavar="ADDRESS"
-        ),
+        str | None, typer.Option(help="Compute on the workers of a dask scheduler: tcp://host:8786.", metavar="ADDRESS")
     ] = None,
 ) -> None:
     """Execute the notebooks and write every table and figure, the scoreboard and the report page, into reports/out.
@@ -145,9 +135,7 @@ def report(profile: ProfileOption = "standard") -> None:
 @app.command("archive")
 def archive_profile(
     profile: Annotated[str, typer.Argument(metavar="PROFILE", help="standard or paper.")] = "standard",
-    runs_only: Annotated[
-        bool, typer.Option("--runs-only", metavar="", help="Write the archive; do not render the report.")
-    ] = False,
+    runs_only: Annotated[bool, _flag("--runs-only", "Write the archive; do not render the report.")] = False,
 ) -> None:
     """Add the runs in the store to the archive of a profile, and render its committed report. For maintainers.
 

@@ -64,8 +64,8 @@ def run_function(
 
     Args:
         name: unique, "section/what"; never changed, for stored runs are filed under it.
-        version: raise it when the rows of an unchanged config change.
-        engine: False if nothing is trained by the engine: its runs then survive a change of the engine's results.
+        version: see `RunFunction`.
+        engine: see `RunFunction`; runs without it survive a change of the engine's results.
         settings: the dataclass whose fields its `**settings` are, for their defaults.
         together: see `RunFunction`.
     """

@@ -40,7 +40,7 @@ def section(only_section, folders, monkeypatch):
 def compute_in_here(monkeypatch):
     """Compute without worker processes, which have tests of their own."""
 
-    def compute(runs, workers=None, root=None, scheduler=None, *, keep_going=False, progress=None):
+    def compute(runs, workers=None, root=None, **_):
         folder, asked = root or store_folder(), [run for run in runs if not store.read(root or store_folder(), run)]
         for run in asked:
             try:

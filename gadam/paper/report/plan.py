@@ -159,8 +159,7 @@ def describe(lines: Sequence[Planned], *, workers: int | None = None, verbose: b
         if several:
             text.append(_line(name, several, count))
             text += [_run_line(line) for line in several if verbose]
-    text.append(_line("all", lines, count))
-    text.append(f"wall time with {count} worker{'s' * (count != 1)} ($GADAM_WORKERS)")
+    text += [_line("all", lines, count), f"wall time with {count} worker{'s' * (count != 1)} ($GADAM_WORKERS)"]
     if waiting := [name for name, several in own.items() if later_runs(name) and not all(one.where for one in several)]:
         text.append(f"once these are computed, further runs may be known of: {', '.join(waiting)}")
     unknown = [line.run.function.name for line in lines if line.seconds is None]
@@ -187,6 +186,6 @@ def _line(name: str, lines: Sequence[Planned], workers: int) -> str:
 
 
 def _run_line(line: Planned) -> str:
-    known = "unknown" if line.seconds is None else duration(line.seconds)
-    state = f"took {known}" if line.where else known if line.seconds is None else f"about {known}"
+    state = "took " if line.where else "about "
+    state = "unknown" if line.seconds is None else state + duration(line.seconds)
     return f"    {line.where or 'to do':<10}{state:<16}{line.run.title}"

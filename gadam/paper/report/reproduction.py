@@ -27,7 +27,7 @@ from gadam.paper.report import (
     tables,
 )
 from gadam.paper.report.paths import ARCHIVED, ReportError, check, write_atomic
-from gadam.paper.report.plan import Source, all_runs, data_of, later_runs, planned, sections_of, to_do
+from gadam.paper.report.plan import Source, all_runs, data_of, estimate, later_runs, planned, sections_of, to_do
 from gadam.paper.report.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
 from gadam.paper.report.sample import Compared
 from gadam.paper.report.workers import RunError, check_scheduler, compute, duration, joined, worker_count
@@ -255,12 +255,7 @@ def compute_runs(
     So a machine with a GPU computes, and another renders: copy the run store (`$GADAM_RUNS`) there and `reproduce`.
     Runs of an archived profile are computed past one that fails; those that failed are named at the end.
 
-    Args:
-        profile: see `reproduce`.
-        only: see `reproduce`.
-        data: see `reproduce`.
-        scheduler: see `reproduce`.
-        recompute: compute what is archived too.
+    Arguments are those of `reproduce`.
 
     Returns:
         How many runs the sections have.
@@ -281,9 +276,12 @@ def compute_runs(
     def add(runs: Sequence[Run], workers: int | None = None) -> None:
         wanted = {run.key: run for run in runs if run.key not in done}
         done.update(wanted)
-        missing = [run for run in wanted.values() if not source.archive.find(run)]
+        there = {key: found for key, run in wanted.items() if (found := source.archive.find(run))}
+        missing = [run for key, run in wanted.items() if key not in there]
+        known = zip(missing, estimate(missing, list(there.values())), strict=True)
+        seconds = {run.key: took for run, took in known if took is not None}
         try:
-            compute(missing, workers, scheduler=scheduler, keep_going=profile in ARCHIVED)
+            compute(missing, workers, scheduler=scheduler, keep_going=profile in ARCHIVED, seconds=seconds)
         except RunError as error:
             if profile not in ARCHIVED:
                 raise

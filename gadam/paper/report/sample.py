@@ -20,7 +20,7 @@ from gadam.paper.report import machine, store
 from gadam.paper.report.paths import scratch_folder, write_atomic
 from gadam.paper.report.plan import Planned, Source
 from gadam.paper.report.store import Stored
-from gadam.paper.report.workers import Progress, RunError, compute
+from gadam.paper.report.workers import RunError, compute
 from gadam.paper.runs import Row
 
 BUDGET = 480.0
@@ -101,8 +101,7 @@ def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], source: Sourc
     with scratch_folder(folder) as scratch:
         try:
             seconds = {line.run.key: line.seconds or 1.0 for line in todo}
-            progress = Progress(len(todo), seconds=seconds)
-            compute([line.run for line in todo], root=scratch, keep_going=True, progress=progress)
+            compute([line.run for line in todo], root=scratch, keep_going=True, seconds=seconds)
         except RunError as error:
             failed = str(error)
         done = {line.run.key: store.read(scratch, line.run) for line in todo}

@@ -26,7 +26,7 @@ import pandas as pd
 from gadam.config import InputError
 from gadam.evolution.checkpoint import checkpoints_in
 from gadam.paper.report import machine
-from gadam.paper.report.paths import write_atomic
+from gadam.paper.report.paths import ReportError, write_atomic
 from gadam.paper.runs import Row, Run, execute, key_of
 
 _NOTE_SECONDS = 30.0  # CPU time whose count is lost at most when a process is killed
@@ -138,13 +138,12 @@ def _counting(folder: Path) -> Iterator[Callable[[], float]]:
         return before + time.process_time() - start
 
     def keep() -> None:
-        while True:
+        last = False
+        while not last:
             last = done.wait(_NOTE_SECONDS)
-            with contextlib.suppress(OSError):
-                if folder.is_dir():
+            if folder.is_dir():
+                with contextlib.suppress(OSError, ReportError):
                     write_atomic(note, repr(spent()))
-            if last:
-                return
 
     thread = threading.Thread(target=keep, daemon=True)
     thread.start()

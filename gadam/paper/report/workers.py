@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,33 +48,27 @@ class Outcome:
     error: RunError | None = None
 
 
-@dataclass
 class Progress:
-    """Print a line for each run that is computed, and how long the others will take.
+    """Print a line for each run that is computed, and how long the others will take as far as that is known.
 
-    Attributes:
+    Args:
         total: how many runs there are.
         done: how many of them are there.
-        seconds: expected CPU seconds of runs by key; a run that is not among them counts as one second.
+        seconds: expected CPU seconds of the others, by key.
+        workers: how many compute.
     """
 
-    total: int
-    done: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._started, self._computed = time.monotonic(), 0.0
-        self._left = sum(self.seconds.values()) or float(self.total - self.done)
+    def __init__(self, total: int, done: int, seconds: Mapping[str, float], workers: int = 1) -> None:
+        self._total, self._done, self._left, self._workers = total, done, dict(seconds), workers
 
     def __call__(self, outcome: Outcome) -> None:
         """Print one more."""
-        self.done += 1
-        took = self.seconds.get(outcome.run.key, 1.0)
-        self._computed, self._left = self._computed + took, max(0.0, self._left - took)
-        left = (time.monotonic() - self._started) * self._left / self._computed if self._computed else 0.0
+        self._done += 1
+        self._left.pop(outcome.run.key, None)
         what = f"failed: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s"
-        more = f", about {duration(left)} left" if self.done < self.total else ""
-        print(f"[{self.done}/{self.total}] {outcome.run.title}: {what}{more}", flush=True)
+        if self._left:
+            what += f", about {duration(sum(self._left.values()) / self._workers)} left"
+        print(f"[{self._done}/{self._total}] {outcome.run.title}: {what}", flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -93,6 +87,7 @@ def compute(
     scheduler: str | None = None,
     *,
     keep_going: bool = False,
+    seconds: Mapping[str, float] | None = None,
     progress: Callable[[Outcome], None] | None = None,
 ) -> list[Stored]:
     """Read the runs that are stored, compute and store the others.
@@ -104,6 +99,7 @@ def compute(
         root: folder of the store; default `$GADAM_RUNS`, or `reports/runs`.
         scheduler: address of a dask scheduler whose workers compute, "tcp://host:8786"; default processes here.
         keep_going: compute the others too after a run that fails.
+        seconds: expected CPU seconds by key, for the progress.
         progress: called with each run that is computed; default a line for each.
 
     Returns:
@@ -121,7 +117,8 @@ def compute(
     if missing:
         require_writable(folder, "GADAM_RUNS")
         remove_stale(folder)
-        report = progress or Progress(len(wanted), len(found))
+        expected = {run.key: seconds[run.key] for run in missing if seconds and run.key in seconds}
+        report = progress or Progress(len(wanted), len(found), expected, count)
         pool = _processes(count) if scheduler is None else _cluster(scheduler, workers)
         with pool as executor, contextlib.closing(_outcomes(missing, folder, executor, keep_going)) as outcomes:
             for outcome in outcomes:
@@ -175,18 +172,21 @@ class _Task:
     """The work that is sent to a worker: a run, or several that differ in their seed alone.
 
     Attributes:
-        runs: what to compute.
-        keys: of the runs where they were planned; other code would give others.
+        runs: to compute.
         folder: of the store; None on another machine, which sends the file back.
         threads: how many a run may train on.
         alone: nothing else may compute beside it.
+        keys: of the runs where they were planned; other code would give others.
     """
 
     runs: tuple[Run, ...]
-    keys: tuple[str, ...]
     folder: Path | None = None
     threads: int = 1
     alone: bool = False
+    keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", self.keys or tuple(run.key for run in self.runs))
 
     def __call__(self) -> tuple[float, bytes, str]:
         """Compute: seconds of each run, its file if that is to be sent, the traceback if it failed.
@@ -253,7 +253,8 @@ def _outcomes(
     waiting, retried = workers.tasks(sorted(missing, key=lambda run: (run.priority, run.wide)), folder), set[str]()
     running: dict[Future[Any], _Task] = {}
     while waiting or running:
-        while waiting and len(running) < workers.count():
+        count = workers.count()
+        while waiting and len(running) < count:
             if running and (waiting[0].alone or any(task.alone for task in running.values())):
                 break
             task = waiting.pop(0)
@@ -262,22 +263,19 @@ def _outcomes(
             task = running.pop(future)
             try:
                 seconds, content, failure = future.result()
-            except BrokenProcessPool:
-                if task.keys[0] not in retried:
+            except Exception as error:
+                if isinstance(error, BrokenProcessPool) and task.keys[0] not in retried:
                     retried.add(task.keys[0])
                     waiting.insert(0, replace(task, alone=True))
                     continue
-                told = "its process died (out of memory?); fewer at once need less memory: set $GADAM_WORKERS"
-                seconds, content, failure = 0.0, b"", told
-            except Exception as error:
                 seconds, content, failure = 0.0, b"", workers.explain(error)
             if failure and not keep_going:
                 waiting.clear()
             if content:
                 write_atomic(store.path_of(folder, task.keys[0]), content)
             yield from (Outcome(run, seconds, run_error(run, failure) if failure else None) for run in task.runs)
-        if not running:
-            time.sleep(0.05)  # there is no worker
+        if not count:
+            time.sleep(_POLL_SECONDS)
 
 
 def run_error(run: Run, failure: str) -> RunError:
@@ -306,11 +304,8 @@ class _Processes:
         groups: dict[str, list[Run]] = {}
         for run in runs:
             groups.setdefault(run.kin() if run.function.together and _on_gpu() else run.key, []).append(run)
-        return [
-            _Task(tuple(group), tuple(run.key for run in group), folder, self._count if wide else 1, wide)
-            for group in groups.values()
-            for wide in [group[0].wide]
-        ]
+        threads = {False: 1, True: self._count}
+        return [_Task(tuple(group), folder, threads[group[0].wide], group[0].wide) for group in groups.values()]
 
     def count(self) -> int:
         """Tasks that are computed at once."""
@@ -330,6 +325,8 @@ class _Processes:
 
     def explain(self, error: BaseException) -> str:
         """Say why a task has no result."""
+        if isinstance(error, BrokenProcessPool):
+            return "its process died (out of memory?); fewer at once need less memory: set $GADAM_WORKERS"
         return f"it cannot be sent to a process ({type(error).__name__}: {error})"
 
 
@@ -382,7 +379,7 @@ class _Cluster:
 
     def tasks(self, runs: Sequence[Run], folder: Path) -> list[_Task]:
         """Make a task of each run."""
-        return [_Task((run,), (run.key,)) for run in runs]
+        return [_Task((run,)) for run in runs]
 
     def count(self) -> int:
         """Tasks that are computed at once now; raises a ReportError if the scheduler has gone or has no workers."""
