@@ -267,8 +267,8 @@ TABLE["plots"] = [
 TABLE["estimators"] = [
     ("GADAMClassifier(hidden_layer_sizes=0).fit(X, labels)", 'hidden_layer_sizes=0 must be whole numbers of at least 1'),
     ("GADAMClassifier(hidden_layer_sizes='wide').fit(X, labels)", "hidden_layer_sizes='wide' must be whole numbers of at least 1"),
-    ("GADAMClassifier(make_model=7).fit(X, labels)", 'make_model=7 must be a function of features and outputs, or None'),
-    ("GADAMClassifier(make_model=mlp).fit(X, labels)", 'make_model: mlp must be a function of (features, outputs): too many positional arguments'),
+    ("GADAMClassifier(make_model=7).fit(X, labels)", 'make_model=7 must be a function of (features, outputs), or None'),
+    ("GADAMClassifier(make_model=mlp).fit(X, labels)", 'make_model: mlp must be a function of (features, outputs): …'),
     ("GADAMClassifier(population_size=1).fit(X, labels)", 'config: population_size=1 leaves nothing to select from; evolve needs at least 2 units'),
     ("GADAMClassifier(steps='many').fit(X, labels)", "GadamConfig: steps='many' is not allowed: it should be a whole number, at least 1"),
     ("GADAMClassifier(batch_size=0).fit(X, labels)", 'GadamConfig: batch_size=0 is not allowed: it should be a whole number, at least 1'),
