@@ -253,7 +253,7 @@ def test_steps_are_twenty_passes_over_the_rows_unless_given():
         ({"make_model": nn.Linear(6, 3)}, ["make_model: is a Linear", "returns a new module at each call"]),
         ({"make_model": lambda: nn.Linear(6, 3)}, ["make_model: <lambda> must be a function of (features, outputs)"]),
         ({"make_model": lambda features, outputs: nn.Linear(features, outputs + 2)}, ["[2, 5]", "must give [2, 3]"]),
-        ({"class_weight": {"zz": 5}}, ["class_weight={'zz': 5}", "'balanced', a mapping", "zz"]),
+        ({"class_weight": {"zz": 5}}, ["class_weight={'zz': 5}", "'balanced', a mapping", "'zz' is no label of y"]),
         ({"class_weight": {0: -1}}, ["class_weight={0: -1}", "at least 0"]),
         ({"callbacks": [3]}, ["callbacks: 3", "gadam.Callback"]),
     ],

@@ -253,8 +253,11 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         try:
             factors: np.ndarray = compute_sample_weight(self.class_weight, y)
         except ValueError as error:
-            wanted = "must be 'balanced', a mapping of labels of y to numbers, or None"
-            raise InputError(f"{given} {wanted}: {str(error).partition('. ')[0]}") from None
+            reason = ""
+            if isinstance(self.class_weight, Mapping):
+                unknown = [label for label in self.class_weight if label not in self.classes_.tolist()]
+                reason = f": {shown(unknown[0])} is no label of y" if unknown else f": {error}"
+            raise InputError(f"{given} must be 'balanced', a mapping of labels to numbers, or None{reason}") from None
         if not (np.isfinite(factors) & (factors >= 0)).all():
             raise InputError(f"{given} must hold numbers of at least 0")
         return factors
