@@ -146,10 +146,9 @@ def share_of_trees(method: str, size: Mapping[str, Any], full: Mapping[str, Any]
 
 def above(ours: pd.DataFrame, theirs: pd.DataFrame, rows: int, dataset: str, drawn: bool = True) -> Evidence:
     """Subtract their accuracies by seed; where theirs is not drawn, its one run stands beside each of ours."""
-    found = accuracies(theirs)
-    return paired(
-        {seed: one for seed, one in accuracies(ours).items() if not drawn or seed in found}, found, rows, dataset
-    )
+    other = accuracies(theirs)
+    mine = {seed: one for seed, one in accuracies(ours).items() if not drawn or seed in other}
+    return paired(mine, other, rows, dataset)
 
 
 def accuracies(cell: pd.DataFrame) -> dict[int, float]:
@@ -192,8 +191,8 @@ def claims_of(
         )  # fmt: skip
 
     def value(column: Column, method: str) -> Claim:
-        def at(size: int) -> Evidence:
-            found = tuple(accuracies(cells[column.key, method, size]).values())
+        def at(shrink: int) -> Evidence:
+            found = tuple(accuracies(cells[column.key, method, shrink]).values())
             return own(found * repeats(method, column.key), column.test_rows, column.dataset)
 
         number = printed[method][column.key]
@@ -209,10 +208,10 @@ def claims_of(
         behind = theirs is not None and theirs > ours  # as the paper itself has it in two cases
         better, other = (method, gadam) if behind else (gadam, method)
 
-        def at(size: int) -> Evidence:
-            cell = cells.get((column.key, method, size), cells[column.key, method, sizes(column, method)[0]])
+        def at(shrink: int) -> Evidence:
+            cell = cells.get((column.key, method, shrink), cells[column.key, method, sizes(column, method)[0]])
             drawn = repeats(method, column.key) == 1
-            found = above(cells[column.key, gadam, size], cell, column.test_rows, column.dataset, drawn)
+            found = above(cells[column.key, gadam, shrink], cell, column.test_rows, column.dataset, drawn)
             return found.turned() if behind else found
 
         headline = {adam: column.dataset, best_of_g: f"{column.dataset}, equal compute"}.get(method, "")
@@ -267,7 +266,7 @@ def budget_figure(rows: pd.DataFrame, column: str, panels: Mapping[Any, tuple[st
     rows = rows.reindex(columns=[column, "unit", "step", "accuracy", *rows.columns.intersection(["loss"])])
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.8), layout="constrained")
     handles = {
-        f"accuracy, mean and range of {rows['unit'].nunique() or ''} units": Line2D([], [], color=BLUE),
+        f"accuracy, mean and range of {rows['unit'].nunique()} units": Line2D([], [], color=BLUE),
         "steps used": Line2D([], [], color=RED, linestyle="--"),
     }
     for axis, (key, (title, steps)) in zip(axes, panels.items(), strict=True):

@@ -274,9 +274,7 @@ def differences_figure(frame: pd.DataFrame) -> Figure:
             )  # fmt: skip
     seeds = sorted({int(count) for count in frame.loc[frame["complete"], "seeds"]})
     over = f" of {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds" if seeds else ""
-    figure.supxlabel(
-        f"MLP (GADAM) minus the method: test accuracy, percentage points (mean{over}, 95 % interval)", fontsize=11
-    )
+    figure.supxlabel(f"MLP (GADAM) minus the method: test accuracy, percentage points (mean{over}, 95 % interval)")
     comparison.add_legend(figure, colours)
     return figure
 

@@ -98,13 +98,7 @@ def pixels(shrink: int) -> str:
 
 
 def arm(images: int, method: str, shrink: int | None = None) -> str:
-    """Name the arm of a method; the best of g is of the same runs as Adam alone.
-
-    Args:
-        images: training images of each person.
-        method: one of `METHODS`.
-        shrink: of the images, for the CNNs.
-    """
+    """Name the arm of a method, for the CNNs at a size of the images; the best of g is of Adam's own runs."""
     run = ADAM if method == ADAM_BEST else method
     return f"orl/{images}/{run}" + (f"/{shrink}" if shrink and run in CNNS else "")
 
@@ -147,12 +141,7 @@ def runs(profile: str, data: str) -> list[Run]:
 def curve_runs(profile: str, data: str) -> list[Run]:
     """List the runs behind figure section54_orl_budget."""
     size = PROFILES[profile]
-    settings = {
-        "hidden": size["hidden"],
-        "batch_size": size["batch_size"],
-        "shrink": smallest(profile),
-        **size["curve"],
-    }
+    settings = {name: size[name] for name in ("hidden", "batch_size")} | {"shrink": smallest(profile)} | size["curve"]
     return [
         _run(
             held_out_curve, data, f"{images} images · held-out curve of Adam", f"orl/{images}/curve", priority=5,
