@@ -95,3 +95,6 @@ def _name(row: dict[Any, Any]) -> str:
 
 def _faces(images: int, shrink: int) -> str:
     return f"ORL, {images} images" + (f", {section54_orl.pixels(shrink)}" if shrink > 1 else "")
+
+
+RUNS = (runs,)

@@ -133,3 +133,6 @@ def _origins(generation: Generation, child: int, name: str) -> Tensor:
 def _run(function: RunFunction, label: str, profile: str, data: str) -> Run:
     rows, digest = dataset_config(DATASET, data)
     return Run(function, {**rows, **PROFILES[profile]}, digest, label, priority=2)
+
+
+RUNS = (runs, entry_runs)

@@ -271,3 +271,6 @@ def _in_global_well(points: Tensor, mirrored: bool) -> Tensor:
     """Whether points [n, 2] have come to the global minimum, [n] bool."""
     target = -GLOBAL if mirrored else GLOBAL
     return ((points - target).abs() < 0.2).all(dim=1)
+
+
+RUNS = (runs, picture_runs)

@@ -228,3 +228,6 @@ class _Sums(Callback):
 def _share(holds: pd.Series[bool], where: str) -> dict[str, float]:
     share, low, high = proportion_interval(int(holds.sum()), len(holds)) if len(holds) else (np.nan,) * 3
     return {f"holds, %{where}": 100 * share, f"low{where}": 100 * low, f"high{where}": 100 * high}
+
+
+RUNS = (runs,)

@@ -263,3 +263,6 @@ def _copied(thing: T) -> tuple[T, int]:
     """What another process gets to see of a thing, and the bytes that it takes to tell."""
     message = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
     return pickle.loads(message), len(message)
+
+
+RUNS = (runs, problem_runs)

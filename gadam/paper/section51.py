@@ -353,3 +353,6 @@ def evidence_at(scale: str, numbers: Callable[[int], Evidence]) -> Evidence | Re
 def source(rows: pd.DataFrame) -> str:
     """Where the rows come from; what is not there yet will be real."""
     return str(rows["data"].iloc[0]) if len(rows) else "real"
+
+
+RUNS = (runs, lenet_runs, rate_runs, other_runs)

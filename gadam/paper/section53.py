@@ -233,3 +233,6 @@ def _digest(population: Population) -> str:
     for name, tensor in population.parameters.items():
         digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+RUNS = (runs,)

@@ -222,3 +222,6 @@ def _answers(rows: Dataset, method: str, seed: int, correct: int, gradient_steps
 
 def _common(rows: Dataset) -> dict[str, Any]:
     return {"dataset": rows.name, "data": rows.source}
+
+
+RUNS = (runs, curve_runs)

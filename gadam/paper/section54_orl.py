@@ -298,3 +298,6 @@ def _row(faces: Dataset, images: int, method: str, seed: int, predicted: Tensor,
         "dataset": faces.name, "data": faces.source, "images": images, "method": method, "seed": seed,
         "correct": correct, "test_rows": total, "accuracy": 100 * correct / total, "gradient_steps": gradient_steps,
     }  # fmt: skip
+
+
+RUNS = (runs, curve_runs)

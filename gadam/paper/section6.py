@@ -210,3 +210,6 @@ def _best_of_independent(rows: Dataset, config: GadamConfig) -> tuple[Population
 
 def _mlp(rows: Dataset) -> nn.Module:
     return mlp(rows.feature_shape[0], rows.class_count, MLP_HIDDEN[rows.name])
+
+
+RUNS = (runs,)
