@@ -12,7 +12,7 @@ import pytest
 
 SIZES = {"GADAM_KILLS": "50", "GADAM_DAMAGED": "1000", "GADAM_SLOW": "1"}
 HERE = Path(__file__).parent
-FILES = ("test_killed.py", "test_damaged.py", "test_remote.py")
+FILES = ("test_killed.py", "test_damaged.py")
 CHOSEN = "test_killed or test_damaged or killed or sends"  # of other files, what the variables make longer
 FACTS = ("kills", "files", "from_checkpoint", "identical", "refused")
 
