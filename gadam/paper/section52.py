@@ -377,6 +377,3 @@ def change(frame: pd.DataFrame, name: str, relative: bool = False) -> pd.Series:
     slopes = np.polyfit(table.columns.to_numpy(dtype=float), table.to_numpy().T, 1)[0]
     changes = pd.Series((FROM_TO[1] - FROM_TO[0]) * slopes, index=table.index)
     return changes / table.mean(axis=1) if relative else changes
-
-
-RUNS = (runs,)
