@@ -1,4 +1,4 @@
-"""Execute a notebook from start to end in a kernel of its own, and believe nothing but the files that it leaves."""
+"""Execute a notebook by papermill in a kernel of its own, and believe nothing but the files that it leaves."""
 
 from __future__ import annotations
 
@@ -67,11 +67,13 @@ def execute(
 
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:  # not NaN either
         raise InputError(f"limit={limit!r} must be a number of seconds, above 0")
-    content = _with_parameters(notebook, parameters)
+    content = _read(notebook, parameters)
     before = {path: path.stat().st_mtime_ns for path in promised if path.is_file()}
     started = time.monotonic()
     variables = os.environ | QUIET | dict(environment or {})
-    complaint = _complaint(content, notebook.resolve().parent, variables, limit, prefix, stop or threading.Event())
+    content, complaint = _execute(
+        content, parameters, notebook.resolve().parent, variables, limit, prefix, stop or threading.Event()
+    )
     seconds = time.monotonic() - started
     stale = [path.name for path in promised if not path.is_file() or path.stat().st_mtime_ns == before.get(path)]
     if stale and not complaint:
@@ -84,8 +86,8 @@ def execute(
     return seconds
 
 
-def _with_parameters(notebook: Path, parameters: Mapping[str, Any]) -> NotebookNode:
-    """The notebook with a cell of these values after the one tagged `parameters`."""
+def _read(notebook: Path, parameters: Mapping[str, Any]) -> NotebookNode:
+    """Read a notebook that declares these parameters; papermill would only warn of one that it does not."""
     import nbformat
 
     if not notebook.is_file():
@@ -101,23 +103,34 @@ def _with_parameters(notebook: Path, parameters: Mapping[str, Any]) -> NotebookN
     for name in parameters:
         if name not in declared:
             raise InputError(f"{notebook.name}: {name!r} is not a parameter; there are {', '.join(declared) or 'none'}")
-    if parameters:
-        source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-        content.cells.insert(places[0] + 1, nbformat.v4.new_code_cell(source))
     return content
 
 
-def _complaint(
-    content: NotebookNode, folder: Path, environment: dict[str, str], limit: float, prefix: str, stop: threading.Event
-) -> str:
-    """Execute all cells, keeping their outputs in `content`; what went wrong, "" if nothing."""
+def _execute(
+    content: NotebookNode,
+    parameters: Mapping[str, Any],
+    folder: Path,
+    environment: dict[str, str],
+    limit: float,
+    prefix: str,
+    stop: threading.Event,
+) -> tuple[NotebookNode, str]:
+    """Execute all cells. Returns the notebook with its outputs, and what went wrong, "" if nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Jupyter's libraries about themselves
-        from nbclient import NotebookClient
+        import papermill
         from nbclient.exceptions import CellExecutionError, DeadKernelError
+        from papermill.clientwrap import PapermillNotebookClient
+        from papermill.engines import Engine, papermill_engines
 
-    class Client(NotebookClient):
-        """Prints the output of cells as it comes."""
+    class Client(PapermillNotebookClient):
+        """Prints the output of cells as it comes, and counts the cells that have begun."""
+
+        begun = 0
+
+        async def async_execute_cell(self, cell: NotebookNode, *place: Any, **options: Any) -> NotebookNode:
+            self.begun += cell.cell_type == "code" and bool(cell.source.strip())
+            return await super().async_execute_cell(cell, *place, **options)
 
         def process_message(self, message: dict[str, Any], *place: Any) -> Any:
             if message["msg_type"] == "stream":
@@ -125,15 +138,27 @@ def _complaint(
                     print(f"  {prefix}{line}", flush=True)
             return super().process_message(message, *place)
 
-    # A busy machine answers late: the default of 4 seconds is fatal there.
-    client = Client(content, timeout=None, iopub_timeout=60, kernel_name="python3")
-    client.resources = {"metadata": {"path": str(folder)}}
+    class OwnFolder(Engine):
+        """Executes in the notebook's folder: papermill itself would change that of the whole process."""
+
+        @classmethod
+        def execute_managed_notebook(cls, manager: Any, kernel: str, **_: Any) -> None:
+            # A busy machine answers late: the default of 4 seconds is fatal there.
+            client = Client(manager, timeout=None, iopub_timeout=60, kernel_name=kernel)
+            client.resources = {"metadata": {"path": str(folder)}}
+            clients.append(client)
+            asyncio.run(client.async_execute(env=environment, stderr=subprocess.DEVNULL))
+
+    clients: list[Client] = []
+    engine = f"own folder of {threading.get_ident()}"
+    papermill_engines.register(engine, OwnFolder)
     done, stopped = threading.Event(), threading.Event()
 
     def watch() -> None:
         end = time.monotonic() + limit
         while not done.wait(_POLL_SECONDS):
-            pid = getattr(client.km and client.km.provisioner, "pid", None)
+            manager = clients[0].km if clients else None
+            pid = getattr(manager and manager.provisioner, "pid", None)
             if pid and (stop.is_set() or time.monotonic() > end):
                 stopped.set()
                 _kill_tree(pid)
@@ -141,28 +166,25 @@ def _complaint(
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
+    complaint = ""
     try:
-        asyncio.run(client.async_execute(env=environment, stderr=subprocess.DEVNULL))
+        papermill.execute_notebook(
+            content, None, dict(parameters), engine_name=engine, kernel_name="python3", progress_bar=False
+        )
     except CellExecutionError as error:
         last = (error.evalue.strip().splitlines() or [""])[-1]
-        return f"cell [{_last_cell(content)}] failed: {error.ename}: {last}"
+        complaint = f"cell [{clients[0].begun}] failed: {error.ename}: {last}"
     except DeadKernelError:
         why = "its kernel died (out of memory?)"
         if stopped.is_set():
             why = "stopped" if stop.is_set() else f"stopped after its limit of {limit:g} s"
-        return f"{why}; cell [{_last_cell(content)}] was not executed to its end"
+        complaint = f"{why}; cell [{clients[0].begun}] was not executed to its end"
     except (OSError, RuntimeError) as error:
-        return f"it could not be executed to its end: {' '.join(str(error).split())}"
+        complaint = f"it could not be executed to its end: {' '.join(str(error).split())}"
     finally:
         done.set()
         watcher.join()
-    return ""
-
-
-def _last_cell(content: NotebookNode) -> int:
-    """The number of the code cell that was executed last."""
-    code = [cell for cell in content.cells if cell.cell_type == "code" and cell.source.strip()]
-    return max((place for place, cell in enumerate(code, 1) if cell.get("execution_count") or cell.outputs), default=1)
+    return clients[0].nb if clients else content, complaint
 
 
 def _kill_tree(pid: int) -> None:
