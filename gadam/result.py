@@ -280,7 +280,7 @@ def as_population(kinds: Mapping[str, Mapping[str, Tensor]], order: Population, 
     """
     for kind, own in (("parameters", order.parameters), ("buffers", order.buffers)):
         for name in dict.fromkeys([*own, *sorted(kinds[kind])]):
-            here, there = describe_tensor(own.get(name)), describe_tensor(kinds[kind].get(name))
+            here, there = describe_tensor(own.get(name), 1), describe_tensor(kinds[kind].get(name), 1)
             if here != there:
                 where = f"among the {kind} of {type(order.template).__name__}"
                 raise InputError(
