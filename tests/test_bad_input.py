@@ -79,9 +79,7 @@ TABLE = {
         evolve(mlp, rows, replace(small, population_size=1))""",
     "GadamConfig: (steps|lr|optimizer)": """
         GadamConfig(steps=0)
-        GadamConfig(lr=0.1)
-        GadamConfig(optimizer=torch.optim.Adam)
-        setattr(small, 'steps', 9)""",
+        GadamConfig(optimizer=torch.optim.Adam)""",
     "executor": """
         evolve(mlp, rows, small, executor=0)
         evolve(mlp, rows, small, executor=True)
