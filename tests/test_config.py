@@ -5,7 +5,7 @@ import inspect
 import json
 import math
 import pickle
-from dataclasses import asdict, replace
+from dataclasses import FrozenInstanceError, asdict, replace
 
 import numpy as np
 import pytest
@@ -23,7 +23,6 @@ NAMED = ("optimizer", "initialisation", "moments", "mutation", "mode")
 BAD = {
     **{name: [0, -3, 2.5, "ten", True, None, math.inf, math.nan, np.zeros((2, 2)), "two\nlines"] for name in COUNTS},
     **{name: ["adamw", None, ["adam"], dict] for name in NAMED},
-    **{name: [3] for name in ("populaton_size", "lr", "Seed")},
     "shards": [0, -2, 1.5],
     "learning_rate": [0.0, -1e-3, math.nan, math.inf, "fast"],
     "epsilon": [0.0, math.nan],
@@ -55,10 +54,9 @@ def test_defaults_are_those_of_the_design_and_help_shows_and_explains_them():
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_value_or_name_gives_one_line_with_its_name_and_what_is_allowed(name):
+def test_a_bad_value_gives_one_line_with_its_name_and_what_is_allowed(name):
     for value in BAD[name]:
-        message = refused(name, lambda value=value: GadamConfig(**{name: value}))
-        assert ("should be" if name in DEFAULTS else "there are population_size, generations") in message
+        assert " must be " in refused(name, lambda value=value: GadamConfig(**{name: value}))
         assert issubclass(InputError, ValueError)
 
 
@@ -79,12 +77,14 @@ def test_a_number_of_another_type_is_kept_as_pythons_own(name, value, kept):
     assert (found, type(found)) == (kept, type(kept))
 
 
-def test_settings_cannot_be_changed_nor_given_without_names():
+def test_settings_cannot_be_changed_nor_misspelled_nor_given_without_names():
     config = GadamConfig()
-    for name in ("steps", "lr"):
-        assert "frozen" in refused(name, lambda name=name: setattr(config, name, 1))
-        assert "frozen" in refused(name, lambda name=name: delattr(config, name))
-    refused("name", lambda: GadamConfig(3))
+    with pytest.raises(FrozenInstanceError, match="steps"):
+        config.steps = 1
+    with pytest.raises(TypeError, match="lr"):
+        GadamConfig(lr=0.1)
+    with pytest.raises(TypeError):
+        GadamConfig(3)
     assert config == GadamConfig()
     assert replace(config, steps=7) == GadamConfig(steps=7) != config
     refused("steps=0", lambda: replace(config, steps=0))

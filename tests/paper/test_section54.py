@@ -351,5 +351,5 @@ def test_the_best_of_g_is_that_of_the_lowest_loss_on_rows_held_out(monkeypatch):
     monkeypatch.setattr(
         comparison, "scorer", lambda template: lambda population, rows: (losses, torch.tensor([5, 6, 7]))
     )
-    rows = section54.mlps_by_adam("yeast", "standin", 0, 100, 3, 1)
-    assert [(row["correct"], row["gradient_steps"]) for row in rows] == [(5, 1), (6, 3)]
+    rows = section54.mlps_by_adam("yeast", "standin", 0, 100, 3, 2)
+    assert [(row["correct"], row["gradient_steps"]) for row in rows] == [(5, 2), (6, 6)]
