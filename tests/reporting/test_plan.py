@@ -133,8 +133,7 @@ def test_runs_only_computes_and_stores_the_runs_without_a_report_and_without_jup
 
 def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_alone(section, monkeypatch):
     runs = {"section0": learned_runs(2), "section53": learned_runs(1)}
-    alone = {"section53": replace(SECTIONS["section0"], alone=True)}
-    monkeypatch.setitem(SECTIONS, "section53", alone["section53"])
+    SECTIONS["section53"] = replace(SECTIONS["section0"], alone=True)  # the fixture gives all of them back
     monkeypatch.setattr(reproduction, "all_runs", lambda name, *_: runs[name])
     monkeypatch.setattr(reproduction, "later_runs", lambda name: None)
     asked = []
