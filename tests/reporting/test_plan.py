@@ -66,7 +66,8 @@ def test_a_plan_says_what_is_there_and_how_long_the_rest_takes_and_executes_noth
     lines = plan.planned("quick", "table0", "standin")
     assert [(line.section, line.where) for line in lines] == [("section0", one) for one in ("stored", "", "")]
     took = store.read(section / "runs", lines[0].run).metadata["cpu_seconds"]
-    assert [line.seconds for line in lines] == [took, 9.0, None]
+    assert [line.seconds for line in lines] == [took, None, None]
+    assert plan.estimate([line.run for line in lines], [], "standard") == [None, 9.0, None]
     done = CliRunner().invoke(cli.app, ["reproduce", "--profile", "smoke", "--plan", "--only", "section0"])
     text = done.stdout.splitlines()
     assert text[1].split()[:4] == ["section0", "3", "1", "2"]

@@ -85,7 +85,7 @@ def test_roots_follow_the_environment(tmp_path, monkeypatch):
 
 
 def test_a_stopped_run_goes_on_and_its_seconds_are_added_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "PATIENCE", 0)
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0)
     monkeypatch.setattr(run_functions, "STEPS_SEEN", [])
     # A clock of this process that goes by its steps, and starts again with each process.
     clock = SimpleNamespace(perf_counter=lambda: 0.0, process_time=lambda: float(len(run_functions.STEPS_SEEN)))

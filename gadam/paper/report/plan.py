@@ -113,15 +113,18 @@ def planned(
             own += add(name, further(profile, data, store.frame(own)))
         there += own
     missing = [line for line in lines.values() if not line.where]
-    for line, seconds in zip(missing, estimate([line.run for line in missing], there), strict=True):
+    for line, seconds in zip(missing, estimate([line.run for line in missing], there, profile), strict=True):
         lines[line.run.key] = replace(line, seconds=seconds)
     return list(lines.values())
 
 
-def estimate(runs: Sequence[Run], there: Sequence[store.Stored]) -> list[float | None]:
-    """CPU seconds that each run would take: as one that differs in its seed alone, else by the pace of its kind."""
+def estimate(runs: Sequence[Run], there: Sequence[store.Stored], profile: str) -> list[float | None]:
+    """CPU seconds that each run would take: as one that differs in its seed alone, else by the pace of its kind.
+
+    The paces are those of profile standard and say nothing about the small ones.
+    """
     took = {one.run.kin(): float(one.metadata["cpu_seconds"]) for one in there}
-    return [took.get(run.kin()) or expected(run) for run in runs]
+    return [took.get(run.kin()) or (expected(run) if profile in ARCHIVED else None) for run in runs]
 
 
 def expected(run: Run) -> float | None:

@@ -81,7 +81,9 @@ class Report:
 
     def _say_missing(self, missing: dict[str, Run], found: Sequence[Stored]) -> None:
         if missing:
-            known = [seconds for seconds in estimate(list(missing.values()), found) if seconds is not None]
+            known = [
+                seconds for seconds in estimate(list(missing.values()), found, self.profile) if seconds is not None
+            ]
             unknown = f", and {len(missing) - len(known)} of unknown length" if len(known) < len(missing) else ""
             total = len(missing) + len({one.run.key for one in found})
             print(

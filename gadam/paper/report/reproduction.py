@@ -278,7 +278,7 @@ def compute_runs(
         done.update(wanted)
         there = {key: found for key, run in wanted.items() if (found := source.archive.find(run))}
         missing = [run for key, run in wanted.items() if key not in there]
-        known = zip(missing, estimate(missing, list(there.values())), strict=True)
+        known = zip(missing, estimate(missing, list(there.values()), profile), strict=True)
         seconds = {run.key: took for run, took in known if took is not None}
         try:
             compute(missing, workers, scheduler=scheduler, keep_going=profile in ARCHIVED, seconds=seconds)
