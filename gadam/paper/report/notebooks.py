@@ -143,8 +143,8 @@ def _execute(
 
         @classmethod
         def execute_managed_notebook(cls, manager: Any, kernel: str, **_: Any) -> None:
-            # A busy machine answers late: the default of 4 seconds is fatal there.
-            client = Client(manager, timeout=None, iopub_timeout=60, kernel_name=kernel)
+            # A busy machine answers late: the defaults of 60 and of 4 seconds are fatal there.
+            client = Client(manager, timeout=None, startup_timeout=600, iopub_timeout=60, kernel_name=kernel)
             client.resources = {"metadata": {"path": str(folder)}}
             clients.append(client)
             asyncio.run(client.async_execute(env=environment, stderr=subprocess.DEVNULL))
