@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from gadam.paper import comparison, mnist, section51, section54, section54_orl
@@ -42,7 +41,7 @@ RUNS = (runs,)
 def arms_of(profile: str) -> dict[str, str]:
     """Map the table's name of each dataset to its arm."""
     scale = mnist.scales(profile)[-1]
-    names = {mnist.DATASET.upper(): mnist.gadam_arm(scale, mnist.PROFILES[scale]["g"], section51.EVIDENT)}
+    names = {"MNIST": mnist.gadam_arm(scale, mnist.PROFILES[scale]["g"], section51.EVIDENT)}
     for images in section54_orl.IMAGES:
         for shrink in section54_orl.shrinks(profile):
             names[_faces(images, shrink)] = section54_orl.arm(images, section54_orl.GADAM, shrink)
@@ -54,21 +53,19 @@ def _faces(images: int, shrink: int) -> str:
 
 
 def _name(row: dict[Any, Any]) -> str:
-    if row["kind"] == "kept":
-        return mnist.DATASET.upper()
     if row["dataset"] == section54_orl.DATASET:
         return _faces(int(row["images"]), int(row["shrink"]))
-    return str(row["dataset"]).upper()
+    return "MNIST" if row["kind"] == "kept" else str(row["dataset"]).upper()
 
 
 def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     """Return test accuracies in percent: a row per dataset and seed, a column per way of `WAYS` and its units."""
-    columns = ["dataset", "seed", *WAYS, *(f"{way}_units" for way in WAYS), "test_rows", "data"]
+    numbers = [*WAYS, *(f"{way}_units" for way in WAYS), "test_rows"]
+    columns = ["dataset", "seed", *numbers, "data"]
     found = rows.reindex(columns=[*columns, "kind", "method", "images", "shrink"])  # some sections may have no rows
-    found = found[(found["method"] == KEPT) | (found["kind"] == "kept")].copy()
+    found = found[(found["method"] == KEPT) | (found["kind"] == "kept")].astype(dict.fromkeys(numbers, float))
     found["dataset"] = [_name(row) for row in found.to_dict("records")]
-    for way in WAYS:
-        found[way] = 100 * found[way].astype(float) / found["test_rows"].astype(float)
+    found[list(WAYS)] = 100 * found[list(WAYS)].div(found["test_rows"], axis=0)
     return found[columns].reset_index(drop=True)
 
 
@@ -82,51 +79,31 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     for dataset, arm in arms_of(profile).items():
         group = found[found["dataset"] == dataset]
         for way, name in WAYS.items():
-            line = {"dataset": dataset, "prediction by": name, **_numbers(group, way), "seeds": arms.count(arm)}
-            lines.append(line | {"data": comparison.first(group, "data")})
-    table = pd.DataFrame(lines)
-    whole = [int(units) if units == units // 1 else units for units in table["units"].tolist()]
-    return table.assign(units=pd.Series(whole, dtype=object))
-
-
-def _numbers(group: pd.DataFrame, way: str) -> dict[str, float]:
-    """The numbers of one dataset and way; NaN where there are none."""
-    mean = low = high = above = least = most = units = math.nan
-    if len(group):
-        tested, units = int(group["test_rows"].iloc[0]), float(group[f"{way}_units"].astype(float).mean())
-        mean, low, high = accuracy_interval(group[way].tolist(), tested)
-        if units > 1:
-            above, least, most = paired_interval((group[way] - group["best"]).tolist(), tested)
-    return {
-        "accuracy": mean, "low": low, "high": high, "above best": above, "from": least, "to": most, "units": units,
-    }  # fmt: skip
+            mean = low = high = above = least = most = math.nan
+            units = group[f"{way}_units"].mean()
+            if len(group):
+                tested = int(group["test_rows"].iloc[0])
+                mean, low, high = accuracy_interval(group[way].tolist(), tested)
+            if units > 1:
+                above, least, most = paired_interval((group[way] - group["best"]).tolist(), tested)
+            lines.append({
+                "dataset": dataset, "prediction by": name, "accuracy": mean, "low": low, "high": high,
+                "above best": above, "from": least, "to": most, "units": int(units) if units % 1 == 0 else units,
+                "seeds": arms.count(arm), "data": comparison.first(group, "data"),
+            })  # fmt: skip
+    return pd.DataFrame(lines).astype({"units": object})
 
 
 def above_best_figure(table: pd.DataFrame) -> Figure:
     """Draw what the vote and the soup have above the best unit, with intervals, a line per dataset.
 
-    A panel for ORL, whose intervals are much wider, and one for the others, each with a scale of its own.
-
-    Args:
-        table: of `table`.
+    A panel for ORL, whose intervals are much wider, and one for the others.
     """
     colours = {WAYS["ensemble"]: BLUE, WAYS["soup"]: ORANGE}
-    lines = table[table["prediction by"].isin(colours)]
-    lines = lines.drop(columns=["low", "high"]).rename(
-        columns={"dataset": "label", "above best": "centre", "from": "low", "to": "high"}
-    )
-    lines["colour"] = lines["prediction by"].map(colours)
-    lines["shift"] = [-0.14 if way == WAYS["ensemble"] else 0.14 for way in lines["prediction by"]]
-    faces = lines["label"].str.startswith("ORL")
-    panels = [panel for panel in (lines[~faces], lines[faces]) if len(panel)]
-    heights = [panel["label"].nunique() + 0.8 for panel in panels]
-    figure, axes = plt.subplots(
-        len(panels), figsize=(8, 0.55 * sum(heights) + 1.6), layout="constrained", height_ratios=heights, squeeze=False
-    )
-    for axis, panel in zip(axes[:, 0], panels, strict=True):
-        comparison.draw_intervals(axis, panel, list(panel["label"].unique()))
-    axes[-1, 0].set_xlabel(
-        "test accuracy above that of the best unit,\npercentage points (mean over seeds, 95 % interval)"
-    )
-    comparison.add_legend(figure, colours)
-    return figure
+    lines = table[table["prediction by"].isin(colours)].drop(columns=["low", "high"])
+    names = {"dataset": "label", "above best": "centre", "from": "low", "to": "high"}
+    lines = lines.rename(columns=names).assign(colour=lines["prediction by"].map(colours))
+    lines["shift"] = lines["prediction by"].map({WAYS["ensemble"]: -0.14, WAYS["soup"]: 0.14})
+    lines["panel"] = ["ORL" if label.startswith("ORL") else "other datasets" for label in lines["label"]]
+    label = "test accuracy above that of the best unit, percentage points (mean over seeds, 95 % interval)"
+    return comparison.differences_figure(lines, colours, label)

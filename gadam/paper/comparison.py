@@ -1,12 +1,13 @@
 """GADAM beside other methods, for Tables 3 and 4: the rows of a run, the lines of a table, the claims, the figures.
 
-A table has columns (a dataset, or a number of training images), methods, and for some methods images of several sizes.
+Tables, claims and figures are made of cells: a method in a column of a table (a dataset, or a number of training
+images), on images of one size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.evolution.loop import evolve
-from gadam.paper import published
-from gadam.paper.claims import Claim, Smaller, own, paired
+from gadam.paper.baselines import classical
+from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
+from gadam.paper.claims import Arms, Claim, Smaller, own, paired
 from gadam.paper.palette import BLUE, ORANGE, RED, say_missing
 from gadam.paper.runs import Row, Rows
 from gadam.paper.statistics import accuracy_interval
@@ -57,6 +59,20 @@ def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], confi
         answers(rows, methods[0], config.seed, int(correct[0]), config.steps),
         answers(rows, methods[1], config.seed, int(correct[losses.argmin()]), config.steps * config.population_size),
     ]
+
+
+def run_quoted(rows: Dataset, method: str, seed: int, **settings: Any) -> Rows:
+    """Run a method of `QUOTED`; settings are `trees` of a forest, or those of `GcForestSettings` as JSON has them."""
+    parts = *rows.train, rows.test[0]
+    if method == GCFOREST:
+        windows = tuple((height, width) for height, width in settings.pop("windows", ()))
+        size = GcForestSettings(windows=windows, **settings)
+        predicted = gcforest(*parts, settings=size, seed=seed).probabilities.argmax(1)
+    elif method == FOREST:
+        predicted = classical.random_forest(*parts, **settings, seed=seed)
+    else:
+        predicted = (classical.svm if method == SVM else classical.nearest_neighbours)(*parts)
+    return [answers(rows, method, seed, predicted)]
 
 
 def answers(rows: Dataset, method: str, seed: int, answer: Tensor | int, gradient_steps: int = 0) -> Row:
@@ -102,37 +118,69 @@ class Column(NamedTuple):
     is_headline: bool = True
 
 
-Cells = Mapping[tuple[Any, str, int], pd.DataFrame]
-"""The rows of each column, method and size of the images ("shrink": pixels a side that become one)."""
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A method in a column, on images of one size.
+
+    Attributes:
+        paper: the paper's accuracy in percent; None for our own control.
+        rows: of its runs; perhaps none.
+        share: of profile paper's budget that its runs have.
+        repeats: for how many seeds its one run stands; 1 where each seed has its own.
+        shrink: pixels a side of the images that became one.
+        labels: what the table says of it beside its method and numbers.
+    """
+
+    column: Column
+    method: str
+    arm: str
+    paper: float | None
+    rows: pd.DataFrame
+    share: float
+    repeats: int = 1
+    shrink: int = 1
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
-def cells_of(rows: pd.DataFrame, column: str, keys: Sequence[tuple[Any, str, int]]) -> Cells:
-    """Sort rows into cells, in the order of the keys; some may be empty."""
+def rows_of(rows: pd.DataFrame, column: str, key: Any, method: str, shrink: int = 1) -> pd.DataFrame:
+    """Select the rows of a cell. Those that name no size of the images are of the only one that the method sees."""
     names = [column, "method", "shrink", "seed", "accuracy", "test_rows", "gradient_steps", "data"]
     rows = rows.reindex(columns=names)
-    groups = dict(list(rows.groupby(names[:3])))
-    return {key: groups.get(key, rows.iloc[:0]) for key in keys}
+    sized = rows["shrink"].isna() | (rows["shrink"] == shrink)
+    return rows[(rows[column] == key) & (rows["method"] == method) & sized]
 
 
-def first(cell: pd.DataFrame, column: str) -> Any:
+def first(rows: pd.DataFrame, column: str) -> Any:
     """Return the entry of a column that is the same in all rows; None where there are none."""
-    return None if cell.empty else cell[column].iloc[0]
+    return None if rows.empty else rows[column].iloc[0]
 
 
-def line_of(cell: pd.DataFrame, table: published.Table, method: str, key: Any) -> dict[str, Any]:
-    """Make a line of a table: the paper's value, our mean and its 95 % interval, and what that is over."""
-    ours = low = high = over = None
-    if values := cell["accuracy"].tolist():
-        ours, low, high = accuracy_interval(values, int(cell["test_rows"].iloc[0]))
-        over = "over test rows (exact)" if len(set(values)) == 1 else "over seeds (t, logit scale)"
-    return {
-        "paper": table.get(method, {}).get(key), "ours": ours, "low": low, "high": high, "interval": over,
-        "gradient steps": first(cell, "gradient_steps"), "data": first(cell, "data"),
-    }  # fmt: skip
+def accuracies(rows: pd.DataFrame) -> dict[int, float]:
+    """Return accuracies in percent by seed."""
+    return dict(zip(rows["seed"].astype(int), rows["accuracy"].astype(float), strict=True))
 
 
-def as_table(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Put lines that `line_of` made into a frame with these columns."""
+def above(ours: Cell, theirs: Cell) -> Evidence:
+    """Subtract their accuracies by seed; where one run of theirs stands for every seed, from each of ours."""
+    mine, other = accuracies(ours.rows), accuracies(theirs.rows)
+    if theirs.repeats == 1:
+        mine = {seed: one for seed, one in mine.items() if seed in other}
+    return paired(mine, other, ours.column.test_rows, ours.column.dataset)
+
+
+def table(cells: Sequence[Cell], arms: Arms, columns: Sequence[str]) -> pd.DataFrame:
+    """Set the paper's values beside ours, a row per cell: mean, its 95 % interval, and what that is over; percent."""
+    lines = []
+    for cell in cells:
+        ours = low = high = over = None
+        if values := cell.rows["accuracy"].tolist():
+            ours, low, high = accuracy_interval(values, cell.column.test_rows)
+            over = "over test rows (exact)" if len(set(values)) == 1 else "over seeds (t, logit scale)"
+        lines.append({
+            **cell.labels, "method": cell.method, "paper": cell.paper, "ours": ours, "low": low, "high": high,
+            "interval": over, "seeds": arms.count(cell.arm), "gradient steps": first(cell.rows, "gradient_steps"),
+            "data": first(cell.rows, "data"),
+        })  # fmt: skip
     numbers = dict.fromkeys(("paper", "ours", "low", "high"), float)
     return pd.DataFrame(lines)[list(columns)].astype({**numbers, "gradient steps": "Int64"})
 
@@ -144,97 +192,71 @@ def share_of_trees(method: str, size: Mapping[str, Any], full: Mapping[str, Any]
     return gcforest_share(size["gcforest"]) if method == GCFOREST else 1.0
 
 
-def above(ours: pd.DataFrame, theirs: pd.DataFrame, rows: int, dataset: str, drawn: bool = True) -> Evidence:
-    """Subtract their accuracies by seed; where theirs is not drawn, its one run stands beside each of ours."""
-    other = accuracies(theirs)
-    mine = {seed: one for seed, one in accuracies(ours).items() if not drawn or seed in other}
-    return paired(mine, other, rows, dataset)
+CONTROLS = ((" (which had 1/g of its gradient steps)", "{}"), (" at equal compute", "{}, equal compute"))
+"""What a claim adds to the name of Adam, and of the best of g by Adam; the headline that it answers."""
 
 
-def accuracies(cell: pd.DataFrame) -> dict[int, float]:
-    """Return accuracies in percent by seed."""
-    return dict(zip(cell["seed"].astype(int), cell["accuracy"].astype(float), strict=True))
-
-
-def claims_of(
-    section: str,
-    table: str,
-    cells: Cells,
-    columns: Sequence[Column],
-    share: Callable[[str, Any], float],
-    arm: Callable[[Any, str, int], str],
-    repeats: Callable[[str, Any], int] = lambda method, key: 1,
-) -> list[Claim]:
+def claims(section: str, exhibit: str, cells: Sequence[Cell]) -> list[Claim]:
     """State each value of a table, and each "outperforms" that it shows; of images of two sizes, at both.
 
-    The first methods of the cells are GADAM, Adam, and the best of g by Adam. `share` gives the share of profile
-    paper's budget, by method and column; `repeats`, for how many seeds the one run of a method stands.
+    The first methods of the cells are GADAM, Adam, and the best of g by Adam.
     """
-    printed = published.TABLE3 if table == "table3" else published.TABLE4
-    methods = list(dict.fromkeys(method for _, method, _ in cells))
-    gadam, adam, best_of_g = methods[:3]
-    beside = {adam: " (which had 1/g of its gradient steps)", best_of_g: " at equal compute"}
+    groups: dict[Column, dict[str, list[Cell]]] = {}
+    for cell in cells:
+        groups.setdefault(cell.column, {}).setdefault(cell.method, []).append(cell)
+    values, greater = [], []
+    for column, group in groups.items():
+        sources = [first(cell.rows, "data") for cell in cells if cell.column == column and len(cell.rows)]
+        about = {
+            "section": section, "exhibit": exhibit, "margin": margin_of(column.dataset, column.test_rows),
+            "data": sources[0] if sources else "real",
+        }  # fmt: skip
+        gadam, *others = group.values()
+        values += [_value(own, own is gadam, about) for own in group.values() if own[0].paper is not None]
+        controls = (*CONTROLS, *[("", "")] * len(others))
+        greater += [_greater(gadam, own, *control, about) for own, control in zip(others, controls, strict=False)]
+    return [*values, *greater]
 
-    def sizes(column: Column, method: str) -> list[int]:
-        return [size for key, name, size in cells if (key, name) == (column.key, method)]
 
-    def at_sizes(column: Column, method: str, at: Callable[[int], Evidence]) -> Evidence | Smaller:
-        found = [at(size) for size in sizes(column, method)]
-        return found[0] if len(found) == 1 else Smaller(*found)
+def _value(cells: Sequence[Cell], is_gadam: bool, about: Mapping[str, Any]) -> Claim:
+    column, method, paper = cells[0].column, cells[0].method, cells[0].paper
+    return Claim(
+        text=f"{method} reaches {paper:.2f} % on {column.name}", kind="reaches" if is_gadam else "value", paper=paper,
+        evidence=lambda: _at_sizes(
+            own(tuple(accuracies(cell.rows).values()) * cell.repeats, column.test_rows, column.dataset)
+            for cell in cells
+        ),
+        arms=[cell.arm for cell in cells], budget=cells[0].share, item=f"{about['exhibit']}/{method}/{column.key}",
+        quoted=method in QUOTED, **about,
+    )  # fmt: skip
 
-    def claim(column: Column, names: Sequence[str], **also: Any) -> Claim:
-        arms = dict.fromkeys(arm(column.key, name, size) for size in sizes(column, names[0]) for name in names)
-        data = [source for (key, _, _), cell in cells.items() if key == column.key and (source := first(cell, "data"))]
-        return Claim(
-            section=section, exhibit=table, margin=margin_of(column.dataset, column.test_rows), arms=list(arms),
-            data=data[0] if data else "real", **also,
-        )  # fmt: skip
 
-    def value(column: Column, method: str) -> Claim:
-        def at(shrink: int) -> Evidence:
-            found = tuple(accuracies(cells[column.key, method, shrink]).values())
-            return own(found * repeats(method, column.key), column.test_rows, column.dataset)
+def _greater(gadam: Sequence[Cell], others: Sequence[Cell], beside: str, headline: str, about: dict[str, Any]) -> Claim:
+    pairs = [(one, next((other for other in others if other.shrink == one.shrink), others[0])) for one in gadam]
+    ours, theirs = pairs[0]
+    size = None if ours.paper is None or theirs.paper is None else round(ours.paper - theirs.paper, 2)
+    behind = size is not None and size < 0  # as the paper itself has it in two cases
+    better, worse = (theirs, ours) if behind else (ours, theirs)
+    return Claim(
+        text=f"{better.method} is more accurate than {worse.method} on {ours.column.name}{beside}", kind="greater",
+        evidence=lambda: _at_sizes(one.turned() if behind else one for one in (above(*pair) for pair in pairs)),
+        arms=list(dict.fromkeys(cell.arm for pair in pairs for cell in pair)),
+        paper="no claim: our control" if size is None else f"{abs(size):+.2f}",
+        size=None if size is None else abs(size), budget=min(ours.share, theirs.share),
+        headline=headline.format(ours.column.dataset) if ours.column.is_headline else "",
+        quoted=theirs.method in QUOTED and theirs.share < 1, **about,
+    )  # fmt: skip
 
-        number = printed[method][column.key]
-        return claim(
-            column, [method], text=f"{method} reaches {number:.2f} % on {column.name}", paper=number,
-            kind="reaches" if method == gadam else "value", evidence=lambda: at_sizes(column, method, at),
-            budget=share(method, column.key), item=f"{table}/{method}/{column.key}", quoted=method in QUOTED,
-        )  # fmt: skip
 
-    def greater(column: Column, method: str) -> Claim:
-        ours, theirs = printed[gadam][column.key], printed.get(method, {}).get(column.key)
-        size = None if theirs is None else round(abs(ours - theirs), 2)
-        behind = theirs is not None and theirs > ours  # as the paper itself has it in two cases
-        better, other = (method, gadam) if behind else (gadam, method)
-
-        def at(shrink: int) -> Evidence:
-            cell = cells.get((column.key, method, shrink), cells[column.key, method, sizes(column, method)[0]])
-            drawn = repeats(method, column.key) == 1
-            found = above(cells[column.key, gadam, shrink], cell, column.test_rows, column.dataset, drawn)
-            return found.turned() if behind else found
-
-        headline = {adam: column.dataset, best_of_g: f"{column.dataset}, equal compute"}.get(method, "")
-        return claim(
-            column, [gadam, method], kind="greater", evidence=lambda: at_sizes(column, gadam, at), size=size,
-            text=f"{better} is more accurate than {other} on {column.name}{beside.get(method, '')}",
-            paper="no claim: our control" if size is None else f"{size:+.2f}",
-            budget=min(share(method, column.key), share(gadam, column.key)),
-            headline=headline if column.is_headline else "", quoted=method in QUOTED and share(method, column.key) < 1,
-        )  # fmt: skip
-
-    return [value(column, method) for column in columns for method in printed] + [
-        greater(column, method) for column in columns for method in methods[1:]
-    ]
+def _at_sizes(evidence: Iterable[Evidence]) -> Evidence | Smaller:
+    found = list(evidence)
+    return found[0] if len(found) == 1 else Smaller(*found)
 
 
 def draw_intervals(axis: Axes, lines: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Draw differences, a dot and an interval at the height of each label, and a line at 0.
+    """Draw a dot and an interval at the height of each label, from top to bottom; a panel without any says so.
 
-    Args:
-        axis: a panel; it says so where nothing is there.
-        lines: columns label, colour, centre, low, high, and perhaps shift, downwards; NaN where nothing is there.
-        labels: from top to bottom.
+    `lines` has columns label, colour, centre, low, high, and perhaps shift, downwards; NaN where nothing is there.
     """
     places = lines["label"].map(labels.index) + lines.get("shift", 0)
     for line in lines.assign(place=places).dropna(subset="centre").to_dict("records"):
@@ -242,16 +264,29 @@ def draw_intervals(axis: Axes, lines: pd.DataFrame, labels: Sequence[str]) -> No
         axis.scatter(line["centre"], line["place"], color=line["colour"], s=60, zorder=3)
     if lines["centre"].isna().all():
         say_missing(axis)
-    else:
-        axis.axvline(0, color="black", linewidth=1)
     axis.margins(x=0.15)
     axis.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
 
 
-def add_legend(figure: Figure, colours: Mapping[str, Any]) -> None:
-    """Say above a figure what the colours of its intervals mean."""
+def differences_figure(lines: pd.DataFrame, colours: Mapping[str, Any], xlabel: str) -> Figure:
+    """Draw differences with their intervals, a panel for each title in column `panel`, see `draw_intervals`.
+
+    `colours` says what they mean.
+    """
+    panels = dict(list(lines.groupby("panel", sort=False)))
+    labels = {title: list(dict.fromkeys(own["label"])) for title, own in panels.items()}
+    most, same = max(map(len, labels.values())), len({tuple(one) for one in labels.values()}) == 1
+    size = (11, 1.2 + 0.4 * most)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharey=same, squeeze=False)
+    for axis, (title, found) in zip(axes[0], panels.items(), strict=True):
+        draw_intervals(axis, found, labels[title])
+        if found["centre"].notna().any():
+            axis.axvline(0, color="black", linewidth=1)
+        axis.set_title(title)
+    figure.supxlabel(xlabel, fontsize=11)
     handles = [Line2D([], [], color=colour, marker="o", linewidth=3) for colour in colours.values()]
     figure.legend(handles, list(colours), loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 
 def budget_figure(rows: pd.DataFrame, column: str, panels: Mapping[Any, tuple[str, int]], ylabel: str) -> Figure:

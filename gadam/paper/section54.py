@@ -1,7 +1,7 @@
 """Section 5.4: MLPs on YEAST, ADULT and LETTER by GADAM and by Adam, beside four other classifiers (Table 4).
 
 The paper gives neither g, K nor the steps. A unit here is trained for 2 K times the steps of a generation along its
-longest line of descent (`depths`), and so is every unit by Adam; whether more steps would help is looked up on
+longest line of descent (`depth`), and so is every unit by Adam; whether more steps would help is looked up on
 held-out training rows (`held_out_curve`, figure section54_budget). gcForest costs more than all else, so it has fewer
 seeds, and but for "standard" and "paper" smaller forests.
 """
@@ -9,12 +9,11 @@ seeds, and but for "standard" and "paper" smaller forests.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import nn
 
@@ -22,10 +21,9 @@ from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load
 from gadam.models import MLP_HIDDEN, mlp
 from gadam.paper import comparison, published, seeds_of
-from gadam.paper.baselines import classical
-from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
-from gadam.paper.claims import Arms, Claim
-from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Column, answers
+from gadam.paper.baselines.gcforest import GcForestSettings
+from gadam.paper.claims import Arms
+from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Cell, Column
 from gadam.paper.palette import GREEN, GREY, RED
 from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
 from gadam.paper.statistics import paired_interval
@@ -45,9 +43,8 @@ FULL: dict[str, Any] = {
 }  # fmt: skip
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
-        "seeds": 2, "g": 4, "K": 2, "steps": {"yeast": 20, "adult": 20, "letter": 20}, "trees": 20,
-        "train_rows": 1_000, "curve": {"yeast": 160, "adult": 160, "letter": 160},
-        "gcforest": {"forests": 1, "trees": 5, "folds": 3, "max_levels": 2},
+        "seeds": 2, "g": 4, "K": 2, "steps": dict.fromkeys(DATASETS, 20), "trees": 20, "train_rows": 1_000,
+        "curve": dict.fromkeys(DATASETS, 160), "gcforest": {"forests": 1, "trees": 5, "folds": 3, "max_levels": 2},
         "gcforest_seeds": dict.fromkeys(DATASETS, 2),
     },
     "quick": {
@@ -62,10 +59,9 @@ PROFILES: dict[str, dict[str, Any]] = {
 """`train_rows`: so many training rows only, drawn by the seed; None takes all. `gcforest_seeds`: the first so many."""
 
 
-def depths(profile: str) -> dict[str, int]:
-    """Return the Adam steps along the longest line of descent: 2 K times the steps of a generation, by dataset."""
-    budget = PROFILES[profile]
-    return {name: 2 * budget["K"] * steps for name, steps in budget["steps"].items()}
+def depth(dataset: str, profile: str) -> int:
+    """Return the Adam steps along the longest line of descent: 2 K times the steps of a generation."""
+    return 2 * int(PROFILES[profile]["K"]) * int(PROFILES[profile]["steps"][dataset])
 
 
 def arm(dataset: str, method: str) -> str:
@@ -79,28 +75,27 @@ def depends_on_seed(method: str, dataset: str, profile: str) -> bool:
 
 
 def runs(profile: str, data: str) -> list[Run]:
-    """List every run behind Table 4. A method that draws nothing has one for all seeds where the split is fixed too."""
-    budget = PROFILES[profile]
-    planned = []
+    """List every run behind Table 4."""
+    budget, planned = PROFILES[profile], []
     for name in DATASETS:
         rows, digest = dataset_config(name, data)
-        population = {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]}
-        control = {"population_size": budget["g"], "steps": depths(profile)[name]}
-        methods: list[tuple[str, RunFunction, dict[str, Any], int]] = [
-            (GADAM, mlp_by_gadam, population, budget["seeds"]),
-            (ADAM, mlps_by_adam, control, budget["seeds"]),
-            (FOREST, random_forest, {"trees": budget["trees"]}, budget["seeds"]),
-            (SVM, svm, {}, budget["seeds"]),
-            (KNN, nearest_neighbours, {}, budget["seeds"]),
-            (GCFOREST, deep_forest, budget["gcforest"], budget["gcforest_seeds"][name]),
-        ]
-        for method, function, settings, count in methods:
-            for seed in seeds_of(profile, count):
-                drawn = seed if depends_on_seed(method, name, profile) else 0
-                config = {**rows, "train_rows": budget["train_rows"], **settings, "seed": drawn}
-                label = f"{name.upper()} · {method} · seed {drawn}"
+        gadam = {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]}
+        methods: dict[str, tuple[RunFunction, dict[str, Any]]] = {
+            GADAM: (mlp_by_gadam, gadam),
+            ADAM: (mlps_by_adam, {"population_size": budget["g"], "steps": depth(name, profile)}),
+            FOREST: (random_forest, {"trees": budget["trees"]}),
+            SVM: (svm, {}),
+            KNN: (nearest_neighbours, {}),
+            GCFOREST: (deep_forest, budget["gcforest"]),
+        }
+        for method, (function, settings) in methods.items():
+            count = budget["gcforest_seeds"][name] if method == GCFOREST else budget["seeds"]
+            seeds = seeds_of(profile, count) if depends_on_seed(method, name, profile) else [0]
+            for seed in seeds:
+                config = {**rows, "train_rows": budget["train_rows"], **settings, "seed": seed}
+                label = f"{name.upper()} · {method} · seed {seed}"
                 planned.append(Run(function, config, digest, label, arm=arm(name, method), priority=1))
-    return list({run.key: run for run in planned}.values())
+    return planned
 
 
 def curve_runs(profile: str, data: str) -> list[Run]:
@@ -124,41 +119,35 @@ def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **s
     return comparison.run_gadam(rows, maker(rows), GADAM, GadamConfig(seed=seed, **settings))
 
 
-@run_function("tables/adam")
-def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, population_size: int, steps: int) -> Rows:
+@run_function("tables/adam", settings=None)
+def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
     """Train as many MLPs by Adam alone, see `comparison.run_adam`."""
     rows = _load(dataset, data, seed, train_rows)
-    config = GadamConfig(population_size=population_size, steps=steps, seed=seed)
-    return comparison.run_adam(rows, maker(rows), (ADAM, ADAM_BEST), config)
+    return comparison.run_adam(rows, maker(rows), (ADAM, ADAM_BEST), GadamConfig(seed=seed, **settings))
 
 
 @run_function("tables/gcforest", engine=False, settings=GcForestSettings)
 def deep_forest(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
     """Grow the cascade of gcForest; no scanning, since the columns of a table have no order."""
-    rows = _load(dataset, data, seed, train_rows)
-    found = gcforest(*rows.train, rows.test[0], settings=GcForestSettings(**settings), seed=seed)
-    return [answers(rows, GCFOREST, seed, found.probabilities.argmax(1))]
+    return comparison.run_quoted(_load(dataset, data, seed, train_rows), GCFOREST, seed, **settings)
 
 
 @run_function("tables/forest", engine=False)
 def random_forest(dataset: str, data: Any, seed: int, train_rows: int | None, trees: int) -> Rows:
     """Grow a random forest with scikit-learn's defaults but for the number of trees."""
-    rows = _load(dataset, data, seed, train_rows)
-    return [answers(rows, FOREST, seed, classical.random_forest(*rows.train, rows.test[0], trees=trees, seed=seed))]
+    return comparison.run_quoted(_load(dataset, data, seed, train_rows), FOREST, seed, trees=trees)
 
 
 @run_function("tables/svm", engine=False)
 def svm(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
     """Fit a support vector machine with scikit-learn's defaults on standardised features."""
-    rows = _load(dataset, data, seed, train_rows)
-    return [answers(rows, SVM, seed, classical.svm(*rows.train, rows.test[0]))]
+    return comparison.run_quoted(_load(dataset, data, seed, train_rows), SVM, seed)
 
 
 @run_function("tables/neighbours", engine=False)
 def nearest_neighbours(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
     """Ask the k = 3 nearest neighbours on standardised features."""
-    rows = _load(dataset, data, seed, train_rows)
-    return [answers(rows, KNN, seed, classical.nearest_neighbours(*rows.train, rows.test[0]))]
+    return comparison.run_quoted(_load(dataset, data, seed, train_rows), KNN, seed)
 
 
 @run_function("tables/curve")
@@ -178,15 +167,33 @@ def _load(dataset: str, data: Any, seed: int, train_rows: int | None) -> Dataset
     return first_rows(load(dataset, data=data, seed=seed), train_rows, seed)
 
 
-def table4(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
+def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
+    """Sort the rows of the runs into the cells of Table 4."""
+    seeds = PROFILES[profile]["seeds"]
+    return [
+        Cell(
+            Column(name, name.upper(), name, TEST_ROWS[name]), method, arm(name, method),
+            published.TABLE4.get(method, {}).get(name), comparison.rows_of(rows, "dataset", name, method),
+            budget_share(method, name, profile), labels={"dataset": name.upper()},
+            repeats=1 if depends_on_seed(method, name, profile) else seeds,
+        )
+        for name in DATASETS for method in METHODS
+    ]  # fmt: skip
+
+
+def budget_share(method: str, dataset: str, profile: str) -> float:
+    """Return the share of profile paper's training rows, training and trees that was spent."""
+    ours, full = PROFILES[profile], PROFILES["paper"]
+    share = min(1.0, (ours["train_rows"] or TRAIN_ROWS[dataset]) / TRAIN_ROWS[dataset])
+    if method in (GADAM, ADAM, ADAM_BEST):
+        return float(share * (depth(dataset, profile) / depth(dataset, "paper") * (ours["g"] / full["g"])))
+    return share * comparison.share_of_trees(method, ours, full)
+
+
+def table4(cells: Sequence[Cell], arms: Arms) -> pd.DataFrame:
     """Set the paper's values of Table 4 beside ours, a row per dataset and method; accuracies in percent."""
-    lines = [
-        {"dataset": dataset.upper(), "method": method, "seeds": arms.count(arm(dataset, method))}
-        | comparison.line_of(cell, published.TABLE4, method, dataset)
-        for (dataset, method, _), cell in _cells(rows).items()
-    ]
     columns = ("dataset", "method", "paper", "ours", "low", "high", "interval", "seeds", "gradient steps", "data")
-    return comparison.as_table(lines, columns)
+    return comparison.table(cells, arms, columns)
 
 
 def note(profile: str) -> str:
@@ -202,84 +209,34 @@ def note(profile: str) -> str:
     )
 
 
-def differences(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
+def differences(cells: Sequence[Cell], arms: Arms) -> pd.DataFrame:
     """Subtract each other method from MLP (GADAM): mean and 95 % interval in points, over the seeds that both have.
 
     `complete` says whether all planned runs of both are there.
     """
-    cells = _cells(rows)
+    gadam = {cell.column: cell for cell in cells if cell.method == GADAM}
     lines = []
-    for (dataset, method, _), cell in cells.items():
-        if method == GADAM:
-            continue
-        drawn = depends_on_seed(method, dataset, profile)
-        found = comparison.above(cells[dataset, GADAM, 1], cell, TEST_ROWS[dataset], dataset, drawn)
-        points = [one - (found.others or (0.0,))[0] for one in found.values]
-        mean, low, high = paired_interval(points, found.rows) if points else (math.nan,) * 3
-        names = arm(dataset, GADAM), arm(dataset, method)
-        lines.append({
-            "dataset": dataset.upper(), "method": method, "difference": mean, "low": low, "high": high,
-            "seeds": str(len(points)) if arms.complete(*names) else arms.count(*names),
-            "complete": arms.complete(*names), "data": comparison.first(cell, "data"),
-        })  # fmt: skip
+    for cell in cells:
+        if cell.method != GADAM:
+            found = comparison.above(gadam[cell.column], cell)
+            points = [one - (found.others or (0.0,))[0] for one in found.values]
+            mean, low, high = paired_interval(points, found.rows) if points else (math.nan,) * 3
+            line = {"dataset": cell.column.name, "method": cell.method, "difference": mean, "low": low, "high": high}
+            lines.append(line | {"complete": arms.complete(gadam[cell.column].arm, cell.arm)})
     return pd.DataFrame(lines)
 
 
-def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
-    """State each value of Table 4, and each "outperforms" of Section 5.4."""
-    return comparison.claims_of(
-        "section54", "table4", _cells(rows), [Column(name, name.upper(), name, TEST_ROWS[name]) for name in DATASETS],
-        share=lambda method, dataset: budget_share(method, dataset, profile),
-        arm=lambda dataset, method, _: arm(dataset, method),
-        repeats=lambda method, name: 1 if depends_on_seed(method, name, profile) else PROFILES[profile]["seeds"],
-    )  # fmt: skip
-
-
-def budget_share(method: str, dataset: str, profile: str) -> float:
-    """Return the share of profile paper's training rows, training and trees that was spent."""
-    ours, full = PROFILES[profile], PROFILES["paper"]
-    share = min(1.0, (ours["train_rows"] or TRAIN_ROWS[dataset]) / TRAIN_ROWS[dataset])
-    if method in (GADAM, ADAM, ADAM_BEST):
-        return float(share * (depths(profile)[dataset] / depths("paper")[dataset] * (ours["g"] / full["g"])))
-    return share * comparison.share_of_trees(method, ours, full)
-
-
-def _cells(rows: pd.DataFrame) -> comparison.Cells:
-    keys = [(dataset, method, 1) for dataset in DATASETS for method in METHODS]
-    return comparison.cells_of(rows.assign(shrink=1), "dataset", keys)
-
-
 def differences_figure(frame: pd.DataFrame) -> Figure:
-    """Draw MLP (GADAM) minus each other method, with intervals, a panel per dataset.
-
-    Args:
-        frame: of `differences`. What is not complete is grey, with its seeds beside it.
-    """
-    better, worse = frame["complete"] & (frame["low"] > 0), frame["complete"] & (frame["high"] < 0)
+    """Draw what `differences` gives, a panel per dataset; what is not complete is grey."""
     colours = {"GADAM better": GREEN, "cannot tell": GREY, "GADAM worse": RED}
-    frame = frame.assign(
-        colour=[GREEN if up else RED if down else GREY for up, down in zip(better, worse, strict=True)]
-    )
-    frame = frame.rename(columns={"method": "label", "difference": "centre"})
-    labels = list(METHODS[1:])
-    figure, axes = plt.subplots(1, len(DATASETS), figsize=(11, 3.6), layout="constrained", sharey=True)
-    for axis, (dataset, lines) in zip(axes, frame.groupby("dataset", sort=False), strict=True):
-        comparison.draw_intervals(axis, lines, labels)
-        axis.set(title=dataset)
-        for line in lines[~lines["complete"]].dropna(subset="centre").to_dict("records"):
-            axis.annotate(
-                f"{line['seeds']} runs", (line["centre"], labels.index(line["label"])), xytext=(0, 6), ha="center",
-                textcoords="offset points", fontsize=8, color=GREY,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-            )  # fmt: skip
-    seeds = sorted({int(count) for count in frame.loc[frame["complete"], "seeds"]})
-    over = f" of {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds" if seeds else ""
-    figure.supxlabel(f"MLP (GADAM) minus the method: test accuracy, percentage points (mean{over}, 95 % interval)")
-    comparison.add_legend(figure, colours)
-    return figure
+    lines = frame.rename(columns={"dataset": "panel", "method": "label", "difference": "centre"})
+    better, worse = lines["complete"] & (lines["low"] > 0), lines["complete"] & (lines["high"] < 0)
+    lines["colour"] = [GREEN if up else RED if down else GREY for up, down in zip(better, worse, strict=True)]
+    label = "MLP (GADAM) minus the method: test accuracy, percentage points (mean over seeds, 95 % interval)"
+    return comparison.differences_figure(lines, colours, label)
 
 
 def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
     """Draw the accuracy of Adam on held-out training rows against steps, and the depth that Table 4 uses."""
-    panels = {name: (name.upper(), depth) for name, depth in depths(profile).items()}
+    panels = {name: (name.upper(), depth(name, profile)) for name in DATASETS}
     return comparison.budget_figure(rows, "dataset", panels, "accuracy on held-out\ntraining rows, %")

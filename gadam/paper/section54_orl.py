@@ -9,7 +9,7 @@ a reduced budget (`budget_share`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,11 +24,10 @@ from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load
 from gadam.models import orl_cnn
 from gadam.paper import comparison, published, seeds_of
-from gadam.paper.baselines import classical
-from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
-from gadam.paper.claims import Arms, Claim
-from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Column, answers
-from gadam.paper.palette import BLUE, GREY, RED, say_missing
+from gadam.paper.baselines.gcforest import GcForestSettings
+from gadam.paper.claims import Arms
+from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Cell, Column
+from gadam.paper.palette import BLUE, GREY, RED
 from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
 from gadam.paper.units import Part
 
@@ -87,9 +86,11 @@ def shrinks(profile: str) -> tuple[int, ...]:
     return tuple(sorted(PROFILES[profile]["seeds"]))
 
 
-def smallest(profile: str) -> int:
-    """Return the pixels a side that become one in the smallest images: those that gcForest sees."""
-    return shrinks(profile)[-1]
+def seen(method: str, profile: str) -> tuple[int, ...]:
+    """Return the same of a method: gcForest sees the smallest images of the CNNs, the others all pixels."""
+    if method in CNNS:
+        return shrinks(profile)
+    return shrinks(profile)[-1:] if method == GCFOREST else (1,)
 
 
 def pixels(shrink: int) -> str:
@@ -97,55 +98,45 @@ def pixels(shrink: int) -> str:
     return f"{HEIGHT // shrink} x {WIDTH // shrink}"
 
 
-def arm(images: int, method: str, shrink: int | None = None) -> str:
+def arm(images: int, method: str, shrink: int = 1) -> str:
     """Name the arm of a method, for the CNNs at a size of the images; the best of g is of Adam's own runs."""
     run = ADAM if method == ADAM_BEST else method
-    return f"orl/{images}/{run}" + (f"/{shrink}" if shrink and run in CNNS else "")
+    return f"orl/{images}/{run}" + (f"/{shrink}" if run in CNNS else "")
 
 
 def runs(profile: str, data: str) -> list[Run]:
     """List every run behind Table 3; a seed draws the training images, and everything else that a method draws."""
-    size = PROFILES[profile]
+    size, small = PROFILES[profile], shrinks(profile)[-1]
     cnn = {"hidden": size["hidden"], "batch_size": size["batch_size"], "population_size": size["g"]}
-    cnns: list[tuple[str, RunFunction, dict[str, Any]]] = [
-        (GADAM, cnn_by_gadam, cnn | {"generations": size["K"], "steps": size["steps"]}),
-        (ADAM, cnns_by_adam, cnn | {"steps": depth(profile)}),
+    gadam, adam = {"generations": size["K"], "steps": size["steps"]}, {"steps": depth(profile)}
+    planned: list[tuple[str, RunFunction, dict[str, Any], int, int]] = [
+        (GCFOREST, deep_forest, {"shrink": small, **size["gcforest"]}, size["gcforest_seeds"], 5),
+        (FOREST, random_forest, {"trees": size["trees"]}, size["seeds"][small], 2),
+        (SVM, svm, {}, size["seeds"][small], 2),
+        (KNN, nearest_neighbours, {}, size["seeds"][small], 2),
     ]
-    count = size["seeds"][smallest(profile)]
-    others: list[tuple[str, RunFunction, dict[str, Any], int]] = [
-        (GCFOREST, deep_forest, {"shrink": smallest(profile), **size["gcforest"]}, size["gcforest_seeds"]),
-        (FOREST, random_forest, {"trees": size["trees"]}, count),
-        (SVM, svm, {}, count),
-        (KNN, nearest_neighbours, {}, count),
-    ]
+    for shrink, count in size["seeds"].items():
+        planned.append((GADAM, cnn_by_gadam, cnn | gadam | {"shrink": shrink}, count, 5))
+        planned.append((ADAM, cnns_by_adam, cnn | adam | {"shrink": shrink}, count, 5))
     return [
         _run(
-            function, data, f"{images} images of {pixels(shrink)} · {method} · seed {seed}",
-            arm(images, method, shrink), priority=5, images=images, seed=seed, shrink=shrink, **settings,
+            function, data, f"{images} images of {pixels(settings.get('shrink', 1))} · {method} · seed {seed}",
+            arm(images, method, settings.get("shrink", 1)), priority, images=images, seed=seed, **settings,
         )
-        for shrink, seeds in size["seeds"].items()
+        for method, function, settings, count, priority in planned
         for images in IMAGES
-        for seed in seeds_of(profile, seeds)
-        for method, function, settings in cnns
-    ] + [
-        _run(
-            function, data, f"{images} images · {method} · seed {seed}", arm(images, method),
-            priority=5 if method == GCFOREST else 2, images=images, seed=seed, **settings,
-        )
-        for images in IMAGES
-        for method, function, settings, seeds in others
-        for seed in seeds_of(profile, seeds)
+        for seed in seeds_of(profile, count)
     ]  # fmt: skip
 
 
 def curve_runs(profile: str, data: str) -> list[Run]:
     """List the runs behind figure section54_orl_budget."""
     size = PROFILES[profile]
-    settings = {name: size[name] for name in ("hidden", "batch_size")} | {"shrink": smallest(profile)} | size["curve"]
+    settings = {name: size[name] for name in ("hidden", "batch_size")} | {"shrink": shrinks(profile)[-1]}
     return [
         _run(
-            held_out_curve, data, f"{images} images · held-out curve of Adam", f"orl/{images}/curve", priority=5,
-            images=images, **settings,
+            held_out_curve, data, f"{images} images · held-out curve of Adam", f"orl/{images}/curve", 5,
+            images=images, **settings, **size["curve"],
         )
         for images in IMAGES
     ]  # fmt: skip
@@ -180,41 +171,38 @@ def deep_forest(
     dataset: str, data: Any, images: int, seed: int, shrink: int, windows: list[list[int]], **settings: Any
 ) -> Rows:
     """Grow gcForest: multi-grained scanning and a cascade."""
-    faces = _load(dataset, data, images, seed, shrink)
-    size = GcForestSettings(windows=tuple((height, width) for height, width in windows), **settings)
-    found = gcforest(*faces.train, faces.test[0], settings=size, seed=seed)
-    return [answers(faces, GCFOREST, seed, found.probabilities.argmax(1)) | {"images": images}]
+    return _quoted(GCFOREST, _load(dataset, data, images, seed, shrink), images, seed, windows=windows, **settings)
 
 
 @run_function("orl/forest", engine=False)
 def random_forest(dataset: str, data: Any, images: int, seed: int, trees: int) -> Rows:
     """Grow a random forest with scikit-learn's defaults but for the number of trees."""
-    faces = _load(dataset, data, images, seed)
-    predicted = classical.random_forest(*faces.train, faces.test[0], trees=trees, seed=seed)
-    return [answers(faces, FOREST, seed, predicted) | {"images": images}]
+    return _quoted(FOREST, _load(dataset, data, images, seed), images, seed, trees=trees)
 
 
 @run_function("orl/svm", engine=False)
 def svm(dataset: str, data: Any, images: int, seed: int) -> Rows:
     """Fit a support vector machine with scikit-learn's defaults on the pixels."""
-    faces = _load(dataset, data, images, seed)
-    return [answers(faces, SVM, seed, classical.svm(*faces.train, faces.test[0])) | {"images": images}]
+    return _quoted(SVM, _load(dataset, data, images, seed), images, seed)
 
 
 @run_function("orl/neighbours", engine=False)
 def nearest_neighbours(dataset: str, data: Any, images: int, seed: int) -> Rows:
     """Ask the k = 3 nearest neighbours by their pixels."""
-    faces = _load(dataset, data, images, seed)
-    return [answers(faces, KNN, seed, classical.nearest_neighbours(*faces.train, faces.test[0])) | {"images": images}]
+    return _quoted(KNN, _load(dataset, data, images, seed), images, seed)
 
 
-@run_function("orl/curve")
+def _quoted(method: str, faces: Dataset, images: int, seed: int, **settings: Any) -> Rows:
+    return [row | {"images": images} for row in comparison.run_quoted(faces, method, seed, **settings)]
+
+
+@run_function("orl/curve", settings=None)
 def held_out_curve(
-    dataset: str, data: Any, images: int, shrink: int, hidden: int, units: int, steps: int, points: int, batch_size: int
+    dataset: str, data: Any, images: int, shrink: int, hidden: int, units: int, points: int, **settings: Any
 ) -> Rows:
     """Follow CNNs by Adam: loss on training faces, and accuracy on a fifth of them that is held out."""
     faces = _load(dataset, data, images, 0, shrink)
-    config = GadamConfig(population_size=units, steps=steps, batch_size=batch_size)
+    config = GadamConfig(population_size=units, **settings)
     found = comparison.follow_adam(faces, _maker(faces, hidden), config, points, loss=True)
     return [point | {"images": images, "data": faces.source} for point in found]
 
@@ -234,86 +222,17 @@ def _maker(faces: Dataset, hidden: int) -> Callable[[], nn.Module]:
     return partial(orl_cnn, hidden=hidden, classes=faces.class_count, image_size=(height, width))
 
 
-def seen(method: str, profile: str) -> tuple[int, ...]:
-    """Return the pixels a side that become one, for each size of the images that a method sees."""
-    if method in CNNS:
-        return shrinks(profile)
-    return (smallest(profile),) if method == GCFOREST else (1,)
-
-
-def splits(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """Give each run and method a row; `pixels` is the size of the images that the method saw."""
-    columns = ["images", "method", "pixels", "shrink", "seed", "accuracy", "test_rows", "gradient_steps", "data"]
-    found = rows.reindex(columns=columns)
-    found = found[found["method"].isin(METHODS)].reset_index(drop=True)
-    alone = {method: seen(method, profile)[0] for method in METHODS if method not in CNNS}
-    found["shrink"] = found["shrink"].where(found["method"].isin(CNNS), found["method"].map(alone))
-    return found.assign(pixels=[pixels(int(shrink)) for shrink in found["shrink"]])
-
-
-def _cells(rows: pd.DataFrame, profile: str) -> comparison.Cells:
-    keys = [(images, method, shrink) for images in IMAGES for method in METHODS for shrink in seen(method, profile)]
-    return comparison.cells_of(splits(rows, profile), "images", keys)
-
-
-def table3(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
-    """Set the paper's values of Table 3 beside ours; accuracies in percent.
-
-    A row per number of images, method and, for the CNNs, size of the images.
-    """
-    lines = [
-        {"images": images, "method": method, "pixels": pixels(shrink), "test faces": TEST_FACES[images]}
-        | {"seeds": arms.count(arm(images, method, shrink))}
-        | comparison.line_of(cell, published.TABLE3, method, images)
-        for (images, method, shrink), cell in _cells(rows, profile).items()
-    ]
-    columns = ("images", "method", "pixels", "paper", "ours", "low", "high", "seeds", "test faces", "gradient steps")
-    return comparison.as_table(lines, [*columns, "data"])
-
-
-def note(profile: str) -> str:
-    """Say what a reader of Table 3 must know."""
-    size = PROFILES[profile]
-    forest = size["gcforest"]
-    levels = f"{forest['max_levels']} level{'s' * (forest['max_levels'] > 1)}"
-    windows = ", ".join(f"{down} x {across}" for down, across in forest["windows"])
-    return (
-        "images: training images of each person, drawn by the seed. ours, low, high: mean and 95 % interval over the "
-        "seeds (logit scale; over the test faces where all seeds agree). One run can only give multiples of 0.5, 0.83 "
-        "and 2.5 %, as 200, 120 and 40 faces are left for test: the paper's 98.50 with 9 images is no single run. "
-        f"GADAM: g = {size['g']}, K = {size['K']}, {size['steps']} steps per generation, batches of "
-        f"{size['batch_size']}; gradient steps: of all units together; 'best of g' is as many independent Adam runs as "
-        "GADAM has units, at GADAM's full budget. "
-        + _reductions(profile)
-        + f"gcForest: windows of {windows} pixels, {forest['stride']} apart, {forest['scan_trees']} trees "
-        f"grown from at most {forest['scan_pieces']:,} of them, then at most {levels} of "
-        f"{2 * forest['forests']} forests of {forest['trees']} trees. Random Forest: {size['trees']:,} trees. All rows "
-        "but the CNNs' are the numbers of the gcForest paper; here everything is run."
-    )
-
-
-def _reductions(profile: str) -> str:
-    hidden, parts = PROFILES[profile]["hidden"], []
-    if smallest(profile) > 1:
-        sizes = [pixels(shrink) for shrink in shrinks(profile)]
-        who, others = ("the CNNs", f", gcForest at {sizes[-1]}") if len(sizes) > 1 else ("the CNNs and gcForest", "")
-        parts.append(
-            f"{who} saw the images at {' and at '.join(sizes)} pixels{others}, averaged over squares of the 112 x 92"
+def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
+    """Sort the rows of the runs into the cells of Table 3."""
+    return [
+        Cell(
+            Column(images, f"ORL with {images} images", DATASET, faces, is_headline=images == HEADLINE), method,
+            arm(images, method, shrink), published.TABLE3.get(method, {}).get(images),
+            comparison.rows_of(rows, "images", images, method, shrink), budget_share(method, profile), shrink=shrink,
+            labels={"images": images, "pixels": pixels(shrink), "test faces": faces},
         )
-    if hidden < 1_024:
-        parts.append(f"the CNNs' hidden layer had {hidden:,} units of 1,024")
-    return f"Reduced: {', and '.join(parts)}. " if parts else ""
-
-
-def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
-    """State each value of Table 3, and each "outperforms" that it shows."""
-    columns = [
-        Column(images, f"ORL with {images} images", DATASET, faces, is_headline=images == HEADLINE)
-        for images, faces in TEST_FACES.items()
-    ]
-    return comparison.claims_of(
-        "section54_orl", "table3", _cells(rows, profile), columns, lambda method, _: budget_share(method, profile), arm
-    )
+        for images, faces in TEST_FACES.items() for method in METHODS for shrink in seen(method, profile)
+    ]  # fmt: skip
 
 
 def budget_share(method: str, profile: str) -> float:
@@ -325,49 +244,64 @@ def budget_share(method: str, profile: str) -> float:
     size, full = PROFILES[profile], PROFILES["paper"]
     share = comparison.share_of_trees(method, size, full)
     if method == GCFOREST or (method in CNNS and len(shrinks(profile)) == 1):
-        share *= smallest(profile) ** -2
+        share *= shrinks(profile)[-1] ** -2
     if method in CNNS:
         share *= size["hidden"] / full["hidden"] * size["g"] / full["g"]
         share *= depth(profile) * size["batch_size"] / (depth("paper") * full["batch_size"])
     return float(share)
 
 
-def accuracy_figure(splits: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Draw each method: every split, the mean with its interval, and the paper's value; a panel per number of images.
+def table3(cells: Sequence[Cell], arms: Arms) -> pd.DataFrame:
+    """Set the paper's values of Table 3 beside ours, a row per cell; accuracies in percent."""
+    columns = ("images", "method", "pixels", "paper", "ours", "low", "high", "seeds", "test faces", "gradient steps")
+    return comparison.table(cells, arms, (*columns, "data"))
 
-    Args:
-        splits: of `splits`.
-        table: of `table3`. The paper's values are left out on a stand-in.
-    """
-    rows = int(table["images"].value_counts().max())
-    figure, axes = plt.subplots(
-        1, len(IMAGES), figsize=(11, 1.2 + 0.4 * rows), layout="constrained", sharex=True, sharey=True
+
+def note(profile: str) -> str:
+    """Say what a reader of Table 3 must know."""
+    size = PROFILES[profile]
+    forest, sizes = size["gcforest"], [pixels(shrink) for shrink in shrinks(profile)]
+    windows = ", ".join(f"{down} x {across}" for down, across in forest["windows"])
+    return (
+        "images: training images of each person, drawn by the seed. ours, low, high: mean and 95 % interval over the "
+        "seeds (logit scale; over the test faces where all seeds agree). One run can only give multiples of 0.5, 0.83 "
+        "and 2.5 %, as 200, 120 and 40 faces are left for test: the paper's 98.50 with 9 images is no single run. "
+        f"GADAM: g = {size['g']}, K = {size['K']}, {size['steps']} steps per generation, batches of "
+        f"{size['batch_size']}, a hidden layer of {size['hidden']:,} units (the paper's: 1,024); gradient steps: of "
+        "all units together; 'best of g' is as many independent Adam runs as GADAM has units, at GADAM's full budget. "
+        f"Of the 112 x 92 pixels, averaged over squares, the CNNs saw {' and '.join(sizes)}, gcForest {sizes[-1]}. "
+        f"gcForest: windows of {windows} pixels, {forest['stride']} apart, {forest['scan_trees']} trees grown from at "
+        f"most {forest['scan_pieces']:,} of them, then at most {forest['max_levels']} levels of "
+        f"{2 * forest['forests']} forests of {forest['trees']} trees. Random Forest: {size['trees']:,} trees. All rows "
+        "but the CNNs' are the numbers of the gcForest paper; here everything is run."
     )
-    for axis, images in zip(axes, IMAGES, strict=True):
-        lines = table[table["images"] == images].reset_index(drop=True)
-        own = splits[splits["images"] == images]
-        for position, line in enumerate(lines.to_dict("records")):
-            dots = own[(own["method"] == line["method"]) & (own["pixels"] == line["pixels"])]["accuracy"]
-            # Below the interval, which would hide them.
-            axis.scatter(dots, [position + 0.28] * len(dots), color=GREY, s=22, alpha=0.7, linewidth=0)
-            axis.plot([line["low"], line["high"]], [position] * 2, color=BLUE, linewidth=3)
-            axis.scatter(line["ours"], position, color=BLUE, s=60, zorder=3)
-            if line["data"] == "real":
-                axis.scatter(line["paper"], position, color=RED, marker="x", s=60, linewidth=2, zorder=4)
-        if own.empty:
-            say_missing(axis)
-        twice = lines["method"].duplicated(keep=False)
-        labels = lines["method"].where(~twice, lines["method"] + ", " + lines["pixels"])
-        axis.set(title=f"{images} images a person", yticks=range(len(lines)), yticklabels=labels)
-        axis.set_ylim(len(lines) - 0.4, -0.6)
-    lowest = min([100, *splits["accuracy"], *table["low"].dropna(), *table["paper"].dropna()])
-    axes[0].set_xlim(max(-2, lowest - 3), 102)
+
+
+def accuracy_figure(cells: Sequence[Cell], table: pd.DataFrame) -> Figure:
+    """Draw each cell: every split, the mean with its interval, and the paper's value; a panel per number of images.
+
+    `table` is that of the cells. The paper's values are left out on a stand-in.
+    """
+    lines = table.assign(
+        label=table["method"] + ", " + table["pixels"], centre=table["ours"], colour=[BLUE] * len(table)
+    )
+    lines["printed"] = lines["paper"].where(lines["data"] == "real")
+    panels = lines.groupby("images", sort=False)
+    size = (11, 1.2 + 0.4 * panels.size().max())
+    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharex=True, sharey=True)
+    for axis, (images, own) in zip(axes, panels, strict=True):
+        comparison.draw_intervals(axis, own, list(own["label"]))
+        axis.scatter(own["printed"], range(len(own)), color=RED, marker="x", s=60, linewidth=2, zorder=4)
+        for place, index in enumerate(own.index):  # the splits below the interval, which would hide them
+            dots = cells[index].rows["accuracy"].astype(float)
+            axis.scatter(dots, [place + 0.28] * len(dots), color=GREY, s=22, alpha=0.7, linewidth=0)
+        axis.set_title(f"{images} images a person")
     figure.supxlabel("test accuracy, %", fontsize=11)
     handles = {
         "one split": Line2D([], [], color=GREY, marker="o", linestyle="", markersize=5, alpha=0.7),
         "mean of splits, 95 % interval": Line2D([], [], color=BLUE, marker="o", linewidth=3),
     }
-    if (table["data"] == "real").any():
+    if lines["printed"].notna().any():
         handles["paper"] = Line2D([], [], color=RED, marker="x", linestyle="", markersize=8, markeredgewidth=2)
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, frameon=False)
     return figure

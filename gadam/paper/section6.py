@@ -12,15 +12,14 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from gadam.config import GadamConfig
@@ -36,18 +35,14 @@ from gadam.paper.units import held_out, independent, scorer, whole
 from gadam.population import Population
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A way to train that differs from the default in one thing.
+class Reading(NamedTuple):
+    """A way to train that differs from the default in one thing: its name for a reader, and settings of `GadamConfig`.
 
-    Attributes:
-        label: what a reader calls it.
-        settings: of `GadamConfig`, where they differ.
-        kind: "reading" of what the paper leaves open, "ablation" of a part of GADAM, or "control" without evolution.
+    `kind`: "reading" of what the paper leaves open, "ablation" of a part of GADAM, or "control" without evolution.
     """
 
     label: str
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = MappingProxyType({})
     kind: str = "reading"
 
     @property
@@ -64,10 +59,10 @@ READINGS = {
     "normal": Reading("mutation from N(0, 0.1²)", {"mutation": "normal"}),
     "held_out": Reading("validation rows held out (4/5 trained on)"),
     "no_mutation": Reading("no mutation", {"mutation_rate": 0.0}, "ablation"),
-    "one_start": Reading("all units start alike", {}, "ablation"),
+    "one_start": Reading("all units start alike", kind="ablation"),
     "small": Reading("5 units", {"population_size": 5}, "ablation"),
     "large": Reading("20 units", {"population_size": 20}, "ablation"),
-    "adam": Reading("2 K steps of Adam each, no evolution", {}, "control"),
+    "adam": Reading("2 K steps of Adam each, no evolution", kind="control"),
 }
 KINDS = {
     "reading": ("another reading of the paper", BLUE),
@@ -141,7 +136,7 @@ def effects(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     for dataset, (key, reading) in itertools.product(DATASETS, READINGS.items()):
         own, default = (rows[(rows["dataset"] == dataset) & (rows["reading"] == one)] for one in (key, DEFAULT))
         found = paired(accuracies(own), accuracies(default)).values if key != DEFAULT else ()
-        mean, low, high = paired_interval(found, int(own["test_rows"].iloc[0])) if found else (np.nan,) * 3
+        mean, low, high = paired_interval(found, first(own, "test_rows")) if found else (math.nan,) * 3
         lines.append({
             "dataset": dataset.upper(), "kind": reading.kind, "reading": reading.label,
             "accuracy": own["accuracy"].mean(), "difference": mean, "low": low, "high": high,
@@ -153,13 +148,12 @@ def effects(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
 
 def note(profile: str) -> str:
     """Say what a reader of the effects must know."""
-    budget, full = PROFILES[profile], PROFILES["paper"]
-    depths = ", ".join(
-        f"{name.upper()} {2 * budget['K'] * steps:,} ({steps * budget['K'] / (full['steps'][name] * full['K']):.1%})"
-        for name, steps in budget["steps"].items()
+    steps, full = (
+        {name: 2 * one["K"] * one["steps"][name] for name in DATASETS} for one in (PROFILES[profile], PROFILES["paper"])
     )
+    depths = ", ".join(f"{name.upper()} {steps[name]:,} ({steps[name] / full[name]:.1%})" for name in DATASETS)
     others = " and ".join(
-        f"{reading.label} ({reading.settings['population_size'] / budget['g']:.2g} times as many)"
+        f"{reading.label} ({reading.settings['population_size'] / PROFILES[profile]['g']:.2g} times as many)"
         for reading in READINGS.values() if not reading.has_equal_steps
     )  # fmt: skip
     return (
@@ -171,18 +165,13 @@ def note(profile: str) -> str:
 
 def readings_figure(effects: pd.DataFrame) -> Figure:
     """Draw the test accuracy of each other reading minus that of the default, with intervals, a panel per dataset."""
-    labels = [reading.label for key, reading in READINGS.items() if key != DEFAULT]
-    lines = effects[effects["reading"].isin(labels)].rename(columns={"reading": "label", "difference": "centre"})
+    lines = effects[effects["reading"] != READINGS[DEFAULT].label]
+    lines = lines.rename(columns={"dataset": "panel", "reading": "label", "difference": "centre"})
     lines["colour"] = [KINDS[kind][1] for kind in lines["kind"]]
-    figure, axes = plt.subplots(1, len(DATASETS), figsize=(11, 4.8), layout="constrained", sharey=True)
-    for axis, (dataset, own) in zip(axes, lines.groupby("dataset", sort=False), strict=True):
-        comparison.draw_intervals(axis, own, labels)
-        axis.set(title=f"{dataset}, {' or '.join(own['seeds'].unique())} seeds")
-    figure.supxlabel(
-        "minus the default readings: test accuracy, percentage points (mean, 95 % interval, paired by seed)"
-    )
-    comparison.add_legend(figure, dict(KINDS.values()))
-    return figure
+    return comparison.differences_figure(
+        lines, dict(KINDS.values()),
+        "minus the default readings: test accuracy, percentage points (mean, 95 % interval, paired by seed)",
+    )  # fmt: skip
 
 
 def _read(name: str) -> list[Any]:
@@ -203,27 +192,23 @@ def equations() -> pd.DataFrame:
 
 def ambiguities(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     """List what the paper leaves open: our default, the switch, the effect of another reading or why it has none."""
-    measured = {(line["dataset"], line["reading"]): line for line in effects(rows, arms).to_dict("records")}
+    measured = effects(rows, arms).set_index(["reading", "dataset"])
     lines = []
     for one in AMBIGUITIES:
         found, source = one.elsewhere or f"not measured: {one.unmeasured}", None
         if one.reading:
-            cells = [measured[name.upper(), READINGS[one.reading].label] for name in DATASETS]
-            complete = [arms.complete(arm(name, DEFAULT), arm(name, one.reading)) for name in DATASETS]
-            found = "; ".join(map(_effect, cells, complete))
-            source = next((cell["data"] for cell in cells if cell["data"]), None)
+            own = measured.loc[READINGS[one.reading].label]
+            source = next((data for data in own["data"] if data), None)
+            found = "; ".join(
+                f"{dataset} {line['difference']:+.2f} [{line['low']:+.2f}, {line['high']:+.2f}]"
+                if arms.complete(arm(name, DEFAULT), arm(name, one.reading)) else f"{dataset} not computed yet"
+                for name, (dataset, line) in zip(DATASETS, own.iterrows(), strict=True)
+            )  # fmt: skip
         lines.append({
             "where": one.where, "what is open": one.question, "our default": one.default, "switch": one.switch or None,
             "effect of the other reading": found, "data": source,
         })  # fmt: skip
     return pd.DataFrame(lines)
-
-
-def _effect(cell: dict[Hashable, Any], complete: bool) -> str:
-    """The difference in words; of all seeds or none."""
-    if not complete:
-        return f"{cell['dataset']} not computed yet"
-    return f"{cell['dataset']} {cell['difference']:+.2f} [{cell['low']:+.2f}, {cell['high']:+.2f}]"
 
 
 TEST_ROWS: dict[str, dict[Any, int]] = {
@@ -244,38 +229,34 @@ REMARKS = {
 }
 
 
-def printed() -> Iterator[tuple[str, str, Any, float]]:
-    """Go through the accuracies of Tables 1, 3 and 4: table, method, column, percent."""
-    table1 = {method: {"accuracy": accuracy} for method, (_, accuracy) in published.TABLE1.items()}
-    tables: dict[str, published.Table] = {"table1": table1, "table3": published.TABLE3, "table4": published.TABLE4}
-    for table, methods in tables.items():
-        for method, cells in methods.items():
-            for column, percent in cells.items():
-                yield table, method, column, percent
-
-
 def values() -> pd.DataFrame:
     """Ask of each accuracy of Tables 1, 3 and 4: can one run give it, and is GADAM's significantly above it."""
-    best: dict[tuple[str, Any], float] = {}
+    table1 = {method: {"accuracy": accuracy} for method, (_, accuracy) in published.TABLE1.items()}
+    tables: dict[str, published.Table] = {"table1": table1, "table3": published.TABLE3, "table4": published.TABLE4}
     lines = []
-    for table, method, column, percent in printed():
-        rows = TEST_ROWS[table][column]
-        z = difference_test(best[table, column], percent, rows) if (table, column) in best else None
-        best.setdefault((table, column), percent)  # GADAM's is the first
-        lines.append({
-            "table": table, "method": method, "column": str(column), "printed": percent, "test rows": rows,
-            "nearest of one run": 100 * round(percent / 100 * rows) / rows,
-            "one run": "possible" if attainable(percent, rows) else "impossible",
-            "fewest runs": fewest_runs(percent, rows), "z below GADAM": z,
-            "source": "quoted" if method in QUOTED else "own", "remark": REMARKS.get((table, method, str(column))),
-        })  # fmt: skip
-    return pd.DataFrame(lines).astype({"z below GADAM": float})
+    for table, methods in tables.items():
+        gadam, *_ = methods.values()
+        for method, column, percent in ((name, *one) for name, cells in methods.items() for one in cells.items()):
+            rows = TEST_ROWS[table][column]
+            z = math.nan if methods[method] is gadam else difference_test(gadam[column], percent, rows)
+            lines.append({
+                "table": table, "method": method, "column": str(column), "printed": percent, "test rows": rows,
+                "nearest of one run": _nearest(percent, rows),
+                "one run": "possible" if attainable(percent, rows) else "impossible",
+                "fewest runs": fewest_runs(percent, rows), "z below GADAM": z,
+                "source": "quoted" if method in QUOTED else "own", "remark": REMARKS.get((table, method, str(column))),
+            })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _nearest(percent: float, rows: int) -> float:
+    """The accuracy of one run, in percent, that is nearest to another."""
+    return 100 * round(percent / 100 * rows) / rows
 
 
 def attainable(percent: float, rows: int) -> bool:
     """Tell whether some number of right answers among so many rows rounds to an accuracy printed with two decimals."""
-    nearest = 100 * round(percent / 100 * rows) / rows
-    return abs(nearest - percent) <= 0.005 + 1e-9
+    return abs(_nearest(percent, rows) - percent) <= 0.005 + 1e-9
 
 
 def fewest_runs(percent: float, rows: int) -> int:

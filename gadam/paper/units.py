@@ -37,7 +37,6 @@ def independent(
     config: GadamConfig,
     *,
     record: Record | None = None,
-    device: torch.device | str = "auto",
     executor: Executor | int | None = 1,
 ) -> Population:
     """Train the initial units that `evolve` would start from by the optimizer alone, for `config.steps` steps each.
@@ -47,15 +46,13 @@ def independent(
     if config.steps % 2:
         raise InputError(f"steps={config.steps} must be even: parents and children train equally long")
     line = replace(config, generations=1, steps=config.steps // 2)
-    result = whole(
-        gadam.train(make_model, train, line, record=record, device=device, executor=executor, progress=False)
-    )
+    result = whole(gadam.train(make_model, train, line, record=record, executor=executor, progress=False))
     losses = torch.tensor(result.history["loss_survival"].to_numpy())
     return result.population.take(genetics.survivors(losses, len(losses)).argsort())
 
 
 def scorer(template: nn.Module, singly: bool | None = None) -> Callable[[Population, Part], tuple[Tensor, Tensor]]:
-    """A function from units of this architecture and many rows to each unit's mean cross-entropy and right answers.
+    """Return a function from units of an architecture and rows to each unit's mean cross-entropy and right answers.
 
     Both are [g] on the CPU, float64 and int64, of units in evaluation mode. `singly` evaluates one unit after another;
     None does so on a CPU only.
@@ -80,11 +77,9 @@ def scorer(template: nn.Module, singly: bool | None = None) -> Callable[[Populat
 
 
 def kept(result: Result, validation: Part, test: Part) -> dict[str, Any]:
-    """Right answers on test rows by what can be kept of a last generation: its best unit, the vote, the soup.
+    """Count right answers on test rows by what can be kept of a last generation: its best unit, the vote, the soup.
 
-    Returns:
-        best, ensemble, soup: right answers; best_units, ensemble_units, soup_units: of so many units. Those of the soup
-            are chosen on `validation`.
+    The units of the soup are chosen on `validation`; best_units, ensemble_units and soup_units say how many went in.
     """
     population = result.population.to("cpu")
     soup, units = greedy_soup(population, validation, cross_entropy)
@@ -98,20 +93,16 @@ def kept(result: Result, validation: Part, test: Part) -> dict[str, Any]:
 
 
 def whole(result: Result) -> Result:
-    """The result, refused where something ended it early: its rows would be those of a shorter run.
-
-    Raises:
-        TrainingError: it was stopped.
-    """
+    """Refuse a result that was ended early: its rows would be those of a shorter run."""
     if result.stopped in ("stop", "interrupt"):
         raise TrainingError(f"the evolution was stopped in generation {len(result.history['generation'].unique())}")
     return result
 
 
 def held_out(train: Part, count: int, seed: int) -> tuple[Part, Part]:
-    """Training rows without `count` that the seed draws, and those."""
+    """Split training rows into those without `count` that the seed draws, and those."""
     order = torch.randperm(len(train[1]), generator=stream("cpu", seed, VALIDATION))
-    return _take(train, order[count:]), _take(train, order[:count])
+    return (train[0][order[count:]], train[1][order[count:]]), (train[0][order[:count]], train[1][order[:count]])
 
 
 def validation_size(dataset: Dataset) -> int:
@@ -124,11 +115,7 @@ def first_rows(dataset: Dataset, rows: int | None, seed: int) -> Dataset:
     if rows is None:
         return dataset
     index = torch.randperm(len(dataset.train[1]), generator=stream("cpu", seed))[:rows]
-    return replace(dataset, train=_take(dataset.train, index))
-
-
-def _take(part: Part, index: Tensor) -> Part:
-    return part[0][index], part[1][index]
+    return replace(dataset, train=(dataset.train[0][index], dataset.train[1][index]))
 
 
 def gcforest_share(settings: Mapping[str, Any]) -> float:

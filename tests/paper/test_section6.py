@@ -179,12 +179,12 @@ def test_ambiguities_say_what_was_measured_and_what_is_not_there_is_empty():
     assert section6.ambiguities(pd.DataFrame(), Arms())["data"].isna().all()
 
 
-@pytest.mark.parametrize(("count", "titles"), [(5, "5 seeds"), (3, "3 of 5 seeds"), (0, "0 of 5 seeds")])
-def test_the_figure_draws_what_there_is(count, titles):
+@pytest.mark.parametrize("count", [5, 0])
+def test_the_figure_draws_what_there_is(count):
     rows = made_up(count)
     figure = section6.readings_figure(section6.effects(rows, counted(rows)))
     figure.canvas.draw()
-    assert [axis.get_title() for axis in figure.axes] == [f"{name}, {titles}" for name in ("YEAST", "LETTER")]
+    assert [axis.get_title() for axis in figure.axes] == ["YEAST", "LETTER"]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [one.label for name, one in section6.READINGS.items() if name != section6.DEFAULT]
     for axis in figure.axes:
