@@ -88,10 +88,12 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
                 above, least, most = paired_interval((group[way] - group["best"]).tolist(), tested)
             lines.append({
                 "dataset": dataset, "prediction by": name, "accuracy": mean, "low": low, "high": high,
-                "above best": above, "from": least, "to": most, "units": int(units) if units % 1 == 0 else units,
+                "above best": above, "from": least, "to": most, "units": units,
                 "seeds": arms.count(arm), "data": comparison.first(group, "data"),
             })  # fmt: skip
-    return pd.DataFrame(lines).astype({"units": object})
+    table = pd.DataFrame(lines)
+    whole = [int(units) if units % 1 == 0 else units for units in table["units"]]  # 10 is shown as 10, not as 10.0
+    return table.assign(units=pd.Series(whole, dtype=object))
 
 
 def above_best_figure(table: pd.DataFrame) -> Figure:

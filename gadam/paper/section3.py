@@ -6,11 +6,12 @@ import itertools
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgba
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
@@ -46,8 +47,9 @@ RUNS = (runs, entry_runs)
 
 def _run(function: RunFunction, label: str, profile: str, data: str) -> Run:
     rows, digest = dataset_config(DATASET, data)
-    config = {**rows, "steps": STEPS[profile], "validation_size": VALIDATION_SIZE}
-    return Run(function, config, digest, label, priority=2)
+    return Run(
+        function, {**rows, "steps": STEPS[profile], "validation_size": VALIDATION_SIZE}, digest, label, priority=2
+    )
 
 
 @run_function("section3/units")
@@ -140,16 +142,14 @@ def figure_selection(rows: pd.DataFrame) -> Figure:
     if rows.empty:
         return _without_rows(figure)
     parents, children = (rows[rows["role"] == role] for role in ("parent", "child"))
-    left.bar(parents["unit"], parents["probability"], color=BLUE, width=0.7)
+    bars = left.bar(parents["unit"], parents["probability"], color=BLUE, width=0.7)
+    left.bar_label(bars, [f"{loss:.3f}" for loss in parents["loss_trained"]], fontsize=9)
     left.axhline(1 / len(parents), color=GREY, linestyle="--", label="uniform choice, 1/g")
-    for line in parents.to_dict("records"):
-        place = line["unit"], line["probability"]
-        left.annotate(f"{line['loss_trained']:.3f}", place, ha="center", va="bottom", fontsize=9)
     left.set(
         xlabel="parent", ylabel="probability of selection (Eq. 8)", xticks=parents["unit"],
-        ylim=(0, 1.18 * float(parents["probability"].max())),
         title="Fitter parents are more likely\n(number on a bar: trained loss)",
     )  # fmt: skip
+    left.margins(y=0.18)
     left.grid(axis="x", visible=False)
     left.legend(loc="upper left")
     for line in children.to_dict("records"):
@@ -173,38 +173,32 @@ def figure_inheritance(rows: pd.DataFrame, entries: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained", width_ratios=[1.1, 1, 1])
     if rows.empty or entries.empty:
         return _without_rows(figure)
-    child, a, b = (int(entries[name].iloc[0]) for name in ("child", "parent_a", "parent_b"))
+    child, a, b = entries[["child", "parent_a", "parent_b"]].iloc[0]
     origins = entries.pivot_table(index="column", columns="row", values="origin")
-    colours, norm = (GREEN, PURPLE, RED), BoundaryNorm([-0.5, 0.5, 1.5, 2.5], 3)
-    axes[0].imshow(origins, cmap=ListedColormap(colours), norm=norm, aspect="auto", interpolation="none")
+    colours = {f"from parent {a}": GREEN, f"from parent {b}": PURPLE, "mutated": RED}
+    axes[0].imshow(origins, cmap=ListedColormap(list(colours.values())), vmin=0, vmax=2, aspect="auto")
     axes[0].set(
         xlabel="unit of the first hidden layer", ylabel="feature", yticks=range(len(origins)),
         title=f"First layer of child {child}: {len(entries)} weights",
     )  # fmt: skip
     axes[0].grid(visible=False)
-    handles = [Line2D([], [], marker="s", linestyle="", markersize=9, color=colour) for colour in colours]
-    labels = [f"from parent {a}", f"from parent {b}", "mutated"]
-    axes[0].legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
+    handles = [Patch(color=colour) for colour in colours.values()]
+    axes[0].legend(handles, colours, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
     children = rows[rows["role"] == "child"]
     mixed = children[children["parent_a"] != children["parent_b"]]
-    _against(axes[1], mixed, "inheritance", "share_from_a", GREEN)
-    axes[1].set(
-        xlabel="p of Eq. 10", ylabel="share of entries from the first parent", title="Crossover: a dot per child"
+    shares = (
+        (mixed, "inheritance", "share_from_a", GREEN, "p of Eq. 10", "from the first parent", "Crossover"),
+        (children, "mutation_rate", "share_mutated", RED, "rate of Eq. 12", "mutated", "Mutation"),
     )
-    _against(axes[2], children, "mutation_rate", "share_mutated", RED)
-    axes[2].set(xlabel="rate of Eq. 12", ylabel="share of entries mutated", title="Mutation: a dot per child")
+    for axis, (frame, expected, observed, colour, equation, what, title) in zip(axes[1:], shares, strict=True):
+        values = frame[[expected, observed]].astype(float)
+        axis.axline((0, 0), slope=1, color=GREY, linestyle="--", label="as the equation says")
+        axis.scatter(values[expected], values[observed], color=colour, s=60, zorder=3)
+        limits = (0.0, 1.2 * float(values.max().max()))
+        axis.set(xlim=limits, ylim=limits, xlabel=equation, ylabel=f"share of entries {what}")
+        axis.set_title(f"{title}: a dot per child")
+        axis.legend(loc="upper left")
     return figure
-
-
-def _against(axis: Axes, frame: pd.DataFrame, expected: str, observed: str, colour: Any) -> None:
-    """Plot what was observed against what an equation says, with the diagonal."""
-    values = frame[[expected, observed]].astype(float)
-    limits = (0.0, 1.2 * float(values.max().max()))
-    axis.plot(limits, limits, color=GREY, linestyle="--", label="as the equation says")
-    axis.scatter(values[expected], values[observed], color=colour, s=60, zorder=3)
-    axis.set(xlim=limits, ylim=limits)
-    axis.locator_params(nbins=6)
-    axis.legend(loc="upper left")
 
 
 def figure_survival(rows: pd.DataFrame) -> Figure:
@@ -226,13 +220,13 @@ def figure_survival(rows: pd.DataFrame) -> Figure:
     )  # fmt: skip
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-    handles = [
-        Line2D([], [], marker="|", linestyle="", markersize=11, color=GREY),
-        *(Line2D([], [], marker="o", linestyle="", markersize=8, color=colour) for colour in ROLE_COLOURS.values()),
-        Line2D([], [], marker="o", linestyle="", markersize=8, markerfacecolor="white", color=GREY),
-    ]
-    labels = ["before training", "parent, new batch", "child, new batch", "hollow: does not survive"]
-    axis.legend(handles, labels, loc="lower right")
+    mark = partial(Line2D, [], [], linestyle="", markersize=9)
+    handles = {
+        "before training": mark(marker="|", color=GREY),
+        **{f"{role}, new batch": mark(marker="o", color=colour) for role, colour in ROLE_COLOURS.items()},
+        "hollow: does not survive": mark(marker="o", markerfacecolor="white", color=GREY),
+    }
+    axis.legend(handles.values(), handles, loc="lower right")
     return figure
 
 
@@ -244,26 +238,21 @@ def _without_rows(figure: Figure) -> Figure:
 
 
 KINDS: dict[str, Any] = {"units": BLUE, "learning": ORANGE, "evaluation": PURPLE, "genetics": GREEN}
-# Name -> column, row, kind, title, what it says below, where to read it.
 BOXES = {
     "initial": (0, 1, "units", r"$\mathcal{G}^{(0)}$", "g initial models", "3.1"),
     "now": (1, 1, "units", r"$\mathcal{G}^{(k)}$", "g unit models", "3.1"),
     "learn": (2, 1, "learning", "Adam", "each unit alone, on\nbatches of its own", "3.2, Eq. 2, 6"),
     "parents": (3, 1, "units", r"$\bar{\mathcal{G}}^{(k)}$", "learned parents", "3.2"),
-    "fitness": (4, 1, "evaluation", "fitness", "loss on a validation\nbatch " + r"$\mathcal{V}$", "3.3.1, Eq. 7"),
-    "selection": (
-        5, 1, "genetics", "selection", "g pairs " + r"$\mathcal{P}$" + ": the\nfitter the likelier", "3.3.1, Eq. 8",
-    ),
+    "fitness": (4, 1, "evaluation", "fitness", "loss on a validation\nbatch $\\mathcal{V}$", "3.3.1, Eq. 7"),
+    "selection": (5, 1, "genetics", "selection", "g pairs $\\mathcal{P}$: the\nfitter the likelier", "3.3.1, Eq. 8"),
     "crossover": (5, 0, "genetics", "crossover", "each weight from one\nof two parents", "3.3.2, Eq. 9, 10"),
     "mutation": (4, 0, "genetics", "mutation", "few weights replaced\nat random", "3.3.3, Eq. 11, 12"),
     "again": (3, 0, "learning", "Adam", "each child alone", "3.3.3"),
     "children": (2, 0, "units", r"$\tilde{\mathcal{G}}^{(k)}$", "g learned children", "3.3.3"),
     "survival": (1, 0, "evaluation", "survival", "best g of 2g on\na shared new batch", "3.4"),
     "best": (0, 0, "units", "best unit", "of the last\ngeneration", "3.4"),
-}  # fmt: skip
-CYCLE = (
-    "now", "learn", "parents", "fitness", "selection", "crossover", "mutation", "again", "children", "survival", "now",
-)  # fmt: skip
+}
+"""Name -> column, row, kind, title, what it says below, where to read it; all but the first and last are the cycle."""
 WIDTH, HEIGHT = 2.0, 1.5  # of a box
 COLUMN, ROW = 2.75, 3.0  # from the middle of one box to the next
 
@@ -273,10 +262,10 @@ def figure1() -> Figure:
     figure, axis = plt.subplots(figsize=(13, 4.9), layout="constrained")
     for name in BOXES:
         _box(axis, name)
-    for start, end in (("initial", "now"), *itertools.pairwise(CYCLE), ("survival", "best")):
+    for start, end in (*itertools.pairwise(BOXES), ("survival", "now")):
         _arrow(axis, start, end)
     _arrow(axis, "parents", "survival", linestyle="--")
-    following = r"$\mathcal{G}^{(k+1)}$: next generation," + "\nunless k = K or Eq. 13"
+    following = "$\\mathcal{G}^{(k+1)}$: next generation,\nunless k = K or Eq. 13"
     for column, text, side in ((2.45, "parents compete\nwith their children", "left"), (0.94, following, "right")):
         axis.text(column * COLUMN, ROW / 2, text, ha=side, va="center", fontsize=9.5)
     axis.set(
@@ -284,40 +273,35 @@ def figure1() -> Figure:
         title="One generation of GADAM: learn, mate, learn, survive",
     )  # fmt: skip
     axis.axis("off")
-    figure.legend([Patch(**_style(kind)) for kind in KINDS], KINDS, loc="outside lower center", ncols=4, frameon=False)
+    handles = [Patch(facecolor=(*colour, 0.16), edgecolor=colour, linewidth=1.5) for colour in KINDS.values()]
+    figure.legend(handles, KINDS, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def _style(kind: str) -> dict[str, Any]:
-    """Colours of a kind of box: pale enough inside for black text."""
-    return {"facecolor": to_rgba(KINDS[kind], 0.16), "edgecolor": KINDS[kind], "linewidth": 1.5}
-
-
 def _box(axis: Axes, name: str) -> None:
+    """Draw a box, pale enough for black text; above one of units a circle for each, filled where it has learned."""
     column, row, kind, title, text, where = BOXES[name]
-    x, y = column * COLUMN, row * ROW
-    shape = "round,pad=0,rounding_size=0.18"
-    axis.add_patch(FancyBboxPatch((x - WIDTH / 2, y - HEIGHT / 2), WIDTH, HEIGHT, boxstyle=shape, **_style(kind)))
-    size = 15 if title.startswith("$") else 11.5
-    axis.text(x, y + 0.36, title, ha="center", va="center", weight="bold", fontsize=size)
-    axis.text(x, y - 0.08, text, ha="center", va="center", fontsize=9)
-    axis.text(x, y - 0.57, where, ha="center", va="center", fontsize=8.5, color="#444444", style="italic")
-    if kind == "units":  # above it one circle per unit, filled where it has learned
+    x, y, colour = column * COLUMN, row * ROW, KINDS[kind]
+    corner, shape = (x - WIDTH / 2, y - HEIGHT / 2), "round,pad=0,rounding_size=0.18"
+    pale = (*colour, 0.16)
+    axis.add_patch(
+        FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle=shape, facecolor=pale, edgecolor=colour, linewidth=1.5)
+    )
+    write = partial(axis.text, x, ha="center", va="center")
+    write(y + 0.36, title, weight="bold", fontsize=15 if title.startswith("$") else 11.5)
+    write(y - 0.08, text, fontsize=9)
+    write(y - 0.57, where, fontsize=8.5, color="#444444", style="italic")
+    if kind == "units":
         shifts = [0.0] if name == "best" else [-0.54, -0.18, 0.18, 0.54]
-        face = "white" if name in ("initial", "now") else KINDS[kind]
-        for shift in shifts:
-            place = x + shift, y + HEIGHT / 2 + 0.24
-            axis.add_patch(plt.Circle(place, 0.13, edgecolor=KINDS[kind], linewidth=1.5, facecolor=face))
+        face = "white" if name in ("initial", "now") else colour
+        axis.scatter(
+            [x + shift for shift in shifts], [y + HEIGHT / 2 + 0.24] * len(shifts), s=110, color=face, edgecolor=colour
+        )
 
 
 def _arrow(axis: Axes, start: str, end: str, linestyle: str = "-") -> None:
     """Draw an arrow from edge to edge of two boxes; from corner to corner where they are in no common row or column."""
     (x, y), (to_x, to_y) = ((BOXES[name][0] * COLUMN, BOXES[name][1] * ROW) for name in (start, end))
-    right, up = (to_x > x) - (to_x < x), (to_y > y) - (to_y < y)
-    axis.annotate(
-        "", (to_x - right * WIDTH / 2, to_y - up * HEIGHT / 2), (x + right * WIDTH / 2, y + up * HEIGHT / 2),
-        arrowprops={
-            "arrowstyle": "-|>", "color": "#333333", "linewidth": 1.6, "linestyle": linestyle, "mutation_scale": 16,
-            "shrinkA": 2, "shrinkB": 2,
-        },
-    )  # fmt: skip
+    right, up = np.sign(to_x - x) * WIDTH / 2, np.sign(to_y - y) * HEIGHT / 2
+    style = {"arrowstyle": "-|>", "color": "#333333", "linewidth": 1.6, "linestyle": linestyle, "mutation_scale": 16}
+    axis.annotate("", (to_x - right, to_y - up), (x + right, y + up), arrowprops=style | {"shrinkA": 2, "shrinkB": 2})

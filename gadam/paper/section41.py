@@ -9,7 +9,7 @@ draws, from U[0, 1), lie in the wrong wells.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,12 +30,10 @@ from gadam.paper.claims import Arms, Claim, paired
 from gadam.paper.palette import BLUE, GREEN, ORANGE, say_missing
 from gadam.paper.runs import Rows, Run, run_function
 from gadam.paper.statistics import proportion_interval
+from gadam.paper.units import independent
 from gadam.paper.verdicts import Evidence
-from gadam.population import Population
 from gadam.result import Callback, Generation
-from gadam.tracing.programs import Programs
-from gadam.training.shards import Data, Shard, Step
-from gadam.training.trainer import Trainer
+from gadam.training.shards import Step
 
 TILT = 0.3
 GLOBAL = 1.035_579  # where h has its lowest minimum
@@ -61,8 +59,7 @@ BUDGETS = {
     "Adam, 2gK starts": 2 * G * K * STEPS,
 }
 """Gradient steps of each method: GADAM without and with mutation, between its controls."""
-MARGIN = 5.0
-"""Percentage points of success that matter least. Ours: the paper gives no numbers here."""
+MARGIN = 5.0  # percentage points of success that matter least; ours, for the paper gives no numbers here
 
 
 def landscape(first: Any, second: Any, mirrored: bool = False) -> Any:
@@ -74,9 +71,7 @@ def landscape(first: Any, second: Any, mirrored: bool = False) -> Any:
 class Point(nn.Module):
     """A unit model that is nothing but two variables; its output is the value of the landscape.
 
-    Args:
-        mirrored: which landscape.
-        start: where it starts; None draws from [-RANGE, RANGE]^2.
+    `start` is where it starts; None draws from [-RANGE, RANGE]^2.
     """
 
     def __init__(self, mirrored: bool = False, start: tuple[float, float] | None = None) -> None:
@@ -122,10 +117,11 @@ RUNS = (runs, picture_runs)
 def success(mirrored: bool, seeds: list[int]) -> Rows:
     """Tell which methods find the global minimum from the same starting points, trial by trial."""
     make_model = partial(Point, mirrored)
-    programs = Programs(make_model(), value)
     rows: Rows = []
     for seed in seeds:
-        found = _in_global_well(_adam(make_model, 2 * G * K, seed, programs), mirrored)
+        config = GadamConfig(population_size=2 * G * K, seed=seed, **SETTINGS)
+        alone = independent(make_model, NOTHING, config, loss=value)
+        found = _in_global_well(alone.parameters["w"], mirrored)
         outcomes = {"Adam, 1 start": found[0], "Adam, g starts": found[:G].any(), "Adam, 2gK starts": found.any()}
         for rate in RATES:
             config = GadamConfig(population_size=G, generations=K, mutation_rate=rate, seed=seed, **SETTINGS)
@@ -136,16 +132,6 @@ def success(mirrored: bool, seeds: list[int]) -> Rows:
             for method, hit in outcomes.items()
         ]
     return rows
-
-
-def _adam(make_model: Callable[[], nn.Module], units: int, seed: int, programs: Programs) -> Tensor:
-    """Train by Adam from where GADAM's initial units of the same seed start; return where they end, [units, 2]."""
-    population = Population.make(make_model, units, seed=seed)
-    batch, index = ((NOTHING[0],), NOTHING[1]), torch.zeros(1, 1, dtype=torch.int64)
-    config = GadamConfig(population_size=units, seed=seed, **SETTINGS)
-    shard = Shard(population, range(units), "parent", 1)
-    trained = Trainer(config, value, (seed,), programs).train(shard, Data(batch, batch, index, index))
-    return trained.population.parameters["w"]
 
 
 def _in_global_well(points: Tensor, mirrored: bool) -> Tensor:
@@ -160,10 +146,12 @@ def trajectories() -> Rows:
     starts = [(-0.5, -1.6), (1.7, -0.6), (-1.8, 0.9), (0.6, 1.8), (-0.2, -0.4), (0.4, -1.9)]
     paths = journey(starts, generations=1, seed=0, mutation_rate=0.0)
     parents = paths[paths["role"] == "parent"]  # Adam, before any evolution
-    panels = [parents[parents["unit"] == 0].assign(panel="one start", seed=0)]
-    panels += [parents.assign(panel="many starts", seed=0)]
-    panels += [_first_success("crossover", [(0.3, -1.5), (-1.5, 0.3)], rate=0.0)]
-    panels += [_first_success("mutation", [(0.4, -0.5), (1.7, -1.6), (0.5, -1.7), (1.6, -0.4)], rate=0.3)]
+    panels = [
+        parents[parents["unit"] == 0].assign(panel="one start", seed=0),
+        parents.assign(panel="many starts", seed=0),
+        _first_success("crossover", [(0.3, -1.5), (-1.5, 0.3)], rate=0.0),
+        _first_success("mutation", [(0.4, -0.5), (1.7, -1.6), (0.5, -1.7), (1.6, -0.4)], rate=0.3),
+    ]
     rows = pd.concat(panels).fillna({"parent_a": -1, "parent_b": -1}).astype({"parent_a": int, "parent_b": int})
     columns = ["panel", "seed", "role", "unit", "parent_a", "parent_b", "step", "w1", "w2"]
     return [{str(name): cell for name, cell in row.items()} for row in rows[columns].to_dict("records")]
@@ -174,14 +162,14 @@ def _first_success(panel: str, starts: list[tuple[float, float]], rate: float) -
 
     Table section41_success says how often that happens.
     """
-    for seed in range(1_000):
+    for seed in itertools.count():
         paths = journey(starts, generations=1, seed=seed, mutation_rate=rate)
         ends = paths[(paths["role"] == "child") & (paths["step"] == STEPS)]
         hits = _in_global_well(torch.tensor(ends[["w1", "w2"]].to_numpy()), False)
         if hits.any():
             unit = int(hits.int().argmax())
-            return paths[(paths["role"] == "parent") | (paths["unit"] == unit)].assign(panel=panel, seed=seed)
-    raise RuntimeError(f"{panel}: no child in 1,000 seeds reached the global minimum")
+            break
+    return paths[(paths["role"] == "parent") | (paths["unit"] == unit)].assign(panel=panel, seed=seed)
 
 
 def journey(starts: Sequence[tuple[float, float]], *, mirrored: bool = False, **settings: Any) -> pd.DataFrame:
@@ -239,6 +227,13 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def _found(rows: pd.DataFrame, place: str, method: str) -> dict[int, int]:
+    """By trial, whether a method found the global minimum, 0 or 1."""
+    rows = rows.reindex(columns=["landscape", "method", "trial", "found"])
+    own = rows[(rows["landscape"] == place) & (rows["method"] == method)]
+    return dict(zip(own["trial"].tolist(), own["found"].tolist(), strict=True))
+
+
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """The three claims of Section 4.1 on each landscape, as differences of success in percentage points."""
     compared = (
@@ -266,14 +261,6 @@ def _gained(rows: pd.DataFrame, place: str, ours: str, other: str) -> Evidence:
     """
     found = paired(_found(rows, place, ours), _found(rows, place, other))
     return replace(found, values=tuple(100.0 * one for one in (*found.values, 1, -1)))
-
-
-def _found(rows: pd.DataFrame, place: str, method: str) -> dict[int, int]:
-    """By trial, whether a method found the global minimum, 0 or 1."""
-    if rows.empty:
-        return {}
-    own = rows[(rows["landscape"] == place) & (rows["method"] == method)]
-    return dict(zip(own["trial"].tolist(), own["found"].tolist(), strict=True))
 
 
 def figure2a(rows: pd.DataFrame) -> Figure:
@@ -316,17 +303,15 @@ def contours(axis: Axes, mirrored: bool = False, margin: float = 0.0) -> None:
     # A picture inside the SVG: as paths the contours would be two megabytes.
     axis.contourf(grid, grid, heights, levels=levels, cmap="Greys", alpha=0.55).set_rasterized(True)
     axis.contour(grid, grid, heights, levels=levels, colors="#888888", linewidths=0.4).set_rasterized(True)
-    wells = [-well if mirrored else well for well in (LOCAL, GLOBAL)]
-    for place in itertools.product(wells, wells):
-        if place == (wells[1], wells[1]):
-            axis.scatter(*place, marker="*", s=260, zorder=2, color=GREEN, linewidth=1.5, edgecolor="white")
-        else:
-            axis.scatter(*place, marker="x", s=60, zorder=2, color="black", linewidth=1.5)
+    low, best = (-LOCAL, -GLOBAL) if mirrored else (LOCAL, GLOBAL)
+    axis.scatter([low, low, best], [low, best, low], marker="x", s=60, zorder=2, color="black", linewidth=1.5)
+    axis.scatter(best, best, marker="*", s=260, zorder=2, color=GREEN, linewidth=1.5, edgecolor="white")
     axis.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal")
     axis.grid(visible=False)
 
 
 def _draw_paths(axis: Axes, rows: pd.DataFrame) -> None:
+    """Draw where units went; of a child also arrows from its parents' ends, A and B, to where it was born, C."""
     for (role, _), path in rows.sort_values("step").groupby(["role", "unit"]):
         child = role == "child"
         colour, face = (ORANGE, ORANGE) if child else (BLUE, "#555555")
@@ -334,19 +319,14 @@ def _draw_paths(axis: Axes, rows: pd.DataFrame) -> None:
         axis.plot(w1, w2, color=colour, linewidth=2, zorder=4 if child else 3)
         axis.scatter(w1[0], w2[0], s=60, color=face, zorder=5, edgecolor="white")
         axis.scatter(w1[-1], w2[-1], s=28, color=colour, zorder=5)
-        if child:
-            _draw_lineage(axis, rows, path.iloc[0])
-
-
-def _draw_lineage(axis: Axes, rows: pd.DataFrame, newborn: pd.Series[Any]) -> None:
-    """Draw arrows from the parents' ends, A and B, to the newborn child, C."""
-    ends = rows[(rows["role"] == "parent") & (rows["step"] == STEPS)].set_index("unit")[["w1", "w2"]]
-    parents = ends.loc[list(dict.fromkeys((int(newborn["parent_a"]), int(newborn["parent_b"]))))]
-    # Parents that ended in one minimum are one point of the picture.
-    apart = [(one["w1"], one["w2"]) for one in parents[~parents.round(0).duplicated()].to_dict("records")]
-    target = (newborn["w1"], newborn["w2"])
-    arrow = {"arrowstyle": "-|>", "color": ORANGE, "linestyle": ":", "linewidth": 1.5}
-    for origin in apart:
-        axis.annotate("", target, origin, arrowprops=arrow, zorder=4)
-    for name, place in [*zip("AB", apart, strict=False), ("C", target)]:
-        axis.annotate(name, place, (-16, -16), textcoords="offset points", weight="bold", fontsize=13)
+        if not child:
+            continue
+        ends = rows[(rows["role"] == "parent") & (rows["step"] == STEPS)].set_index("unit")[["w1", "w2"]]
+        parents = ends.loc[list(path[["parent_a", "parent_b"]].iloc[0])]
+        parents = parents[~parents.round(0).duplicated()]  # those that ended in one minimum are one point
+        write = partial(axis.annotate, xytext=(-16, -16), textcoords="offset points", weight="bold", fontsize=13)
+        arrow = {"arrowstyle": "-|>", "color": ORANGE, "linestyle": ":", "linewidth": 1.5}
+        for name, place in zip("AB", parents.itertuples(index=False, name=None), strict=False):
+            write(name, place)
+            axis.annotate("", (w1[0], w2[0]), place, arrowprops=arrow, zorder=4)
+        write("C", (w1[0], w2[0]))

@@ -18,6 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from gadam.config import GadamConfig
 from gadam.datasets import load
@@ -28,7 +29,7 @@ from gadam.paper.claims import Arms, Claim
 from gadam.paper.palette import BLUE, ORANGE, say_missing
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
 from gadam.paper.statistics import proportion_interval
-from gadam.paper.units import Part, held_out, scorer
+from gadam.paper.units import Part, held_out, scorer, source_of
 from gadam.population import Population
 from gadam.result import Callback, Generation
 
@@ -53,6 +54,8 @@ INEQUALITIES = {
 HELD = "runs in which it always holds"
 TOLERANCE = 1e-6
 """Relative. The fixed V comes in a new order at every evaluation: the sum over its rows may differ in its last bits."""
+RUN = ["setting", "regime", "seed"]
+"""Columns that tell runs apart."""
 
 
 def arm(problem: str, regime: str) -> str:
@@ -65,11 +68,9 @@ def runs(profile: str, data: str) -> list[Run]:
     budget, planned = PROFILES[profile], []
     for label, (dataset, steps) in PROBLEMS.items():
         rows, digest = dataset_config(dataset, data)
+        size = {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][steps]}
         for seed, regime in itertools.product(seeds_of(profile, budget["seeds"]), REGIMES):
-            config = {
-                **rows, "setting": label, "regime": regime, "seed": seed,
-                "population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][steps],
-            }  # fmt: skip
+            config = {**rows, "setting": label, "regime": regime, "seed": seed, **size}
             planned.append(Run(losses, config, digest, f"{label} · {regime} · seed {seed}", arm(label, regime), 2))
     return planned
 
@@ -86,21 +87,21 @@ def losses(dataset: str, data: Any, setting: str, regime: str, seed: int, **sett
     """
     rows = load(dataset, data=data, seed=seed)
     rest, chosen = held_out(rows.train, VALIDATION_SIZE, seed)
-    sums = _Sums(rows.test)
+    means = _Means(rows.test)
     evolve(
         partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[dataset]),
         rest if regime == HELD_OUT else rows.train,
         # A batch of as many rows as there are is all of them.
         GadamConfig(seed=seed, validation_size=VALIDATION_SIZE, **settings),
         validation=None if regime == NEW else chosen,
-        callbacks=[sums],
+        callbacks=[means],
         progress=False,
     )
     about = {"setting": setting, "regime": regime, "seed": seed, "steps": settings["steps"], "data": rows.source}
-    return [about | row for row in sums.rows]
+    return [about | row for row in means.rows]
 
 
-class _Sums(Callback):
+class _Means(Callback):
     """Keeps the mean losses of each generation; the parents' before learning on test rows are the last selected's."""
 
     def __init__(self, test: Part) -> None:
@@ -138,14 +139,12 @@ def inequalities(rows: pd.DataFrame) -> pd.DataFrame:
     A generation starts from what the one before it selected, and L(k) is the loss that it was selected with, as in
     Eq. 13. The first was not selected by a loss: it has the one before learning.
     """
-    if rows.empty:
-        values = [f"{prefix}{stage}" for prefix in ("", "test_") for stage in ("before", "learned", "selected")]
-        columns = ["setting", "regime", "seed", "steps", "data", "generation", *values]
-        rows = pd.DataFrame(columns=columns, dtype=float)
-    frame = rows.sort_values("generation", kind="stable").reset_index(drop=True)
+    values = [f"{prefix}{stage}" for prefix in ("", "test_") for stage in ("before", "learned", "selected")]
+    frame = rows.reindex(columns=[*RUN, "steps", "data", "generation", *values]).astype(dict.fromkeys(values, float))
+    frame = frame.sort_values("generation", kind="stable").reset_index(drop=True)
     for prefix in ("", "test_"):
         before, learned, selected = (frame[f"{prefix}{name}"] for name in ("before", "learned", "selected"))
-        previous = selected.groupby([frame["setting"], frame["regime"], frame["seed"]]).shift().fillna(before)
+        previous = selected.groupby([frame[name] for name in RUN]).shift().fillna(before)
         frame[f"{prefix}learning"] = learned <= before * (1 + TOLERANCE)
         frame[f"{prefix}selection"] = selected <= learned * (1 + TOLERANCE)
         frame[f"{prefix}decrease"] = selected <= previous * (1 + TOLERANCE)
@@ -166,23 +165,22 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     for problem, regime in itertools.product(PROBLEMS, REGIMES):
         group = cell(frame, problem, regime)
         for name, text in INEQUALITIES.items():
-            lines.append({
-                "problem": problem, "steps": group["steps"].max(), "regime": regime,
-                "inequality": text, **_share(group[name], ""), **_share(group[f"test_{name}"], " (test rows)"),
+            line = {"problem": problem, "steps": group["steps"].max(), "regime": regime, "inequality": text}
+            for prefix, where in (("", ""), ("test_", " (test rows)")):
+                held = int(group[f"{prefix}{name}"].sum())
+                numbers = proportion_interval(held, len(group)) if len(group) else (np.nan,) * 3
+                names = (f"holds, %{where}", f"low{where}", f"high{where}")
+                line |= {column: 100 * number for column, number in zip(names, numbers, strict=True)}
+            lines.append(line | {
                 "of": len(group), HELD: _held(group, name).sum() if len(group) else pd.NA,
                 "seeds": arms.count(arm(problem, regime)), "data": group["data"].iloc[0] if len(group) else None,
             })  # fmt: skip
     return pd.DataFrame(lines).astype(dict.fromkeys(("steps", HELD), "Int64"))
 
 
-def _share(holds: pd.Series[bool], where: str) -> dict[str, float]:
-    share, low, high = proportion_interval(int(holds.sum()), len(holds)) if len(holds) else (np.nan,) * 3
-    return {f"holds, %{where}": 100 * share, f"low{where}": 100 * low, f"high{where}": 100 * high}
-
-
 def _held(frame: pd.DataFrame, inequality: str) -> pd.Series[bool]:
     """Whether an inequality held in all generations, by run."""
-    return frame.groupby(["setting", "regime", "seed"])[inequality].all()
+    return frame.groupby(RUN)[inequality].all()
 
 
 def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
@@ -197,8 +195,7 @@ def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
     }
     places = {FIXED: "all evaluated on one fixed V", NEW: "each on a new batch, as in Section 3.4"}
     arms = {regime: [arm(problem, regime) for problem in PROBLEMS] for regime in places}
-    source = "stand-in" if "data" in rows and "stand-in" in set(rows["data"]) else "real"
-    common: dict[str, Any] = {"section": "section42", "exhibit": "section42_theorem", "data": source}
+    common: dict[str, Any] = {"section": "section42", "exhibit": "section42_theorem", "data": source_of(rows)}
     never = [
         Claim(
             text=f"{texts[name]}; {where}", kind="always", paper=0.0, arms=arms[regime],
@@ -232,32 +229,31 @@ def figure_losses(rows: pd.DataFrame) -> Figure:
     """Draw L(k) before learning, after it and after selection, on V and on test rows; a column per problem."""
     figure, axes = plt.subplots(3, len(PROBLEMS), figsize=(11.5, 9), layout="constrained", sharex=True, sharey="col")
     frame = inequalities(rows)
-    lines = {"": (BLUE, "on V, which selection sees"), "test_": (ORANGE, "on test rows, which nothing sees")}
+    for (line, regime), (column, problem) in itertools.product(zip(axes, REGIMES, strict=True), enumerate(PROBLEMS)):
+        axis, group = line[column], cell(frame, problem, regime)
+        if group.empty:
+            say_missing(axis)
+            continue
+        _draw_path(axis, group, "", BLUE)
+        _draw_path(axis, group, "test_", ORANGE)
+        falls = f"L(k+1) ≤ L(k): V {group['decrease'].sum()}, test {group['test_decrease'].sum()} of {len(group)}"
+        axis.text(0.98, 0.97, falls, transform=axis.transAxes, ha="right", va="top", fontsize=9.5)
+        axis.margins(y=0.12)
     for line, regime in zip(axes, REGIMES, strict=True):
         line[0].set_ylabel(f"{regime}\nmean loss of a unit")
-        for axis, problem in zip(line, PROBLEMS, strict=True):
-            group = cell(frame, problem, regime)
-            if group.empty:
-                say_missing(axis)
-                continue
-            for prefix, (colour, _) in lines.items():
-                _draw_path(axis, group, prefix, colour)
-            falls = f"L(k+1) ≤ L(k): V {group['decrease'].sum()}, test {group['test_decrease'].sum()} of {len(group)}"
-            axis.text(0.98, 0.97, falls, transform=axis.transAxes, ha="right", va="top", fontsize=9.5)
-            axis.margins(y=0.12)
-    generations = 0 if frame.empty else int(frame["generation"].max())
     for top, bottom, problem in zip(axes[0], axes[-1], PROBLEMS, strict=True):
-        bottom.set(xlabel="generations completed", xticks=range(0, generations + 1, max(1, generations // 5)))
+        bottom.set_xlabel("generations completed")
+        bottom.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         first = frame[(frame["setting"] == problem) & (frame["generation"] == 1)]
-        top.set_title(problem if first.empty else f"{problem}: {int(first['steps'].iloc[0])} steps a generation")
+        top.set_title(problem)
         if len(first):
+            top.set_title(f"{problem}: {int(first['steps'].iloc[0])} steps a generation")
             # Where the first learning takes nearly all of the loss, all that follows would be a flat line.
             top.set_ylim(top=min(1.1 * first["before"].max(), 1.35 * first["test_learned"].max()))
-    seeds = frame["seed"].nunique()
+    lines = {"on V, which selection sees": BLUE, "on test rows, which nothing sees": ORANGE}
     figure.legend(
-        [Line2D([], [], color=colour) for colour, _ in lines.values()], [text for _, text in lines.values()],
-        loc="outside upper center", ncols=2, frameon=False,
-        title=f"mean of {seeds or 'all'} seed{'s' * (seeds != 1)}, band from the lowest to the highest; "
+        [Line2D([], [], color=colour) for colour in lines.values()], list(lines), loc="outside upper center", ncols=2,
+        frameon=False, title=f"mean of seeds ({frame['seed'].nunique()}), band from the lowest to the highest; "
         "disc: before learning, ring: after it",
     )  # fmt: skip
     return figure

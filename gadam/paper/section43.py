@@ -33,13 +33,14 @@ from gadam.paper.claims import Claim
 from gadam.paper.palette import BLUE, GREEN, GREY, ORANGE, RED, say_missing
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
 from gadam.paper.statistics import mean_interval
-from gadam.paper.units import Part
+from gadam.paper.units import Part, source_of
 from gadam.paper.verdicts import Evidence
 from gadam.randomness import stream
 
 T = TypeVar("T")
 
-FACTORS = {"g": "units g", "entries": "entries |w|", "steps": "Adam steps k"}
+FACTORS = {"g": ("units g", "g"), "entries": ("entries |w|", "width"), "steps": ("Adam steps k", "steps")}
+"""What is varied alone around `BASE` -> its name for a reader, and the setting that varies it."""
 BASE = {"g": 4, "width": 64, "steps": 1}
 SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "smoke": {"g": (2, 4, 8), "width": (32, 64, 128), "steps": (1, 4, 16)},
@@ -47,7 +48,6 @@ SIZES: dict[str, dict[str, tuple[int, ...]]] = {
     "standard": {"g": (2, 4, 8, 16, 32), "width": (64, 128, 256, 512, 1_024), "steps": (1, 8, 64, 512)},
     "paper": {"g": (2, 4, 8, 16, 32), "width": (64, 128, 256, 512, 1_024), "steps": (1, 8, 64, 512, 5_000)},
 }
-"""Each factor is varied alone, around `BASE`; |w| by the width of the hidden layers."""
 SEEDS = 2  # bytes do not depend on the seed; two show it
 MARGIN = 0.1  # of a power
 GENERATION_STEPS = 8_000  # of a unit on MNIST: 80,000 along a line of descent, five times parents and children
@@ -67,19 +67,18 @@ def runs(profile: str, data: str) -> list[Run]:
     """List a run per point of the growth curves and seed; they need no dataset."""
     points = {arm(point): point for factor in FACTORS for point in _points(profile, factor)}  # the base once
     return [
-        Run(growing, {**point, "seed": seed}, "", f"bytes at {_named(point)} · seed {seed}", arm(point), 2)
-        for point in points.values()
+        Run(growing, {**point, "seed": seed}, "", f"bytes at {_named(point)} · seed {seed}", name, 2)
+        for name, point in points.items()
         for seed in seeds_of(profile, SEEDS)
     ]
 
 
 def problem_runs(profile: str, data: str) -> list[Run]:
     """List the runs behind table section43_bytes."""
-    planned = []
-    for name in problems_of(profile):
-        config, digest = dataset_config(name, data)
-        planned.append(Run(problem, config, digest, f"bytes of a generation on {name.upper()}", arm(name), 2))
-    return planned
+    return [
+        Run(problem, *dataset_config(name, data), f"bytes of a generation on {name.upper()}", arm(name), 2)
+        for name in problems_of(profile)
+    ]
 
 
 RUNS = (runs, problem_runs)
@@ -87,13 +86,8 @@ RUNS = (runs, problem_runs)
 
 def _points(profile: str, factor: str) -> list[dict[str, int]]:
     """List the points of a curve."""
-    varied = _varied(factor)
+    _, varied = FACTORS[factor]
     return [BASE | {varied: size} for size in SIZES[profile][varied]]
-
-
-def _varied(factor: str) -> str:
-    """Name the setting that makes a factor vary."""
-    return "width" if factor == "entries" else factor
 
 
 def _named(point: dict[str, int]) -> str:
@@ -145,12 +139,10 @@ def exchanged(
 
 
 class Counting(Executor):
-    """Runs every task at once on what came out of pickle, as a process of its own would, and counts the bytes.
+    """Runs every task at once on what came out of pickle, as a process of its own would, and counts.
 
-    Attributes:
-        messages: tasks and answers.
-        population: their bytes.
-        common: bytes of what a worker is sent once.
+    `population` are the bytes of tasks and answers, `messages` their number; `common` are the bytes that a worker is
+    sent once.
     """
 
     def __init__(self) -> None:
@@ -165,7 +157,6 @@ class Counting(Executor):
         return future
 
     def _sent(self, thing: T) -> T:
-        """Return what another process gets to see of a thing, and count the bytes that it takes to tell."""
         message = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
         self.messages += 1
         self.population += len(message)
@@ -188,12 +179,10 @@ def table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
 
 def curve(rows: pd.DataFrame, factor: str) -> pd.DataFrame:
     """Average the bytes over the seeds at the points at which one factor varies, by its size."""
-    lines = list(LINES)
-    if rows.empty:
-        return pd.DataFrame(columns=lines, dtype=float)
-    others = [name for name in BASE if name != _varied(factor)]
+    others = [name for name in BASE if name != FACTORS[factor][1]]
+    rows = rows.reindex(columns=[*others, factor, *LINES])
     chosen = rows[(rows[others] == pd.Series(BASE)[others]).all(axis=1)]
-    return chosen.groupby(factor)[lines].mean()
+    return chosen.groupby(factor)[list(LINES)].mean()
 
 
 def slopes(rows: pd.DataFrame, factor: str) -> list[float]:
@@ -222,8 +211,8 @@ def claims(rows: pd.DataFrame, problems: pd.DataFrame, profile: str) -> list[Cla
     growth = [
         Claim(
             text=f"{text}; bytes of the population in a generation, from each point to the next", kind="within",
-            evidence=partial(_beyond, rows, factor, power), arms=[arm(point) for point in _points(profile, factor)],
-            paper=0.0, margin=MARGIN, data="none", **common,
+            evidence=partial(_growth, rows, factor, power),
+            arms=[arm(point) for point in _points(profile, factor)], paper=0.0, margin=MARGIN, data="none", **common,
         )
         for factor, (text, power) in said.items()
     ]  # fmt: skip
@@ -232,12 +221,12 @@ def claims(rows: pd.DataFrame, problems: pd.DataFrame, profile: str) -> list[Cla
         text="Communication costs are minor; ours: the population's bytes as a share, in %, of those of a gradient "
         f"at each step, on {', '.join(names).upper()}, with {GENERATION_STEPS:,} steps a generation",
         kind="open", evidence=partial(_beside_gradients, problems), arms=[arm(name) for name in names], paper="minor",
-        data="stand-in" if "data" in problems and "stand-in" in set(problems["data"]) else "real", **common,
+        data=source_of(problems), **common,
     )  # fmt: skip
     return [*growth, minor]
 
 
-def _beyond(rows: pd.DataFrame, factor: str, power: float) -> Evidence:
+def _growth(rows: pd.DataFrame, factor: str, power: float) -> Evidence:
     return Evidence(tuple(slopes(rows, factor)), (power,))
 
 
@@ -258,12 +247,11 @@ LINES: dict[str, tuple[str, Any, str]] = {
 def figure_growth(rows: pd.DataFrame) -> Figure:
     """Draw the bytes of a generation on logarithmic axes, a panel per factor, with the exponent of the units' bytes."""
     figure, axes = plt.subplots(1, len(FACTORS), figsize=(12, 4.6), layout="constrained", sharey=True)
-    for axis, (factor, label) in zip(axes, FACTORS.items(), strict=True):
+    for axis, (factor, (label, _)) in zip(axes, FACTORS.items(), strict=True):
         points, powers = curve(rows, factor), slopes(rows, factor)
         axis.set(xlabel=label, title="units")
         if points.empty:
             say_missing(axis)
-            axis.set_xticks([])
             continue
         for name, (text, colour, style) in LINES.items():
             axis.plot(points.index, points[name], style, color=colour, label=text, markersize=6)
@@ -274,11 +262,8 @@ def figure_growth(rows: pd.DataFrame) -> Figure:
             exponent, low, high = mean_interval(powers)
             axis.set_title(f"units: exponent {exponent:z.2f} [{low:z.2f}, {high:z.2f}]")
         axis.set(xscale="log", yscale="log")
-        ticks = [f"{size:,.0f}" if size < 1_000 else f"{size / 1_000:,.0f}k" for size in points.index]
-        axis.set_xticks(points.index, ticks)
+        axis.set_xticks(points.index, [f"{size:,}" for size in points.index], rotation=30)
         axis.minorticks_off()
     axes[0].set_ylabel("bytes per generation, or once")
-    handles, labels = axes[-1].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure

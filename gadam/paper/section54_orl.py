@@ -118,10 +118,12 @@ def runs(profile: str, data: str) -> list[Run]:
     for shrink, count in size["seeds"].items():
         planned.append((GADAM, cnn_by_gadam, cnn | gadam | {"shrink": shrink}, count, 5))
         planned.append((ADAM, cnns_by_adam, cnn | adam | {"shrink": shrink}, count, 5))
+    rows, digest = dataset_config(DATASET, data)
     return [
-        _run(
-            function, data, f"{images} images of {pixels(settings.get('shrink', 1))} · {method} · seed {seed}",
-            arm(images, method, settings.get("shrink", 1)), priority, images=images, seed=seed, **settings,
+        Run(
+            function, {**rows, "images": images, "seed": seed, **settings}, digest,
+            f"ORL · {images} images of {pixels(settings.get('shrink', 1))} · {method} · seed {seed}",
+            arm(images, method, settings.get("shrink", 1)), priority,
         )
         for method, function, settings, count, priority in planned
         for images in IMAGES
@@ -131,20 +133,15 @@ def runs(profile: str, data: str) -> list[Run]:
 
 def curve_runs(profile: str, data: str) -> list[Run]:
     """List the runs behind figure section54_orl_budget."""
-    size = PROFILES[profile]
+    size, (rows, digest) = PROFILES[profile], dataset_config(DATASET, data)
     settings = {name: size[name] for name in ("hidden", "batch_size")} | {"shrink": shrinks(profile)[-1]}
     return [
-        _run(
-            held_out_curve, data, f"{images} images · held-out curve of Adam", f"orl/{images}/curve", 5,
-            images=images, **settings, **size["curve"],
+        Run(
+            held_out_curve, {**rows, "images": images, **settings, **size["curve"]}, digest,
+            f"ORL · {images} images · held-out curve of Adam", f"orl/{images}/curve", 5,
         )
         for images in IMAGES
     ]  # fmt: skip
-
-
-def _run(function: RunFunction, data: str, label: str, arm: str, priority: int, **settings: Any) -> Run:
-    rows, digest = dataset_config(DATASET, data)
-    return Run(function, {**rows, **settings}, digest, f"ORL · {label}", arm=arm, priority=priority)
 
 
 RUNS = (runs, curve_runs)
@@ -272,8 +269,7 @@ def note(profile: str) -> str:
         f"Of the 112 x 92 pixels, averaged over squares, the CNNs saw {' and '.join(sizes)}, gcForest {sizes[-1]}. "
         f"gcForest: windows of {windows} pixels, {forest['stride']} apart, {forest['scan_trees']} trees grown from at "
         f"most {forest['scan_pieces']:,} of them, then at most {forest['max_levels']} levels of "
-        f"{2 * forest['forests']} forests of {forest['trees']} trees. Random Forest: {size['trees']:,} trees. All rows "
-        "but the CNNs' are the numbers of the gcForest paper; here everything is run."
+        f"{2 * forest['forests']} forests of {forest['trees']} trees. Random Forest: {size['trees']:,} trees."
     )
 
 

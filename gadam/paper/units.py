@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from gadam.randomness import VALIDATION, stream
 from gadam.result import Result
 from gadam.tracing.programs import Programs
 from gadam.training.shards import Record, TrainingError
+from gadam.types import Loss
 
 Part = tuple[Tensor, Tensor]
 """Inputs [n, *features] and targets [n]."""
@@ -36,6 +38,7 @@ def independent(
     train: Part,
     config: GadamConfig,
     *,
+    loss: Loss = cross_entropy,
     record: Record | None = None,
     executor: Executor | int | None = 1,
 ) -> Population:
@@ -46,7 +49,8 @@ def independent(
     if config.steps % 2:
         raise InputError(f"steps={config.steps} must be even: parents and children train equally long")
     line = replace(config, generations=1, steps=config.steps // 2)
-    result = whole(gadam.train(make_model, train, line, record=record, executor=executor, progress=False))
+    trained = gadam.train(make_model, train, line, loss=loss, record=record, executor=executor, progress=False)
+    result = whole(trained)
     losses = torch.tensor(result.history["loss_survival"].to_numpy())
     return result.population.take(genetics.survivors(losses, len(losses)).argsort())
 
@@ -116,6 +120,11 @@ def first_rows(dataset: Dataset, rows: int | None, seed: int) -> Dataset:
         return dataset
     index = torch.randperm(len(dataset.train[1]), generator=stream("cpu", seed))[:rows]
     return replace(dataset, train=(dataset.train[0][index], dataset.train[1][index]))
+
+
+def source_of(rows: pd.DataFrame) -> str:
+    """Where the rows of a claim come from: "stand-in" if some do, else "real"."""
+    return "stand-in" if "data" in rows and rows["data"].eq("stand-in").any() else "real"
 
 
 def gcforest_share(settings: Mapping[str, Any]) -> float:

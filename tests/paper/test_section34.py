@@ -1,9 +1,7 @@
 """Sections 3 and 4: their runs in every profile; tables, figures and claims for no runs, some and all of them."""
 
-import json
 from concurrent.futures import Executor
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from gadam import GadamConfig, evolve
 from gadam.models import mlp
-from gadam.paper import PROFILES, SECTIONS, section3, section41, section42, section43
+from gadam.paper import PROFILES, section3, section41, section42, section43
 from gadam.paper.claims import Arms, judge
 from gadam.paper.report import archive, scoreboard
 from gadam.paper.report.paths import archive_path
@@ -53,20 +51,6 @@ def test_every_profile_lists_its_runs_and_what_is_archived_is_among_them(name, p
         assert section42.PROFILES[profile]["seeds"] >= 59, "or nothing that always holds is reproduced"
         kept = archive.read(archive_path(profile)).lines
         assert {key for key in kept if kept[key]["identity"]["run"].startswith(f"{name}/")} <= set(keys)
-
-
-def test_a_notebook_at_smoke_size_leaves_behind_what_its_section_promises(tmp_path, monkeypatch):
-    monkeypatch.setenv("GADAM_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("GADAM_REPORTS", str(tmp_path))
-    monkeypatch.setenv("GADAM_WORKERS", "1")
-    section, names = SECTIONS["section3"], {}
-    notebook = Path(__file__).parents[2] / "notebooks" / section.notebook
-    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
-        if cell["cell_type"] == "code":
-            exec("".join(cell["source"]), names)
-    assert names["profile"] == "smoke"
-    for kind, ids in {"tables": section.tables, "figures": section.figures}.items():
-        assert set(ids) <= {path.stem for path in (tmp_path / "smoke" / kind).iterdir()}
 
 
 def test_without_any_run_all_is_there_but_empty():

@@ -62,9 +62,6 @@ def deep_belief_net(
 
     Returns:
         Class probabilities, float32 [m, classes].
-
-    Raises:
-        InputError: the shapes do not fit, inputs are not in [0, 1], or a number is too small.
     """
     check_shapes("deep_belief_net", inputs, targets, test_inputs)
     for name, part in (("inputs", inputs), ("test_inputs", test_inputs)):
@@ -120,17 +117,8 @@ def cd1(
 ) -> tuple[Rbm, Rbm]:  # fmt: skip
     """Take a step of contrastive divergence, CD-1: towards the data, away from the machine's reconstruction of them.
 
-    Args:
-        machine: before the step.
-        velocity: of its parts, of which the share `momentum` is kept.
-        visible: float32 [n, visible] in [0, 1].
-        momentum: in [0, 1).
-        rate: step size.
-        decay: pulls weights, not biases, towards 0.
-        generator: draws the hidden units.
-
-    Returns:
-        The machine and the velocity after the step.
+    `velocity` is of the machine's parts, `visible` float32 [n, visible] in [0, 1]; `decay` pulls weights, not biases,
+    towards 0. The generator draws the hidden units. Returns the machine and the velocity after the step.
     """
     hidden = machine.up(visible)
     drawn = torch.bernoulli(hidden, generator=generator)

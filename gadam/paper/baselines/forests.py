@@ -36,6 +36,9 @@ def class_vectors(
 ) -> tuple[Floats, Floats]:  # fmt: skip
     """Compute out-of-fold class vectors of the training rows, and of the test rows the mean over the folds.
 
+    A row's vector is from the forest that was grown without its fold, so no forest speaks of a row, or of a piece of
+    one, that it has seen.
+
     Args:
         kind: "random": the best split among sqrt(d) features; "completely-random": any feature, split anywhere.
         train: [n, ...].
@@ -43,8 +46,7 @@ def class_vectors(
         test: [m, ...].
         classes: columns of a class vector.
         trees: of a forest; there is one for each fold.
-        folds: parts of the training rows, at least 2. A row's vector is from the forest that was grown without its
-            part, so no forest speaks of a row, or of a piece of one, that it has seen.
+        folds: parts of the training rows, at least 2.
         seed: of the folds and of the forests.
         view: pieces of rows that a forest sees.
         pieces: grow a forest from so many pieces, drawn by the seed; None takes all.

@@ -42,9 +42,6 @@ class GcForestSettings:
         stride: pixels from one window to the next, in both directions.
         scan_trees: of a forest that scans; there are two for each window.
         scan_pieces: a forest that scans is grown from so many windows, drawn by the seed; None takes all.
-
-    Raises:
-        InputError: a number is too small.
     """
 
     forests: int = 4
@@ -89,9 +86,6 @@ def gcforest(
         test_inputs: float32 [m, *features].
         settings: sizes; None is the paper's.
         seed: of everything that is drawn, at least 0.
-
-    Raises:
-        InputError: the shapes do not fit, there are fewer rows than folds, or an image is smaller than a window.
     """
     settings = settings or GcForestSettings()
     check_shapes("gcforest", inputs, targets, test_inputs)
