@@ -65,7 +65,7 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     found = rows.reindex(columns=[*columns, "kind", "method", "images", "shrink"])  # some sections may have no rows
     found = found[(found["method"] == KEPT) | (found["kind"] == "kept")].astype(dict.fromkeys(numbers, float))
     found["dataset"] = [_name(row) for row in found.to_dict("records")]
-    found[list(WAYS)] = 100 * found[list(WAYS)].div(found["test_rows"], axis=0)
+    found[list(WAYS)] = (100 * found[list(WAYS)]).div(found["test_rows"], axis=0)
     return found[columns].reset_index(drop=True)
 
 
