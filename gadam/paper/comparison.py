@@ -7,7 +7,7 @@ images), on images of one size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -126,9 +126,9 @@ class Cell:
         paper: the paper's accuracy in percent; None for our own control.
         rows: of its runs; perhaps none.
         share: of profile paper's budget that its runs have.
+        labels: what the table says of it beside its method and numbers.
         repeats: for how many seeds its one run stands; 1 where each seed has its own.
         shrink: pixels a side of the images that became one.
-        labels: what the table says of it beside its method and numbers.
     """
 
     column: Column
@@ -137,9 +137,9 @@ class Cell:
     paper: float | None
     rows: pd.DataFrame
     share: float
+    labels: Mapping[str, Any]
     repeats: int = 1
     shrink: int = 1
-    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 def rows_of(rows: pd.DataFrame, column: str, key: Any, method: str, shrink: int = 1) -> pd.DataFrame:

@@ -149,9 +149,6 @@ def test_it_learns_digits_and_repeats_itself(changes, least, digits):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda x, y: GcForestSettings(trees=0), "trees=0 must be at least 1"),
-        (lambda x, y: GcForestSettings(folds=1), "folds=1 must be at least 2"),
-        (lambda x, y: GcForestSettings(windows=((0, 3),)), r"windows has \(0, 3\)"),
         (lambda x, y: gcforest(x, y[1:], x), "which do not fit"),
         (lambda x, y: gcforest(x[:2], y[:2], x), "fewer than folds=3"),
         (lambda x, y: gcforest(x, y, x, settings=GcForestSettings(windows=((9, 3),))), "too small for a window"),

@@ -17,11 +17,9 @@ from gadam.config import InputError
 
 
 def random_forest(inputs: Tensor, targets: Tensor, test_inputs: Tensor, *, trees: int, seed: int) -> Tensor:
-    """Predict by a random forest with scikit-learn's defaults but for the number of trees, at least 1."""
+    """Predict by a random forest with scikit-learn's defaults but for the number of trees."""
     from sklearn.ensemble import RandomForestClassifier
 
-    if trees < 1:
-        raise InputError(f"random_forest: trees={trees} must be at least 1")
     return _predict(RandomForestClassifier(trees, random_state=seed), inputs, targets, test_inputs)
 
 
@@ -32,13 +30,11 @@ def svm(inputs: Tensor, targets: Tensor, test_inputs: Tensor) -> Tensor:
     return _predict(SVC(kernel="rbf", cache_size=1_000), inputs, targets, test_inputs)
 
 
-def nearest_neighbours(inputs: Tensor, targets: Tensor, test_inputs: Tensor, *, neighbours: int = 3) -> Tensor:
-    """Predict the class of most of the `neighbours` (1 to n) nearest training rows, by Euclidean distance."""
+def nearest_neighbours(inputs: Tensor, targets: Tensor, test_inputs: Tensor) -> Tensor:
+    """Predict the class of most of the k = 3 nearest training rows, by Euclidean distance."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    if not 1 <= neighbours <= len(inputs):
-        raise InputError(f"nearest_neighbours: neighbours={neighbours} must be from 1 to the {len(inputs)} rows")
-    return _predict(KNeighborsClassifier(neighbours), inputs, targets, test_inputs)
+    return _predict(KNeighborsClassifier(3), inputs, targets, test_inputs)
 
 
 def _predict(model: Any, inputs: Tensor, targets: Tensor, test_inputs: Tensor) -> Tensor:

@@ -67,10 +67,6 @@ def deep_belief_net(
     for name, part in (("inputs", inputs), ("test_inputs", test_inputs)):
         if not ((part >= 0) & (part <= 1)).all():  # NaN is not either
             raise InputError(f"deep_belief_net: {name} are from {part.min():g} to {part.max():g}, must be in [0, 1]")
-    if not hidden or min(*hidden, batch_size, epochs, pretraining_epochs + 1) < 1:
-        sizes = f"hidden={tuple(hidden)}, {batch_size=}, {epochs=}, {pretraining_epochs=}"
-        raise InputError(f"deep_belief_net: {sizes} must be at least 1 (pretraining_epochs: 0)")
-
     rows = inputs.flatten(1).float()
     machines = pretrain(
         rows, hidden, epochs=pretraining_epochs, batch_size=batch_size, generator=stream("cpu", seed, _PRETRAINING)

@@ -12,7 +12,7 @@ seen the row; the authors' program does not), and so is the accuracy that ends t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -53,15 +53,6 @@ class GcForestSettings:
     stride: int = 1
     scan_trees: int = 500
     scan_pieces: int | None = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, least = getattr(self, field.name), 2 if field.name == "folds" else 1
-            if isinstance(value, int) and value < least:
-                raise InputError(f"GcForestSettings: {field.name}={value} must be at least {least}")
-        for window in self.windows:
-            if min(window) < 1:
-                raise InputError(f"GcForestSettings: windows has {window}; each side must be at least 1")
 
 
 class GcForestResult(NamedTuple):
