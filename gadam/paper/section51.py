@@ -34,12 +34,13 @@ from gadam.paper.units import gcforest_share
 from gadam.paper.verdicts import LOSS_MARGIN, MANY, RATIO, Evidence, margin_of
 
 ADAM, RMSPROP, BEST_OF_G, GD = "Adam", "RMSProp", "Adam, best of g", "LeNet-5 (GD)"
-OPTIMIZERS = {
-    "adam": ADAM, "sgd": "SGD", "sgdm": "SGDM", "rmsprop": RMSPROP, "adagrad": "AdaGrad", "adadelta": "AdaDelta",
+NETS = {
+    ADAM: ("adam", 0.2), "SGD": ("sgd", 0.2), "SGDM": ("sgdm", 0.2), RMSPROP: ("rmsprop", 0.2),
+    "AdaGrad": ("adagrad", 0.2), "AdaDelta": ("adadelta", 0.2), GD: ("sgd", 0.0), BEST_OF_G: ("adam", 0.2),
 }  # fmt: skip
-NETS = {BEST_OF_G: ("adam", 0.2), GD: ("sgd", 0.0), **{label: (name, 0.2) for name, label in OPTIMIZERS.items()}}
 """Each method without evolution: its optimizer's name for `GadamConfig`, and the dropout of its LeNet-5."""
-SINGLE = (*OPTIMIZERS.values(), GD)
+OPTIMIZERS = [method for method in NETS if method not in (GD, BEST_OF_G)]
+SINGLE = [*OPTIMIZERS, GD]
 GCFOREST, DBN, FOREST, SVM = "gcForest", "Deep Belief Net", "Random Forest", "SVM (rbf)"
 OTHERS = (GCFOREST, DBN, FOREST, SVM)
 RATES = "mnist/rates"
@@ -95,7 +96,7 @@ def runs(profile: str, data: str) -> list[Run]:
         for seed in mnist.seeds(scale, budget["seeds"]):
             found.append(mnist.gadam_run(scale, data, seed, budget["g"], budget["longest"]))
             found.append(_lenet_run(scale, data, BEST_OF_G, EVIDENT, seed))
-    alone = {method: EVIDENT for method in OPTIMIZERS.values() if method != ADAM}
+    alone = {method: EVIDENT for method in OPTIMIZERS if method != ADAM}
     return [*found, *_lenet_runs(scales[0], data, alone), *_other_runs(profile, data)]
 
 
@@ -238,7 +239,7 @@ def tuned_rates(rows: pd.DataFrame, profile: str) -> dict[str, float]:
     found = rows.reindex(columns=list(mnist.COLUMNS))
     smallest = mnist.depth(mnist.scales(profile)[-1])
     of_the_grid = found["seed"].isin(budget["rate_seeds"]) & (found["run_steps"] == smallest)
-    found = found[of_the_grid & (found["kind"] == "checkpoint") & found["method"].isin(list(SINGLE))]
+    found = found[of_the_grid & (found["kind"] == "checkpoint") & found["method"].isin(SINGLE)]
     found = found.assign(held_loss=found["held_loss"].astype(float).fillna(np.inf))
     lowest = found.groupby(["method", "learning_rate", "seed"])["held_loss"].min()
     if len(lowest) < len(SINGLE) * len(budget["rates"]) * len(budget["rate_seeds"]):
@@ -256,7 +257,7 @@ def table1(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     first, *smaller = mnist.scales(profile)
     tuned, chosen = tuned_rates(rows, profile), PROFILES[profile]
     grid = len(chosen["rates"]) * len(chosen["rate_seeds"]) * mnist.depth(mnist.scales(profile)[-1])
-    single = [(first, method, setting) for method in OPTIMIZERS.values() for setting in ("evident", "tuned")]
+    single = [(first, method, setting) for method in OPTIMIZERS for setting in ("evident", "tuned")]
     places = [(first, GADAM, "evident"), *single[:2], (first, BEST_OF_G, "evident"), *single[2:], (first, GD, "tuned")]
     places += [(scale, method, "evident") for scale in smaller for method in (GADAM, ADAM, BEST_OF_G)]
     lines = []
@@ -471,7 +472,7 @@ class _Claims:
             return tuple(list(self.by_seed(one, "accuracy", scale, until).values()) for one in (GADAM, method))
 
         order = sorted(mnist.scales(self.profile), key=lambda scale: -mnist.PROFILES[scale]["seeds"])
-        for method in (one for one in OPTIMIZERS.values() if one in paper.TABLE1):
+        for method in (one for one in OPTIMIZERS if one in paper.TABLE1):
             yield self.claim(
                 f"{method} varies more from one initialisation to the next than GADAM (test accuracy)",
                 [GADAM, method], partial(spreads, method), order, kind="varies", paper="varies more",
