@@ -196,20 +196,12 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
         repetitions=f"{rows['repeat'].nunique()} repeats" if len(rows) else "",
     )  # fmt: skip
     return [
-        claim(
-            text="A generation is faster on as many threads as cores, at most ten, than on one (speed-up beside 1; "
-            "repeats as seeds)",
-            kind="greater", margin=round(RATIO - 1, 9), evidence=partial(_faster, rows),
-        ),
-        claim(
-            text="Time decreases with every thread up to the number of cores, at most ten (weakest, %; repeats as "
-            "seeds)",
-            kind="weakest", evidence=partial(_decreases, rows), headline="threads",
-        ),
-        claim(
-            text="Time decreases with every thread up to 10, which takes 10 cores (weakest, %; repeats as seeds)",
-            kind="weakest", evidence=partial(_decreases, rows), budget=min(1.0, _cores(rows) / max(THREADS)),
-        ),
+        claim(text="A generation is faster on as many threads as cores, at most ten, than on one (speed-up beside 1; "
+              "repeats as seeds)", kind="greater", margin=round(RATIO - 1, 9), evidence=partial(_faster, rows)),
+        claim(text="Time decreases with every thread up to the number of cores, at most ten (weakest, %; repeats as "
+              "seeds)", kind="weakest", evidence=partial(_decreases, rows), headline="threads"),
+        claim(text="Time decreases with every thread up to 10, which takes 10 cores (weakest, %; repeats as seeds)",
+              kind="weakest", evidence=partial(_decreases, rows), budget=min(1.0, _cores(rows) / max(THREADS))),
     ]  # fmt: skip
 
 
