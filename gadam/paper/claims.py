@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from gadam.paper import verdicts
 from gadam.paper.runs import Run
 from gadam.paper.statistics import LEVEL, bonferroni
-from gadam.paper.verdicts import BUDGET, OPEN, QUOTED, REACHED, UNDECIDED, Evidence, Rule, Verdict
+from gadam.paper.verdicts import BUDGET, OPEN, QUOTED, REACHED, UNDECIDED, Evidence, Verdict
 
 Kind = Literal["greater", "value", "reaches", "within", "always", "varies", "weakest", "open"]
 
 
-@dataclass(frozen=True)
-class Reduced:
-    """Numbers at less than the whole budget, with an earlier look.
+class Reduced(NamedTuple):
+    """Numbers at less than the whole budget, and of the same runs at a share of it that is at most half as large.
 
-    Attributes:
-        now: at the share of the budget that the claim states.
-        before: the same runs at `share_before`, at most half of that; None if nobody looked: as bare `Evidence`.
-        share_before: the share of the budget of `before`.
+    Nobody looked where `before` is None: as bare `Evidence`.
     """
 
     now: Evidence
@@ -30,8 +26,7 @@ class Reduced:
     share_before: float = 0.0
 
 
-@dataclass(frozen=True)
-class Smaller:
+class Smaller(NamedTuple):
     """Numbers of a reduced problem (fewer pixels), and those of one half as large."""
 
     now: Evidence
@@ -140,10 +135,8 @@ def judge(claim: Claim, arms: Arms, profile: str, level: float = LEVEL) -> Verdi
             return Verdict(UNDECIDED, "not computed", decides=f"{arms.count(name)} runs of {name} are there")
     found = _verdict(claim, level)
     if claim.quoted and claim.budget < 1:
-        return replace(found, mark=QUOTED, reason="", decides="")
-    if profile == "smoke":
-        return replace(found, mark=UNDECIDED, reason="profile smoke", decides="")
-    return found
+        return found.marked(QUOTED)
+    return found.marked(UNDECIDED, "profile smoke") if profile == "smoke" else found
 
 
 def judge_headline(claim: Claim, arms: Arms, profile: str) -> Verdict:
@@ -161,7 +154,13 @@ def _verdict(claim: Claim, level: float) -> Verdict:
         return _without_trend(verdicts.varies_more(*found), claim)
     if claim.kind == "weakest":
         return _without_trend(verdicts.weakest(found), claim)
-    rule, now = _rule(claim, level), found if isinstance(found, Evidence) else found.now
+    stated: dict[str, Any] = {"margin": claim.margin}
+    if claim.kind == "greater":
+        stated |= {"size": claim.size, "level": level}
+    elif claim.kind != "within":
+        stated["paper"] = claim.paper
+    rule = partial(getattr(verdicts, claim.kind), **stated)
+    now: Evidence = found if isinstance(found, Evidence) else found.now
     if isinstance(found, Smaller):
         verdict = verdicts.at_half(rule, now.apart(), found.half.apart())
     elif isinstance(found, Reduced) and found.before is not None:
@@ -169,30 +168,17 @@ def _verdict(claim: Claim, level: float) -> Verdict:
         verdict = verdicts.at_budget(rule, now.apart(), found.before.apart(now), **looks)
     else:
         verdict = _without_trend(rule(now.apart()), claim)
-    if not (count := now.count_collapsed):
-        return verdict
-    told = f"without {count} run{'s' * (count > 1)} that collapsed"
-    return replace(verdict, decides=f"{verdict.decides}; {told}" if verdict.decides else told)
+    if count := len(now.collapsed) + len(now.others_collapsed):
+        told = f"without {count} run{'s' * (count > 1)} that collapsed"
+        return replace(verdict, decides=f"{verdict.decides}; {told}" if verdict.decides else told)
+    return verdict
 
 
 def _without_trend(verdict: Verdict, claim: Claim) -> Verdict:
     """Decide nothing at less than the whole budget and with no earlier look, but what has been reached."""
     if claim.budget >= 1 or verdict.mark == UNDECIDED or verdict.reason == REACHED:
         return verdict
-    return replace(verdict, mark=UNDECIDED, reason=BUDGET, decides=f"{claim.budget:.2g} of the budget says: {verdict}")
-
-
-def _rule(claim: Claim, level: float) -> Rule:
-    if claim.margin is None:
-        raise TypeError(f"claim {claim.text!r} has no margin")
-    if claim.kind == "greater":
-        return partial(verdicts.greater, margin=claim.margin, size=claim.size, level=level)
-    if claim.kind == "within":
-        return partial(verdicts.within, margin=claim.margin)
-    if not isinstance(claim.paper, float | int):
-        raise TypeError(f"claim {claim.text!r} has no number of the paper's")
-    rule = verdicts.value if claim.kind == "value" else verdicts.reaches
-    return partial(rule, paper=float(claim.paper), margin=claim.margin)
+    return verdict.marked(UNDECIDED, BUDGET, f"{claim.budget:.2g} of the budget says: {verdict}")
 
 
 def own(values: Iterable[float], rows: int, dataset: str) -> Evidence:

@@ -40,29 +40,29 @@ PAPER_STEPS = 80_000
 
 _WHOLE: dict[str, Any] = {
     "g": 10, "K": 5, "longest": 10, "steps": 8_000, "batch_size": 128, "validation_size": 1_024, "train_rows": None,
-    "test_rows": None, "held": 5_000, "checkpoints": 5,
+    "test_rows": None, "held": 5_000, "first_look": 1,
 }  # fmt: skip
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
         "seeds": 2, "g": 3, "K": 1, "longest": 2, "sizes": {2: 2, 3: 2}, "steps": 6, "batch_size": 16,
-        "validation_size": 64, "train_rows": 1_500, "test_rows": 500, "held": 250, "checkpoints": 1,
+        "validation_size": 64, "train_rows": 1_500, "test_rows": 500, "held": 250, "first_look": 1,
     },
     "quick": {
         "seeds": 3, "g": 6, "K": 2, "longest": 4, "sizes": {2: 3, 4: 3, 6: 3, 8: 3}, "steps": 20, "batch_size": 32,
-        "validation_size": 256, "train_rows": None, "test_rows": 5_000, "held": 1_000, "checkpoints": 1,
+        "validation_size": 256, "train_rows": None, "test_rows": 5_000, "held": 1_000, "first_look": 2,
     },
     "standard": _WHOLE | {"seeds": 5, "sizes": {10: 5}},
     "tenth": _WHOLE | {"seeds": 10, "sizes": {2: 3, 5: 3, 10: 10, 20: 3}, "steps": 800},
     "paper": _WHOLE | {"seeds": 10, "sizes": dict.fromkeys(range(2, 21, 2), 10)},
 }  # fmt: skip
 """By scale. `steps`: of a role in a generation; `K`: generations of Table 1, `longest`: of figure 3; `sizes`:
-populations of figure 4, and their seeds; `held`: training images for choosing among `checkpoints` looks."""
+populations of figure 4, and their seeds; `held`: training images for choosing among looks, after each generation from
+`first_look` on."""
 SCALES = {"standard": ("standard", "tenth")}
 
 COLUMNS = (
-    "method", "learning_rate", "run_steps", "seed", "kind", "g", "unit", "step", "images", "data", "held_loss",
-    "test_loss", "test_correct", "test_rows", "loss", "generation", "role", "loss_start", "loss_trained",
-    "loss_survival", "survived",
+    "method", "learning_rate", "run_steps", "seed", "kind", "g", "unit", "step", "data", "held_loss", "test_loss",
+    "test_correct", "test_rows", "loss", "generation", "role", "loss_start", "loss_survival", "survived",
 )  # fmt: skip
 """Of the rows, those that are read in Sections 5.1 and 5.2; runs that are missing may leave some out."""
 RATIO = 1.12
@@ -78,8 +78,7 @@ def scales(profile: str) -> tuple[str, ...]:
 
 def seeds(scale: str, count: int) -> range:
     """The first `count` reported seeds of a scale."""
-    profile = next((name for name, several in SCALES.items() if scale in several), scale)
-    return seeds_of(profile, count)
+    return seeds_of("standard" if scale in SCALES["standard"] else scale, count)
 
 
 def depth(scale: str) -> int:
@@ -88,10 +87,9 @@ def depth(scale: str) -> int:
 
 
 def checkpoints(scale: str) -> list[int]:
-    """Steps after which every method is looked at: ends of GADAM's generations, evenly spaced, the last at the end."""
+    """Steps after which every method is looked at: ends of GADAM's generations, the last at the end."""
     budget = PROFILES[scale]
-    chosen = {round(budget["K"] * (place + 1) / budget["checkpoints"]) for place in range(budget["checkpoints"])}
-    return [2 * number * budget["steps"] for number in sorted(chosen)]
+    return [2 * number * budget["steps"] for number in range(budget["first_look"], budget["K"] + 1)]
 
 
 def budget_share(scale: str, steps: int | None = None) -> float:
@@ -107,8 +105,8 @@ def percent(scale: str) -> str:
 
 def complete_scale(profile: str, arms: Arms, needed: Callable[[str], Sequence[str]], order: Sequence[str] = ()) -> str:
     """The first scale, from the deepest on or in an order, of which all arms needed are there; else the deepest."""
-    planned = scales(profile)
-    return next((scale for scale in order or planned if arms.complete(*needed(scale))), planned[0])
+    complete = (scale for scale in order or scales(profile) if arms.complete(*needed(scale)))
+    return next(complete, scales(profile)[0])
 
 
 def claim(scale: str, text: str, numbers: Callable[[int], Any], looks: bool = True, **about: Any) -> Claim:
@@ -120,10 +118,9 @@ def claim(scale: str, text: str, numbers: Callable[[int], Any], looks: bool = Tr
 
     def evidence() -> Any:
         now, early = numbers(depth(scale)), [look for look in checkpoints(scale) if look <= depth(scale) / 2]
-        if budget_share(scale) >= 1 or not isinstance(now, Evidence):
+        if budget_share(scale) >= 1 or not (early and looks and isinstance(now, Evidence)):
             return now
-        before = (numbers(early[-1]), budget_share(scale, early[-1])) if early and looks else ()
-        return Reduced(now, *before)
+        return Reduced(now, numbers(early[-1]), budget_share(scale, early[-1]))
 
     return Claim(text=text, evidence=evidence, **({"budget": budget_share(scale)} | about))
 
@@ -210,15 +207,14 @@ def lenets_by_gadam(dataset: str, data: Any, seeds: list[int], **settings: Any) 
         lenet5, images.train, config, seeds=seeds, callbacks=lambda seed: [seen[seed]], record=lambda seed: seen[seed],
         progress=False, executor=threads(),
     )  # fmt: skip
-    about = {"method": GADAM, "g": config.population_size, **_about(config, images)}
+    last = {"kind": "kept", "generation": config.generations, "test_rows": len(images.test[1])}
     found = []
     for seed, result in zip(seeds, results, strict=True):
-        history = whole(result).history.drop(columns=["seconds"]).astype(object)
-        units = history.where(history.notna(), None).to_dict("records")
-        last = {"generation": config.generations, "test_rows": len(images.test[1])}
-        rows: Rows = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
-        rows.append({"kind": "kept", **last, **kept(result, aside, images.test)})
-        found.append([row | about | {"seed": seed} for row in (*rows, *seen[seed].curve(), *seen[seed].scores)])
+        history = whole(result).history.drop(columns="seconds").assign(kind="unit").astype(object)
+        rows: list[Any] = history.where(history.notna(), None).to_dict("records")
+        rows += [last | kept(result, aside, images.test), *seen[seed].curve(), *seen[seed].scores]
+        about = {"method": GADAM, "g": config.population_size, "seed": seed, **_about(config, images)}
+        found.append([row | about for row in rows])
     return found
 
 
@@ -253,20 +249,15 @@ class _Watch(Callback):
     """Keeps the training loss of every unit at every step, and scores units on the images held out and for the test.
 
     It is both record and callback of an evolution, whose fittest unit it scores after each generation; of units without
-    evolution (`generations` is None) it is the record alone, and scores each of them after the steps of `looks`.
+    evolution (of 0 `generations`) it is the record alone, and scores each of them after the steps of `looks`.
     """
 
     def __init__(
-        self,
-        config: GadamConfig,
-        images: Dataset,
-        held: Part,
-        generations: int | None = None,
-        looks: Sequence[int] = (),
+        self, config: GadamConfig, images: Dataset, held: Part, generations: int = 0, looks: Sequence[int] = ()
     ) -> None:
         self.scores: Rows = []
         self._parts, self._images = {"held": held, "test": images.test}, len(images.train[1])
-        self._steps, self._looks, self._evolves = config.steps, looks, generations is not None
+        self._steps, self._looks, self._evolves = config.steps, looks, generations > 0
         self._every = (2 if self._evolves else 1) * config.steps
         self._losses = torch.full((self._every * (generations or 1), config.population_size), torch.nan)
         self._template = lenet5()
@@ -274,8 +265,7 @@ class _Watch(Callback):
         self._one_at_a_time = threading.Lock()  # units may train on several threads
 
     def __call__(self, step: Step) -> None:
-        if self._losses.device != step.losses.device:
-            self._losses = self._losses.to(step.losses.device)
+        self._losses = self._losses.to(step.losses.device)
         roles = 2 * max(0, step.generation - 1) + (step.role == "child")
         self._losses[roles * self._steps + step.number - 1, step.units.start : step.units.stop] = step.losses
         if step.number in self._looks:
@@ -287,14 +277,12 @@ class _Watch(Callback):
         self._look(generation.next.take(slice(0, 1)), range(1), steps, generation=generation.number)
 
     def _look(self, population: Population, units: range, step: int, **also: Any) -> None:
-        scored: dict[str, list[Any]] = {}
+        about = {"kind": "checkpoint", "step": step, "images": self._images, **also}
+        rows: Rows = [about | {"unit": unit} for unit in units]
         for name, part in self._parts.items():
-            losses, correct = self._score(population, part)
-            scored |= {f"{name}_loss": losses.tolist(), f"{name}_correct": correct.tolist()}
-            scored[f"{name}_rows"] = [len(part[1])] * len(units)
-        for place, unit in enumerate(units):
-            known = {"kind": "checkpoint", "step": step, "unit": unit, "images": self._images}
-            self.scores.append({**known, **{name: column[place] for name, column in scored.items()}, **also})
+            for row, loss, correct in zip(rows, *(one.tolist() for one in self._score(population, part)), strict=True):
+                row |= {f"{name}_loss": loss, f"{name}_correct": correct, f"{name}_rows": len(part[1])}
+        self.scores += rows
 
     def curve(self) -> Rows:
         """Mean loss since the point before, at steps `RATIO` apart; of all units together where they evolve."""
@@ -302,15 +290,12 @@ class _Watch(Callback):
         spaced = np.floor(RATIO ** np.arange(np.log(len(losses)) / np.log(RATIO) + 1)).astype(int)
         # The end of each generation is a point too, so that curves of any length have the same ones.
         ends = np.union1d(spaced[spaced <= len(losses)], np.arange(self._every, len(losses) + 1, self._every))
-        columns = losses.mean(axis=1)[None] if self._evolves else losses.T
+        units = {None: losses.mean(axis=1)} if self._evolves else dict(enumerate(losses.T))
         return [
-            {
-                "kind": "curve", "step": int(end), "unit": None if self._evolves else unit,
-                "loss": float(column[start:end].mean()),
-            }
-            for unit, column in enumerate(columns)
+            {"kind": "curve", "step": int(end), "unit": unit, "loss": float(column[start:end].mean())}
+            for unit, column in units.items()
             for start, end in zip((0, *ends[:-1]), ends, strict=True)
-        ]  # fmt: skip
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self._losses, "scores": self.scores}

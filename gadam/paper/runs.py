@@ -23,26 +23,22 @@ Rows = list[Row]
 Together = Callable[..., list[Rows]]
 
 
+@dataclass(eq=False)
 class RunFunction:
-    """A function whose runs are kept. Made by `run_function`; calling it calls the function.
+    """A function whose runs are kept, made by `run_function`; calling it calls the function.
 
-    Attributes:
-        name: the word under which its runs are kept, "mnist/gadam".
-        version: raised when the function's rows for the same config change.
-        engine: whether it trains with the engine, so that the engine's results version counts too.
-        together: computes several runs that differ in `seed` alone: takes `seeds` in its place, and returns the rows of
-            each, those of the function but for rounding. None if there is none.
-        defaults: the default of each setting, in JSON values.
+    `defaults` are those of its settings, in JSON values.
     """
 
-    def __init__(
-        self, compute: Callable[..., Rows], name: str, version: int, engine: bool, settings: type | None,
-        together: Together | None,
-    ) -> None:  # fmt: skip
-        self.name, self.version, self.engine, self.together = name, version, engine, together
-        self.defaults = _defaults(compute, settings)
-        self._compute = compute
-        functools.update_wrapper(self, compute)
+    _compute: Callable[..., Rows]
+    name: str
+    version: int
+    engine: bool
+    together: Together | None
+    defaults: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        functools.update_wrapper(self, self._compute)
 
     def __call__(self, *args: Any, **config: Any) -> Rows:
         """Compute the rows."""
@@ -51,6 +47,10 @@ class RunFunction:
     def __reduce__(self) -> str:
         # Pickled as the name in its module that it replaces, so that a worker process finds it as any function.
         return str(self._compute.__qualname__)
+
+
+RUN_FUNCTIONS: dict[str, RunFunction] = {}
+"""The run functions that the modules imported so far declare, by name."""
 
 
 def run_function(
@@ -64,28 +64,25 @@ def run_function(
 
     Args:
         name: unique, "section/what"; never changed, for stored runs are filed under it.
-        version: see `RunFunction`.
-        engine: see `RunFunction`; runs without it survive a change of the engine's results.
+        version: raised when the rows for the same config change.
+        engine: whether it trains with the engine, whose results version counts then, too.
         settings: the dataclass whose fields its `**settings` are, for their defaults.
-        together: see `RunFunction`.
+        together: computes several runs that differ in `seed` alone: takes `seeds` in its place, and returns the rows of
+            each, those of the function but for rounding.
     """
 
     def declare(compute: Callable[..., Rows]) -> RunFunction:
         known = RUN_FUNCTIONS.get(name)
         if known is not None and known.__module__ != compute.__module__:
             raise TypeError(f"run_function: {name!r} is declared twice, by {known.__module__} and {compute.__module__}")
-        RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, settings, together)
+        RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, together, _defaults(compute, settings))
         return RUN_FUNCTIONS[name]
 
     return declare
 
 
-RUN_FUNCTIONS: dict[str, RunFunction] = {}
-"""The run functions that the modules imported so far declare, by name."""
-
-
 def _defaults(function: Callable[..., Any], settings: type | None) -> dict[str, Any]:
-    """The settings that may be left out of a config, and their values then, in JSON values."""
+    """The settings that may be left out of a config, and their values then."""
     parameters = inspect.signature(function).parameters
     found = {name: one.default for name, one in parameters.items() if one.default is not one.empty}
     if settings is not None and any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
@@ -138,7 +135,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """SHA-256 (hex) of the identity: the name under which the run is stored."""
+        """The name under which the run is stored."""
         return key_of(self.identity())
 
     def execute(self) -> Rows:
@@ -153,7 +150,7 @@ class Run:
 
 
 def key_of(identity: Mapping[str, Any]) -> str:
-    """The key of an identity."""
+    """The key of an identity: its SHA-256 (hex)."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
@@ -168,18 +165,10 @@ def execute(runs: Sequence[Run]) -> list[Rows]:
 
 
 def dataset_config(name: str, data: str) -> tuple[dict[str, str], str]:
-    """The part of a config that names a dataset, and the hash of its contents.
+    """The part of a config that names a dataset, and the hash (SHA-256, hex) of its contents.
 
-    Args:
-        name: of the dataset.
-        data: "real" is the published files, whose hash is known without having them; "standin"; or "auto", real where
-            it can be had.
-
-    Returns:
-        {"dataset": name, "data": "real" or "standin"}, and the SHA-256 (hex).
-
-    Raises:
-        InputError: there is no such dataset or choice, or the files that are there are damaged.
+    `data` is "real", whose hash is known without having the files; "standin"; or "auto", real where it can be had. The
+    config has "data", "real" or "standin", beside "dataset".
     """
     from gadam.datasets import locate
     from gadam.datasets.registry import source

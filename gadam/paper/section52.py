@@ -7,7 +7,7 @@ of five, and after four of the ten of figure 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -95,67 +95,41 @@ def adoption(frame: pd.DataFrame, until: int) -> pd.DataFrame:
     return frame[frame["generation"] <= until].groupby(["g", "seed"])["adopted"].mean().reset_index()
 
 
+MEANS = {
+    "survivor mean": "mean loss", "survivor spread": "spread of loss", "survivor best": "lowest loss",
+    "accuracy": "test accuracy, %", "adopted": "adoption rate",
+}  # fmt: skip
+
+
 def summary(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     """Table section52_settings: what figures 4 and 5 show by depth and population, with 95 % intervals over seeds."""
     lines = []
     for scale in mnist.scales(profile):
-        budget = PROFILES[scale]
-        frame = generations(rows, scale)
+        budget, frame = PROFILES[scale], generations(rows, scale)
         last = frame[frame["generation"] == budget["K"]].drop(columns="adopted")
-        frame = last.merge(adoption(frame, budget["K"]), on=["g", "seed"])
+        last = last.merge(adoption(frame, budget["K"]), on=["g", "seed"])
         for size in budget["sizes"]:
-            group = frame[frame["g"] == size]
-            lines.append({
-                "steps": mnist.depth(scale), "g": size, **_means(group),
-                "seeds": arms.count(mnist.gadam_arm(scale, size)),
-                "gradient steps": 2 * size * budget["K"] * budget["steps"],
-                "data": mnist.source(rows) if len(group) else None,
-            })  # fmt: skip
+            group, line = last[last["g"] == size], {"steps": mnist.depth(scale), "g": size}
+            for name, text in MEANS.items():
+                mean, low, high = _interval(group, name)
+                bounds = max(low, 0.0), min(high, 1.0) if name == "adopted" else high
+                line |= dict(zip((text, f"{text} · low", f"{text} · high"), (mean, *bounds), strict=True))
+            seeds, steps = arms.count(mnist.gadam_arm(scale, size)), 2 * size * budget["K"] * budget["steps"]
+            source = mnist.source(rows) if len(group) else None
+            lines.append(line | {"seeds": seeds, "gradient steps": steps, "data": source})
     return pd.DataFrame(lines)
-
-
-def _means(group: pd.DataFrame) -> dict[str, float | None]:
-    """Means over seeds and their intervals; empty where there are none."""
-    found: dict[str, float | None] = {}
-    for name, text in (
-        ("survivor mean", "mean loss"), ("survivor spread", "spread of loss"), ("survivor best", "lowest loss"),
-        ("accuracy", "test accuracy, %"), ("adopted", "adoption rate"),
-    ):  # fmt: skip
-        interval: tuple[float | None, ...] = (None, None, None)
-        if group[name].notna().any():
-            mean, low, high = _interval(group, name)
-            interval = mean, max(low, 0.0), min(high, 1.0) if name == "adopted" else high
-        found |= dict(zip((text, f"{text} · low", f"{text} · high"), interval, strict=True))
-    return found
 
 
 def _interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
     """The mean over seeds and its 95 % interval."""
     values = group[name].dropna().tolist()
-    if name == "accuracy":
+    if name == "accuracy" and values:
         return accuracy_interval(values, int(group["test_rows"].iloc[0]))
     return mean_interval(values)
 
 
-def captions(profile: str, arms: Arms) -> dict[str, str]:
-    """What the figures and the table show, by id: which scale, how many seeds."""
-    aged, sized = scale_of_generations(profile, arms), scale_of_populations(profile)
-    last, count = PROFILES[sized]["K"], arms.count(arm(aged))
-    several = ", ".join(f"g = {size}: {arms.count(mnist.gadam_arm(sized, size))}" for size in PROFILES[sized]["sizes"])
-    return {
-        "figure3": f"Parents and children by generation: loss on the shared new validation batch after training, and "
-        f"test accuracy of the fittest unit. {_trained(aged)}; seeds: {count}.",
-        "figure4": f"The survivors of generation {last} by the size of the population; g units cost g times as much. "
-        f"{_trained(sized)}; seeds: {several}.",
-        "figure5": "Child adoption rate: the share of children among the g units that survive a generation. Left: "
-        f"{_trained(aged)}; seeds: {count}. Right: {'the same' if aged == sized else _trained(sized)}; seeds: "
-        f"{several}.",
-        "section52_settings": f"The survivors of generation {last} by steps of a unit and population size, with 95 % "
-        "intervals over seeds.",
-    }
-
-
-def _trained(scale: str) -> str:
+def trained(scale: str) -> str:
+    """How much the units of a scale train, for captions."""
     budget = PROFILES[scale]
     return (
         f"{budget['steps']:,} steps of {budget['batch_size']} images for parents and for children of each generation, "
@@ -163,18 +137,8 @@ def _trained(scale: str) -> str:
     )
 
 
-def note(profile: str) -> str:
-    """What a reader of the table must know."""
-    depths = " or ".join(f"{mnist.depth(scale):,} ({mnist.percent(scale)})" for scale in mnist.scales(profile))
-    return (
-        f"steps: of one unit, {depths}. Losses on the generation's validation batch; the lowest of more units is lower "
-        "for that reason alone. adoption rate: mean of generations. gradient steps: of all units."
-    )
-
-
-def figure3(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
+def figure3(rows: pd.DataFrame, scale: str) -> Figure:
     """Loss of parents and children by generation, and the test accuracy of the fittest unit."""
-    scale = scale_of_generations(profile, arms)
     size, frame = PROFILES[scale]["g"], generations(rows, scale)
     frame = frame[frame["g"] == size]
     figure, (left, right) = _panels(2, 4.6)
@@ -193,37 +157,32 @@ def figure3(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
         say_missing(left)
     else:
         left.legend(loc="lower left", fontsize=9)
-        for axis in (left, right):
-            axis.set_xticks(sorted(frame["generation"].unique()))
+        left.set_xticks(sorted(frame["generation"].unique()))
     return figure
 
 
-def figure4(rows: pd.DataFrame, profile: str) -> Figure:
+def figure4(rows: pd.DataFrame, scale: str) -> Figure:
     """The survivors' losses and the fittest unit's test accuracy by the size of the population."""
-    scale = scale_of_populations(profile)
     frame = generations(rows, scale)
     frame = frame[frame["generation"] == PROFILES[scale]["K"]]
-    figure, axes = _panels(3, 4.2)
-    _line(axes[0], frame, "g", "survivor mean", BLUE, label="mean of the units", beside=-0.12)
-    axes[0].set(ylabel="loss on the last validation batch", title="Units of the last generation")
+    figure, (losses, spreads, accuracies) = _panels(3, 4.2)
+    _line(losses, frame, "g", "survivor mean", BLUE, label="mean of the units", beside=-0.12)
     if len(frame):
-        _line(axes[0], frame, "g", "survivor best", PURPLE, label="lowest", beside=0.12)
-        axes[0].legend()
-    _line(axes[1], frame, "g", "survivor spread", GREY)
-    axes[1].set(ylabel="standard deviation of the units' losses", title="Spread of the units")
-    axes[1].set_ylim(bottom=0)  # an interval by Student's t does not know that there is no less
-    _line(axes[2], frame, "g", "accuracy", GREEN)
-    axes[2].set(ylabel="test accuracy, %", title="Fittest unit")
-    for axis in axes:
+        _line(losses, frame, "g", "survivor best", PURPLE, label="lowest", beside=0.12)
+        losses.legend()
+    _line(spreads, frame, "g", "survivor spread", GREY)
+    _line(accuracies, frame, "g", "accuracy", GREEN)
+    losses.set(ylabel="loss on the last validation batch", title="Units of the last generation")
+    spreads.set(ylabel="standard deviation of the units' losses", title="Spread of the units")
+    spreads.set_ylim(bottom=0)  # an interval by Student's t does not know that there is no less
+    accuracies.set(ylabel="test accuracy, %", title="Fittest unit")
+    for axis in (losses, spreads, accuracies):
         axis.set(xlabel="population size g")
-        if len(frame):
-            axis.set_xticks(sorted(frame["g"].unique()))
     return figure
 
 
-def figure5(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
-    """The share of children among the survivors, by generation and by population size."""
-    aged, sized = scale_of_generations(profile, arms), scale_of_populations(profile)
+def figure5(rows: pd.DataFrame, aged: str, sized: str) -> Figure:
+    """The share of children among the survivors, by generation at one scale and by population size at another."""
     size, last = PROFILES[aged]["g"], PROFILES[sized]["K"]
     by_generation = generations(rows, aged)
     by_generation = by_generation[by_generation["g"] == size]
@@ -232,11 +191,10 @@ def figure5(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
     left.set(xlabel="generation", ylabel="adoption rate: share of children\namong the survivors", ylim=(-0.02, 1.02))
     left.set(title=f"By generation, g = {size}")
     right.set(xlabel="population size g", title=f"By population size, mean of generations 1 to {last}")
-    panels = ((left, by_generation, "generation", BLUE), (right, by_size, "g", GREEN))
-    for axis, frame, x, colour in panels:
-        _line(axis, frame, x, "adopted", colour)
+    _line(left, by_generation, "generation", "adopted", BLUE)
+    _line(right, by_size, "g", "adopted", GREEN)
+    for axis, frame in ((left, by_generation), (right, by_size)):
         if len(frame):
-            axis.set_xticks(sorted(frame[x].unique()))
             axis.axhline(0.5, color="black", linestyle=":", linewidth=1.2)
     if len(by_generation):
         text, place = "as many children as parents", ("axes fraction", "data")
@@ -245,42 +203,47 @@ def figure5(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
 
 
 def _panels(count: int, height: float, **settings: Any) -> tuple[Figure, Any]:
-    figure, axes = plt.subplots(
-        1, count, figsize=(11.5 if count == 2 else 12, height), layout="constrained", **settings
-    )
+    size = 11.5 if count == 2 else 12, height
+    figure, axes = plt.subplots(1, count, figsize=size, layout="constrained", **settings)
     figure.supxlabel("points and bars: mean over seeds with its 95 % interval", fontsize=10)
     return figure, axes
 
 
-def _line(
-    axis: Axes, frame: pd.DataFrame, x: str, y: str, colour: Any, label: str | None = None, beside: float = 0.0
-) -> None:
+def _line(axis: Axes, frame: pd.DataFrame, x: str, y: str, colour: Any, label: str = "", beside: float = 0.0) -> None:
     """The mean over seeds with its 95 % interval, so far beside its place."""
     if frame.empty:
         say_missing(axis)
         return
     points = [(place, *_interval(group, y)) for place, group in frame.groupby(x)]
     places, means, lows, highs = np.array(points, dtype=float).T
-    axis.errorbar(
-        places + beside, means, yerr=[means - lows, highs - means], color=colour, marker="o", capsize=3, label=label
-    )
+    bars = means - lows, highs - means
+    axis.errorbar(places + beside, means, yerr=bars, color=colour, marker="o", capsize=3, label=label)
+    axis.set_xticks(places)
 
 
 def claims(rows: pd.DataFrame, profile: str, arms: Arms) -> list[Claim]:
     """What Section 5.2 says of figures 3 to 5; changes of a loss are shares of it."""
-    found = [*_of_generations(rows, profile, arms), *_of_populations(rows, profile)]
-    return sorted(found, key=lambda one: one.exhibit)
+    aged, sized = mnist.complete_scale(profile, arms, lambda one: [arm(one)]), scale_of_populations(profile)
+    return sorted([*_of_generations(rows, aged), *_of_populations(rows, sized)], key=lambda one: one.exhibit)
 
 
-def _claim(scale: str, text: str, numbers: Callable[[int], pd.Series], **about: Any) -> Claim:
-    """A claim on numbers by seed, from runs of so many of K generations."""
-    steps = 2 * PROFILES[scale]["steps"]
-    return mnist.claim(scale, text, lambda until: Evidence(tuple(numbers(until // steps).tolist())), **about)
+def _claim(
+    rows: pd.DataFrame, scale: str, arms: list[str], exhibit: str, kind: str, says: str,
+    numbers: Callable[[int], pd.Series], text: str, **about: Any,
+) -> Claim:  # fmt: skip
+    """A claim on `numbers` by seed, from so many of K generations."""
+
+    def evidence(until: int) -> Evidence:
+        return Evidence(tuple(numbers(until // (2 * PROFILES[scale]["steps"])).tolist()))
+
+    return mnist.claim(
+        scale, text, evidence, section="section52", exhibit=exhibit, kind=kind, paper=says, arms=arms,
+        margin=ADOPTION_MARGIN if exhibit == "figure5" else STABLE, data=mnist.source(rows), **about,
+    )  # fmt: skip
 
 
-def _of_generations(rows: pd.DataFrame, profile: str, arms: Arms) -> Iterator[Claim]:
+def _of_generations(rows: pd.DataFrame, scale: str) -> list[Claim]:
     """Figure 3 and the left of figure 5."""
-    scale = mnist.complete_scale(profile, arms, lambda one: [arm(one)])
     budget, frame = PROFILES[scale], generations(rows, scale)
     frame = frame[frame["g"] == budget["g"]]
 
@@ -304,34 +267,30 @@ def _of_generations(rows: pd.DataFrame, profile: str, arms: Arms) -> Iterator[Cl
         _, before, last = places(to)
         return 0.5 - by_seed("adopted").loc[:, before:last].mean(axis=1)
 
-    middle, before, last = places(budget["K"])
-    claim = partial(_claim, scale, section="section52", data=mnist.source(rows), arms=[arm(scale)])
+    (middle, before, last), claim = places(budget["K"]), partial(_claim, rows, scale, [arm(scale)])
+    found = []
     for role, name in (("parent", "parents"), ("child", "children")):
-        yield claim(
-            f"The {name} first improve with the generations: lower mean loss in generation {middle} than in 1 "
-            "(share of generation 1's loss)",
-            partial(improves, role), exhibit="figure3", kind="greater", margin=STABLE, paper="improve",
-            headline="generations" if role == "child" else "",
-        )  # fmt: skip
-        yield claim(
-            f"The {name} then remain stable: generation {last} beside {before} (± {STABLE:.0%} of generation 1's loss)",
-            partial(moves, role), exhibit="figure3", kind="within", margin=STABLE, paper="stable",
-        )  # fmt: skip
-    survive = partial(claim, exhibit="figure5", kind="greater", margin=ADOPTION_MARGIN)
-    yield survive(
-        "In the first generation most survivors are children (adoption rate minus 1/2)",
-        lambda to: by_seed("adopted")[1] - 0.5, paper="children", looks=False,  # nobody looks inside a generation
-    )  # fmt: skip
-    yield survive(
-        f"In the last generations ({before} to {last}) most survivors are parents (1/2 minus adoption rate)",
-        parents, paper="parents",
-    )  # fmt: skip
+        found += [
+            claim("figure3", "greater", "improve", partial(improves, role),
+                  f"The {name} first improve with the generations: lower mean loss in generation {middle} than in 1 "
+                  "(share of generation 1's loss)", headline="generations" if role == "child" else ""),
+            claim("figure3", "within", "stable", partial(moves, role),
+                  f"The {name} then remain stable: generation {last} beside {before} (± {STABLE:.0%} of generation 1's "
+                  "loss)"),
+        ]  # fmt: skip
+    return [
+        *found,
+        claim("figure5", "greater", "children", lambda to: by_seed("adopted")[1] - 0.5,
+              "In the first generation most survivors are children (adoption rate minus 1/2)",
+              looks=False),  # nobody looks inside a generation
+        claim("figure5", "greater", "parents", parents,
+              f"In the last generations ({before} to {last}) most survivors are parents (1/2 minus adoption rate)"),
+    ]  # fmt: skip
 
 
-def _of_populations(rows: pd.DataFrame, profile: str) -> Iterator[Claim]:
+def _of_populations(rows: pd.DataFrame, scale: str) -> list[Claim]:
     """Figure 4 and the right of figure 5."""
-    scale = scale_of_populations(profile)
-    frame, sizes = generations(rows, scale), PROFILES[scale]["sizes"]
+    frame = generations(rows, scale)
 
     def changes(name: str, to: int) -> pd.Series:
         return change(frame[frame["generation"] == to], f"survivor {name}", relative=True)
@@ -339,33 +298,21 @@ def _of_populations(rows: pd.DataFrame, profile: str) -> Iterator[Claim]:
     def rises(to: int) -> pd.Series:
         return change(adoption(frame, to), "adopted")
 
-    claim = partial(
-        _claim, scale, section="section52", data=mnist.source(rows),
-        arms=[mnist.gadam_arm(scale, size) for size in sizes],
-    )  # fmt: skip
-    losses = partial(claim, exhibit="figure4", margin=STABLE)
-    adopted = partial(claim, exhibit="figure5", margin=ADOPTION_MARGIN)
+    claim = partial(_claim, rows, scale, [mnist.gadam_arm(scale, size) for size in PROFILES[scale]["sizes"]])
     from_to = f"from {FROM_TO[0]} to {FROM_TO[1]}"
-    yield losses(
-        f"The mean loss of the units changes only slightly with the population (± {STABLE:.0%} {from_to})",
-        partial(changes, "mean"), kind="within", paper="slightly",
-    )  # fmt: skip
-    yield losses(
-        f"The spread of the units' losses gets larger with the population (share of it, {from_to})",
-        partial(changes, "spread"), kind="greater", paper="larger",
-    )  # fmt: skip
-    yield losses(
-        f"With more units some are better: the lowest loss falls with the population (share of it, {from_to})",
-        lambda to: -changes("best", to), kind="greater", paper="better", headline="population",
-    )  # fmt: skip
-    yield adopted(
-        f"The population has no significant impact on the adoption rate (± {ADOPTION_MARGIN} {from_to})",
-        rises, kind="within", paper="not significant",
-    )  # fmt: skip
-    yield adopted(
-        f"With a larger population the adoption rate is lower (its fall {from_to})",
-        lambda to: -rises(to), kind="greater", paper="lower",
-    )  # fmt: skip
+    return [
+        claim("figure4", "within", "slightly", partial(changes, "mean"),
+              f"The mean loss of the units changes only slightly with the population (± {STABLE:.0%} {from_to})"),
+        claim("figure4", "greater", "larger", partial(changes, "spread"),
+              f"The spread of the units' losses gets larger with the population (share of it, {from_to})"),
+        claim("figure4", "greater", "better", lambda to: -changes("best", to),
+              f"With more units some are better: the lowest loss falls with the population (share of it, {from_to})",
+              headline="population"),
+        claim("figure5", "within", "not significant", rises,
+              f"The population has no significant impact on the adoption rate (± {ADOPTION_MARGIN} {from_to})"),
+        claim("figure5", "greater", "lower", lambda to: -rises(to),
+              f"With a larger population the adoption rate is lower (its fall {from_to})"),
+    ]  # fmt: skip
 
 
 def change(frame: pd.DataFrame, name: str, relative: bool = False) -> pd.Series:

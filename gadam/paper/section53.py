@@ -89,10 +89,7 @@ def generation_times(
 
 
 class _TimedThreads(Executor, Callback):
-    """Times every generation on threads whose number changes between generations, by a plan.
-
-    What comes before the first generation is not timed.
-    """
+    """Times every generation on threads whose number changes between generations, by a plan."""
 
     def __init__(self, plan: list[int]) -> None:
         self.plan = plan
@@ -103,7 +100,7 @@ class _TimedThreads(Executor, Callback):
         return self._pool.submit(fn, *args, **kwargs)
 
     def on_start(self, config: GadamConfig, population: Population) -> None:
-        self._start(0)
+        self._start(0)  # what comes before is not timed
 
     def on_generation(self, generation: Generation) -> None:
         seconds = time.perf_counter() - self._started
@@ -136,6 +133,7 @@ def describe(rows: pd.DataFrame) -> str:
 
 def speedups(rows: pd.DataFrame) -> pd.DataFrame:
     """A row per repeat and number of threads: speed-up over one thread of the same repeat, and efficiency."""
+    rows = rows.reindex(columns=["threads", "repeat", "seconds", "cores", "data"])
     alone = rows[rows["threads"] == 1].set_index("repeat")["seconds"]
     frame = rows.assign(speedup=rows["repeat"].map(alone) / rows["seconds"])
     return frame.assign(efficiency=frame["speedup"] / frame["threads"]).sort_values(["threads", "repeat"])
@@ -143,41 +141,36 @@ def speedups(rows: pd.DataFrame) -> pd.DataFrame:
 
 def table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     """Seconds of a generation, speed-up with a 95 % interval over repeats (t), and efficiency."""
-    budget, lines = PROFILES[profile], []
-    measured = dict(iter(speedups(rows).groupby("threads"))) if len(rows) else {}
+    budget, frame, lines = PROFILES[profile], speedups(rows), []
     for threads in budget["threads"]:
-        line: dict[str, Any] = {"threads": threads, "repeats, as seeds": f"0 of {budget['repeats']}"}
-        if threads in measured:
-            group = measured[threads]
-            seconds, (speedup, low, high) = group["seconds"], mean_interval(group["speedup"].tolist())
-            line |= {
-                "median s": seconds.median(), "min s": seconds.min(), "max s": seconds.max(), "speed-up": speedup,
-                "low": low, "high": high, "efficiency": group["efficiency"].mean(), "repeats, as seeds": len(group),
-                "data": group["data"].iloc[0],
-            }  # fmt: skip
-        lines.append(line)
-    columns = ["threads", "median s", "min s", "max s", "speed-up", "low", "high", "efficiency", "repeats, as seeds"]
-    return pd.DataFrame(lines).reindex(columns=[*columns, "data"])
+        group = frame[frame["threads"] == threads]
+        seconds, (speedup, low, high) = group["seconds"], mean_interval(group["speedup"].tolist())
+        lines.append({
+            "threads": threads, "median s": seconds.median(), "min s": seconds.min(), "max s": seconds.max(),
+            "speed-up": speedup, "low": low, "high": high, "efficiency": group["efficiency"].mean(),
+            "repeats, as seeds": len(group) or f"0 of {budget['repeats']}",
+            "data": group["data"].iloc[0] if len(group) else None,
+        })  # fmt: skip
+    return pd.DataFrame(lines)
 
 
 def figure6(rows: pd.DataFrame) -> Figure:
     """Seconds, speed-up and efficiency against the number of threads; every repeat is a dot."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained", sharex=True)
-    if rows.empty:
-        for axis, name in zip(axes, ("Time", "Speed-up", "Efficiency"), strict=True):
-            say_missing(axis)
-            axis.set(title=name, xlabel="threads", xticks=[], yticks=[])
-        return figure
-    frame, cores = speedups(rows), int(rows["cores"].iloc[0])
-    counts = np.arange(1, int(frame["threads"].max()) + 1)
+    frame, cores = speedups(rows), _cores(rows)
+    counts = np.array(THREADS)
     # Ten units are dealt out whole: on 4 threads somebody trains three of them, and 5 to 9 take two rounds alike.
     ideal = np.minimum(G / np.ceil(G / counts), cores)
-    panels = {
-        "seconds": ("seconds per generation", "Time", None),
-        "speedup": ("time on one thread / time", "Speed-up", ideal),
-        "efficiency": ("speed-up / threads", "Efficiency", ideal / counts),
-    }
-    for axis, (name, (label, title, limit)) in zip(axes, panels.items(), strict=True):
+    panels = (
+        ("seconds", "seconds per generation", "Time", None),
+        ("speedup", "time on one thread / time", "Speed-up", ideal),
+        ("efficiency", "speed-up / threads", "Efficiency", ideal / counts),
+    )
+    for axis, (name, label, title, limit) in zip(axes, panels, strict=True):
+        axis.set(xlabel="threads", ylabel=label, title=title, xticks=counts)
+        if frame.empty:
+            say_missing(axis)
+            continue
         by_count = frame.groupby("threads")[name].agg(["median", "min", "max"])
         axis.fill_between(by_count.index, by_count["min"], by_count["max"], color=BLUE, alpha=0.2, linewidth=0)
         axis.plot(by_count.index, by_count["median"], color=BLUE, label="median, lowest to highest")
@@ -185,7 +178,6 @@ def figure6(rows: pd.DataFrame) -> Figure:
         axis.axvline(cores, color=ORANGE, linestyle="--", label="cores of this machine")
         if limit is not None:
             axis.plot(counts, limit, color=GREY, linestyle=":", label=f"at best, with {G} units")
-        axis.set(xlabel="threads", ylabel=label, title=title, xticks=counts)
         axis.set_ylim(bottom=0)
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
@@ -198,43 +190,33 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     to gain. What another run repeats on a seed, a timing run repeats on the clock: its repeats are the seeds of the
     rules.
     """
-    cores = int(rows["cores"].iloc[0]) if len(rows) else max(THREADS)
     claim = partial(
         Claim, section="section53", exhibit="figure6", arms=[ARM], paper="greater",
         data=rows["data"].iloc[0] if len(rows) else "real",
         repetitions=f"{rows['repeat'].nunique()} repeats" if len(rows) else "",
     )  # fmt: skip
     return [
-        claim(
-            text="A generation is faster on as many threads as cores, at most ten, than on one (speed-up beside 1; "
-            "repeats as seeds)",
-            kind="greater", margin=round(RATIO - 1, 9), evidence=partial(_faster, rows),
-        ),
-        claim(
-            text="Time decreases with every thread up to the number of cores, at most ten (weakest, %; repeats as "
-            "seeds)",
-            kind="weakest", evidence=partial(_decreases, rows), headline="threads",
-        ),
-        claim(
-            text="Time decreases with every thread up to 10, which takes 10 cores (weakest, %; repeats as seeds)",
-            kind="weakest", evidence=partial(_decreases, rows), budget=min(1.0, cores / max(THREADS)),
-        ),
+        claim(text="A generation is faster on as many threads as cores, at most ten, than on one (speed-up beside 1; "
+              "repeats as seeds)", kind="greater", margin=round(RATIO - 1, 9), evidence=partial(_faster, rows)),
+        claim(text="Time decreases with every thread up to the number of cores, at most ten (weakest, %; repeats as "
+              "seeds)", kind="weakest", evidence=partial(_decreases, rows), headline="threads"),
+        claim(text="Time decreases with every thread up to 10, which takes 10 cores (weakest, %; repeats as seeds)",
+              kind="weakest", evidence=partial(_decreases, rows), budget=min(1.0, _cores(rows) / max(THREADS))),
     ]  # fmt: skip
+
+
+def _cores(rows: pd.DataFrame) -> int:
+    return int(rows["cores"].iloc[0]) if len(rows) else max(THREADS)
 
 
 def _faster(rows: pd.DataFrame) -> Evidence:
     """Speed-up with a thread for each core; there is none to be had from one core."""
-    frame, most = speedups(rows), max(_up_to_cores(rows))
+    frame, most = speedups(rows), min(_cores(rows), rows["threads"].max())
     return Evidence(tuple(frame.loc[frame["threads"] == most, "speedup"]) if most > 1 else (), (1.0,))
 
 
 def _decreases(rows: pd.DataFrame) -> list[Evidence]:
     """Decrease of time, in percent by repeat, from each number of threads up to the cores to the next."""
-    seconds = rows.pivot_table(index="repeat", columns="threads", values="seconds")
-    pairs = itertools.pairwise(_up_to_cores(rows))
+    seconds = rows[rows["threads"] <= _cores(rows)].pivot_table(index="repeat", columns="threads", values="seconds")
+    pairs = itertools.pairwise(seconds)
     return [Evidence(tuple(100 * (1 - seconds[more] / seconds[fewer]))) for fewer, more in pairs] or [Evidence(())]
-
-
-def _up_to_cores(rows: pd.DataFrame) -> list[int]:
-    """The numbers of threads that were timed, without those above the cores."""
-    return sorted({count for count in rows["threads"].tolist() if count <= rows["cores"].iloc[0]})

@@ -1,6 +1,7 @@
 """Intervals: what a number over a few seeds does and does not say.
 
-Every interval has two equal tails. Those of accuracies, in percent, never leave 0 to 100.
+Each is a number with the bounds around it, which leave two equal tails; NaN bounds below two values, unless it says
+otherwise. Those of accuracies, in percent, never leave 0 to 100.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ LEVEL = 0.95
 FEW = 5
 """Below so many distinct values, numbers of whole test rows are too coarse for their spread to be believed."""
 Interval = tuple[float, float, float]
-"""A number and the bounds around it."""
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Return the mean and its interval by Student's t; NaN bounds below two values."""
+    """Return the mean and its interval by Student's t."""
     return paired_interval(values, level=level)
 
 
 def paired_interval(differences: Sequence[float], rows: int | None = None, level: float = LEVEL) -> Interval:
-    """Return the mean of paired differences and its interval by Student's t; NaN bounds below two.
+    """Return the mean of paired differences and its interval by Student's t.
 
     With `rows`, the differences are of accuracies in percent over so many test rows. Where fewer than five of them
     are distinct, the interval then reaches at least one test row / sqrt(n) to either side.
@@ -37,11 +37,11 @@ def paired_interval(differences: Sequence[float], rows: int | None = None, level
     return mean, mean - half, mean + half
 
 
-def prediction_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Return where one more run lies with probability `level` (Student's t): the measure for a number of the paper."""
+def prediction_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Return the mean, and where one more run lies with probability `level` (Student's t)."""
     mean, spread, count = moments(values)
     half = student(level, count - 1) * spread * math.sqrt(1 + 1 / count) if count > 1 else math.nan
-    return mean - half, mean + half
+    return mean, mean - half, mean + half
 
 
 def accuracy_interval(values: Sequence[float], rows: int, level: float = LEVEL) -> Interval:
@@ -57,18 +57,18 @@ def accuracy_interval(values: Sequence[float], rows: int, level: float = LEVEL) 
     return mean, *_on_logit_scale(mean, half)
 
 
-def accuracy_prediction(values: Sequence[float], rows: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return where the accuracy of one more run lies with probability `level`, in percent; see `accuracy_interval`.
+def accuracy_prediction(values: Sequence[float], rows: int, level: float = LEVEL) -> Interval:
+    """Return the mean, and where the accuracy of one more run lies with probability `level`; see `accuracy_interval`.
 
     Half a test row wider to either side: an accuracy stands for all that is rounded to it. Without this no interval
     on the logit scale would ever hold a run that gets every row right.
     """
     mean, spread, count = moments(values)
     if count == 1 or spread == 0:
-        return _exact(mean, rows, level)
+        return mean, *_exact(mean, rows, level)
     half = max(student(level, count - 1) * spread * math.sqrt(1 + 1 / count), least_half_width(values, rows))
     low, high = _on_logit_scale(mean, half)
-    return max(low - 50 / rows, 0.0), min(high + 50 / rows, 100.0)
+    return mean, max(low - 50 / rows, 0.0), min(high + 50 / rows, 100.0)
 
 
 def proportion_interval(successes: int, trials: int) -> Interval:
@@ -80,12 +80,11 @@ def proportion_interval(successes: int, trials: int) -> Interval:
 def unpaired_interval(
     first: Sequence[float], second: Sequence[float], rows: int | None = None, level: float = LEVEL
 ) -> Interval:
-    """Return the difference of two means and its interval by Welch's t, made safe for few runs; NaN below two a side.
+    """Return the difference of two means and its interval by Welch's t, made safe for few runs.
 
     Welch's own misses up to twice as often as it says where three runs meet twenty. So its degrees of freedom are
-    rounded down where both sides have the same number of runs, and else are those of the smaller side.
-
-    With `rows`, both are accuracies in percent over so many test rows, with the floor of `paired_interval`.
+    rounded down where both sides have the same number of runs, and else are those of the smaller side. With `rows`,
+    both are accuracies in percent over so many test rows, with the floor of `paired_interval`.
     """
     (mean, spread, count), (other, other_spread, other_count) = moments(first), moments(second)
     difference = mean - other
@@ -113,8 +112,11 @@ def deviation_interval(first: Sequence[float], second: Sequence[float], level: f
     count = min(len(first), len(second))
     if count < 3 or not len(steps):
         return math.nan, math.nan, math.nan
-    ours, others = (_log_deviations(values[:count], steps.min() / 2) for values in (first, second))
-    return unpaired_interval(ours, others, level=level)
+    # The smallest deviation says nothing of its own: with an odd count it is the median's, 0; with an even count the
+    # median lies just between two values and their deviations are the same number. Half a step stands for a tie's.
+    deviations = (np.sort(np.abs(np.array(one[:count]) - np.median(one[:count])))[1:] for one in (first, second))
+    ours, theirs = (np.log10(np.maximum(one, steps.min() / 2)).tolist() for one in deviations)
+    return unpaired_interval(ours, theirs, level=level)
 
 
 def bonferroni(level: float, count: int) -> float:
@@ -143,9 +145,8 @@ def moments(values: Sequence[float]) -> tuple[float, float, int]:
 
 def least_half_width(values: Sequence[float], rows: int | None) -> float:
     """Return the least half width, times sqrt(n), of an interval of these numbers: one test row in percent, or 0."""
-    if rows is None or len({round(float(value), 9) for value in values}) >= FEW:
-        return 0.0
-    return 100 / rows
+    few = len({round(float(value), 9) for value in values}) < FEW
+    return 100 / rows if rows is not None and few else 0.0
 
 
 def _exact(accuracy: float, rows: int, level: float) -> tuple[float, float]:
@@ -162,13 +163,3 @@ def _on_logit_scale(accuracy: float, half: float) -> tuple[float, float]:
     away = half / 100 / (share * (1 - share))
     low, high = (100 * float(special.expit(special.logit(share) + sign * away)) for sign in (-1, 1))
     return min(low, accuracy), max(high, accuracy)
-
-
-def _log_deviations(values: Sequence[float], least: float) -> list[float]:
-    """Return decimal logarithms of absolute deviations from the median, those of ties taken as `least`.
-
-    The smallest is left out, as it says nothing of its own: with an odd count it is the median's own, 0, with an
-    even count the median lies just between two values and their deviations are the same number.
-    """
-    deviations = np.sort(np.abs(np.asarray(values, dtype=float) - np.median(values)))[1:]
-    return np.log10(np.maximum(deviations, least)).tolist()

@@ -16,21 +16,8 @@ import numpy as np
 from scipy import stats
 
 from gadam.config import InputError
-from gadam.paper.statistics import (
-    LEVEL,
-    Interval,
-    accuracy_interval,
-    accuracy_prediction,
-    bonferroni,
-    deviation_interval,
-    least_half_width,
-    mean_interval,
-    moments,
-    paired_interval,
-    prediction_interval,
-    student,
-    unpaired_interval,
-)
+from gadam.paper import statistics
+from gadam.paper.statistics import LEVEL, moments, student
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED, COMPATIBLE, QUOTED, OPEN = (
     "reproduced", "not reproduced", "undecided", "compatible", "quoted", "open as stated",
@@ -54,6 +41,9 @@ CLEAN = 59
 """Runs without a violation that leave less than 5 % of runs with one, at 95 % confidence."""
 CHANCE = 0.8
 """Probability with which the seeds that we ask for would decide."""
+BOTH = (1 + CHANCE) / 2
+"""The same for each of two one-sided tests that must both succeed: each fails half as often."""
+ONE_RUN = "95 % over the test rows of one run"
 
 RULES = (
     "Every claim states beforehand what kind it is, its margin m and, where the paper has one, the size d of the "
@@ -92,14 +82,14 @@ RULES = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """Numbers of independent runs.
+    """Finite numbers of independent runs.
 
     Attributes:
         values: paired differences, one for each seed (ours minus the other), or our own numbers.
         others: the other method's numbers where runs are not paired: then `values` are ours, and the difference of
             the means is judged. A single number is that of a method that draws nothing. None: nothing to compare.
         rows: test rows of one run, if these are accuracies in percent or differences of such; None for what else.
-        collapsed: places in `values` of runs that collapsed, see `collapsed`.
+        collapsed: places in `values` of runs that collapsed, see the function `collapsed`.
         others_collapsed: the same in `others`.
     """
 
@@ -110,30 +100,24 @@ class Evidence:
     others_collapsed: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        for name, numbers in (("values", self.values), ("others", self.others or ())):
-            if wrong := [number for number in numbers if not math.isfinite(number)]:
-                raise InputError(f"evidence: {name} hold {wrong[0]}; every run must have a finite number")
-        if self.rows is not None and self.rows < 1:
-            raise InputError(f"evidence: rows={self.rows} must be at least 1, or None")
+        for number in (*self.values, *(self.others or ())):
+            if not math.isfinite(number):
+                raise InputError(f"evidence: a run gave {number}; every run must give a finite number")
 
     def apart(self, later: Evidence | None = None) -> Evidence:
         """Return the same without the runs that collapsed, or of which a later look says so."""
         seen = later or self
-        values = tuple(one for place, one in enumerate(self.values) if place not in seen.collapsed)
-        others = self.others and tuple(
-            one for place, one in enumerate(self.others) if place not in seen.others_collapsed
-        )
-        return Evidence(values, others, self.rows)
+        others = self.others and _without(self.others, seen.others_collapsed)
+        return Evidence(_without(self.values, seen.collapsed), others, self.rows)
 
     def turned(self) -> Evidence:
         """Return the same of theirs minus ours."""
-        others = None if self.others is None else tuple(-one for one in self.others)
+        others = self.others and tuple(-one for one in self.others)
         return replace(self, values=tuple(-one for one in self.values), others=others)
 
-    @property
-    def count_collapsed(self) -> int:
-        """The number of runs that collapsed."""
-        return len(self.collapsed) + len(self.others_collapsed)
+
+def _without(values: tuple[float, ...], places: frozenset[int]) -> tuple[float, ...]:
+    return tuple(one for place, one in enumerate(values) if place not in places)
 
 
 @dataclass(frozen=True)
@@ -159,47 +143,40 @@ class Verdict:
     def __str__(self) -> str:
         return f"{self.mark} ({self.reason})" if self.reason else self.mark
 
-    def agrees(self, other: Verdict) -> bool:
-        """Tell whether another verdict is the same for the same reason."""
-        return (self.mark, self.reason) == (other.mark, other.reason)
+    def marked(self, mark: str, reason: str = "", decides: str = "") -> Verdict:
+        """Return another verdict on the same numbers."""
+        return replace(self, mark=mark, reason=reason, decides=decides)
 
 
 Rule = Callable[[Evidence], Verdict]
-Shown = tuple[float, float, float, str]
-"""A number, its interval, and what this is in words."""
 
 
 def greater(now: Evidence, margin: float, size: float | None = None, *, level: float = LEVEL) -> Verdict:
     """Judge "A is greater than B" by the interval of the difference (rule 1).
 
-    Args:
-        now: paired differences, or the numbers of both.
-        margin: the difference that matters least, above 0.
-        size: the paper's own difference, above 0; None where it states none.
-        level: of the interval; above 0.95 where several hold together.
+    `size` is the paper's own difference, above 0, None where it states none; `level` is above 0.95 where the intervals
+    of several claims hold together.
     """
-    _check(margin, size)
-    if _are_too_few(now):
-        return _power(now, 2, _center(now))
-    shown = _difference(now, level)
-    _, low, high, _ = shown
-    if high < 0:
-        return Verdict(NOT_REPRODUCED, OPPOSITE, *shown)
-    if low > 0 and (size is None or high >= size / 2):
-        return Verdict(REPRODUCED, "", *shown)
+    shown, small = _difference(now, level), too_small(margin, size)
+    if math.isnan(shown.low):
+        return _open(shown, now, "2 or more")
+    if shown.high < 0:
+        return shown.marked(NOT_REPRODUCED, OPPOSITE)
+    if shown.low > 0 and (size is None or shown.high >= size / 2):
+        return shown.marked(REPRODUCED)
     if size is None:
         narrow = _difference(now, 2 * level - 1)
-        if _is_within(narrow, margin):
-            return Verdict(NOT_REPRODUCED, "no difference", *narrow)
-    elif high < size / 2 and not too_small(margin, size):
-        return Verdict(NOT_REPRODUCED, SMALLER, *shown, "above 0 is shown" if low > 0 else "direction open")
-    none, full = seeds_needed(now, margin, size)
-    cases = {"there is no effect": none, "it is as large as the paper's": full}
-    needed = [f"{_about(count)} if {case}" for case, count in cases.items() if count is not None]
-    decides = _here(now, ", ".join(needed) or "more than a million whatever the effect")
-    if too_small(margin, size):
-        decides += "; the paper's is below two margins, too small to be told from half of it"
-    return Verdict(UNDECIDED, POWER, *shown, decides)
+        if -margin <= narrow.low and narrow.high <= margin:
+            return narrow.marked(NOT_REPRODUCED, "no difference")
+        cases = {"there is no effect": _seeds(_spread(now), margin, NARROW, BOTH)}
+    else:
+        if shown.high < size / 2 and not small:
+            return shown.marked(NOT_REPRODUCED, SMALLER, "above 0 is shown" if shown.low > 0 else "direction open")
+        half = None if small else _seeds(_spread(now), size / 2)
+        cases = {"there is no effect": half, "it is as large as the paper's": _seeds(_spread(now), size)}
+    needed = ", ".join(f"{_about(count)} if {case}" for case, count in cases.items() if count is not None)
+    told = "; the paper's is below two margins, too small to be told from half of it" if small else ""
+    return _open(shown, now, (needed or "more than a million whatever the effect") + told)
 
 
 def value(now: Evidence, paper: float, margin: float) -> Verdict:
@@ -207,72 +184,61 @@ def value(now: Evidence, paper: float, margin: float) -> Verdict:
 
     The paper's number is one run of the paper's: that one run varies is no reason to call it wrong.
     """
-    _check(margin, own=now)
-    if _are_too_few(now):
-        return _power(now, MANY, *_alone(now))
-    ours, low, high = _mean(now, LEVEL)
-    if paper - margin <= low and high <= paper + margin:
-        return Verdict(REPRODUCED, "", ours, low, high, f"95 % of the mean{_scale(now)}")
-    low, high = _further(now, 0.98)
-    if not low <= paper <= high and abs(ours - paper) > margin:
-        reason = "higher" if ours > paper else "lower"
-        return Verdict(NOT_REPRODUCED, reason, ours, low, high, f"98 % of one further run{_scale(now)}")
-    low, high = _further(now, LEVEL)
-    shown = ours, low, high, f"95 % of one further run{_scale(now)}"
-    reach = max(high - ours, ours - low)
-    if low <= paper <= high and reach <= 1.5 * margin:
-        return Verdict(REPRODUCED, "", *shown)
+    if len(now.values) < 2:
+        return _open(_own(now, LEVEL, ONE_RUN), now, f"{MANY} or more")
+    mean = _own(now, LEVEL, "95 % of the mean")
+    if paper - margin <= mean.low and mean.high <= paper + margin:
+        return mean.marked(REPRODUCED)
+    wide = _own(now, 0.98, "98 % of one further run", further=True)
+    if not wide.low <= paper <= wide.high and abs(mean.ours - paper) > margin:
+        return wide.marked(NOT_REPRODUCED, "higher" if mean.ours > paper else "lower")
+    further = _own(now, LEVEL, "95 % of one further run", further=True)
+    reach = max(further.high - further.ours, further.ours - further.low)
+    if further.low <= paper <= further.high and reach <= 1.5 * margin:
+        return further.marked(REPRODUCED)
     if len(now.values) >= MANY:
-        return Verdict(COMPATIBLE, "", *shown, f"one run varies by ±{reach:.2g}: no number of seeds tells more")
-    return Verdict(UNDECIDED, POWER, *shown, _here(now, f"{MANY} or more"))
+        return further.marked(COMPATIBLE, "", f"one run varies by ±{reach:.2g}: no number of seeds tells more")
+    return _open(further, now, f"{MANY} or more")
 
 
 def reaches(now: Evidence, paper: float, margin: float) -> Verdict:
     """Judge "GADAM reaches this number": more is as good (rule 2)."""
-    _check(margin, own=now)
-    if _are_too_few(now):
-        return _power(now, 2, *_alone(now))
-    ours, low, high = _mean(now, NARROW)
-    shown = ours, low, high, f"95 % to either side, of the mean{_scale(now)}"
-    if low >= paper - margin:
-        return Verdict(REPRODUCED, REACHED, *shown)
-    if high < paper - margin:
-        return Verdict(NOT_REPRODUCED, "lower", *shown)
-    needed = _about(_seeds(_spread(now), margin, NARROW, CHANCE))
-    return Verdict(UNDECIDED, POWER, *shown, _here(now, f"{needed} if it is just reached"))
+    if len(now.values) < 2:
+        return _open(_own(now, LEVEL, ONE_RUN), now, "2 or more")
+    shown = _own(now, NARROW, "95 % to either side, of the mean")
+    if shown.low >= paper - margin:
+        return shown.marked(REPRODUCED, REACHED)
+    if shown.high < paper - margin:
+        return shown.marked(NOT_REPRODUCED, "lower")
+    return _open(shown, now, f"{_about(_seeds(_spread(now), margin, NARROW))} if it is just reached")
 
 
 def within(now: Evidence, margin: float) -> Verdict:
     """Judge "there is no difference" by two one-sided tests against the margin (rule 3)."""
-    _check(margin)
-    if _are_too_few(now):
-        return _power(now, 2, _center(now))
-    narrow = _difference(now, NARROW)
-    if _is_within(narrow, margin):
-        return Verdict(REPRODUCED, "", *narrow)
+    narrow, wide = _difference(now, NARROW), _difference(now, LEVEL)
+    if math.isnan(narrow.low):
+        return _open(narrow, now, "2 or more")
+    if -margin <= narrow.low and narrow.high <= margin:
+        return narrow.marked(REPRODUCED)
     # The 95 % interval, not that of 90 %: with a spread far above the margin the latter lies outside by chance in up
     # to 10 % of cases.
-    shown = _difference(now, LEVEL)
-    if shown[1] > margin or shown[2] < -margin:
-        return Verdict(NOT_REPRODUCED, "outside the margin", *shown)
-    needed = _about(seeds_needed(now, margin, None)[0])
-    return Verdict(UNDECIDED, POWER, *narrow, _here(now, f"{needed} if there is no difference"))
+    if wide.low > margin or wide.high < -margin:
+        return wide.marked(NOT_REPRODUCED, "outside the margin")
+    return _open(narrow, now, f"{_about(_seeds(_spread(now), margin, NARROW, BOTH))} if there is no difference")
 
 
 def always(violations: int, trials: int) -> Verdict:
     """Judge "always" or "never" by the runs that violate it; a trial is one independent run (rule 3)."""
-    if not 0 <= violations <= trials:
-        raise InputError(f"always: violations={violations} must be at least 0 and at most trials={trials}")
     words = "share of runs that violate it, 95 %"
     if violations:
         exact = stats.binomtest(violations, trials).proportion_ci(LEVEL, method="exact")
-        bounds = float(exact.low), float(exact.high)
-        return Verdict(NOT_REPRODUCED, "a violation", violations / trials, *bounds, f"{words} (exact)")
-    bounds = (0.0, 1 - (1 - LEVEL) ** (1 / trials)) if trials else (nan, nan)
-    shown = bounds[0], *bounds, f"{words} below (exact)"
+        numbers = violations / trials, float(exact.low), float(exact.high)
+        return Verdict(NOT_REPRODUCED, "a violation", *numbers, f"{words} (exact)")
+    numbers = (0.0, 0.0, 1 - (1 - LEVEL) ** (1 / trials)) if trials else (nan, nan, nan)
+    shown = Verdict(REPRODUCED, "", *numbers, f"{words} below (exact)")
     if trials >= CLEAN:
-        return Verdict(REPRODUCED, "", *shown)
-    return Verdict(UNDECIDED, POWER, *shown, f"{trials} runs here; {CLEAN} or more without a violation")
+        return shown
+    return shown.marked(UNDECIDED, POWER, f"{trials} runs here; {CLEAN} or more without a violation")
 
 
 def varies_more(ours: Sequence[float], other: Sequence[float]) -> Verdict:
@@ -280,20 +246,20 @@ def varies_more(ours: Sequence[float], other: Sequence[float]) -> Verdict:
 
     The number shown is log10 of the ratio of typical deviations: 0.3 if the other varies twice as much.
     """
-    difference, low, high = deviation_interval(other, ours)
-    shown = difference, low, high, "log10 of the ratio of deviations, 95 % (Levene, on logs)"
+    numbers = _, low, high = statistics.deviation_interval(other, ours)
+    shown = Verdict(UNDECIDED, POWER, *numbers, "log10 of the ratio of deviations, 95 % (Levene, on logs)")
     count = min(len(ours), len(other))
     if count < MANY:
-        return Verdict(UNDECIDED, POWER, *shown, f"{count} seeds here; {MANY} or more a side")
+        return replace(shown, decides=f"{count} seeds here; {MANY} or more a side")
     if math.isnan(low):
-        return Verdict(UNDECIDED, POWER, *shown, "neither varies at all")
+        return replace(shown, decides="neither varies at all")
     if low > 0:
-        return Verdict(REPRODUCED, "", *shown)
+        return shown.marked(REPRODUCED)
     if high < 0:
-        return Verdict(NOT_REPRODUCED, OPPOSITE, *shown)
+        return shown.marked(NOT_REPRODUCED, OPPOSITE)
     spread = (high - low) / 2 / student(LEVEL, 2 * (count - 2)) * math.sqrt(count)
-    needed = _about(_seeds(spread, math.log10(2), LEVEL, CHANCE))
-    return Verdict(UNDECIDED, POWER, *shown, f"{count} seeds here; {needed} if it varies twice as much")
+    needed = _about(_seeds(spread, math.log10(2)))
+    return replace(shown, decides=f"{count} seeds here; {needed} if it varies twice as much")
 
 
 def weakest(several: Sequence[Evidence]) -> Verdict:
@@ -301,20 +267,18 @@ def weakest(several: Sequence[Evidence]) -> Verdict:
 
     The one shown is the weakest: with the lowest lower bound, or, of what is opposite, with the lowest upper one.
     """
-    if not several:
-        raise InputError("weakest: several is empty; there must be one difference or more")
-    if any(_are_too_few(one) for one in several):
-        return _power(min(several, key=lambda one: len(one.values)), 2)
-    found = [_difference(one, bonferroni(LEVEL, len(several))) for one in several]
-    below = [one for one in found if one[2] < 0]
-    weak = min(below, key=lambda one: one[2]) if below else min(found, key=lambda one: one[1])
-    shown = *weak[:3], f"the weakest of {len(several)}, simultaneous: {weak[3]}"
+    found = [_difference(now, statistics.bonferroni(LEVEL, len(several))) for now in several]
+    if any(math.isnan(one.low) for one in found):
+        return _open(Verdict(UNDECIDED), min(several, key=lambda now: len(now.values)), "2 or more")
+    below = [one for one in found if one.high < 0]
+    weak = min(below, key=lambda one: one.high) if below else min(found, key=lambda one: one.low)
+    shown = replace(weak, interval=f"the weakest of {len(several)}, simultaneous: {weak.interval}")
     if below:
-        return Verdict(NOT_REPRODUCED, OPPOSITE, *shown)
-    if weak[1] > 0:
-        return Verdict(REPRODUCED, "", *shown)
+        return shown.marked(NOT_REPRODUCED, OPPOSITE)
+    if weak.low > 0:
+        return shown.marked(REPRODUCED)
     now = several[found.index(weak)]
-    return Verdict(UNDECIDED, POWER, *shown, _here(now, f"with {4 * len(now.values)} its interval is half as wide"))
+    return _open(shown, now, f"with {4 * len(now.values)} its interval is half as wide")
 
 
 def at_budget(
@@ -325,64 +289,36 @@ def at_budget(
     The trend is a line in the logarithm of the budget through both looks, carried on run by run. It may bend, so it is
     moved by half a margin, either way, for each factor between the looks that is still ahead.
 
-    Args:
-        rule: gives the verdict on evidence: `partial(greater, margin=0.2, size=0.3)`.
-        now: what there is at `share` of the budget.
-        before: the same runs at `share_before`, in the same order.
-        share: of the whole budget, above 0; at 1 or more the rule just applies.
-        share_before: at most half of `share`.
-        margin: that of the claim, above 0.
+    `before` are the same runs as `now`, in the same order, at most at half of `share`, or the logarithm of what is left
+    would multiply mere noise. From a share of 1 on the rule just applies.
     """
-    if share >= 1:
-        return rule(now)
-    _check(margin)
-    # A look far enough back, or the logarithm of what is left would multiply mere noise. The tolerance is rounding.
-    if not 0 < share_before <= share / 2 * (1 + 1e-9):
-        raise InputError(f"budget: share_before={share_before} must be above 0 and at most half of share={share}")
-    counts = [(len(look.values), len(look.others or ())) for look in (before, now)]
-    if counts[0] != counts[1]:
-        raise InputError(
-            f"budget: before={counts[0]} numbers (values, others), now={counts[1]}; they must be those of the same runs"
-        )
     verdict = rule(now)
     # More training would not take back what GADAM has reached, and what is open now is open for another reason.
-    if verdict.mark == UNDECIDED or verdict.reason == REACHED:
+    if share >= 1 or verdict.mark == UNDECIDED or verdict.reason == REACHED:
         return verdict
     ahead = math.log(1 / share) / math.log(share / share_before)
     away = ahead * margin / 2
     # Moved with the verdict nothing changes, but "smaller than claimed" would become "opposite": only up.
-    moves = (away,) if verdict.reason == SMALLER else (-away, away)
-    for move in moves:
+    for move in (away,) if verdict.reason == SMALLER else (-away, away):
         whole = rule(_carried_on(now, before, ahead, move))
-        if not whole.agrees(verdict):
-            decides = f"{share:.2g} of the budget says: {verdict}; its trend to the whole may say: {whole}"
-            return replace(verdict, mark=UNDECIDED, reason=BUDGET, decides=decides)
+        if str(whole) != str(verdict):
+            told = f"{share:.2g} of the budget says: {verdict}; its trend to the whole may say: {whole}"
+            return verdict.marked(UNDECIDED, BUDGET, told)
     return verdict
 
 
 def at_half(rule: Rule, now: Evidence, half: Evidence) -> Verdict:
     """Judge at a reduced size, of images for instance: the verdict must be the same at half of it (rule 4)."""
     verdict, smaller = rule(now), rule(half)
-    if verdict.mark == UNDECIDED or verdict.agrees(smaller):
+    if verdict.mark == UNDECIDED or str(verdict) == str(smaller):
         return verdict
     if {verdict.mark, smaller.mark} == {REPRODUCED, COMPATIBLE}:  # only the numbers of runs differ
         return replace(verdict, mark=COMPATIBLE)
-    decides = f"this size says: {verdict}; half of it says: {smaller}"
-    return replace(verdict, mark=UNDECIDED, reason=BUDGET, decides=decides)
+    return verdict.marked(UNDECIDED, BUDGET, f"this size says: {verdict}; half of it says: {smaller}")
 
 
 def margin_of(dataset: str, rows: int, decimals: int = 2) -> float:
-    """Return the margin of an accuracy in points: the dataset's, never below one test row or one unit of rounding.
-
-    Args:
-        dataset: a key of `MARGINS`.
-        rows: test rows of one run.
-        decimals: with how many the paper prints the number.
-    """
-    if dataset not in MARGINS:
-        raise InputError(f"margin: dataset={dataset!r} must be one of {', '.join(MARGINS)}")
-    if rows < 1:
-        raise InputError(f"margin: rows={rows} must be at least 1")
+    """Return the margin of an accuracy in points: that of `MARGINS`, but at least one test row or unit of rounding."""
     return max(MARGINS[dataset], 100 / rows, 10.0**-decimals)
 
 
@@ -391,32 +327,11 @@ def too_small(margin: float, size: float | None) -> bool:
     return size is not None and size < 2 * margin * (1 - 1e-9)  # 99.28 - 99.08 is a little off 0.2
 
 
-def seeds_needed(now: Evidence, margin: float, size: float | None) -> tuple[int | None, int | None]:
-    """Return the seeds that decide "A is greater" with 80 % probability, if there is no effect and if it is `size`.
-
-    By the spread of the runs alone: an effect that was seen by chance would promise too much. Unpaired runs: so many
-    for each method. None where no number of seeds would, or where there is nothing to tell from: no spread (fewer
-    than two runs), no size.
-    """
-    spread = _spread(now)
-    if math.isnan(spread):
-        return None, None
-    if size is None:
-        # Both one-sided tests must succeed: each fails half as often.
-        return _seeds(spread, margin, NARROW, (1 + CHANCE) / 2), None
-    none = None if too_small(margin, size) else _seeds(spread, size / 2, LEVEL, CHANCE)
-    return none, _seeds(spread, size, LEVEL, CHANCE)
-
-
 def collapsed(values: Sequence[float], dataset: str) -> frozenset[int]:
     """Find the runs that collapsed: below the others' median, and nearer to always saying one class than to it.
 
-    Args:
-        values: accuracies in percent. Where half of them or more collapsed, none is told apart.
-        dataset: a key of `FREQUENT`.
-
-    Returns:
-        Their places in `values`.
+    `values` are accuracies in percent on a dataset of `FREQUENT`; the result is places in them. Where half of them or
+    more collapsed, none is told apart.
     """
     chance, found = FREQUENT[dataset], set()
     for place, one in enumerate(values):
@@ -426,82 +341,46 @@ def collapsed(values: Sequence[float], dataset: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def _check(margin: float, size: float | None = None, own: Evidence | None = None) -> None:
-    for name, number in (("margin", margin), ("size", size)):
-        if number is not None and not 0 < number < math.inf:
-            raise InputError(f"verdict: {name}={number} must be a number above 0")
-    if own is not None and own.others is not None:
-        raise InputError("verdict: others must be None where our own numbers are judged, not a difference")
+def _open(shown: Verdict, now: Evidence, needed: str) -> Verdict:
+    """Leave it undecided for too few runs; what would decide is `needed`."""
+    interval = "" if math.isnan(shown.low) else shown.interval
+    return replace(shown.marked(UNDECIDED, POWER, f"{len(now.values)} seeds here; {needed}"), interval=interval)
 
 
-def _are_too_few(now: Evidence) -> bool:
-    return len(now.values) < 2 or now.others == ()
+def _difference(now: Evidence, level: float) -> Verdict:
+    """Show the mean of the differences, or the difference of the means; NaN bounds for fewer than two runs."""
+    values, others, words = now.values, now.others, "(t), paired by seed"
+    if others is not None and len(others) == 1:  # of a method that draws nothing
+        values, others, words = tuple(one - others[0] for one in values), None, "(t), beside one number"
+    if others is None:
+        numbers = statistics.paired_interval(values, now.rows, level)
+    else:
+        numbers, words = statistics.unpaired_interval(values, others, now.rows, level), "(Welch)"
+    return Verdict(UNDECIDED, POWER, *numbers, f"{100 * level:.4g} % {words}")
 
 
-def _power(now: Evidence, needed: int, ours: float = nan, low: float = nan, high: float = nan) -> Verdict:
-    """The verdict on fewer than two runs."""
-    words = "" if math.isnan(low) else "95 % over the test rows of one run (exact)"
-    return Verdict(UNDECIDED, POWER, ours, low, high, words, _here(now, f"{needed} or more"))
-
-
-def _here(now: Evidence, needed: str) -> str:
-    return f"{len(now.values)} seeds here; {needed}"
-
-
-def _center(now: Evidence) -> float:
-    """Mean of the differences, or difference of the means; NaN where there is none."""
-    if not now.values or now.others == ():
-        return nan
-    return float(np.mean(now.values) - (0 if now.others is None else np.mean(now.others)))
-
-
-def _alone(now: Evidence) -> Interval:
-    """The number of a single run, of accuracies with its interval; NaN where there is none."""
-    return _mean(now, LEVEL) if now.values else (nan, nan, nan)
-
-
-def _difference(now: Evidence, level: float) -> Shown:
-    words = f"{100 * level:.4g} % "
-    if now.others is None:
-        return *paired_interval(now.values, now.rows, level), words + "(t), paired by seed"
-    if len(now.others) == 1:  # of a method that draws nothing
-        differences = [one - now.others[0] for one in now.values]
-        return *paired_interval(differences, now.rows, level), words + "(t), beside one number"
-    return *unpaired_interval(now.values, now.others, now.rows, level), words + "(Welch)"
-
-
-def _is_within(shown: Shown, margin: float) -> bool:
-    return -margin <= shown[1] and shown[2] <= margin
-
-
-def _mean(now: Evidence, level: float) -> Interval:
-    rows = _rows_of_accuracies(now)
-    return accuracy_interval(now.values, rows, level) if rows else mean_interval(now.values, level)
-
-
-def _further(now: Evidence, level: float) -> tuple[float, float]:
-    rows = _rows_of_accuracies(now)
-    return accuracy_prediction(now.values, rows, level) if rows else prediction_interval(now.values, level)
-
-
-def _scale(now: Evidence) -> str:
-    if not _rows_of_accuracies(now):
-        return " (t)"
-    return " (exact)" if len(set(now.values)) == 1 else " (t, logit scale)"
-
-
-def _rows_of_accuracies(now: Evidence) -> int | None:
-    """Test rows, if the logit scale has a place for these numbers; a trend of accuracies may lead out of it."""
-    return now.rows if all(0 <= one <= 100 for one in now.values) else None
+def _own(now: Evidence, level: float, words: str, further: bool = False) -> Verdict:
+    """Show our own number with the interval of its mean, or with where one further run would lie."""
+    values, rows = now.values, now.rows
+    if rows is not None and values and all(0 <= one <= 100 for one in values):
+        find = statistics.accuracy_prediction if further else statistics.accuracy_interval
+        numbers, scale = find(values, rows, level), "exact" if len(set(values)) == 1 else "t, logit scale"
+    else:  # the logit scale has no place for others, nor for all that a trend of accuracies may lead to
+        numbers = (statistics.prediction_interval if further else statistics.mean_interval)(values, level)
+        scale = "t"
+    return Verdict(UNDECIDED, POWER, *numbers, f"{words} ({scale})")
 
 
 def _spread(now: Evidence) -> float:
-    """Standard deviation of one difference, never below the floor of its interval; NaN for fewer than two runs."""
+    """Standard deviation of one difference, never below the floor of its interval.
+
+    The seeds that would decide go by it alone: an effect that was seen by chance would promise too much.
+    """
     drawn = [now.values] if now.others is None or len(now.others) == 1 else [now.values, now.others]
-    return math.hypot(*(max(moments(one)[1], least_half_width(one, now.rows)) for one in drawn))
+    return math.hypot(*(max(moments(one)[1], statistics.least_half_width(one, now.rows)) for one in drawn))
 
 
-def _seeds(spread: float, shift: float, level: float, power: float) -> int | None:
+def _seeds(spread: float, shift: float, level: float = LEVEL, power: float = CHANCE) -> int | None:
     """Smallest number of seeds with which an interval ends before what is `shift` away; None above a million."""
     least = (spread / shift * sum(NormalDist().inv_cdf(one) for one in (0.5 + level / 2, power))) ** 2
     if least > 1_000_000:

@@ -112,37 +112,32 @@ def check_verdicts(found, expected):
 def test_every_method_trains_as_deep_and_best_of_g_costs_what_gadam_costs(profile):
     lenets = [run for run in section51.runs(profile, "real") if "learning_rate" in run.config]
     for scale in mnist.scales(profile):
-        depth = mnist.depth(scale)
+        depth, budget = mnist.depth(scale), mnist.PROFILES[scale]
         alone = [run.config for run in lenets if run.config["steps"] == depth and "looks" in run.config]
         assert all(config["looks"] == mnist.checkpoints(scale) for config in alone)
-        assert mnist.checkpoints(scale)[-1] == depth
+        assert mnist.checkpoints(scale)[-1] == depth == 2 * budget["K"] * budget["steps"]
         control = next(config for config in alone if config["method"] == BEST_OF_G)
-        steps = section51.gradient_steps(GADAM, "evident", profile, scale)
-        assert control["population_size"] * control["steps"] == steps
+        assert control["population_size"] == budget["g"]
     grid, chosen = [run.config for run in lenets if run.arm == RATES], section51.PROFILES[profile]
     tried = sorted((config["method"], config["learning_rate"], config["seed"]) for config in grid)
     assert tried == sorted(product(section51.SINGLE, chosen["rates"], chosen["rate_seeds"]))
     assert not set(chosen["rate_seeds"]) & {run.config["seed"] for run in lenets if run.arm != RATES}
-    times = section53.runs(profile, "standin")
-    assert [run.arm for run in times] == [section53.ARM]
-    assert times[0].config["threads"][0] == 1
-    assert times[0].config["repeats"] >= 2
+    (times,) = section53.runs(profile, "standin")
+    assert (times.arm, times.config["threads"][0]) == (section53.ARM, 1)
 
 
 def test_budgets_are_the_papers_or_a_tenth_of_it_with_a_look_before():
     assert mnist.depth("paper") == mnist.PAPER_STEPS == 80_000
     assert [mnist.budget_share(scale) for scale in mnist.scales("standard")] == [1, 0.1]
-    assert mnist.PROFILES["paper"]["seeds"] >= 10
-    assert list(mnist.PROFILES["paper"]["sizes"]) == [*range(2, 21, 2)]
 
     def evidence(scale, **about):
         about |= {"section": "section51", "exhibit": "table1", "kind": "greater", "arms": ["a"]}
         return mnist.claim(scale, "better", lambda until: Evidence((until,)), **about).evidence()
 
     assert evidence("tenth") == Reduced(Evidence((8_000,)), Evidence((3_200,)), 0.04)
-    assert evidence("tenth", looks=False) == Reduced(Evidence((8_000,)))
+    assert evidence("tenth", looks=False) == Evidence((8_000,))
     assert evidence("standard") == Evidence((80_000,))
-    assert evidence("quick").before is None
+    assert evidence("quick") == Evidence((80,))
 
 
 def test_a_checkpoint_is_chosen_by_images_held_out_and_the_record_by_the_test_set():
@@ -157,16 +152,6 @@ def test_a_checkpoint_is_chosen_by_images_held_out_and_the_record_by_the_test_se
     line = section51.results(rows, "paper", "SGD").iloc[0]
     assert line[["loss", "accuracy", "record", "record_loss", "looks"]].tolist() == [0.8, 70, 90, 0.1, 3]
     assert section51.results(rows, "paper", "SGD", until=looks[0])["record"].tolist() == [80]
-
-
-@pytest.mark.parametrize(("scale", "seeds"), [("standard", 5), ("tenth", 10)])
-def test_results_are_of_k_generations_and_of_the_seeds_that_are_reported(scale, seeds):
-    _, rows = everything()
-    assert rows.loc[rows["run_steps"] == mnist.PROFILES[scale]["steps"], "step"].max() == 2 * mnist.depth(scale)
-    for method, (loss, _) in list(paper.TABLE1.items())[:2]:  # at the end it is the paper's, up to the jitter
-        found = section51.results(rows, scale, method)
-        assert found["seed"].tolist() == list(seeds_of("standard", seeds))
-        assert found["loss"].tolist() == pytest.approx([loss * (1 + 1e-3 * jitter(seed)) for seed in found["seed"]])
 
 
 def test_tuning_takes_the_lowest_held_out_loss_of_seeds_that_are_not_reported():
@@ -195,7 +180,7 @@ def test_table1_has_both_scales_counts_the_grid_and_the_papers_values_once():
     accuracies = section51.results(rows, "standard", "Adam")["accuracy"].tolist()
     found = line["Adam", "evident", 80_000][["accuracy", "low", "high"]].tolist()
     assert found == pytest.approx(list(accuracy_interval(accuracies, 10_000)))
-    assert "At the edge of the grid: AdaGrad." in section51.note(rows, "standard", arms)
+    assert "at its edge: AdaGrad." in section51.note(rows, "standard")
 
 
 def test_complete_runs_decide_by_the_rules():
@@ -245,16 +230,16 @@ def test_a_tenth_decides_where_the_whole_budget_is_not_complete():
         "In the first generation": "undecided budget",  # nobody looks inside a generation
     })  # fmt: skip
     assert section51.table1(rows, "standard", arms)["seeds"].tolist()[:2] == ["1 of 5", "1 of 5"]
-    assert "seeds: 1 of 5." in section52.captions("standard", arms)["figure3"]
 
 
 def test_a_small_profile_decides_nothing_but_what_is_reached_or_quoted():
     runs, rows = everything("quick")
     found = verdicts(rows, Arms.of(runs), "quick")
     check_verdicts(found, {"GADAM converges in 1,000": "undecided not computed"})  # no run is so long
+    assert section51.results(rows, "quick", "SGD")["seed"].tolist() == [0, 1, 2], "and not that of the grid"
     assert "undecided budget" in found.values()
     assert {said for said in found.values() if not said.startswith("undecided")} == {"quoted", "reproduced reached"}
-    assert section51.note(rows, "quick", Arms.of(runs)).endswith("the last four methods on 3,000 training images.")
+    assert section51.note(rows, "quick").endswith("The last four methods have 3,000 training images.")
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -272,8 +257,6 @@ def test_without_any_runs_tables_are_empty_and_nothing_is_decided(profile):
     assert {judge(claim, arms, profile).reason for claim in claims} == {"not computed"}
     assert {name for claim in claims for name in claim.arms if "more than 1,000 steps" not in name} <= set(arms)
     assert section51.later_runs(profile, "real", NOTHING) == []
-    for text in (section51.note(NOTHING, profile, arms), section52.note(profile)):
-        assert text.endswith(".")
 
 
 def check_figure(figure, missing):
@@ -289,17 +272,16 @@ def check_figure(figure, missing):
 def test_every_figure_draws_what_is_there(there, missing):
     runs, _ = everything()
     some = ("mnist/tenth/GADAM, g = 10/0.001", "mnist/standard/SGD/0.001", "mnist/tenth/GADAM, g = 2/0.001")
-    chosen = [run for run in runs if run.arm in some and run.config["seed"] < 202] if there == "some" else runs
-    chosen = [] if there == "none" else chosen
-    rows, arms = made_up(chosen), Arms.of(runs, lambda run: run in chosen)
-    curves = section51.curves(rows, "standard", arms)
-    caption = section51.curves_caption(curves, "standard")
-    assert "over 80,000 steps, the paper's budget" in caption
-    assert ("(GADAM over 8,000)" in caption) == ("SGD (evident) 2 of 5" in caption) == (there == "some")
+    chosen = {"all": runs, "some": [run for run in runs if run.arm in some and run.config["seed"] < 202], "none": []}
+    rows, arms = made_up(chosen[there]), Arms.of(runs, lambda run: run in chosen[there])
+    aged, sized = section52.scale_of_generations("standard", arms), section52.scale_of_populations("standard")
+    assert (aged, sized) == ("tenth" if there == "some" else "standard", "tenth")
     drawn = [
-        section51.figure2b(curves), section52.figure3(rows, "standard", arms), section52.figure4(rows, "standard"),
-        section52.figure5(rows, "standard", arms),
+        section51.figure2b(rows, "standard"), section52.figure3(rows, aged), section52.figure4(rows, sized),
+        section52.figure5(rows, aged, sized),
     ]  # fmt: skip
+    labels = [len(axis.get_legend_handles_labels()[1]) for axis in drawn[0].axes]
+    assert labels == {"all": [7, 7], "some": [2, 0], "none": [0, 0]}[there]
     for figure, empty in zip(drawn, missing, strict=True):
         check_figure(figure, empty)
 
@@ -316,8 +298,8 @@ def test_runs_at_smoke_size_go_through_to_table_figures_and_claims():
     assert there["method"].tolist() == [GADAM, "Adam", BEST_OF_G, "SGD", FOREST, SVM]
     assert set(there["seeds"]) == {"1 of 2"}
     assert there["accuracy"].tail(2).min() > 25  # chance is 10
-    check_figure(section51.figure2b(section51.curves(rows, "smoke", arms)), 1)
-    check_figure(section52.figure3(rows, "smoke", arms), 0)
+    check_figure(section51.figure2b(rows, "smoke"), 1)
+    check_figure(section52.figure3(rows, "smoke"), 0)
     assert set(verdicts(rows, arms, "smoke").values()) == {"undecided stand-in data"}
 
 
@@ -413,9 +395,8 @@ def test_speed_ups_are_paired_by_repeat():
     rows = times(10, lambda count: 10 / count)
     line = section53.table(rows, "quick").set_index("threads").loc[5]
     seconds = rows.pivot_table(index="repeat", columns="threads", values="seconds")
-    assert line["speed-up"] == pytest.approx((seconds[1] / seconds[5]).mean())
-    assert line["efficiency"] == pytest.approx(line["speed-up"] / 5)
-    assert line["repeats, as seeds"] == 4
+    speedup = (seconds[1] / seconds[5]).mean()
+    assert line[["speed-up", "efficiency", "repeats, as seeds"]].tolist() == pytest.approx([speedup, speedup / 5, 4])
     check_figure(section53.figure6(rows), 0)
     check_figure(section53.figure6(NOTHING), 3)
 
