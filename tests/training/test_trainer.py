@@ -106,7 +106,9 @@ def assert_same(shard, expected, tolerance):
 # --- a shard in one call = its units one by one ---
 
 VECTORISED = [("vectorised", DOUBLE[name], 1e-10, name) for name, case in zoo.ZOO.items() if case.vectorises]
-FLOAT32 = [("vectorised", zoo.ZOO[name], 1e-4, name + " in float32") for name in ("Dropout", "BatchNorm2d")]
+FLOAT32 = [
+    ("vectorised", zoo.ZOO[name], 1e-4, name + " in float32") for name in ("Dropout", "BatchNorm2d", "two precisions")
+]
 WAYS = VECTORISED + FLOAT32 + [("singly", case, 1e-10, name + " one by one") for name, case in SINGLY.items()]
 
 
@@ -245,8 +247,10 @@ def test_a_diverged_unit_leaves_its_neighbours_alone(mode):
 # --- moments ---
 
 
-@every_mode
-@pytest.mark.parametrize("optimizer", PLAIN)
+SOME = [("vectorised", optimizer) for optimizer in PLAIN] + [("loop", "adam"), ("loop", "sgdm"), ("singly", "adam")]
+
+
+@pytest.mark.parametrize(("mode", "optimizer"), SOME)
 def test_carried_moments_make_10_and_10_steps_equal_20_and_fresh_ones_begin_again(optimizer, mode):
     population = Population.make(ONE_ROW.make, 2)
 
@@ -270,8 +274,7 @@ def test_carried_moments_make_10_and_10_steps_equal_20_and_fresh_ones_begin_agai
     assert optimizer == "sgd" or zoo.difference(fresh, of_unit(whole.parameters)) > 1e-6
 
 
-@every_mode
-@pytest.mark.parametrize("optimizer", PLAIN)
+@pytest.mark.parametrize(("mode", "optimizer"), SOME)
 def test_a_parameter_that_no_loss_depends_on_keeps_its_value_and_can_carry_moments(mode, optimizer):
     config, population = settings(optimizer=optimizer, moments="carry"), Population.make(UNUSED.make, 2)
     trained = train(mode, UNUSED, train(mode, UNUSED, population, config).population, config).population

@@ -61,19 +61,21 @@ def test_a_training_is_traced_where_that_is_asked_for_or_pays(make, steps, mode,
     assert (chosen.trainer.way, chosen.warning) == (way, "")
 
 
-@pytest.mark.parametrize("fault", ["gradient", "buffer", "loss"])
-def test_a_program_that_does_something_else_is_found_out(fault, monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "factor"), [("gradient", 1.05), ("gradient", math.nan), ("buffer", 1), ("loss", 1.05)]
+)
+def test_a_program_that_does_something_else_is_found_out(fault, factor, monkeypatch):
     def wrong(self, *given):
         losses, gradients, buffers = right(self, *given)
         if fault == "gradient":
-            gradients["0.weight"] *= 1.05
+            gradients["0.weight"] *= factor
         if fault == "buffer":
             buffers["1.running_var"] = buffers["1.running_var"] + 0.1
         return losses, gradients, buffers
 
     right, losses = Programs.gradients, Programs.losses
     monkeypatch.setattr(Programs, "gradients", wrong)
-    monkeypatch.setattr(Programs, "losses", lambda *given: losses(*given) * (1.05 if fault == "loss" else 1))
+    monkeypatch.setattr(Programs, "losses", lambda *given: losses(*given) * (factor if fault == "loss" else 1))
     assert fault in planned(2, case=zoo.ZOO["BatchNorm1d"]).warning
 
 
