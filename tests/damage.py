@@ -1,6 +1,13 @@
-"""Damage as disks, networks and editors do it to a file."""
+"""Damage as disks, networks and editors do it to a file. A little of it; `make campaign` has GADAM_DAMAGED=1000."""
 
+import os
+
+import hypothesis
 from hypothesis import strategies
+
+damage_settings = hypothesis.settings(
+    max_examples=int(os.environ.get("GADAM_DAMAGED", 25)), derandomize=True, database=None, deadline=None
+)
 
 EDITS = strategies.lists(
     strategies.tuples(

@@ -157,7 +157,6 @@ TABLE = {
         evolve(mlp, rows, small, callbacks=[LivePlot(test=(x, y + 1))])""",
     "(settings|predict_with|validation_fraction|hidden_layer_sizes|class_weight|random_state|batch_size|callbacks)": """
         GADAMClassifier(settings=['sgd']).fit(X, y)
-        GADAMClassifier(settings={'seed': 3}).fit(X, y)
         GADAMClassifier(predict_with='worst').fit(X, y)
         GADAMClassifier(predict_with='soup', validation_fraction=0).fit(X, y)
         GADAMClassifier(validation_fraction='0.1').fit(X, y)

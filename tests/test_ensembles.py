@@ -122,14 +122,18 @@ def test_an_ensemble_survives(way):
         torch.testing.assert_close(again(zoo.FEATURES), expected)
 
 
-def test_an_ensemble_may_be_cast_and_moved_after_its_first_call():
-    population = zoo.trained_statistics(Population.make(batchnorm_dropout, 3))
-    ensemble = Ensemble(population)
+@pytest.mark.parametrize("make", [batchnorm_dropout, zoo.Averaging])
+def test_an_ensemble_may_be_cast_and_moved_after_its_first_call_and_take_another_state_then(make):
+    first, other = (zoo.trained_statistics(Population.make(make, 3, seed=seed)) for seed in (0, 9))
+    ensemble, inputs = Ensemble(first), zoo.FEATURES.double()
     ensemble(zoo.FEATURES)
-    expected = outputs_of(Population.stack([unit.double() for unit in population.units()]), zoo.FEATURES.double())
-    found = ensemble.double()(zoo.FEATURES.double())
-    torch.testing.assert_close(found, expected.softmax(2).mean(0), rtol=1e-12, atol=1e-14)
-    assert ensemble.to("meta")(zoo.FEATURES.double().to("meta")).device.type == "meta"
+    ensemble.double()
+    for population in (first, other):
+        ensemble.load_state_dict(Ensemble(population).state_dict())
+        expected = outputs_of(Population.stack([unit.double() for unit in population.units()]), inputs)
+        for _ in range(2):
+            torch.testing.assert_close(ensemble(inputs), expected.softmax(2).mean(0), rtol=1e-12, atol=1e-14)
+    assert ensemble.to("meta")(inputs.to("meta")).device.type == "meta"
 
 
 def test_an_ensemble_copies_its_units():

@@ -7,7 +7,7 @@ import re
 import hypothesis
 import numpy as np
 import pytest
-from damage import EDITS, damaged
+from damage import EDITS, damage_settings, damaged
 
 from gadam import InputError
 from gadam.datasets import SOURCES, load, locate, verify
@@ -102,7 +102,7 @@ def test_whatever_the_damage_it_is_refused_in_one_line(name, file, publish, put,
     whole = gzip.compress(contents[file]) if packed else contents[file]
     folder = put(name, contents)
 
-    @hypothesis.settings(max_examples=25, derandomize=True, database=None, deadline=None)
+    @damage_settings
     @hypothesis.given(EDITS)
     def check(edits):
         candidate = damaged(whole, edits)

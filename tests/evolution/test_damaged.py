@@ -1,16 +1,14 @@
-"""Damage to what is kept of a training. Some files; `make campaign` has GADAM_DAMAGED=1000."""
+"""Damage to what is kept of a training."""
 
 import os
 
 import hypothesis
 import pytest
 import zoo
-from damage import EDITS, damaged
+from damage import EDITS, damage_settings, damaged
 from evolving import complaint, run
 
 from gadam import load_result
-
-COUNT = int(os.environ.get("GADAM_DAMAGED", 30))
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "result"])
@@ -27,7 +25,7 @@ def test_a_damaged_file_is_refused_in_one_line_and_left_as_it_is(kind, tmp_path)
     assert read().history.equals(result.history)
     assert path.read_bytes() == content, "reading changes nothing"
 
-    @hypothesis.settings(max_examples=COUNT, derandomize=True, database=None, deadline=None)
+    @damage_settings
     @hypothesis.given(EDITS)
     def check(edits):
         candidate = damaged(content, edits)

@@ -69,9 +69,8 @@ def settings(**changed):
     return GadamConfig(**given | changed)
 
 
-def data_of(case, seeds=1):
-    batch = (case.inputs if isinstance(case.inputs, tuple) else (case.inputs,)), case.targets
-    numbers = torch.arange(len(case.targets)).expand(seeds, -1)
+def data_of(case):
+    batch, numbers = (case.arguments, case.targets), torch.arange(len(case.targets))[None]
     return Data(batch, batch, numbers[:, :16], numbers[:, 16:32])
 
 
@@ -212,23 +211,6 @@ def test_a_unit_is_trained_alike_whoever_is_in_its_shard(mode):
     config, population = settings(steps=BLOCK + 2), Population.make(DROPOUT.make, 4)
     together = train(mode, DROPOUT, population, config).take(slice(2, 4))
     assert_same(train(mode, DROPOUT, population.take(slice(2, 4)), config, units=range(2, 4)), together, 1e-12)
-
-
-@pytest.mark.parametrize("mode", ["loop", "vectorised"])
-def test_units_of_several_seeds_are_trained_as_those_of_each_seed(mode):
-    """Two units of each, in a shard that holds one of the first seed and both of the second."""
-    config, data = settings(population_size=2), data_of(DROPOUT)
-    rows = [Data(data.train, data.held_out, data.fitness + shift, data.survival) for shift in (0, 7)]
-    both = Data(data.train, data.held_out, torch.cat([each.fitness for each in rows]), data.survival.repeat(2, 1))
-    units = Population.join([Population.make(DROPOUT.make, 2, seed=seed) for seed in (3, 5)])
-
-    def train(first, stop, shift, data, *seeds):
-        shard = Shard(units.take(slice(first, stop)), range(first - shift, stop - shift), "child", 2)
-        return Trainer(config, DROPOUT.loss, seeds, programs_of(mode, DROPOUT)).train(shard, data)
-
-    found = train(1, 4, 0, both, 3, 5)
-    assert_same(found.take(slice(0, 1)), train(1, 2, 0, rows[0], 3), 1e-12)
-    assert_same(found.take(slice(1, 3)), train(2, 4, 2, rows[1], 5), 1e-12)
 
 
 @every_mode

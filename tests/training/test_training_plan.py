@@ -21,9 +21,8 @@ BATCH = (zoo.FEATURES,), zoo.LABELS
 def planned(units, *, steps=10, cluster=None, case=None, **settings):
     case = case or zoo.Case(zoo.mlp)
     config = GadamConfig(**{"population_size": units, "mode": "vectorised", "batch_size": 32} | settings)
-    inputs = case.inputs if isinstance(case.inputs, tuple) else (case.inputs,)
     population = Population.make(case.make, units)
-    return plan_training(population, (inputs, case.targets), case.loss, config, steps, [0], cluster)
+    return plan_training(population, (case.arguments, case.targets), case.loss, config, steps, [0], cluster)
 
 
 @pytest.fixture(autouse=True)
