@@ -184,7 +184,7 @@ class TwoPrecisions(Linear):
         self.scale = nn.Parameter(torch.ones(CLASSES, dtype=torch.float64))
 
     def forward(self, inputs):
-        return (self.layer(inputs) * self.scale).float()
+        return (self.layer(inputs) * self.scale).to(inputs.dtype)
 
 
 class Unused(Linear):

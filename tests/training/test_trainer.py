@@ -37,29 +37,12 @@ every_mode = pytest.mark.parametrize("mode", MODES)
 DRAW = torch.Generator().manual_seed(0)
 
 
-class Residual(nn.Module):
-    """Writes in place to what a pooled convolution gives, and attends to it."""
-
-    def __init__(self):
-        super().__init__()
-        self.convolution, self.norm, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Linear(64, 3)
-
-    def forward(self, inputs):
-        before = self.convolution(inputs)
-        after = functional.max_pool2d(functional.relu(before), 2)
-        after += before[:, :, ::2, ::2]
-        after = self.norm(functional.relu_(after)).flatten(2)[:, None]
-        after = functional.scaled_dot_product_attention(after, after, after).flatten(1)
-        return self.head(functional.dropout(after, 0.5, self.training))
-
-
 DOUBLE = {name: zoo.double(case) for name, case in zoo.ZOO.items()}
 DROPOUT, NORM, UNUSED, NOISY = (DOUBLE[n] for n in ("Dropout", "BatchNorm1d", "unused parameter", "own draws"))
 # Every batch is the same, so that a training can be interrupted without the batches showing it.
 ONE_ROW = zoo.double(zoo.Case(zoo.mlp, zoo.FEATURES[:1], zoo.LABELS[:1]))
 SINGLY = {
     "LeNet-5": zoo.double(zoo.Case(lenet5, torch.rand(zoo.ROWS, 1, 28, 28, generator=DRAW).clamp(min=0.5) - 0.5)),
-    "residual": zoo.double(zoo.Case(Residual, torch.randn(zoo.ROWS, 1, 8, 8, generator=DRAW))),
     **{name: DOUBLE[name] for name in ("Dropout2d", "BatchNorm2d", "channels last", "integer buffer")},
 }
 
@@ -312,40 +295,6 @@ def test_progress_adds_up_to_every_step_of_every_unit(mode, steps, patience, mon
     train(mode, DROPOUT, Population.make(DROPOUT.make, 2), settings(steps=steps), progress=told.append)
     own = [min(BLOCK, steps - done) for done in range(0, steps, BLOCK)] if patience else [1] * steps
     assert told == (own * 2 if mode == "loop" else [2 * each for each in own]), "slow steps are not kept for a block"
-
-
-@every_mode
-@pytest.mark.parametrize("moments", ["fresh", "carry"])
-def test_a_training_that_pauses_goes_on_as_if_it_had_not(mode, moments, monkeypatch):
-    monkeypatch.setattr(training, "REPORT_SECONDS", 0)
-    config = settings(steps=BLOCK + 3, moments=moments)
-    shard = Shard(Population.make(NOISY.make, 2), range(2), "parent", 1)
-    trainer, pauses = trainer_of(mode, NOISY, config), 0
-    expected = trainer.train(shard, data_of(NOISY))
-    while not shard.is_trained:
-        left = [30]
-        shard = trainer.train(shard, data_of(NOISY), lambda _, left=left: left.append(left.pop() - 1) or not left[0])
-        pauses += not shard.is_trained
-    assert pauses >= 2
-    assert zoo.same_population(shard.population, expected.population)
-    assert torch.equal(shard.loss_survival, expected.loss_survival)
-
-
-@every_mode
-def test_record_sees_the_parameters_of_every_unit_after_every_step(mode):
-    population, seen = Population.make(DROPOUT.make, 2), {}
-
-    def record(step):
-        assert (step.role, len(step.losses)) == ("parent", len(step.units))
-        for position, unit in enumerate(step.units):
-            seen[unit, step.number] = {name: entry[position].clone() for name, entry in step.parameters.items()}
-
-    for steps in (3, 2, 1):
-        trained = train(mode, DROPOUT, population, settings(steps=steps), units=range(4, 6), record=record).population
-        assert seen.keys() == {(unit, step) for unit in (4, 5) for step in range(1, steps + 1)}
-        for position, unit in enumerate((4, 5)):
-            assert zoo.difference(seen[unit, steps], of_unit(trained.parameters, position)) <= 1e-12
-        seen.clear()
 
 
 @pytest.mark.parametrize("fits", [2, 1])

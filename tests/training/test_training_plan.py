@@ -116,22 +116,6 @@ def test_what_operators_give_is_counted_and_views_of_it_are_not(make_model, numb
     assert found == {"copies": 5 * 4 * learned, "activations": given, "gradients": given, "batches": 2 * 8 * 64 * 5}
 
 
-class Sparse(zoo.Linear):
-    """Has values that are not in one piece of memory."""
-
-    def forward(self, inputs):
-        return torch.sparse.mm(torch.eye(3).to_sparse(), self.layer(inputs).T).T
-
-
-@pytest.mark.parametrize("make_model", [zoo.dropout_mlp, zoo.batchnorm_mlp, Sparse])
-def test_an_estimate_draws_nothing_and_changes_nothing(make_model):
-    population = Population.make(make_model, 2)
-    before = torch.get_rng_state(), [entry.clone() for entry in population.buffers.values()]
-    assert min(unit_bytes(population, BATCH, cross_entropy, 8).values()) > 0
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert all(map(torch.equal, population.buffers.values(), before[1]))
-
-
 def test_free_is_what_the_system_or_the_container_has_left(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(plan, "CGROUP", tmp_path)
