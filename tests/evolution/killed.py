@@ -21,7 +21,7 @@ from gadam.evolution import checkpoint
 from gadam.models import mlp
 
 CONFIG = GadamConfig(
-    population_size=6, generations=2, steps=130, batch_size=32, validation_size=64, shards=3, seed=3, mode="loop"
+    population_size=6, generations=2, steps=70, batch_size=32, validation_size=64, shards=3, seed=3, mode="loop"
 )
 WHOLE = 4 * CONFIG.population_size * CONFIG.steps  # steps of units
 
