@@ -12,12 +12,16 @@ import pytest
 from gadam.paper.report.paths import reports_root
 
 SIZES = {"GADAM_KILLS": "50", "GADAM_DAMAGED": "1000"}
-HERE = Path(__file__).parent / "evolution"
+CHOSEN = (
+    "evolution/test_killed.py",
+    "evolution/test_damaged.py",
+    "datasets/test_files.py::test_whatever_the_damage_it_is_refused_in_one_line",
+)
 
 
 def main():
     os.environ.update({name: os.environ.get(name, size) for name, size in SIZES.items()})
-    chosen = [str(HERE / name) for name in ("test_killed.py", "test_damaged.py")]
+    chosen = [str(Path(__file__).parent / name) for name in CHOSEN]
     return pytest.main([*chosen, "-v", f"--junitxml={reports_root() / 'campaign' / 'campaign.xml'}", *sys.argv[1:]])
 
 

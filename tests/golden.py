@@ -20,9 +20,7 @@ from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.runs import RUN_FUNCTIONS
 
 FILE = Path(__file__).with_name("golden.json")
-STEPS = 10
 MEASURED = ("seconds", "cpu", "cores", "digest")  # of Section 5.3: no two runs give the same
-BYTES = ("population", "rest")  # pickled by whichever Python this is
 
 
 def mlp():
@@ -52,7 +50,7 @@ def train(model, shape, mode, optimizer):
     draw = torch.Generator().manual_seed(7)
     rows = torch.randn(60, *shape, generator=draw), torch.randint(3, (60,), generator=draw)
     config = gadam.GadamConfig(
-        population_size=4, generations=2, steps=STEPS, batch_size=16, validation_size=30, learning_rate=0.01,
+        population_size=4, generations=2, steps=10, batch_size=16, validation_size=30, learning_rate=0.01,
         mutation_rate=0.05, seed=3, optimizer=optimizer, mode=mode, shards=1,
     )  # fmt: skip
     result = gadam.evolve(model, rows, config, executor=1, device="cpu", progress=False)
@@ -60,79 +58,51 @@ def train(model, shape, mode, optimizer):
     return history.where(history.notna(), None).to_dict("records")
 
 
-def smallest_runs():
-    """The first run of each declared function in profile smoke, on stand-ins."""
-    found = {}
-    for name, section in import_sections().items():
-        for run in section_runs(name, section):
-            found.setdefault(run.function.name, run)
-    return found
+def run_functions():
+    """Those that the package declares; tests declare others."""
+    import_sections()
+    return {name: one for name, one in sorted(RUN_FUNCTIONS.items()) if one.__module__.startswith("gadam.")}
 
 
-def section_runs(name, section):
+def smallest_run(name):
+    """The first run of a declared function in profile smoke, on stand-ins."""
     from gadam.paper.report.plan import all_runs
 
-    return all_runs(name, "smoke", "standin")
+    runs = (run for section in import_sections() for run in all_runs(section, "smoke", "standin"))
+    return next(run for run in runs if run.function.name == name)
 
 
 def settings():
     """Every default that a stored run leaves out."""
-    import_sections()
-    return {
-        "GadamConfig": asdict(gadam.GadamConfig()),
-        "GcForestSettings": asdict(GcForestSettings()),
-        **{name: function.defaults for name, function in sorted(RUN_FUNCTIONS.items()) if in_package(function)},
-    }
-
-
-def in_package(function):
-    return function.__module__.startswith("gadam.")
-
-
-def plain(value):
-    return json.loads(json.dumps(value))
-
-
-def numbers(rows):
-    """Rows without what is measured, as JSON."""
-    return [{name: number(value) for name, value in row.items() if name not in MEASURED} for row in plain(rows)]
-
-
-def number(value):
-    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+    ours = {"GadamConfig": asdict(gadam.GadamConfig()), "GcForestSettings": asdict(GcForestSettings())}
+    return ours | {name: function.defaults for name, function in run_functions().items()}
 
 
 def case(name):
-    """What golden.json should say of a case."""
+    """What golden.json should say of a case; of a long path some sixty rows, evenly spaced."""
     kind, _, rest = name.partition(":")
-    if kind == "engine":
-        return numbers(train(*ENGINE[rest]))
     if kind == "settings":
-        return plain(settings())
-    return thinned(numbers(smallest_runs()[rest].execute()))
+        return json.loads(json.dumps(settings()))
+    rows = json.loads(json.dumps(train(*ENGINE[rest]) if kind == "engine" else smallest_run(rest).execute()))
+    rows = [{name: finite(value) for name, value in row.items() if name not in MEASURED} for row in rows]
+    return rows if kind == "engine" else rows[:: max(1, len(rows) // 60)]
 
 
-def thinned(rows):
-    """At most some sixty rows, evenly spaced: a long path needs not be kept step by step."""
-    return rows[:: max(1, len(rows) // 60)]
+def finite(value):
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def names():
-    import_sections()
-    functions = sorted(name for name, function in RUN_FUNCTIONS.items() if in_package(function))
-    return ["settings:", *(f"engine:{name}" for name in ENGINE), *(f"run:{name}" for name in functions)]
+    return ["settings:", *(f"engine:{name}" for name in ENGINE), *(f"run:{name}" for name in run_functions())]
 
 
 def versions():
-    import_sections()
-    functions = sorted(RUN_FUNCTIONS.items())
-    return {"engine": RESULTS_VERSION} | {name: one.version for name, one in functions if in_package(one)}
+    return {"engine": RESULTS_VERSION} | {name: one.version for name, one in run_functions().items()}
 
 
 def main():
     torch.set_num_threads(1)
-    cases = {name: case(name) for name in names()}
-    lines = [f" {json.dumps(name)}: {json.dumps(content)}" for name, content in cases.items()]
+    lines = [f" {json.dumps(name)}: {json.dumps(case(name))}" for name in names()]
     FILE.write_text(f'{{"versions": {json.dumps(versions())},\n"cases": {{\n' + ",\n".join(lines) + "\n}}\n")
 
 

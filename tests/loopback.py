@@ -18,14 +18,20 @@ class Loopback:
     """A scheduler, workers of one thread each that nobody starts again when they die, and a client."""
 
     folder: Path
-    scheduler: subprocess.Popen[bytes]
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=lambda: {"scheduler": [], "worker": []})
     client: Any = None
 
-    def add_worker(self) -> None:
+    def start(self, kind: str, *options: str) -> None:
         """Start one more, without waiting for it."""
-        options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder))
-        self.workers.append(_start("worker", self.folder, *options))
+        # Where whoever started them is killed, an idle scheduler ends after a while, and its workers with it.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__SCHEDULER__IDLE_TIMEOUT": "1 hour"}
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--host", "127.0.0.1", "--no-dashboard"]
+        command += ["--scheduler-file", str(self.folder / "scheduler.json"), *options]
+        with (self.folder / "log.txt").open("ab") as log:
+            self.processes[kind].append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+
+    def add_worker(self) -> None:
+        self.start("worker", "--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder))
 
 
 @contextmanager
@@ -34,29 +40,19 @@ def loopback(workers: int):
     from distributed import Client
 
     with tempfile.TemporaryDirectory(prefix="gadam-cluster-") as name:
-        here = Loopback(Path(name), _start("scheduler", Path(name), "--port", "0"))
-        file, end = here.folder / "scheduler.json", time.monotonic() + SECONDS
+        here, end = Loopback(Path(name)), time.monotonic() + SECONDS
         try:
+            here.start("scheduler", "--port", "0")
             for _ in range(workers):
                 here.add_worker()
-            while not file.exists():
-                if here.scheduler.poll() is not None or time.monotonic() > end:
+            while not (here.folder / "scheduler.json").exists():
+                if here.processes["scheduler"][0].poll() is not None or time.monotonic() > end:
                     raise RuntimeError((here.folder / "log.txt").read_text())
                 time.sleep(0.05)
-            with Client(scheduler_file=str(file)) as here.client:
+            with Client(scheduler_file=str(here.folder / "scheduler.json")) as here.client:
                 here.client.wait_for_workers(workers, timeout=SECONDS)
                 yield here
         finally:
-            for process in (here.scheduler, *here.workers):
+            for process in (*here.processes["scheduler"], *here.processes["worker"]):
                 process.kill()
                 process.wait()
-
-
-def _start(kind: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    # Where whoever started them is killed, an idle scheduler ends after a while, and its workers with it.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__SCHEDULER__IDLE_TIMEOUT": "1 hour"}
-    command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(folder / "scheduler.json")]
-    with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--no-dashboard", *options], stdout=log, stderr=log, env=environment
-        )

@@ -37,7 +37,9 @@ TABLE = {
         evolve(batchnorm, rows, replace(small, batch_size=1))
         Population.make(mlp(), 3)
         load_result('saved', lambda: nn.Linear(4, 3))
-        GADAMClassifier(make_model=mlp).fit(X, y)""",
+        GADAMClassifier(make_model=mlp).fit(X, y)
+        GADAMClassifier(make_model=mlp()).fit(X, y)
+        GADAMClassifier(make_model=lambda features, outputs: nn.Linear(features, outputs + 2)).fit(X, y)""",
     "data": """
         evolve(mlp, x, small)
         evolve(mlp, (X, y), small)
@@ -151,18 +153,30 @@ TABLE = {
         plotting.plot_losses(result.history.iloc[:0])
         plotting.plot_losses(result.history.drop(columns='survived'))
         plotting.plot_family(result.history, unit=9)
-        LivePlot(test=x)""",
-    "(settings|predict_with|validation_fraction|class_weight|random_state)": """
+        LivePlot(test=x)
+        evolve(mlp, rows, small, callbacks=[LivePlot(test=(x, y + 1))])""",
+    "(settings|predict_with|validation_fraction|hidden_layer_sizes|class_weight|random_state|batch_size|callbacks)": """
         GADAMClassifier(settings=['sgd']).fit(X, y)
         GADAMClassifier(predict_with='worst').fit(X, y)
+        GADAMClassifier(predict_with='soup', validation_fraction=0).fit(X, y)
+        GADAMClassifier(validation_fraction='0.1').fit(X, y)
+        GADAMClassifier(hidden_layer_sizes=(10, 0)).fit(X, y)
+        GADAMClassifier(class_weight={'zz': 5}).fit(X, y)
+        GADAMClassifier(class_weight={0: -1}).fit(X, y)
+        GADAMClassifier(batch_size=0).fit(X, y)
+        GADAMClassifier(callbacks=[3]).fit(X, y)
         GADAMClassifier(random_state='lucky').fit(X, y)""",
     r"(dropout|hidden|image_size|features|classes)(\[1\])?=": """
         models.lenet5(dropout=2)
         models.orl_cnn(image_size=(15, 92))
         models.orl_cnn(image_size=28)
         models.mlp(4, 3, [5, 0])""",
-    "name=": """
+    "(name|images_per_person|seed|folder)=": """
         datasets.load('minst')
+        datasets.load(None)
+        datasets.load('orl', images_per_person=10)
+        datasets.load('orl', seed=0.5)
+        datasets.load('orl', folder=7)
         $ gadam data verify minst""",
     "": """
         $ gadam reproduce --profile big

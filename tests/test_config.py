@@ -60,32 +60,32 @@ def test_a_bad_value_gives_one_line_with_its_name_and_what_is_allowed(name):
         assert issubclass(InputError, ValueError)
 
 
-@pytest.mark.parametrize("name", EDGES)
-def test_a_value_at_the_edge_of_its_range_is_kept(name):
-    assert [getattr(GadamConfig(**{name: value}), name) for value in EDGES[name]] == EDGES[name]
+def test_a_value_at_the_edge_of_its_range_is_kept():
+    for name, values in EDGES.items():
+        assert [getattr(GadamConfig(**{name: value}), name) for value in values] == values
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "kept"),
-    [
-        ("steps", 1e3, 1_000), ("steps", np.int64(7), 7), ("learning_rate", 1, 1.0),
-        ("learning_rate", np.float32(0.5), 0.5), ("betas", [0.5, 0], (0.5, 0.0)),
-    ],
-)  # fmt: skip
-def test_a_number_of_another_type_is_kept_as_pythons_own(name, value, kept):
-    found = getattr(GadamConfig(**{name: value}), name)
-    assert (found, type(found)) == (kept, type(kept))
+def test_a_number_of_another_type_is_kept_as_pythons_own():
+    given = {
+        "steps": 1e3,
+        "batch_size": np.int64(7),
+        "learning_rate": np.float32(0.5),
+        "threshold": 1,
+        "betas": [0.5, 0],
+    }
+    config = GadamConfig(**given)
+    found = [config.steps, config.batch_size, config.learning_rate, config.threshold, *config.betas]
+    assert found == [1_000, 7, 0.5, 1, 0.5, 0]
+    assert [type(one) for one in found] == [int, int, float, float, float, float]
 
 
 def test_settings_cannot_be_changed_nor_misspelled_nor_given_without_names():
     config = GadamConfig()
     with pytest.raises(FrozenInstanceError, match="steps"):
         config.steps = 1
-    with pytest.raises(TypeError, match="lr"):
-        GadamConfig(lr=0.1)
-    with pytest.raises(TypeError):
-        GadamConfig(3)
-    assert config == GadamConfig()
+    for given, named in (((), {"lr": 0.1}), ((3,), {})):
+        with pytest.raises(TypeError):
+            GadamConfig(*given, **named)
     assert replace(config, steps=7) == GadamConfig(steps=7) != config
     refused("steps=0", lambda: replace(config, steps=0))
 

@@ -14,7 +14,6 @@ INF, NAN = math.inf, math.nan
 SIGMAS = 5  # of the binomial: with the fixed seeds below a right implementation stays within
 
 examples = settings(max_examples=60)
-seeds = st.integers(0, 2**31)
 finite = st.floats(-1e6, 1e6, width=32)
 any_loss = st.one_of(finite, st.sampled_from([INF, -INF, NAN]))
 
@@ -41,6 +40,11 @@ def numbered(units, *shape, dtype=torch.float32):
     return torch.stack([positions + 1000 * unit for unit in range(units)])
 
 
+def zeros_and_ones(*shape):
+    """Two units, whose entries tell them apart."""
+    return torch.arange(2.0).view(2, *[1] * len(shape)).expand(2, *shape)
+
+
 # --- Section 3.3.1: normalisation of losses ---
 
 
@@ -48,12 +52,10 @@ def numbered(units, *shape, dtype=torch.float32):
     ("losses", "expected"),
     [
         ([1.0, 3.0, 2.0], [0.0, 1.0, 0.5]),
-        ([-2.0, 2.0, -1.0], [0.0, 1.0, 0.25]),
         ([3e38, -3e38, 0.0], [1.0, 0.0, 0.5]),  # their difference is no float32
         ([0.7, 0.7, 0.7], [0.0, 0.0, 0.0]),
         ([1.0, INF, 3.0, NAN], [0.0, 1.0, 1.0, 1.0]),
         ([NAN, -INF], [1.0, 1.0]),
-        ([4.0], [0.0]),
     ],
 )
 def test_normalized_losses_by_hand(losses, expected):
@@ -75,7 +77,7 @@ def test_normalized_losses_are_min_max_and_know_neither_origin_nor_unit(losses, 
     assert torch.equal(genetics.normalize_losses(moved), genetics.normalize_losses(whole))
 
 
-# --- Eq. 8: probabilities of selection; Section 3.3.1: parents ---
+# --- Eq. 8 and Section 3.3.1: selection; Eq. 10: inheritance; Eq. 12: mutation rates ---
 
 
 @examples
@@ -98,27 +100,17 @@ def test_parents_are_drawn_with_the_probabilities_given_and_with_replacement():
         for b in range(4):  # the pair (a, a) too: both draws are independent
             hits = (parents == torch.tensor([a, b])).all(dim=1).sum().item()
             assert close_to_binomial(hits, pairs, (probabilities[a] * probabilities[b]).item()), (a, b)
-    assert genetics.select_parents(probabilities, 1, generator=generator()).shape == (1, 2)
-
-
-# --- Eq. 10: probabilities of inheritance; Eq. 12: mutation rates ---
 
 
 @examples
-@given(losses_of(finite), seeds)
-def test_inheritance_probabilities_are_eq_10(losses, seed):
+@given(losses_of(finite), st.floats(0, 1), st.integers(0, 2**31))
+def test_chances_of_inheritance_and_mutation_are_eq_10_and_12(losses, base_rate, seed):
     normalized = genetics.normalize_losses(losses.double())
     parents = torch.randint(len(losses), (10, 2), generator=generator(seed))
+    parents[0] = losses.argmin()  # paired with itself: its probability counts twice
     found, weights = genetics.inheritance_probabilities(normalized, parents), normalized.neg().exp().tolist()
     np.testing.assert_allclose(found, [weights[a] / (weights[a] + weights[b]) for a, b in parents], rtol=1e-9)
-
-
-@examples
-@given(losses_of(finite), st.floats(0, 1), seeds)
-def test_mutation_rates_are_eq_12_and_never_negative(losses, base_rate, seed):
-    probabilities = genetics.selection_probabilities(genetics.normalize_losses(losses.double()) * 3)
-    parents = torch.randint(len(losses), (10, 2), generator=generator(seed))
-    parents[0] = losses.argmin()  # paired with itself: its probability counts twice
+    probabilities = genetics.selection_probabilities(3 * normalized)
     rates, p = genetics.mutation_rates(base_rate, probabilities, parents), probabilities.tolist()
     assert ((rates >= 0) & (rates <= base_rate)).all()
     expected = [max(0.0, base_rate * (1 - p[a] - p[b])) for a, b in parents]
@@ -132,31 +124,25 @@ def test_mutation_rates_are_eq_12_and_never_negative(losses, base_rate, seed):
 def test_a_child_entry_is_the_same_entry_of_one_of_its_parents(dtype):
     parameters = {name: numbered(4, *shape, dtype=dtype) for name, shape in (("w", (5, 3, 2)), ("b", (7,)), ("s", ()))}
     parents = torch.tensor([[0, 1], [2, 3], [3, 0], [1, 1], [2, 0], [3, 1]])
-    children = genetics.crossover(parameters, parents, torch.full((6,), 0.5), generator=generator())
-    assert list(children) == list(parameters)
-    for name, child in children.items():
-        a, b = parameters[name][parents[:, 0]], parameters[name][parents[:, 1]]
-        assert (child.dtype, child.shape) == (dtype, a.shape)
-        assert ((child == a) | (child == b)).all()
-    for probability, side in ((1.0, 0), (0.0, 1)):
-        sure = genetics.crossover(parameters, parents, torch.full((6,), probability), generator=generator())
-        assert all(torch.equal(sure[name], parameters[name][parents[:, side]]) for name in sure)
+    for probability in (0.0, 0.5, 1.0):
+        children = genetics.crossover(parameters, parents, torch.full((6,), probability), generator=generator())
+        assert list(children) == list(parameters)
+        for name, child in children.items():
+            a, b = parameters[name][parents[:, 0]], parameters[name][parents[:, 1]]
+            assert (child.dtype, child.shape) == (dtype, a.shape)
+            assert ((child == a) | (child == b)).all()
+            assert probability == 0.5 or torch.equal(child, a if probability else b)
 
 
-def test_each_child_inherits_from_its_first_parent_as_often_as_eq_10_says():
-    parameters = {"weight": torch.tensor([0.0, 1.0])[:, None, None].expand(2, 100, 200)}
+def test_each_entry_of_each_child_draws_for_itself_as_often_as_eq_10_says():
+    parameters = {name: zeros_and_ones(100, 200) for name in ("first", "second")}
     parents = torch.tensor([[0, 1], [1, 0], [0, 1], [1, 0]])
-    inheritance = torch.tensor([0.27, 0.73, 0.5, 0.6])
-    children = genetics.crossover(parameters, parents, inheritance, generator=generator())["weight"]
-    for child, (a, _), probability in zip(children, parents, inheritance.tolist(), strict=True):
-        assert close_to_binomial((child == a).sum().item(), child.numel(), probability)
-
-
-def test_every_entry_of_every_child_draws_for_itself():
-    parameters = {name: torch.tensor([0.0, 1.0])[:, None].expand(2, 10_000) for name in ("first", "second")}
-    parents = torch.tensor([[0, 1], [0, 1]])
-    children = genetics.crossover(parameters, parents, torch.full((2,), 0.5), generator=generator())
-    draws = [child for both in children.values() for child in both]
+    inheritance = torch.tensor([0.27, 0.73, 0.5, 0.5])
+    children = genetics.crossover(parameters, parents, inheritance, generator=generator())
+    for entries in children.values():
+        for child, (a, _), probability in zip(entries, parents, inheritance.tolist(), strict=True):
+            assert close_to_binomial((child == a).sum().item(), child.numel(), probability)
+    draws = [child.flatten() for entries in children.values() for child in entries[2:]]
     for i, one in enumerate(draws):
         for other in [*draws[:i], one.roll(1)]:
             assert close_to_binomial((one == other).sum().item(), one.numel(), 0.5)
@@ -174,7 +160,6 @@ def test_what_belongs_to_the_entries_is_crossed_like_them_from_the_same_state_an
     inherited = genetics.inherit(buffers, parents, inheritance)
     assert list(inherited) == list(buffers)
     assert all(torch.equal(entry, buffers[name][giver]) for name, entry in inherited.items())
-    assert genetics.inherit({}, parents, inheritance) == {}
 
 
 # --- Eq. 11: mutation ---
@@ -182,10 +167,8 @@ def test_what_belongs_to_the_entries_is_crossed_like_them_from_the_same_state_an
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_each_child_mutates_at_its_own_rate_and_keeps_the_rest(distribution, dtype):
-    parameters = {
-        name: torch.full((4, *shape), 7.0, dtype=dtype) for name, shape in (("w", (100, 150)), ("b", (5_000,)))
-    }
+def test_each_child_mutates_at_its_own_rate_to_uniform_or_normal_numbers_and_keeps_the_rest(distribution, dtype):
+    parameters = {name: torch.full((4, *shape), 7.0, dtype=dtype) for name, shape in (("w", (300, 400)), ("b", (99,)))}
     rates = torch.tensor([0.0, 0.01, 0.3, 1.0])
     mutated = genetics.mutate(parameters, rates, generator=generator(), distribution=distribution)
     assert list(mutated) == list(parameters)
@@ -193,22 +176,17 @@ def test_each_child_mutates_at_its_own_rate_and_keeps_the_rest(distribution, dty
         assert (entries.dtype, entries.shape) == (dtype, parameters[name].shape)
         for child, rate in zip(entries, rates.tolist(), strict=True):
             assert close_to_binomial((child != 7).sum().item(), child.numel(), rate)
-
-
-@pytest.mark.parametrize("rate", [1.0, 0.1])
-def test_mutants_are_uniform_or_normal_wherever_they_are(rate):
-    kept, count = {"weight": torch.full((1, 200_000), 7.0)}, 200_000 * rate
-    rates = torch.tensor([rate])
-    values = genetics.mutate(kept, rates, generator=generator())["weight"]
-    values = values[values != 7]
-    assert ((values >= 0) & (values < 1)).all()
-    for tenth in range(10):
-        assert close_to_binomial(((values * 10).floor() == tenth).sum().item(), len(values), 0.1)
-    values = genetics.mutate(kept, rates, generator=generator(), distribution="normal")["weight"]
-    values = values[values != 7]
-    assert abs(values.mean().item()) <= SIGMAS * 0.1 / math.sqrt(count)
-    assert abs(values.std().item() - 0.1) <= SIGMAS * 0.1 / math.sqrt(2 * count)
-    assert close_to_binomial((values.abs() < 0.1).sum().item(), len(values), math.erf(1 / math.sqrt(2)))
+    for child in mutated["w"][2:]:  # wherever they are
+        values = child[child != 7].double()
+        count = len(values)
+        if distribution == "uniform":
+            assert ((values >= 0) & (values < 1)).all()
+            for tenth in range(10):
+                assert close_to_binomial(((values * 10).floor() == tenth).sum().item(), count, 0.1)
+        else:
+            assert abs(values.mean().item()) <= SIGMAS * 0.1 / math.sqrt(count)
+            assert abs(values.std().item() - 0.1) <= SIGMAS * 0.1 / math.sqrt(2 * count)
+            assert close_to_binomial((values.abs() < 0.1).sum().item(), count, math.erf(1 / math.sqrt(2)))
 
 
 def test_no_entry_mutates_at_rate_zero_however_many_there_are():
@@ -234,15 +212,6 @@ def test_survivors_are_the_fittest_first_and_ties_in_order(losses):
 
 def test_ties_keep_their_order_in_a_large_population():
     assert genetics.survivors(torch.zeros(2_000), 1_000).tolist() == list(range(1_000))
-
-
-@examples
-@given(two_generations(finite), st.randoms())
-def test_survivors_never_worsen_the_sum_on_the_same_batch(losses, random):
-    size, losses = len(losses) // 2, losses.double()
-    survived = losses[genetics.survivors(losses, size)].sum()
-    for chosen in (losses[:size], losses[size:], losses[random.sample(range(2 * size), size)]):
-        assert survived <= chosen.sum() + 1e-6
 
 
 @pytest.mark.parametrize(

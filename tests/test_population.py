@@ -17,10 +17,7 @@ KINDS = ("parameters", "buffers", "moments")
 @pytest.mark.parametrize("name", [name for name in zoo.ZOO if name != "own draws"])
 def test_a_unit_computes_what_its_module_computed(name):
     case = zoo.ZOO[name]
-    modules, inputs = (
-        [case.make().eval() for _ in range(3)],
-        case.inputs if isinstance(case.inputs, tuple) else (case.inputs,),
-    )
+    modules, inputs = [case.make().eval() for _ in range(3)], case.arguments
     population = Population.stack(modules)
     assert len(population) == 3
     for tensor in (*population.parameters.values(), *population.buffers.values()):

@@ -1,7 +1,7 @@
 """Small modules of every kind that a unit model may be, with rows for them. Importable in spawned processes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,84 +12,55 @@ ROWS = 40
 CLASSES = 3
 
 
-def _rows(*shape, seed=0):
+def rows(*shape, seed=0):
     return torch.randn(ROWS, *shape, generator=Generator().manual_seed(seed))
 
 
-FEATURES = _rows(4)
-IMAGES = _rows(2, 6, 6)
-SEQUENCES = _rows(5, 8)
-SIGNALS = _rows(4, 6)
-LABELS = torch.randint(CLASSES, (ROWS,), generator=Generator().manual_seed(1))
-LABELS_OF_POSITIONS = torch.randint(CLASSES, (ROWS, 6), generator=Generator().manual_seed(2))
-VALUES = _rows(1, seed=3)
-TOKENS = torch.randint(7, (ROWS,), generator=Generator().manual_seed(4))
+def numbers(below, *shape, seed):
+    return torch.randint(below, (ROWS, *shape), generator=Generator().manual_seed(seed))
 
 
-def mlp():
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+FEATURES, IMAGES, SEQUENCES, SIGNALS = rows(4), rows(2, 6, 6), rows(5, 8), rows(4, 6)
+LABELS, LABELS_OF_POSITIONS, TOKENS = numbers(CLASSES, seed=1), numbers(CLASSES, 6, seed=2), numbers(7, seed=4)
+VALUES = rows(1, seed=3)
+DATA = (FEATURES, LABELS)
+
+
+def mlp(*between, first=None):
+    """A network of 4 inputs with something between its two layers, by default ReLU."""
+    return nn.Sequential(first or nn.Linear(4, 8), *(between or [nn.ReLU()]), nn.Linear(8, CLASSES))
 
 
 def dropout_mlp():
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, CLASSES))
-
-
-def dropout_cnn():
-    return nn.Sequential(
-        nn.Conv2d(2, 4, 3),
-        nn.ReLU(),
-        nn.Dropout2d(0.2),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(0.3),
-        nn.Linear(16, CLASSES),
-    )
-
-
-def channels_last_cnn():
-    return dropout_cnn().to(memory_format=torch.channels_last)
+    return mlp(nn.ReLU(), nn.Dropout(0.3))
 
 
 # No bias directly before a BatchNorm, nor for the keys of an attention: its gradient is exactly zero, what is computed
 # is rounding noise, and Adam divides the noise by its own size. In float32 such an entry wanders by up to the learning
 # rate at each step, in a direction that any two correct computations disagree on.
 def batchnorm_mlp():
-    return nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, CLASSES))
+    return mlp(nn.BatchNorm1d(8), nn.ReLU(), first=nn.Linear(4, 8, bias=False))
+
+
+def frozen_mlp():
+    return mlp(first=nn.Linear(4, 8).requires_grad_(False))
+
+
+def cnn(*between, features=64, **settings):
+    """A convolution of images, something after it, and a layer of so many features."""
+    return nn.Sequential(nn.Conv2d(2, 4, 3, **settings), *between, nn.Linear(features, CLASSES))
+
+
+def dropout_cnn():
+    return cnn(nn.ReLU(), nn.Dropout2d(0.2), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), features=16)
+
+
+def channels_last_cnn():
+    return dropout_cnn().to(memory_format=torch.channels_last)
 
 
 def batchnorm_cnn():
-    return nn.Sequential(
-        nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, CLASSES)
-    )
-
-
-def cumulative_batchnorm():
-    """Its average needs the number of batches as a Python number."""
-    return nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8, momentum=None), nn.Linear(8, CLASSES))
-
-
-def dropout1d():
-    return nn.Sequential(nn.Conv1d(4, 6, 3), nn.Dropout1d(0.3), nn.Flatten(), nn.Linear(24, CLASSES))
-
-
-def alpha_dropout():
-    return nn.Sequential(nn.Linear(4, 8), nn.SELU(), nn.AlphaDropout(0.2), nn.Linear(8, CLASSES))
-
-
-def group_norm():
-    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(64, CLASSES))
-
-
-def layer_norm():
-    return nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, CLASSES))
-
-
-def weight_norm():
-    return nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 8)), nn.ReLU(), nn.Linear(8, CLASSES))
-
-
-def spectral_norm():
-    return nn.Sequential(parametrizations.spectral_norm(nn.Linear(4, 8)), nn.ReLU(), nn.Linear(8, CLASSES))
+    return cnn(nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), bias=False)
 
 
 def regression():
@@ -98,12 +69,6 @@ def regression():
 
 def segmentation():
     return nn.Sequential(nn.Conv1d(4, 6, 3, padding=1), nn.ReLU(), nn.Conv1d(6, CLASSES, 1))
-
-
-def frozen_mlp():
-    module = mlp()
-    module[0].requires_grad_(False)
-    return module
 
 
 class Linear(nn.Module):
@@ -211,6 +176,17 @@ class Temperature(Linear):
         return self.layer(inputs) / self.temperature
 
 
+class TwoPrecisions(Linear):
+    """Parameters of two types."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(CLASSES, dtype=torch.float64))
+
+    def forward(self, inputs):
+        return (self.layer(inputs) * self.scale).to(inputs.dtype)
+
+
 class Unused(Linear):
     """A parameter that no loss depends on."""
 
@@ -277,19 +253,28 @@ class Case:
     loss: Callable[..., Tensor] = functional.cross_entropy
     vectorises: bool = True
 
+    @property
+    def arguments(self):
+        return self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
+
 
 ZOO = {
     "Dropout": Case(dropout_mlp),
-    "Dropout1d": Case(dropout1d, SIGNALS),
+    "Dropout1d": Case(
+        lambda: nn.Sequential(nn.Conv1d(4, 6, 3), nn.Dropout1d(0.3), nn.Flatten(), nn.Linear(24, CLASSES)), SIGNALS
+    ),
     "Dropout2d": Case(dropout_cnn, IMAGES),
-    "AlphaDropout": Case(alpha_dropout),
+    "AlphaDropout": Case(lambda: mlp(nn.SELU(), nn.AlphaDropout(0.2))),
     "BatchNorm1d": Case(batchnorm_mlp),
     "BatchNorm2d": Case(batchnorm_cnn, IMAGES),
-    "cumulative BatchNorm": Case(cumulative_batchnorm, vectorises=False),
-    "GroupNorm": Case(group_norm, IMAGES),
-    "LayerNorm": Case(layer_norm),
-    "weight_norm": Case(weight_norm),
-    "spectral_norm": Case(spectral_norm, vectorises=False),
+    # Its average needs the number of batches as a Python number.
+    "cumulative BatchNorm": Case(
+        lambda: mlp(nn.BatchNorm1d(8, momentum=None), first=nn.Linear(4, 8, bias=False)), vectorises=False
+    ),
+    "GroupNorm": Case(lambda: cnn(nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten()), IMAGES),
+    "LayerNorm": Case(lambda: mlp(nn.LayerNorm(8), nn.ReLU())),
+    "weight_norm": Case(lambda: mlp(first=parametrizations.weight_norm(nn.Linear(4, 8)))),
+    "spectral_norm": Case(lambda: mlp(first=parametrizations.spectral_norm(nn.Linear(4, 8))), vectorises=False),
     "integer buffer": Case(Counting),
     "replaced buffer": Case(Averaging),
     "tied parameters": Case(Tied),
@@ -300,6 +285,7 @@ ZOO = {
     "plain tensor attribute": Case(PlainAttribute),
     "kept activation": Case(Remembering),
     "parameter without dimensions": Case(Temperature),
+    "two precisions": Case(TwoPrecisions),
     "unused parameter": Case(Unused),
     "channels last": Case(channels_last_cnn, IMAGES),
     "attention": Case(Attention, SEQUENCES),
@@ -319,7 +305,7 @@ def double(case):
         return tensor.double() if tensor.is_floating_point() else tensor
 
     inputs = tuple(map(convert, case.inputs)) if isinstance(case.inputs, tuple) else convert(case.inputs)
-    return Case(lambda: case.make().double(), inputs, convert(case.targets), case.loss, case.vectorises)
+    return replace(case, make=lambda: case.make().double(), inputs=inputs, targets=convert(case.targets))
 
 
 def difference(tensors, reference):
@@ -327,8 +313,7 @@ def difference(tensors, reference):
     assert tensors.keys() == reference.keys()
 
     def one(tensor, expected):
-        assert tensor.shape == expected.shape
-        assert tensor.dtype == expected.dtype
+        assert (tensor.shape, tensor.dtype) == (expected.shape, expected.dtype)
         if not expected.is_floating_point():
             return 0.0 if torch.equal(tensor, expected) else float("inf")
         assert expected.isfinite().all()
@@ -349,15 +334,16 @@ def identical(tensors, reference):
 
 def same_population(population, reference):
     """Whether two populations are the same bit by bit."""
-    return (
-        identical(population.parameters, reference.parameters)
-        and identical(population.buffers, reference.buffers)
-        and identical(population.moments, reference.moments)
+    return all(
+        identical(getattr(population, kind), getattr(reference, kind)) for kind in ("parameters", "buffers", "moments")
     )
 
 
-def train_a_little():
-    """Imports all that training imports."""
-    from gadam import GadamConfig, evolve
-
-    evolve(mlp, (FEATURES, LABELS), GadamConfig(population_size=2, generations=1, steps=1, batch_size=4), executor=1)
+def trained_statistics(population):
+    """The population as if its units had seen rows: the statistics of BatchNorm differ between them."""
+    draw = Generator().manual_seed(5)
+    buffers = {
+        name: tensor + torch.rand(tensor.shape, generator=draw) if tensor.is_floating_point() else tensor + 3
+        for name, tensor in population.buffers.items()
+    }
+    return replace(population, buffers=buffers)

@@ -11,7 +11,8 @@ import json
 import math
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -38,39 +39,36 @@ def bench(arguments: argparse.Namespace) -> None:
     device = resolve_device(arguments.device)
     known = workloads(device)
     only = [part.lower() for part in arguments.only or [""]]
+    for name, values, allowed in (("only", only, CONTESTANTS), ("workload", arguments.workload or (), known)):
+        for value in values:
+            if not any(value in each.lower() for each in allowed):
+                raise InputError(f"{name}={value!r} is not known; there are: {'; '.join(allowed)}")
     chosen = {name: each for name, each in CONTESTANTS.items() if name == OURS or any(p in name.lower() for p in only)}
-    for part in only:
-        if not any(part in name.lower() for name in CONTESTANTS):
-            raise InputError(f"only={part!r} is part of no contestant's name; there are: {'; '.join(CONTESTANTS)}")
-    for name in arguments.workload or ():
-        if name not in known:
-            raise InputError(f"workload={name!r} is not known; there are {', '.join(known)}")
     busy = os.getloadavg()[0] / CORES if hasattr(os, "getloadavg") else math.nan
     if busy > BUSY:
         print(f"This machine is busy with something else (load {busy:.1f}): several threads wait for the slowest.")
-    about = {"machine": describe(), "packages": _versions(), "device": str(device), "load": busy}
+    peers = {name: version(name) if find_spec(name) else None for name in ("jax", "jaxlib", "optax", "joblib")}
+    about = {"machine": describe(), "packages": peers, "device": str(device), "load": busy}
     about |= {name: getattr(arguments, name) for name in ("repeats", "seconds")}
     rows, summaries = [], []
-    with full_precision():
-        for name in arguments.workload or ("mlp", "lenet"):
-            for g in arguments.units or known[name].units:
-                where = {"workload": name, "title": known[name].title, "g": g}
-                print(f"\n{name}, g = {g}")
-                try:
-                    work = make_work(known[name], g, device)
-                except RuntimeError as error:  # out of memory, before anybody began
-                    print(f"  {reason(error)}")
-                    continue
+    for name in arguments.workload or ("mlp", "lenet"):
+        for g in arguments.units or known[name].units:
+            print(f"\n{name}, g = {g}")
+            try:
+                work = make_work(known[name], g, device)
+            except RuntimeError as error:  # out of memory, before anybody began
+                print(f"  {reason(error)}")
+                continue
+            with full_precision():
                 found, speed = measure(work, chosen, repeats=arguments.repeats, seconds=arguments.seconds)
-                limit = 1e3 * g * flops(work) / speed
-                summary = summarise(found, limit, g)
-                title = (
-                    f"{known[name].title}, g = {g}, batch {work.batch_size}, {device}: limit {short(limit)} ms a step"
-                )
-                print(table(summary, f"{title} ({speed / 1e9:,.0f} GFLOP/s seen)"))
-                rows.append(pd.DataFrame([where] * len(found)).join(found))
-                summaries.append(pd.DataFrame([where] * len(summary)).join(summary).assign(limit_ms=limit))
-                _write(arguments.folder, pd.concat(rows), pd.concat(summaries), about)
+            limit = 1e3 * g * flops(work) / speed
+            summary = summarise(found, limit, g)
+            title = f"{known[name].title}, g = {g}, batch {work.batch_size}, {device}: limit {short(limit)} ms a step"
+            print(table(summary, f"{title} ({speed / 1e9:,.0f} GFLOP/s seen)"))
+            where = {"workload": name, "title": known[name].title, "g": g}
+            rows.append(found.assign(**where))
+            summaries.append(summary.assign(**where, limit_ms=limit))
+            _write(arguments.folder, pd.concat(rows), pd.concat(summaries), about)
     print(f"\nbench: {arguments.folder}")
 
 
@@ -86,35 +84,24 @@ def _write(folder: Path, rows: pd.DataFrame, summary: pd.DataFrame, about: dict)
         plt.close(figure)
 
 
-def _versions() -> dict[str, str | None]:
-    """Of those that are compared with; None where one is not installed."""
-    found: dict[str, str | None] = dict.fromkeys(("jax", "jaxlib", "optax", "joblib"))
-    for name in found:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; a mistake in it ends the program with one line and exit status 2."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
 
-    def at_least(low: float, kind: type) -> object:
+    def above_0(kind: type) -> object:
         def convert(text: str) -> float:
             value = kind(text)
-            if not low <= value < math.inf or value == 0:
+            if not 0 < value < math.inf:
                 raise argparse.ArgumentTypeError(f"{text} must be above 0")
             return value
 
         return convert
 
-    count = at_least(1, int)
+    count = above_0(int)
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--workload", action="append", metavar="NAME", help="mlp, lenet or orl; may be repeated")
     parser.add_argument("--units", type=lambda text: [count(part) for part in text.split(",")], help="such as 1,10,100")
     parser.add_argument("--repeats", type=count, default=5, help="measurements of each contestant")
-    parser.add_argument("--seconds", type=at_least(0, float), default=1.5, help="about what one measurement takes")
+    parser.add_argument("--seconds", type=above_0(float), default=1.5, help="about what one measurement takes")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--only", action="append", metavar="TEXT", help="part of a contestant's name; may be repeated")
     parser.add_argument("--folder", type=Path, default=reports_root() / "bench", help="for tables and figure")

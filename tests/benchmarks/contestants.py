@@ -28,6 +28,7 @@ from workloads import GENERATION, ROLE, SEED, Work
 from gadam.config import GadamConfig
 from gadam.parallel.executors import as_pool, train_shards
 from gadam.population import Population
+from gadam.runtime import intra_operator_threads
 from gadam.training.plan import plan_training
 from gadam.training.shards import Data, split_into_shards
 
@@ -44,9 +45,9 @@ def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[R
 
     `threads` of the executor are as many as `evolve` would take if None; `settings` are of `GadamConfig`.
     """
-    units = len(work.population)
-    # The settings are for evolving, which takes two; training alone does not.
-    config = GadamConfig(population_size=max(units, 2), batch_size=work.batch_size, seed=SEED, **settings)
+    # The settings are for evolving, which takes two units; training alone does not.
+    units = max(len(work.population), 2)
+    config = GadamConfig(population_size=units, batch_size=work.batch_size, seed=SEED, **settings)
     rows = (work.inputs,), work.targets
     trainer, count, _ = plan_training(work.population, rows, cross_entropy, config, math.inf, [SEED])
     shards = split_into_shards(work.population, count, ROLE, GENERATION)
@@ -65,25 +66,17 @@ def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[R
 @contextmanager
 def plain(work: Work, workers: int = 1, threads: int | None = None) -> Iterator[Ready]:
     """The loop that one writes first: a unit after another, or in worker threads, with so many threads of PyTorch."""
-    before = torch.get_num_threads()
-    threads = threads or before
+    threads = threads or torch.get_num_threads()
 
     def train(steps: int) -> Weights:
         batches, units = work.batches(steps), list(work.population.units())
 
         def train_unit(number: int) -> None:
-            torch.set_num_threads(threads)  # of the calling thread: a pool's thread has a number of its own
-            train_alone(units[number], work.inputs, work.targets, batches[:, number])
+            with intra_operator_threads(threads):
+                train_alone(units[number], work.inputs, work.targets, batches[:, number])
 
-        try:
-            if workers == 1:
-                for number in range(len(units)):
-                    train_unit(number)
-            else:
-                with ThreadPoolExecutor(workers) as pool:
-                    list(pool.map(train_unit, range(len(units))))
-        finally:
-            torch.set_num_threads(before)
+        with ThreadPoolExecutor(workers) as pool:
+            list((map if workers == 1 else pool.map)(train_unit, range(len(units))))
         return Population.stack(units).to("cpu").parameters
 
     yield train, f"workers: {workers}, threads of each: {threads}"
@@ -136,25 +129,20 @@ def processes(work: Work) -> Iterator[Ready]:
 
         def train(steps: int) -> Weights:
             batches = work.batches(steps).cpu().numpy()
-            trained = parallel(
+            units = parallel(
                 delayed(_in_process)(unit, inputs, targets, np.ascontiguousarray(batches[:, number]), str(work.device))
                 for number, unit in enumerate(work.population.to("cpu").units())
             )
-            return {name: torch.stack([torch.from_numpy(unit[name]) for unit in trained]) for name in trained[0]}
+            return Population.stack(units).parameters
 
         yield train, f"processes: {count}"
 
 
-def _in_process(module: nn.Module, inputs: Any, targets: Any, batches: Any, device: str) -> dict[str, Any]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with full_precision():
-            rows, labels, index = (torch.tensor(array, device=device) for array in (inputs, targets, batches))
-            train_alone(module.to(device), rows, labels, index)
-    finally:
-        torch.set_num_threads(before)  # a single unit is trained in the calling process
-    return {name: parameter.detach().cpu().numpy() for name, parameter in module.named_parameters()}
+def _in_process(module: nn.Module, inputs: Any, targets: Any, batches: Any, device: str) -> nn.Module:
+    rows, labels, index = (torch.tensor(array, device=device) for array in (inputs, targets, batches))
+    with intra_operator_threads(1), full_precision():
+        train_alone(module.to(device), rows, labels, index)
+    return module.to("cpu")
 
 
 @contextmanager

@@ -12,8 +12,6 @@ import torch
 from torch import nn
 from workloads import SEED, Work
 
-RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
-
 
 @contextmanager
 def jax_units(
@@ -32,11 +30,10 @@ def jax_units(
     def put(array: torch.Tensor) -> Any:
         return jax.device_put(np.ascontiguousarray(array.cpu().numpy()), device)
 
-    # JAX counts with 32 bits.
-    inputs, targets = put(work.inputs), put(work.targets.int())
+    inputs, targets = put(work.inputs), put(work.targets.int())  # JAX counts with 32 bits
     weights = {name: put(tensor) for name, tensor in work.population.parameters.items()}
-    adam = optax.adam(RATE, BETA1, BETA2, EPSILON)
     layers = dict(work.population.template.named_children())
+    adam = optax.adam(1e-3, 0.9, 0.999, 1e-8)  # torch.optim.Adam's defaults
     program = jax.jit(_training(layers, adam, len(work.population), one_by_one))
     batches: dict[int, Any] = {}
 
@@ -61,28 +58,23 @@ def _training(layers: dict[str, nn.Module], adam: Any, units: int, one_by_one: b
         outputs = _forward(layers, parameters, inputs, key)
         return optax.losses.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
 
-    def scan(gradients: Callable[..., Any], split: Callable[[Any], Any]) -> Callable[..., Any]:
-        def training(weights: Any, inputs: Any, targets: Any, batches: Any, key: Any) -> Any:
-            def step(carry: Any, index: Any) -> Any:
-                parameters, state, key = carry
-                key, used = jax.random.split(key)
-                found = gradients(parameters, inputs[index], targets[index], split(used))
-                updates, state = adam.update(found, state, parameters)
-                return (optax.apply_updates(parameters, updates), state, key), None
+    gradients = jax.grad(loss) if one_by_one else jax.vmap(jax.grad(loss))
 
-            return lax.scan(step, (weights, adam.init(weights), key), batches)[0][0]
+    def training(weights: Any, inputs: Any, targets: Any, batches: Any, key: Any) -> Any:
+        def step(carry: Any, index: Any) -> Any:
+            parameters, state, key = carry
+            key, used = jax.random.split(key)
+            keys = used if one_by_one else jax.random.split(used, units)
+            updates, state = adam.update(gradients(parameters, inputs[index], targets[index], keys), state, parameters)
+            return (optax.apply_updates(parameters, updates), state, key), None
 
-        return training
-
-    if not one_by_one:
-        return scan(jax.vmap(jax.grad(loss)), lambda key: jax.random.split(key, units))
-    alone = scan(jax.grad(loss), lambda key: key)
+        return lax.scan(step, (weights, adam.init(weights), key), batches)[0][0]
 
     def unit_by_unit(weights: Any, inputs: Any, targets: Any, batches: Any, key: Any) -> Any:
-        keys = jax.random.split(key, units)
-        return lax.map(lambda unit: alone(unit[0], inputs, targets, unit[1], unit[2]), (weights, batches, keys))
+        each = weights, batches, jax.random.split(key, units)
+        return lax.map(lambda unit: training(unit[0], inputs, targets, unit[1], unit[2]), each)
 
-    return unit_by_unit
+    return unit_by_unit if one_by_one else training
 
 
 def _forward(layers: dict[str, nn.Module], parameters: Any, x: Any, key: Any) -> Any:

@@ -11,8 +11,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -25,8 +24,7 @@ MOST_STEPS = 20_000  # of one measurement
 MATRIX = {"cpu": 2_048, "cuda": 8_192}  # side of the matrices whose product shows what the machine can do
 
 
-@dataclass
-class Entry:
+class Entry(NamedTuple):
     """A contestant that was set up; `once` are the seconds that setting up and compiling took."""
 
     train: Callable[[int], Weights]
@@ -45,12 +43,7 @@ def measure(
 ) -> tuple[pd.DataFrame, float]:
     """Time contestants on some work; what fails becomes a row that says why.
 
-    Args:
-        work: what is trained.
-        contestants: who trains it.
-        repeats: measurements of each contestant.
-        seconds: about what a measurement takes; a contestant whose single step takes ten times as long has one only.
-        say: told of each contestant as it is set up.
+    A measurement takes about `seconds`; of a contestant whose single step takes ten times as long there is one only.
 
     Returns:
         A row for each contestant and repeat: contestant, repeat (from 1; 0 if setting up failed), steps, ms_per_step
@@ -58,14 +51,15 @@ def measure(
         fastest large matrix product that was seen meanwhile.
     """
     rows: list[dict[str, Any]] = []
+    entries: dict[str, Entry] = {}
     nan, best = float("nan"), 0.0
 
-    def add(name: str, repeat: int, steps: int, seconds: float, once: float, note: str) -> None:
-        row = {"contestant": name, "repeat": repeat, "steps": steps, "ms_per_step": 1e3 * seconds}
+    def add(name: str, repeat: int, step: float, note: str) -> None:
+        steps, once = (entries[name].steps, entries[name].once) if name in entries else (0, nan)
+        row = {"contestant": name, "repeat": repeat, "steps": steps, "ms_per_step": 1e3 * step}
         rows.append(row | {"once_seconds": once, "note": note})
 
     with ExitStack() as stack:
-        entries: dict[str, Entry] = {}
         for name, contestant in contestants.items():
             say(f"{name} gets ready")
             try:
@@ -73,22 +67,21 @@ def measure(
                     entries[name] = _set_up(contestant, work, own, seconds)
                     stack.push(own.pop_all())
             except Exception as error:
-                add(name, 0, 0, nan, nan, reason(error))
+                add(name, 0, nan, reason(error))
         for repeat in range(1, repeats + 1):
             gc.collect()  # now, and not while somebody is timed
             best = max(best, matrix_speed(work.device))
             for name in random.Random(repeat).sample(list(entries), len(entries)):
                 entry = entries[name]
                 try:
-                    alone = _seconds(entry.train, 1, work.device)
-                    spent = _seconds(entry.train, entry.steps, work.device)
+                    alone, spent = (_seconds(entry.train, steps, work.device) for steps in (1, entry.steps))
                 except Exception as error:
-                    add(name, repeat, entry.steps, nan, entry.once, reason(error))
+                    add(name, repeat, nan, reason(error))
                     del entries[name]
                     continue
                 # Too short to be told from noise, all of the training counts.
-                each = (spent - alone) / (entry.steps - 1) if spent > alone else spent / entry.steps
-                add(name, repeat, entry.steps, each, entry.once, entry.note)
+                step = (spent - alone) / (entry.steps - 1) if spent > alone else spent / entry.steps
+                add(name, repeat, step, entry.note)
                 if alone > 10 * seconds:
                     del entries[name]
     order = list(contestants)
@@ -102,30 +95,27 @@ def _set_up(contestant: Contestant, work: Work, stack: ExitStack, seconds: float
     train, note = stack.enter_context(contestant(work))
     _seconds(train, 1, work.device)
     first = time.perf_counter() - start
-    alone = _seconds(train, 1, work.device)
-    steps, spent = 2, 0.0
-    if alone <= 10 * seconds:
+    alone, steps = _seconds(train, 1, work.device), 2
+
+    def longer() -> float:
         _seconds(train, steps, work.device)  # some are compiled for a number of steps
-        while (spent := _seconds(train, steps, work.device) - alone) < seconds / 10 and steps < MOST_STEPS:
+        return _seconds(train, steps, work.device) - alone
+
+    if alone <= 10 * seconds:
+        while (spent := longer()) < seconds / 10 and steps < MOST_STEPS:
             steps *= 4
-            _seconds(train, steps, work.device)
         steps = max(2, min(MOST_STEPS, 1 + round(seconds * (steps - 1) / max(spent, 1e-9))))
         _seconds(train, steps, work.device)
     return Entry(train, note, steps, max(0.0, first - alone))
 
 
-def _seconds(train: Callable[[int], Weights], steps: int, device: torch.device) -> float:
-    synchronise(device)
+def _seconds(train: Callable[[int], Any], steps: int, device: torch.device) -> float:
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda _: None
+    wait(device)
     start = time.perf_counter()
     train(steps)
-    synchronise(device)
+    wait(device)
     return time.perf_counter() - start
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done what it was told; a CPU has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def matrix_speed(device: torch.device) -> float:

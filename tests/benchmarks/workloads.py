@@ -1,15 +1,15 @@
 """The work that every contestant is given: an architecture, rows, initial weights and batches.
 
-Rows are generated, of the shapes of the paper's datasets: the time of a step does not depend on their values, and so
-the benchmark needs no download. Batches are those of gadam's own streams: gadam draws them while it is timed, and the
-others find them ready.
+Rows are generated, of the shapes of the paper's datasets: the time of a step does not depend on their values. Batches
+are those of gadam's own streams: gadam draws them while it is timed, and the others find them ready.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -49,7 +49,7 @@ def workloads(device: torch.device) -> dict[str, Workload]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Work:
     """A workload for a population: initial weights, inputs float32 [rows, *shape] and targets int64 [rows]."""
 
@@ -57,25 +57,23 @@ class Work:
     inputs: Tensor
     targets: Tensor
     batch_size: int
-    _batches: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:
         """Where the rows and the weights are."""
         return self.targets.device
 
+    @functools.cache  # noqa: B019
     def batches(self, steps: int) -> Tensor:
         """Row numbers of the batches, int64 [steps, g, batch_size]; fewer steps have the first ones."""
-        if steps not in self._batches:
-            words = [(SEED, BATCHES, GENERATION, ROLES[ROLE], unit, 0) for unit in range(len(self.population))]
-            streams = [stream(self.device, *each) for each in words]
-            shape = (BLOCK, self.batch_size)
-            blocks = [
-                torch.stack([torch.randint(len(self.targets), shape, generator=s, device=s.device) for s in streams], 1)
-                for _ in range(math.ceil(steps / BLOCK))
-            ]
-            self._batches[steps] = torch.cat(blocks)[:steps]
-        return self._batches[steps]
+        words = [(SEED, BATCHES, GENERATION, ROLES[ROLE], unit, 0) for unit in range(len(self.population))]
+        streams = [stream(self.device, *each) for each in words]
+        shape = (BLOCK, self.batch_size)
+        blocks = [
+            torch.stack([torch.randint(len(self.targets), shape, generator=s, device=s.device) for s in streams], 1)
+            for _ in range(math.ceil(steps / BLOCK))
+        ]
+        return torch.cat(blocks)[:steps]
 
 
 def make_work(workload: Workload, units: int, device: torch.device, batch_size: int = 128) -> Work:

@@ -11,7 +11,6 @@ import time
 import urllib.request
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from gadam.paper.report.paths import reports_root
@@ -21,7 +20,7 @@ SETTINGS = {  # no questions at the start, and every cell is in the page, also o
     "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }
-SECONDS = 600_000  # of a busy machine, in milliseconds
+SECONDS = 600  # of a busy machine
 
 
 @pytest.fixture(scope="session")
@@ -38,41 +37,41 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def lab_root(tmp_path_factory):
-    return tmp_path_factory.mktemp("lab")
+def notebooks(tmp_path_factory):
+    """A copy of the notebooks, with what a reproduction or nbval has stored, which is not computed again."""
+    root = tmp_path_factory.mktemp("lab")
+    copied = {"notebooks": NOTEBOOKS, "reports/runs": reports_root() / "runs"}
+    for name, folder in copied.items():
+        if folder.is_dir():  # but for what somebody is writing now, such as a notebook that is tested beside this
+            shutil.copytree(folder, root / name, ignore=shutil.ignore_patterns(".*"))
+    return root / "notebooks"
 
 
 @pytest.fixture(scope="session")
-def lab(browser, lab_root):  # without a browser there is no need for it
-    """The address of a notebook in JupyterLab, by its file name; the copies and Jupyter's own files are temporary."""
-    if shutil.which("jupyter-lab", path=str(Path(sys.executable).parent)) is None:
-        pytest.skip("JupyterLab is not installed")
-    root = lab_root
-    shutil.copytree(NOTEBOOKS, root / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    if (computed := reports_root() / "runs").is_dir():  # what a reproduction or nbval has stored is not computed again
-        # But for what somebody is writing now, such as a notebook that is tested beside this.
-        shutil.copytree(computed, root / "reports" / "runs", ignore=shutil.ignore_patterns(".*"))
-    settings = root / "JUPYTER_CONFIG_DIR" / "lab" / "user-settings" / "@jupyterlab"
+def lab(browser, notebooks):  # without a browser there is no need for it
+    """The address of a notebook in JupyterLab, by its file name; Jupyter's own files are temporary too."""
+    root = notebooks.parent
     for name, content in SETTINGS.items():
-        (settings / name).parent.mkdir(parents=True, exist_ok=True)
-        (settings / name).write_text(json.dumps(content))
+        path = root / "JUPYTER_CONFIG_DIR" / "lab" / "user-settings" / "@jupyterlab" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    token = secrets.token_hex(16)
+    token, address = secrets.token_hex(16), f"http://127.0.0.1:{port}"
     own = {name: str(root / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
-    own["GADAM_REPORTS"] = str(root / "reports")
+    # Of whoever runs the tests MPLBACKEND may say that nothing is shown.
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | own
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}", "--ServerApp.allow_root=True",
-        f"--ServerApp.root_dir={root / 'notebooks'}",
+        f"--ServerApp.root_dir={notebooks}",
     ]  # fmt: skip
     with (root / "log").open("wb") as log:
-        # Of whoever runs the tests it may say that nothing is shown.
-        environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | own
+        environment["GADAM_REPORTS"] = str(root / "reports")
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     try:
-        address, end = f"http://127.0.0.1:{port}", time.monotonic() + SECONDS / 1_000
+        end = time.monotonic() + SECONDS
         while True:
             if server.poll() is not None or time.monotonic() > end:
                 pytest.fail(f"JupyterLab did not start: {(root / 'log').read_text()[-2_000:]}")
@@ -95,7 +94,7 @@ def lab(browser, lab_root):  # without a browser there is no need for it
 def context(browser):
     """What all pages share: JupyterLab's own files, which are then loaded once."""
     with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
-        context.set_default_timeout(SECONDS)
+        context.set_default_timeout(1_000 * SECONDS)
         yield context
 
 
@@ -103,15 +102,3 @@ def context(browser):
 def page(context):
     with context.new_page() as opened:
         yield opened
-
-
-@pytest.fixture
-def write(lab, lab_root):
-    """Writes a notebook of one cell to where JupyterLab finds it."""
-
-    def write(name, code):
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code.strip())])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, lab_root / "notebooks" / name)
-
-    return write

@@ -3,6 +3,7 @@
 import re
 import time
 
+import nbformat
 import pytest
 
 # Of one type with what is written to stderr, such as a warning, in some versions.
@@ -85,17 +86,6 @@ def columns(page):
     return max(map(tops.count, tops)) if len(tops) == len(TITLES) else 0
 
 
-def test_a_notebook_of_the_paper_shows_its_figure(lab, page):
-    open_and_run_all(page, lab("section41_landscape.ipynb"))
-    assert eventually(page, lambda: any(width > 300 for width in widths(page)))
-
-
-def test_an_error_is_seen(lab, page, write):
-    write("wrong.ipynb", "assert 1 == 2")
-    with pytest.raises(AssertionError, match="AssertionError"):
-        open_and_run_all(page, lab("wrong.ipynb"))
-
-
 LIVE = """
 import torch
 import gadam
@@ -108,9 +98,17 @@ result = gadam.evolve(lambda: mlp(4, 2, [8]), data, config, callbacks=[gadam.Liv
 """
 
 
-def test_a_live_plot_beside_the_progress_bar_is_one_figure(lab, page, write):
-    write("live.ipynb", LIVE)
-    open_and_run_all(page, lab("live.ipynb"))
+def test_a_notebook_of_the_paper_shows_its_figure(lab, page):
+    open_and_run_all(page, lab("section41_landscape.ipynb"))
+    assert eventually(page, lambda: any(width > 300 for width in widths(page)))
+
+
+def test_a_live_plot_beside_the_progress_bar_is_one_figure_and_an_error_is_seen(lab, page, notebooks):
+    cells = [nbformat.v4.new_code_cell(code) for code in (LIVE, "assert 1 == 2")]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), notebooks / "live.ipynb")
+    with pytest.raises(AssertionError, match="AssertionError"):
+        open_and_run_all(page, lab("live.ipynb"))
     page.get_by_text("generation 4/4: 100%").wait_for()  # the bar
     assert eventually(page, lambda: [width > 300 for width in widths(page)] == [True] * 4)
 

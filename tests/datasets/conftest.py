@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gadam.datasets import SOURCES, download
+from gadam.datasets import SOURCES
 from gadam.datasets.standins import standin
 
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch):
     monkeypatch.setenv("GADAM_OFFLINE", "1")
-    monkeypatch.setattr(download, "_failures", {})
 
 
 @pytest.fixture
@@ -57,18 +56,20 @@ def server(monkeypatch):
 
 @pytest.fixture
 def publish(monkeypatch):
-    """Let the stand-in of a dataset count as what was published: `publish(name, mirrors)` gives its contents."""
+    """Let the stand-in of a dataset, but for some files, count as what was published: gives its contents."""
 
-    def published(name, mirrors=()):
-        contents, digest = standin(name)
+    def published(name, mirrors=(), changed=None):
+        contents = dict(standin(name)[0]) | (changed or {})
         pixels = 112 * 92 if name == "orl" else 0  # of an image the header does not count
-        checks = {
-            files: hashlib.sha256(b"".join(contents[file][-pixels:] for file in files)).hexdigest()
-            for files in SOURCES[name].checks
-        }
-        changed = dataclasses.replace(SOURCES[name], checks=checks, hash=digest, mirrors=tuple(mirrors))
-        monkeypatch.setitem(SOURCES, name, changed)
-        return dict(contents)
+
+        def digest(files):
+            return hashlib.sha256(b"".join(contents[file][-pixels:] for file in files)).hexdigest()
+
+        source = SOURCES[name]
+        checks = {files: digest(files) for files in source.checks}
+        new = dataclasses.replace(source, checks=checks, hash=digest(source.files), mirrors=tuple(mirrors))
+        monkeypatch.setitem(SOURCES, name, new)
+        return contents
 
     return published
 

@@ -2,17 +2,19 @@
 
 import math
 import threading
-from dataclasses import asdict
 
 import pandas as pd
+import pytest
 import torch
 import zoo
 
-from gadam import Callback, GadamConfig, Population, evolve
+from gadam import Callback, GadamConfig, InputError, Population, evolve
+from gadam.tracing.programs import Programs
 
 STEPS = 6
-DATA = (zoo.FEATURES, zoo.LABELS)
+DATA = zoo.DATA
 DOUBLE = (zoo.FEATURES.double(), zoo.LABELS)
+MODES = pytest.mark.parametrize("mode", ["loop", "vectorised"])
 
 
 def settings(**changed):
@@ -30,6 +32,15 @@ def double_dropout():
 
 def run(config=None, make=zoo.dropout_mlp, data=DATA, call=evolve, **given):
     return call(make, data, config or settings(), **{"executor": 1, "progress": False} | given)
+
+
+TRACED = {}
+
+
+def share_programs(template, loss, **named):
+    """Programs that trainings of the same model share: tracing is what takes time."""
+    key = repr(template), type(template), loss, named.get("singly")
+    return TRACED.setdefault(key, Programs(template, loss, **named))
 
 
 def watched(config, make=double_mlp, data=DOUBLE, **given):
@@ -87,10 +98,19 @@ def assert_same(result, expected):
     assert zoo.same_population(result.population, expected.population)
     assert zoo.same_population(Population.stack([result.best]), Population.stack([expected.best]))
     pd.testing.assert_frame_equal(timeless(result), timeless(expected), check_exact=True)
-    facts = ("stopped", "gradient_steps", "targets")
+    facts = ("stopped", "gradient_steps", "targets", "config")
     assert [getattr(result, name) for name in facts] == [getattr(expected, name) for name in facts]
-    assert asdict(result.config) == asdict(expected.config)
 
 
 def timeless(result):
     return result.history.drop(columns="seconds")
+
+
+def complaint(function, /, *given, **named):
+    """The one line in which a call is refused."""
+    with pytest.raises(InputError) as caught:
+        function(*given, **named)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    return message

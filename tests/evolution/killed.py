@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import threading
-import time
 import warnings
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from gadam.evolution import checkpoint
 from gadam.models import mlp
 
 CONFIG = GadamConfig(
-    population_size=6, generations=2, steps=130, batch_size=32, validation_size=64, shards=3, seed=3, mode="loop"
+    population_size=6, generations=2, steps=70, batch_size=32, validation_size=64, shards=3, seed=3, mode="loop"
 )
 WHOLE = 4 * CONFIG.population_size * CONFIG.steps  # steps of units
 
@@ -46,15 +45,9 @@ def die():
 
 
 def train(where, scheduler, path, answer, moment=None, later=0.0):
-    """Train; write a hash of what came out, and how many steps of units were taken here.
+    """Train; write a hash of what came out, and how many steps of units were taken here, into the file `answer`.
 
-    Args:
-        where: "threads", "loky" or "dask".
-        scheduler: address of that of a cluster.
-        path: of the checkpoint; None keeps none.
-        answer: the file.
-        moment: after so many steps of units, and once a checkpoint has some of them, it is killed, ...
-        later: ... so many seconds after.
+    After `moment` steps of units, and once a checkpoint has some of them, it is killed, `later` seconds after.
     """
     os.setpgid(0, 0)  # processes of loky are killed with this one
     warnings.simplefilter("ignore")
@@ -84,7 +77,6 @@ def train(where, scheduler, path, answer, moment=None, later=0.0):
             checkpoint_seconds=0.01, progress=False,
         )  # fmt: skip
         if moment is not None:
-            time.sleep(later)
             die()
     digest = hashlib.sha256(result.history.drop(columns="seconds").to_csv().encode())
     for entry, tensor in sorted((result.population.parameters | result.population.buffers).items()):

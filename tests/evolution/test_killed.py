@@ -36,8 +36,7 @@ def start(killed, tmp_path_factory):
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
         forkserver.ensure_running()
 
-    def train(*given):
-        where, scheduler, path, *moment = given
+    def train(where, scheduler, path, *moment):
         answer = tmp_path_factory.mktemp("answer") / "answer"
         process = context.Process(target=killed.train, args=(where, scheduler, path, answer, *moment))
         process.start()
@@ -71,12 +70,9 @@ def steps_kept(path, config):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("where", ["threads", "loky", "dask"])
-def test_killed_at_a_random_moment_it_goes_on_bit_by_bit(
-    where, start, killed, expected, request, tmp_path, record_property
-):
+def test_killed_at_a_random_moment_it_goes_on_bit_by_bit(where, start, killed, expected, request, tmp_path):
     address = request.getfixturevalue("scheduler") if where == "dask" else None
     chance = random.Random(where)
-    record_property("kills", KILLS)
     for kill in range(KILLS):
         path, moment, later = tmp_path / f"state {kill}", chance.randrange(killed.WHOLE), chance.uniform(0, 0.1)
         assert start(where, address, path, moment, later) == (-signal.SIGKILL, None)

@@ -5,13 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 import zoo
-from evolving import DOUBLE, Stop, Watch, assert_same, double_dropout, double_mlp, run, settings
+from evolving import DOUBLE, MODES, Stop, Watch, assert_same, double_dropout, double_mlp, run, settings
 from torch.nn import functional
 
 from gadam import Population, train
 from gadam.randomness import BATCHES, ROLES, stream
 
-MODES = pytest.mark.parametrize("mode", ["loop", "vectorised"])
 VALIDATION = (DOUBLE[0][::2], DOUBLE[1][::2])
 
 
@@ -30,20 +29,14 @@ def plainly_trained(unit, config):
     return module.eval()
 
 
-def trained_on_rows_of(config, **given):
-    return run(config, double_mlp, DOUBLE, train, validation=VALIDATION, **given)
-
-
-@pytest.mark.parametrize("units", [1, 3])
-@MODES
+@pytest.mark.parametrize(("mode", "units"), [("loop", 3), ("vectorised", 3), ("vectorised", 1)])
 def test_units_are_those_of_plain_pytorch_and_sorted_by_their_loss_on_the_validation_batch(mode, units):
     config = settings(mode=mode, population_size=units, steps=18, validation_size=1_000)  # 72 steps: two blocks of rows
-    result = trained_on_rows_of(config)
+    result = run(config, double_mlp, DOUBLE, train, validation=VALIDATION)
     modules = [plainly_trained(unit, config) for unit in range(units)]
     with torch.no_grad():
         losses = [float(functional.cross_entropy(module(VALIDATION[0]), VALIDATION[1])) for module in modules]
-    order = sorted(range(units), key=losses.__getitem__)
-    for place, unit in enumerate(order):
+    for place, unit in enumerate(sorted(range(units), key=losses.__getitem__)):
         found = {name: entry[place] for name, entry in result.population.parameters.items()}
         expected = {name: entry.detach() for name, entry in modules[unit].named_parameters()}
         assert zoo.identical(found, expected) if mode == "loop" else zoo.difference(found, expected) <= 1e-9
@@ -51,23 +44,20 @@ def test_units_are_those_of_plain_pytorch_and_sorted_by_their_loss_on_the_valida
     assert not any(module.training for module in result.best.modules())
 
     history = result.history
-    assert history["loss_survival"].tolist() == pytest.approx(losses, rel=1e-9)
-    assert history["loss_trained"].tolist() == pytest.approx(losses, rel=1e-9)
-    rows = [(0, "parent", unit, True, 72) for unit in range(units)]
+    for column in ("loss_survival", "loss_trained"):
+        assert history[column].tolist() == pytest.approx(losses, rel=1e-9)
     columns = ["generation", "role", "unit", "survived", "steps"]
+    rows = [(0, "parent", unit, True, 72) for unit in range(units)]
     assert list(history[columns].itertuples(index=False, name=None)) == rows
     assert history[["parent_a", "parent_b"]].isna().all(axis=None)
     assert (history["seconds"] > 0).all()
     assert (result.stopped, result.gradient_steps, result.config) == ("generations", units * 72, config)
-    assert result.ensemble()(DOUBLE[0]).shape == (40, 3)
 
 
-@pytest.mark.parametrize("executor", [None, 3, "processes"])
 @MODES
-def test_the_units_of_evolve_give_the_same_bits_on_any_executor(mode, executor, request):
+def test_the_units_of_evolve_give_the_same_bits_on_any_executor(mode):
     config, watch, evolved = settings(mode=mode, shards=2), Watch(), Watch()
-    given = request.getfixturevalue(executor) if executor == "processes" else executor
-    result = run(config, zoo.dropout_mlp, call=train, executor=given, callbacks=[watch])
+    result = run(config, zoo.dropout_mlp, call=train, executor=3, callbacks=[watch])
     assert_same(result, run(config, zoo.dropout_mlp, call=train))
     assert watch.told == ["start", "end"]
     assert watch.result is result
@@ -75,8 +65,7 @@ def test_the_units_of_evolve_give_the_same_bits_on_any_executor(mode, executor, 
     assert zoo.same_population(watch.initial, evolved.initial)
 
 
-@pytest.mark.parametrize("shards", [1, 2, 4])
-@MODES
+@pytest.mark.parametrize(("mode", "shards"), [("loop", 2), ("vectorised", 1), ("vectorised", 4)])
 def test_stopped_it_returns_the_units_as_they_are(mode, shards, monkeypatch):
     monkeypatch.setattr("gadam.training.trainer.REPORT_SECONDS", 0)
     seen = Population.make(double_dropout, 4, seed=1).parameters

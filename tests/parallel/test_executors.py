@@ -12,7 +12,6 @@ from torch.nn import functional
 from gadam.config import GadamConfig
 from gadam.parallel.executors import Threads, as_pool, train_shards
 from gadam.population import Population
-from gadam.tracing.programs import Programs
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
 from gadam.training.shards import Data, split_into_shards
@@ -21,12 +20,12 @@ from gadam.training.trainer import Trainer
 STEPS = 4
 
 
-def trainer(steps=STEPS, **given):
-    return Trainer(GadamConfig(steps=steps, batch_size=8), functional.cross_entropy, (0,), **given)
+def trainer(steps=STEPS):
+    return Trainer(GadamConfig(steps=steps, batch_size=8), functional.cross_entropy, (0,))
 
 
-def shards(count=4, make=zoo.dropout_mlp, size=1):
-    return split_into_shards(Population.make(make, count * size), count, "parent", 1)
+def shards(count=4, make=zoo.dropout_mlp):
+    return split_into_shards(Population.make(make, count), count, "parent", 1)
 
 
 def data():
@@ -54,30 +53,30 @@ class Failing(zoo.Linear):
 class Inline(Executor):
     """The least that an executor can be, and no kin of a thread pool."""
 
-    def __repr__(self):
-        return "Inline()"
-
     def submit(self, function, /, *args, **kwargs):
         future = Future()
         try:
             future.set_result(function(*args, **kwargs))
-        except Exception as error:
+        except BaseException as error:
             future.set_exception(error)
         return future
 
 
-@pytest.fixture(params=[1, 2, 4, Inline(), "processes"], ids=repr)
+@pytest.fixture(params=[1, 3, "pool", "inline", "processes"])
 def executor(request):
-    return request.getfixturevalue("processes") if request.param == "processes" else request.param
+    if request.param == "pool":
+        with ThreadPoolExecutor(2) as pool:
+            yield pool
+    elif request.param == "inline":
+        yield Inline()
+    else:
+        yield request.getfixturevalue("processes") if request.param == "processes" else request.param
 
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
     yield
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("gadam")]
-
-
-# --- who is a pool ---
 
 
 @pytest.mark.parametrize(("given", "useful", "count"), [(1, 8, 1), (None, 1, 1), (3, 1, 3), (None, 3, 3)])
@@ -94,56 +93,25 @@ def test_a_number_is_that_many_threads_and_none_as_many_as_are_useful(given, use
     assert (threading.current_thread() in found) == (count == 1)
 
 
-def test_an_executor_that_is_given_stays_open():
-    with ThreadPoolExecutor(1) as mine:
-        with as_pool(mine, 8) as pool:
-            train_shards(pool, trainer(), shards(), data())
-        assert mine.submit(abs, -1).result() == 1
-
-
-# --- results ---
-
-
-@pytest.mark.parametrize("way", ["loop", "vectorised"])
-def test_results_and_the_sum_of_progress_are_the_same_for_every_executor(executor, way):
-    programs = Programs(zoo.dropout_mlp(), functional.cross_entropy) if way == "vectorised" else None
-    ours, told = trainer(programs=programs), []
-    expected = [ours.train(shard, data()) for shard in shards(size=2)]
-    with as_pool(executor, 1) as pool:
-        assert_same(train_shards(pool, ours, shards(size=2), data(), told.append), expected)
-    assert sum(told) == 4 * 2 * STEPS
-
-
-def test_results_come_in_the_order_of_the_shards_whoever_ends_first():
-    late = threading.Event()
-
-    def record(step):
-        if step.number == STEPS and step.units.start == 0:
-            assert late.wait(60)
-        elif step.number == STEPS and step.units.start == 3:
-            late.set()
-
-    with as_pool(4, 1) as pool:
-        results = train_shards(pool, trainer(), shards(), data(), record=record)
-    assert_same(results, [trainer().train(shard, data()) for shard in shards()])
-
-
-def test_what_pauses_goes_on_as_if_it_had_not_and_is_kept_meanwhile(executor, monkeypatch):
+def test_results_and_the_sum_of_progress_are_the_same_for_every_executor_and_it_stays_open(executor, monkeypatch):
+    """Also where the training pauses after every hundred steps, and goes on."""
     monkeypatch.setattr(training, "REPORT_SECONDS", 0)
-    expected = train_shards(Threads(None), trainer(3 * BLOCK), shards(2), data())
-    found, kept, done = shards(2), [], [0]
+    expected = [trainer(3 * BLOCK).train(shard, data()) for shard in shards(2)]
+    found, kept, told, done = shards(2), [], [], [0]
 
-    def pause(steps):  # after every hundred steps
+    def pause(steps):
+        told.append(steps)
         done[0] += steps
         return done[0] >= 100
 
-    with as_pool(executor, 1) as pool:
-        while not all(shard.is_trained for shard in found):
-            done[0] = 0
+    while not all(shard.is_trained for shard in found):
+        done[0] = 0
+        with as_pool(executor, 1) as pool:
             found = train_shards(
                 pool, trainer(3 * BLOCK), found, data(), pause, keep=lambda now: kept.append(list(now)), seconds=60.0
             )
     assert_same(found, expected)
+    assert sum(told) == 2 * 3 * BLOCK
     assert all([shard.units for shard in each] == [range(1), range(1, 2)] for each in kept)
     assert kept[-1][0].is_trained
 
@@ -157,31 +125,14 @@ def test_rounds_without_time_still_get_on(workers):
     assert len(kept) >= 4 // workers
 
 
-def test_record_is_told_by_threads_and_not_by_other_executors():
-    for executor, expected in ((Inline(), set()), (2, {(u, s) for u in range(4) for s in range(1, STEPS + 1)})):
-        told = set()
-        with as_pool(executor, 1) as pool:
-            train_shards(
-                pool, trainer(), shards(), data(), record=lambda step, told=told: told.add((step.units[0], step.number))
-            )
-        assert told == expected
-
-
-# --- errors ---
-
-
-def test_progress_may_raise_to_stop(executor):
+def test_an_error_here_or_in_a_worker_is_raised_and_counts_as_no_progress(executor):
     def stop(_):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), as_pool(executor, 1) as pool:
-        train_shards(pool, trainer(), shards(), data(), stop)
-
-
-def test_an_error_in_a_worker_is_raised_here_and_counts_as_no_progress(executor):
     told = []
-    with pytest.raises(ZeroDivisionError, match="in a worker"), as_pool(executor, 1) as pool:
-        train_shards(pool, trainer(), shards(make=Failing), data(), told.append)
+    for make, progress, error in ((zoo.mlp, stop, KeyboardInterrupt), (Failing, told.append, ZeroDivisionError)):
+        with pytest.raises(error), as_pool(executor, 1) as pool:
+            train_shards(pool, trainer(), shards(make=make), data(), progress)
     assert not any(told)
 
 

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 import torch
 import zoo
-from joblib.externals.loky import get_reusable_executor
 from loopback import loopback
 from torch.nn import functional
 
@@ -27,17 +26,16 @@ from gadam.population import Population
 from gadam.training.shards import Data, split_into_shards
 from gadam.training.trainer import Trainer
 
-ROWS = zoo.FEATURES, zoo.LABELS
-WORKERS = 3
+WORKERS = 2
 
 
-def settings(**others):
+def settings(**changed):
     given = {"population_size": 6, "generations": 2, "steps": 30, "batch_size": 8, "validation_size": 16, "shards": 3}
-    return GadamConfig(**{**given, "mode": "loop", "mutation_rate": 0.1, **others})
+    return GadamConfig(**given | {"mode": "loop", "mutation_rate": 0.1} | changed)
 
 
 def evolved(executor, config=None, **others):
-    return evolve(zoo.dropout_mlp, ROWS, config or settings(), executor=executor, device="cpu", **others)
+    return evolve(zoo.dropout_mlp, zoo.DATA, config or settings(), executor=executor, device="cpu", **others)
 
 
 def assert_same(result, expected):
@@ -46,7 +44,7 @@ def assert_same(result, expected):
 
 
 def shard_and_data(make=zoo.dropout_mlp, size=2):
-    batch, numbers = ((ROWS[0],), ROWS[1]), torch.arange(20)[None]
+    batch, numbers = ((zoo.FEATURES,), zoo.LABELS), torch.arange(20)[None]
     shard = split_into_shards(Population.make(make, size), 1, "parent", 1)[0]
     data = Data(batch, batch, numbers[:, :10], numbers[:, 10:])
     return Trainer(settings(), functional.cross_entropy, (0,)), shard, data
@@ -97,14 +95,6 @@ def test_a_task_and_its_answer_are_little_more_than_the_units(none_kept, monkeyp
     assert back.population.template is shard.population.template
 
 
-@pytest.mark.parametrize(("rows", "kind"), [(2**15, torch.int16), (2**15 + 1, torch.int32), (2**31 + 1, torch.int64)])
-def test_row_numbers_travel_in_as_few_bytes_as_they_need(rows, kind):
-    index = torch.tensor([0, rows - 1])
-    narrow = remote._narrow(index, rows)
-    assert narrow.dtype is kind
-    assert torch.equal(narrow.long(), index)
-
-
 def test_what_is_common_is_read_from_a_file_once_and_the_file_is_gone_after(processes):
     trainer, shard, data = shard_and_data()
     expected = trainer.train(shard, data)
@@ -125,15 +115,6 @@ def test_a_worker_that_sees_no_file_asks_once_and_is_sent_everything(none_kept):
     without, with_all, *later = executor.sent
     assert isinstance(with_all, bytes)
     assert [type(each) for each in later] == [type(without)] * 11, "shards of two roles and generations"
-
-
-def test_a_worker_keeps_two_evolutions_and_no_more(none_kept):
-    trainer, shard, data = shard_and_data()
-    there = Elsewhere()
-    for _ in range(3):
-        with Workers(there) as workers:
-            workers.submit(trainer, shard, data).result()
-    assert len(remote._kept) == 2
 
 
 def test_what_cannot_be_sent_or_written_is_refused_in_one_line(processes, monkeypatch):
@@ -157,17 +138,6 @@ def test_what_cannot_be_sent_or_written_is_refused_in_one_line(processes, monkey
 
 
 # --- processes ---
-
-
-def test_loky_gives_what_threads_give_with_a_loss_that_has_no_name():
-    def loss(output, targets):
-        return functional.cross_entropy(output, targets, label_smoothing=0.1)
-
-    pool, config = get_reusable_executor(max_workers=1, timeout=60), settings(mode="vectorised", moments="carry")
-    try:
-        assert_same(evolved(pool, config, loss=loss), evolved(2, config, loss=loss))
-    finally:
-        pool.shutdown(kill_workers=True)
 
 
 def deadly(folder, victim=None):
@@ -202,7 +172,7 @@ def test_a_process_that_dies_is_one_clear_error_and_another_pool_goes_on(tmp_pat
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A scheduler and three workers, each a process."""
+    """A scheduler and its workers, each a process."""
     with loopback(WORKERS) as here:
         yield here
 
@@ -217,32 +187,33 @@ def test_a_cluster_gives_what_threads_give(cluster):
 def test_a_worker_that_dies_in_its_work_changes_nothing(cluster, tmp_path):
     loss = deadly(tmp_path)
     assert_same(evolved(cluster.client.get_executor(), loss=loss), evolved(2, loss=loss))
-    assert sum(worker.poll() is not None for worker in cluster.workers) == 1
+    assert sum(worker.poll() is not None for worker in cluster.processes["worker"]) == 1
+
+
+def test_a_cluster_that_goes_away_is_one_clear_error_soon_and_the_training_goes_on(cluster, tmp_path, monkeypatch):
+    """Soon: long before dask's client gives the scheduler up, or we give up workers, each of which takes an hour.
+
+    The last test of this cluster.
+    """
+    executor = cluster.client.get_executor()
+    for worker in cluster.processes["worker"]:
+        worker.kill()
+    while cluster.client.nthreads():
+        time.sleep(0.1)
+    monkeypatch.setattr(remote, "WORKERLESS_SECONDS", 1.0)
+    with pytest.raises(WorkersError) as caught:
+        evolved(executor)
+    one_line(caught, "no workers", "dask worker tcp://")
+
+    monkeypatch.setattr(remote, "WORKERLESS_SECONDS", 3_600.0)
+    cluster.client._timeout = 3_600
     cluster.add_worker()
-    cluster.client.wait_for_workers(WORKERS, timeout=300)
-
-
-def test_a_cluster_that_goes_away_is_one_clear_error_soon_and_the_training_goes_on(tmp_path, monkeypatch):
-    """Soon: long before dask's client gives the scheduler up, or we give up workers, each of which takes an hour."""
-    with loopback(1) as cluster:
-        executor = cluster.client.get_executor()
-        cluster.workers[0].kill()
-        while cluster.client.nthreads():
-            time.sleep(0.1)
-        monkeypatch.setattr(remote, "WORKERLESS_SECONDS", 1.0)
-        with pytest.raises(WorkersError) as caught:
-            evolved(executor)
-        one_line(caught, "no workers", "dask worker tcp://")
-
-        monkeypatch.setattr(remote, "WORKERLESS_SECONDS", 3_600.0)
-        cluster.client._timeout = 3_600
-        cluster.add_worker()
-        cluster.client.wait_for_workers(1, timeout=300)
-        config, path = settings(population_size=2, shards=2, steps=1_000, generations=1), tmp_path / "kept"
-        loss = deadly(tmp_path, cluster.scheduler.pid)
-        with pytest.raises(WorkersError) as caught:
-            evolved(executor, config, loss=loss, checkpoint=path)
-        one_line(caught, "scheduler at tcp://", "is gone", str(path))
-        with pytest.raises(WorkersError, match="is gone"):
-            evolved(executor)
+    cluster.client.wait_for_workers(1, timeout=300)
+    config, path = settings(population_size=2, shards=2, steps=1_000, generations=1), tmp_path / "kept"
+    loss = deadly(tmp_path, cluster.processes["scheduler"][0].pid)
+    with pytest.raises(WorkersError) as caught:
+        evolved(executor, config, loss=loss, checkpoint=path)
+    one_line(caught, "scheduler at tcp://", "is gone", str(path))
+    with pytest.raises(WorkersError, match="is gone"):
+        evolved(executor)
     assert_same(evolved(2, config, loss=loss, checkpoint=path), evolved(2, config, loss=loss))

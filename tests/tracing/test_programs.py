@@ -40,6 +40,11 @@ FAULTS = {
     "no TorchScript": (torch.jit, "trace", lambda *_, **__: 1 / 0),
     "no simplification": (programs, "simplify", lambda *_: 1 / 0),
     "a wrong kernel": (convolution, "_spread", lambda *given, right=convolution._spread: right(*given) * 1.0001),
+    "a kernel that gives NaN": (
+        convolution,
+        "_spread",
+        lambda *given, right=convolution._spread: right(*given) * torch.nan,
+    ),
     "a broken kernel": (convolution, "_spread", lambda *_: 1 / 0),
 }
 
