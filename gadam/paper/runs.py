@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -20,7 +20,6 @@ from gadam.config import RESULTS_VERSION, GadamConfig
 
 Row = dict[str, Any]
 Rows = list[Row]
-Together = Callable[..., list[Rows]]
 
 
 class RunFunction:
@@ -30,16 +29,13 @@ class RunFunction:
         name: the word under which its runs are kept, "mnist/gadam".
         version: raised when the function's rows for the same config change.
         engine: whether it trains with the engine, so that the engine's results version counts too.
-        together: computes several runs that differ in `seed` alone: takes `seeds` in its place, and returns the rows of
-            each, those of the function but for rounding. None if there is none.
         defaults: the default of each setting, in JSON values.
     """
 
     def __init__(
-        self, compute: Callable[..., Rows], name: str, version: int, engine: bool, settings: type | None,
-        together: Together | None,
-    ) -> None:  # fmt: skip
-        self.name, self.version, self.engine, self.together = name, version, engine, together
+        self, compute: Callable[..., Rows], name: str, version: int, engine: bool, settings: type | None
+    ) -> None:
+        self.name, self.version, self.engine = name, version, engine
         self.defaults = _defaults(compute, settings)
         self._compute = compute
         functools.update_wrapper(self, compute)
@@ -54,9 +50,8 @@ class RunFunction:
 
 
 def run_function(
-    name: str, *, version: int = 1, engine: bool = True, settings: type | None = GadamConfig,
-    together: Together | None = None,
-) -> Callable[[Callable[..., Rows]], RunFunction]:  # fmt: skip
+    name: str, *, version: int = 1, engine: bool = True, settings: type | None = GadamConfig
+) -> Callable[[Callable[..., Rows]], RunFunction]:
     """Declare a function of a module as one whose runs are kept.
 
     It takes its config as keywords, every seed and size among them, depends on nothing but them and the dataset, and
@@ -67,14 +62,13 @@ def run_function(
         version: see `RunFunction`.
         engine: see `RunFunction`; runs without it survive a change of the engine's results.
         settings: the dataclass whose fields its `**settings` are, for their defaults.
-        together: see `RunFunction`.
     """
 
     def declare(compute: Callable[..., Rows]) -> RunFunction:
         known = RUN_FUNCTIONS.get(name)
         if known is not None and known.__module__ != compute.__module__:
             raise TypeError(f"run_function: {name!r} is declared twice, by {known.__module__} and {compute.__module__}")
-        RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, settings, together)
+        RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, settings)
         return RUN_FUNCTIONS[name]
 
     return declare
@@ -155,16 +149,6 @@ class Run:
 def key_of(identity: Mapping[str, Any]) -> str:
     """The key of an identity."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def execute(runs: Sequence[Run]) -> list[Rows]:
-    """Compute the rows of one run, or of each of several that differ in their seed alone, in one call."""
-    if len(runs) == 1:
-        return [runs[0].execute()]
-    function, config = runs[0].function, {name: value for name, value in runs[0].config.items() if name != "seed"}
-    if function.together is None:
-        raise TypeError(f"{function.name} computes no runs together")
-    return function.together(seeds=[run.config["seed"] for run in runs], **config)
 
 
 def dataset_config(name: str, data: str) -> tuple[dict[str, str], str]:

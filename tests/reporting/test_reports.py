@@ -40,7 +40,7 @@ def make(tmp_path, monkeypatch):
     """Reports that read rows of given sources, without computing."""
 
     def compute(runs, workers=None):
-        metadata = {"cpu_seconds": 1.0, "seconds": 2.0, "together": 1, "stored": "2026", "cpu": "x"}
+        metadata = {"cpu_seconds": 1.0, "seconds": 2.0, "stored": "2026", "cpu": "x"}
         return [Stored(run, [{"loss": 0.5, "data": run.label}], metadata) for run in runs]
 
     monkeypatch.setattr(report, "compute", compute)

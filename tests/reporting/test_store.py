@@ -52,7 +52,7 @@ DAMAGES = {
     "half": lambda text: text[: len(text) // 2],
     "rows": lambda text: text.replace("0.1", "0.2", 1),
     "identity": lambda text: text.replace("all_values", "rows"),
-    "metadata": lambda text: text.replace('"together": 1', '"together": 2'),
+    "metadata": lambda text: text.replace('"cpu_seconds": ', '"cpu_seconds": 1'),
     "binary": lambda text: "\0\0",
     "list": lambda text: "[]",
 }

@@ -180,15 +180,6 @@ def test_workers_must_be_a_number_of_workers(run, monkeypatch, count):
         compute([run()])
 
 
-def test_on_a_gpu_the_seeds_of_an_experiment_are_computed_in_one_call(run, counts, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    runs = [run(f"seed {seed}", run_functions.seeded, seed=seed) for seed in (3, 1, 4, 0)]
-    found = compute([*runs, run("alone", value=1)], workers=1)
-    assert [one.rows for one in found[:-1]] == [[{"seed": seed, "square": seed**2}] for seed in (3, 1, 4, 0)]
-    assert executions(counts) == 2
-    assert [one.metadata["together"] for one in found] == [4, 4, 4, 4, 1]
-
-
 def test_progress_says_what_is_left_by_the_expected_seconds(run, capsys):
     one, other, unknown = (run(name, value=value) for value, name in enumerate(("one", "two", "three")))
     progress = Progress(4, 1, {one.key: 5.0, other.key: 15.0}, workers=2)

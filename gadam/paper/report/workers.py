@@ -169,41 +169,40 @@ def _on_gpu() -> bool:
 
 @dataclass(frozen=True)
 class _Task:
-    """The work that is sent to a worker: a run, or several that differ in their seed alone.
+    """The work that is sent to a worker.
 
     Attributes:
-        runs: to compute.
+        run: to compute.
         folder: of the store; None on another machine, which sends the file back.
         threads: how many a run may train on.
         alone: nothing else may compute beside it.
-        keys: of the runs where they were planned; other code would give others.
+        key: of the run where it was planned; other code would give another.
     """
 
-    runs: tuple[Run, ...]
+    run: Run
     folder: Path | None = None
     threads: int = 1
     alone: bool = False
-    keys: tuple[str, ...] = ()
+    key: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keys", self.keys or tuple(run.key for run in self.runs))
+        object.__setattr__(self, "key", self.key or self.run.key)
 
     def __call__(self) -> tuple[float, bytes, str]:
-        """Compute: seconds of each run, its file if that is to be sent, the traceback if it failed.
+        """Compute: seconds of the run, its file if that is to be sent, the traceback if it failed.
 
         A failure comes as text, since not every exception survives pickling.
         """
         os.environ[THREADS_VARIABLE] = str(self.threads)
         try:
             if self.folder is not None:
-                stored = [store.read(self.folder, run) for run in self.runs]
-                if stored[0] and all(stored):  # another process was faster
-                    return float(stored[0].metadata["seconds"]), b"", ""
-                return store.execute_and_write(self.folder, *self.runs), b"", ""
+                if stored := store.read(self.folder, self.run):  # another process was faster
+                    return float(stored.metadata["seconds"]), b"", ""
+                return store.execute_and_write(self.folder, self.run), b"", ""
             self._check_worker()
             with _one_thread(), tempfile.TemporaryDirectory(prefix="gadam-") as scratch:
-                seconds = store.execute_and_write(Path(scratch), *self.runs)
-                return seconds, store.path_of(Path(scratch), self.keys[0]).read_bytes(), ""
+                seconds = store.execute_and_write(Path(scratch), self.run)
+                return seconds, store.path_of(Path(scratch), self.key).read_bytes(), ""
         except Exception as error:
             told = traceback.format_exc()
             if isinstance(error, InputError | ReportError):  # written for a person, who needs no name of a class
@@ -214,15 +213,14 @@ class _Task:
         """Refuse a worker of a cluster that would not give the rows that the keys promise."""
         if _worker().state.nthreads > 1:
             raise ReportError("its worker has several threads; start it with --nworkers auto --nthreads 1")
-        if tuple(run.key for run in self.runs) != self.keys:
+        if self.run.key != self.key:
             raise ReportError("its worker has another version of gadam; install there what is installed here")
-        for run in self.runs:
-            name, data = run.config.get("dataset"), run.config.get("data")
-            if run.data_hash and name and data:
-                from gadam.datasets import locate
+        name, data = self.run.config.get("dataset"), self.run.config.get("data")
+        if self.run.data_hash and name and data:
+            from gadam.datasets import locate
 
-                if locate(name, data=data).hash != run.data_hash:
-                    raise ReportError(f"its worker has other data of {name} than is here")
+            if locate(name, data=data).hash != self.run.data_hash:
+                raise ReportError(f"its worker has other data of {name} than is here")
 
 
 def _worker() -> Any:
@@ -264,16 +262,16 @@ def _outcomes(
             try:
                 seconds, content, failure = future.result()
             except Exception as error:
-                if isinstance(error, BrokenProcessPool) and task.keys[0] not in retried:
-                    retried.add(task.keys[0])
+                if isinstance(error, BrokenProcessPool) and task.key not in retried:
+                    retried.add(task.key)
                     waiting.insert(0, replace(task, alone=True))
                     continue
                 seconds, content, failure = 0.0, b"", workers.explain(error)
             if failure and not keep_going:
                 waiting.clear()
             if content:
-                write_atomic(store.path_of(folder, task.keys[0]), content)
-            yield from (Outcome(run, seconds, run_error(run, failure) if failure else None) for run in task.runs)
+                write_atomic(store.path_of(folder, task.key), content)
+            yield Outcome(task.run, seconds, run_error(task.run, failure) if failure else None)
         if not count:
             time.sleep(_POLL_SECONDS)
 
@@ -300,12 +298,8 @@ class _Processes:
         return ProcessPoolExecutor(self._count, mp_context=context, initializer=_initialise)
 
     def tasks(self, runs: Sequence[Run], folder: Path) -> list[_Task]:
-        """Make a task of each run, and on a GPU, which has room for it, one of all seeds of an experiment."""
-        groups: dict[str, list[Run]] = {}
-        for run in runs:
-            groups.setdefault(run.kin() if run.function.together and _on_gpu() else run.key, []).append(run)
-        threads = {False: 1, True: self._count}
-        return [_Task(tuple(group), folder, threads[group[0].wide], group[0].wide) for group in groups.values()]
+        """Make a task of each run."""
+        return [_Task(run, folder, self._count if run.wide else 1, run.wide) for run in runs]
 
     def count(self) -> int:
         """Tasks that are computed at once."""
@@ -379,7 +373,7 @@ class _Cluster:
 
     def tasks(self, runs: Sequence[Run], folder: Path) -> list[_Task]:
         """Make a task of each run."""
-        return [_Task((run,)) for run in runs]
+        return [_Task(run) for run in runs]
 
     def count(self) -> int:
         """Tasks that are computed at once now; raises a ReportError if the scheduler has gone or has no workers."""
