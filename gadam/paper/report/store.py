@@ -29,11 +29,9 @@ from gadam.paper.report import machine
 from gadam.paper.report.paths import ReportError, write_atomic
 from gadam.paper.runs import Row, Run, key_of
 
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a content that is not what was written may raise."""
 _NOTE_SECONDS = 30.0  # CPU time whose count is lost at most when a process is killed
-
-
-class DamagedRunError(ValueError):
-    """A stored run is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -56,27 +54,20 @@ def read(root: Path, run: Run) -> Stored | None:
     try:
         content = json.loads(path.read_bytes())
         if check(content) != run.key:
-            raise DamagedRunError("it is of another run")
+            raise ValueError("it is of another run")
         return from_content(run, content)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         warnings.warn(f"{path}: damaged ({error}); this run counts as missing", RuntimeWarning, stacklevel=2)
         return None
 
 
 def check(content: Mapping[str, Any]) -> str:
-    """Return the key of the stored content of a run.
-
-    Raises:
-        DamagedRunError: it is not what was written.
-    """
-    try:
-        if digest_of({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
-            raise DamagedRunError("its content is not what was written")
-        return key_of(content["identity"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedRunError(f"it lacks something: {error}") from None
+    """Return the key of the stored content of a run; raises one of `DAMAGE` if it is not what was written."""
+    if digest_of({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
+        raise ValueError("its content is not what was written")
+    return key_of(content["identity"])
 
 
 def from_content(run: Run, content: Mapping[str, Any]) -> Stored:
