@@ -9,7 +9,7 @@ def main() -> None:
     """Run the command line, which a signal ends in one line at any moment, while modules are imported too.
 
     It ends the process at once, for an exception amid an import may come out as any other. A command that has
-    something to put in order says so itself, see `gadam.cli`.
+    something to put in order asks for an exception once its modules are there.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as a process in the background of a shell has it

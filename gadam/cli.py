@@ -102,13 +102,11 @@ def reproduce(
 
         typer.echo(describe(planned(profile, only, data, recompute=recompute), verbose=only is not None))
         return
-    from gadam.paper import report as reporting
+    from gadam.paper.report import compute_runs
+    from gadam.paper.report import reproduce as write_report
 
     with _stoppable():
-        if runs_only:
-            reporting.compute_runs(profile, only, data, scheduler, recompute=recompute)
-        else:
-            reporting.reproduce(profile, only, data, scheduler, recompute=recompute)
+        (compute_runs if runs_only else write_report)(profile, only, data, scheduler, recompute=recompute)
 
 
 class Stopped(SystemExit):
@@ -116,9 +114,9 @@ class Stopped(SystemExit):
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `Stopped`, so that processes and files are put in order; and say that it goes on."""
-    from gadam.paper.report import ReportError, SampleError
+def _stoppable(hint: str = HINT) -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `Stopped`, so that processes and files are put in order; add a hint to failures."""
+    from gadam.paper.report.paths import ReportError, SampleError
 
     stopped: list[int] = []
 
@@ -133,11 +131,11 @@ def _stoppable() -> Iterator[None]:
         yield
     except BaseException as error:
         if stopped:  # whatever became of `Stopped` on its way
-            told = f"stopped by {signal.Signals(stopped[0]).name}{HINT}"
+            told = f"stopped by {signal.Signals(stopped[0]).name}{hint}"
             raise Stopped(_complain(told, 128 + stopped[0])) from None
         if isinstance(error, SampleError | BrokenPipeError) or not isinstance(error, ReportError | OSError):
             raise  # all is there; or nobody reads, and typer knows what to do; or it is ours
-        raise ReportError(f"{_told(error)}{HINT}") from error
+        raise ReportError(f"{_told(error)}{hint}") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -162,7 +160,8 @@ def archive_profile(
     """
     from gadam.paper.report import archive_runs
 
-    archive_runs(profile, rendering=not runs_only)
+    with _stoppable():
+        archive_runs(profile, rendering=not runs_only)
 
 
 @app.command("compare")
@@ -214,7 +213,8 @@ def fetch_data(names: Names = None, folder: Folder = None) -> None:
     """
     from gadam.datasets import fetch
 
-    _each(names, lambda name: fetch(name, folder, progress=sys.stderr.isatty()))
+    with _stoppable(hint=""):
+        _each(names, lambda name: fetch(name, folder, progress=sys.stderr.isatty()))
 
 
 @data.command("verify")
@@ -259,7 +259,7 @@ def main() -> None:
             raise
         sys.exit(_complain(f"this command needs {error.name}, which is not installed: pip install 'gadam[paper]'"))
     except (OSError, RuntimeError) as error:
-        from gadam.paper.report import ReportError
+        from gadam.paper.report.paths import ReportError
 
         if not isinstance(error, OSError | ReportError):
             raise

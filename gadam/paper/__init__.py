@@ -26,23 +26,14 @@ def seeds_of(profile: str, count: int) -> range:
 
 @dataclass(frozen=True)
 class Section:
-    """A notebook and the exhibits that it promises to leave behind.
-
-    Attributes:
-        title: with its number in the paper.
-        notebook: its file.
-        tables: ids of its tables.
-        figures: ids of its figures.
-        alone: it measures time, so nothing else of ours may compute beside it.
-        last: it reads what the other sections leave behind.
-    """
+    """A notebook and the ids of the exhibits that it promises to leave behind."""
 
     title: str
     notebook: str
     tables: tuple[str, ...]
     figures: tuple[str, ...]
-    alone: bool = False
-    last: bool = False
+    alone: bool = False  # it measures time, so nothing else of ours may compute beside it
+    last: bool = False  # it reads what the other sections leave behind
 
 
 SECTIONS = {

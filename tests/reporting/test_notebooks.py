@@ -19,7 +19,17 @@ from run_functions import wait_for
 
 from gadam import InputError, cli
 from gadam.paper import SECTIONS
-from gadam.paper.report import NotebookError, ReportError, RunError, compute, notebooks, paths, reproduce, reproduction
+from gadam.paper.report import (
+    NotebookError,
+    ReportError,
+    RunError,
+    SampleError,
+    compute,
+    notebooks,
+    paths,
+    reproduce,
+    reproduction,
+)
 from gadam.paper.runs import Run
 
 PARAMETERS = {"profile": "quick", "data": "auto"}
@@ -251,7 +261,7 @@ def test_an_interrupt_amid_the_imports_ends_in_one_line(start, seconds):
         (RunError("run 'x' failed: y"), 1, f"run 'x' failed: y{cli.HINT}"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, f"No space left on device{cli.HINT}"),
         (PermissionError(errno.EACCES, "Permission denied", "/a.json"), 1, f"/a.json: Permission denied{cli.HINT}"),
-        (reproduction.SampleError("1 of 2 agree"), 1, "1 of 2 agree"),
+        (SampleError("1 of 2 agree"), 1, "1 of 2 agree"),
         (InputError("profile='big'"), 2, "profile='big'"),
     ],
 )

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from gadam import InputError, cli
 from gadam.datasets import SOURCES
 from gadam.paper import SECTIONS, import_sections, sections_of
-from gadam.paper.report import RunError, compute_runs, paths, plan, reproduce, reproduction, sample, store
+from gadam.paper.report import RunError, SampleError, compute_runs, paths, plan, reproduce, reproduction, sample, store
 from gadam.paper.report.plan import Planned, Source
 from gadam.paper.report.store import Stored
 from gadam.paper.runs import RUN_FUNCTIONS, Run, run_function
@@ -320,7 +320,7 @@ def test_a_changed_value_is_found_and_named_and_the_command_exits_with_1(rendere
     # One that fails is different, too.
     archived(folders, learned_runs())
     monkeypatch.setattr(run_functions.learned, "_compute", lambda **_: 1 / 0)
-    with pytest.raises(reproduction.SampleError, match=r"^0 of 1 recomputed runs agree"):
+    with pytest.raises(SampleError, match=r"^0 of 1 recomputed runs agree"):
         reproduce(only="table0")
     assert re.search(r"different: section0, .*: run 'seed \d' failed: division by zero", capsys.readouterr().out)
 

@@ -76,21 +76,15 @@ def test_by_priority_on_one_thread_and_wide_ones_alone_on_all(run, root, counts)
     assert {"cpu_seconds", "seconds", "stored", "python", "platform", "cpu", "gpu", "git"} <= found[0].metadata.keys()
 
 
-def failing(run, folder, monkeypatch, **given):
-    """Of two under way one fails once the other has begun, which ends once the failure is known here."""
-    known, told = folder / "known", workers._run_error
-    fails = run("adult · seed 7", run_functions.fails, others=1)
-    slow, never = run(until=str(known)), [run(value=value) for value in range(2, 12)]
-    monkeypatch.setattr(workers, "_run_error", lambda *failure: (known.touch(), told(*failure))[1])
-    with pytest.raises(RunError) as info:
-        compute([fails, slow, *never], **given)
-    return info.value, slow
-
-
 def test_after_a_failure_runs_under_way_are_kept_and_no_other_is_begun(run, root, counts, folders, monkeypatch):
-    error, slow = failing(run, folders, monkeypatch, workers=2)
-    assert str(error) == "run 'adult · seed 7' (test/fails) failed: AwkwardError: first line"
-    assert "run_functions.py" in error.__notes__[0]
+    """Of two under way one fails once the other has begun, which ends once the failure is known here."""
+    known, told = folders / "known", workers._run_error
+    monkeypatch.setattr(workers, "_run_error", lambda *failure: (known.touch(), told(*failure))[1])
+    fails, slow = run("adult · seed 7", run_functions.fails, others=1), run(until=str(known))
+    with pytest.raises(RunError) as info:
+        compute([fails, slow, *(run(value=value) for value in range(2, 12))], workers=2)
+    assert str(info.value) == "run 'adult · seed 7' (test/fails) failed: AwkwardError: first line"
+    assert "run_functions.py" in info.value.__notes__[0]
     assert stored(root) == [slow.key]
     assert executions(counts) == 2
 
@@ -204,7 +198,7 @@ def test_rows_and_files_of_a_cluster_are_those_of_local_workers(scheduler, run, 
 
 
 @on_a_cluster
-def test_a_worker_that_dies_costs_only_its_run_and_a_run_that_kills_them_is_named(scheduler, run, root, folders):
+def test_a_worker_that_dies_costs_only_its_run_and_what_fails_or_kills_them_is_named(scheduler, run, root, folders):
     once, always = (
         Run(run_functions.dies, {"folder": str(folders / name), "times": times}, label=name, priority=-1)
         for name, times in (("once", 1), ("always", 99))
@@ -212,16 +206,12 @@ def test_a_worker_that_dies_costs_only_its_run_and_a_run_that_kills_them_is_name
     for name in ("once", "always"):
         (folders / name).mkdir()
     others, failures = [run(value=value) for value in range(3)], []
-    assert len(compute([once, always, *others], scheduler=scheduler, failures=failures)) == 4
+    found = compute([once, always, run("adult", run_functions.fails), *others], scheduler=scheduler, failures=failures)
+    assert len(found) == 4
     assert stored(root) == sorted(one.key for one in (once, *others))
-    assert str(failures[0]).startswith("run 'always' (test/dies) failed: 2 workers died of it")
-
-
-@on_a_cluster
-def test_a_failing_run_names_its_worker_and_what_is_under_way_is_kept(scheduler, run, root, folders, monkeypatch):
-    error, slow = failing(run, folders, monkeypatch, scheduler=scheduler)
-    assert re.search(r"failed: AwkwardError: first line \(worker tcp://127\.0\.0\.1:\d+\)$", str(error))
-    assert stored(root) == [slow.key]
+    adult, killer = sorted(map(str, failures))
+    assert re.search(r"^run 'adult' .* failed: AwkwardError: first line \(worker tcp://127\.0\.0\.1:\d+\)$", adult)
+    assert killer.startswith("run 'always' (test/dies) failed: 2 workers died of it")
 
 
 @on_a_cluster

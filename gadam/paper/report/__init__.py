@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gadam.paper.report.notebooks import NotebookError
-    from gadam.paper.report.paths import ReportError
+    from gadam.paper.report.paths import ReportError, SampleError
     from gadam.paper.report.report import Report
-    from gadam.paper.report.reproduction import SampleError, archive_runs, compute_runs, reproduce
+    from gadam.paper.report.reproduction import archive_runs, compute_runs, reproduce
     from gadam.paper.report.site import write_page
     from gadam.paper.report.workers import RunError, compute
 
@@ -20,7 +20,7 @@ __all__ = [
 
 _MODULES = {
     "NotebookError": "notebooks", "Report": "report", "ReportError": "paths", "RunError": "workers",
-    "compute": "workers", "write_page": "site",
+    "SampleError": "paths", "compute": "workers", "write_page": "site",
 }  # fmt: skip
 
 

@@ -37,11 +37,9 @@ from gadam.paper.runs import RUN_FUNCTIONS, Run
 
 @dataclass(frozen=True)
 class Archive:
-    """The content of an archive.
+    """The content of an archive: lines of the present versions and data, by the key of their run.
 
-    Attributes:
-        lines: those that are whole and of the present versions and data, by the key of their run.
-        refused: how many are not, by why: "damaged", "another version", "other data".
+    `refused` counts the others, by why: "damaged", "another version", "other data".
     """
 
     lines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -18,14 +18,9 @@ TOLERANCE = 1e-6
 
 @dataclass
 class Comparison:
-    """The differences between two reports.
+    """How many numbers are identical or inside the other's interval, and a line for each other difference.
 
-    Attributes:
-        identical: how many numbers are equal.
-        inside: how many lie inside the other's interval.
-        outside: a line for each other number.
-        verdicts: a line for each claim whose verdict is another.
-        missing: files, rows and claims that one of them lacks.
+    `missing` has the files, rows and claims that one of the two reports lacks.
     """
 
     identical: int = 0
@@ -56,11 +51,7 @@ class Comparison:
 
 
 def compare(first: Path, second: Path) -> Comparison:
-    """Compare the tables and the claims of two report folders.
-
-    Raises:
-        InputError: one of them holds no report.
-    """
+    """Compare the tables and the claims of two report folders; an InputError if one of them holds no report."""
     for folder in (first, second):
         if not (folder / "scoreboard.csv").is_file():
             raise InputError(f"compare: {folder} holds no report (no scoreboard.csv); give the folder of a report")

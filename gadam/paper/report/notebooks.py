@@ -33,7 +33,7 @@ def execute(
     notebook: Path, output: Path, parameters: Mapping[str, Any], *, limit: float, promised: Sequence[Path] = (),
     environment: Mapping[str, str] | None = None, prefix: str = "", stop: threading.Event | None = None,
 ) -> float:  # fmt: skip
-    """Execute a notebook in its own folder and write it, executed, to `output`.
+    """Execute a notebook in its own folder, write it, executed, to `output`, and return the seconds that it took.
 
     One that fails leaves `output` as it was, and lies beside it with the ending `.failed.ipynb`.
 
@@ -46,9 +46,6 @@ def execute(
         environment: set for it, beside what this process has.
         prefix: before each line that it prints.
         stop: another thread sets it to end the execution.
-
-    Returns:
-        Seconds.
 
     Raises:
         NotebookError: it failed, did not finish, or did not write what it promised; one line.

@@ -20,6 +20,10 @@ class ReportError(RuntimeError):
     """A report could not be made; the message is one line that says what failed and why."""
 
 
+class SampleError(ReportError):
+    """Runs that were recomputed differ from the archive."""
+
+
 def checkout() -> Path | None:
     """The source tree of the project; None where the package is installed elsewhere."""
     folder = Path(__file__).resolve().parents[3]
@@ -56,11 +60,7 @@ def _folder(variable: str, default: Path) -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, after a crash too.
-
-    Raises:
-        ReportError: it cannot be written (a full disk, a read-only folder); the old one is as it was.
-    """
+    """Write a file so that a reader sees the old one or the new one, after a crash too; a ReportError if it cannot."""
     from gadam import storage  # here, for it brings torch
 
     try:

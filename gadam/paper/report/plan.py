@@ -19,13 +19,9 @@ from gadam.paper.runs import Run
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a section.
+    """A run of a section, of the first that wants it; where it is: "stored", "archived", or "" for missing.
 
-    Attributes:
-        section: the first of those that want it.
-        run: the run.
-        where: "stored", "archived" or "" where it is missing.
-        seconds: CPU seconds that it took, or would take; None where nothing is known.
+    `seconds` are those of CPU time that it took, or would take; None where nothing is known.
     """
 
     section: str

@@ -27,13 +27,9 @@ RECOMPUTE_VARIABLE = "GADAM_RECOMPUTE"  # set by `reproduce` where nothing may c
 
 @dataclass
 class Report:
-    """The report of one profile; make it with `Report.open`.
+    """The report of one profile, in a folder; make it with `Report.open`.
 
     Attributes:
-        profile: smoke, quick, standard or paper.
-        data: auto, real or standin: the choice that the notebook was given.
-        folder: for everything that it writes.
-        source: of runs that are not to be computed.
         seen: the sources ("real", "stand-in") of the rows that were read through this report.
         arms: how many runs of each arm are there, and how many are planned, of all that were asked for.
     """

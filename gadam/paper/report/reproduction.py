@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gadam.paper import ARCHIVED, SECTIONS, check, data_of, sections_of
 from gadam.paper.report import archive, figures, notebooks, paths, provenance, sample, store, tables
-from gadam.paper.report.paths import ReportError
+from gadam.paper.report.paths import ReportError, SampleError
 from gadam.paper.report.plan import Source, all_runs, estimate, later_runs, planned, to_do
 from gadam.paper.report.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
 from gadam.paper.report.sample import Compared
@@ -24,18 +24,10 @@ NOTEBOOK_SECONDS = 60 * 60
 """For a notebook, on a slow machine; its runs are computed before."""
 
 
-class SampleError(ReportError):
-    """Runs that were recomputed differ from the archive."""
-
-
 def reproduce(
-    profile: str = "standard",
-    only: str | None = None,
-    data: str = "auto",
-    scheduler: str | None = None,
-    *,
+    profile: str = "standard", only: str | None = None, data: str = "auto", scheduler: str | None = None, *,
     recompute: bool = False,
-) -> Path:
+) -> Path:  # fmt: skip
     """Regenerate the tables and figures of the paper, in `$GADAM_REPORTS`, or `reports/out` of the project.
 
     Profiles smoke and quick compute their runs. Profiles standard and paper are rendered from runs that were computed
@@ -166,18 +158,14 @@ def archive_runs(profile: str = "standard", *, rendering: bool = True) -> Path:
     """Write the archive of a profile (standard, paper), and render its committed report from it, if `rendering`.
 
     The archive is the union of the lines that it has, as far as they are still valid, and of the runs in the store; so
-    no valid run is ever lost. Lines of another version or of other data are dropped, and said.
-
-    Raises:
-        ReportError: a line of the archive is damaged; it is left as it is.
+    no valid run is ever lost. Lines of another version or of other data are dropped, and said. One with a damaged line
+    is left as it is: a ReportError.
     """
     check("profile", profile, ARCHIVED)
     path, folder = paths.archive_path(profile), paths.runs_root()
     kept = archive.read(path)
     if damaged := kept.refused.get("damaged"):
-        raise ReportError(
-            f"{path}: {damaged} of its lines are damaged; get it back before runs are added: git checkout {path}"
-        )
+        raise ReportError(f"{path}: {damaged} of its lines are damaged; get it back: git checkout {path}")
     contents = dict(kept.lines)
     for line in planned(profile):
         if line.where == "stored":
@@ -194,13 +182,9 @@ def archive_runs(profile: str = "standard", *, rendering: bool = True) -> Path:
 
 
 def compute_runs(
-    profile: str = "standard",
-    only: str | None = None,
-    data: str = "auto",
-    scheduler: str | None = None,
-    *,
+    profile: str = "standard", only: str | None = None, data: str = "auto", scheduler: str | None = None, *,
     recompute: bool = False,
-) -> int:
+) -> int:  # fmt: skip
     """Compute and store the runs of the sections, without their notebooks: neither Jupyter nor papermill is needed.
 
     So one machine computes, and another renders from a copy of the run store (`$GADAM_RUNS`). Runs of an archived

@@ -120,15 +120,9 @@ def _absent(run: Run) -> str:
 
 
 def compare(there: Stored, here: Stored, kin: Sequence[Sequence[Row]] = ()) -> tuple[str, str]:
-    """Compare a run that was computed again with the one stored.
+    """Compare a run that is there with itself computed here: a key of `WORDS`, and the largest difference in words.
 
-    Args:
-        there: stored or archived.
-        here: computed now.
-        kin: the rows of runs that differ in their seed alone.
-
-    Returns:
-        A key of `WORDS`, and the largest difference in words.
+    `kin` has the rows of runs that differ in their seed alone.
     """
     if _text(there.rows) == _text(here.rows):
         return IDENTICAL, ""

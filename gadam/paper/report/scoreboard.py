@@ -104,17 +104,13 @@ def write_claims(folder: Path, section: str, claims: Sequence[Claim], arms: Arms
 
 
 def merge(folder: Path) -> pd.DataFrame:
-    """Return the claims of every section that has any, as text, in the order of the sections; headlines twice.
-
-    Raises:
-        InputError: a file is damaged; one line that says which.
-    """
+    """Return the claims of every section that has any, as text, in the order of the sections; headlines twice."""
     frames = [_kept(path, name) for name in SECTIONS if (path := folder / f"{name}.csv").is_file()]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS), dtype=str)
 
 
 def _kept(path: Path, section: str) -> pd.DataFrame:
-    """The claims that a section has left behind."""
+    """The claims that a section has left behind; an InputError if their file is damaged."""
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
         if tuple(frame) != COLUMNS or not set(frame["verdict"]) <= set(MARKS):

@@ -29,9 +29,6 @@ def write_page(profile: str, root: Path | None = None) -> Path:
     """Write scoreboard, provenance, API reference and page from what the notebooks left behind; executes nothing.
 
     `root` is the folder of the reports; default `$GADAM_REPORTS`, or `reports/out`. Returns the page.
-
-    Raises:
-        InputError: there is no such profile, or a file of the report is damaged.
     """
     check("profile", profile, PROFILES)
     folder = (root or reports_root()) / profile

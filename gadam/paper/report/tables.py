@@ -44,10 +44,7 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
 def cells(frame: pd.DataFrame, decimals: Decimals = None) -> Cells:
     """Return a flat frame as text.
 
-    Args:
-        frame: from `flat`.
-        decimals: of every column with fractions, or of those named; None, and a column not named, shows four digits of
-            the column's largest value.
+    `decimals` are of every column with fractions, or of those named; others show four digits of their largest value.
     """
     chosen = decimals if isinstance(decimals, Mapping) else dict.fromkeys(frame.columns, decimals)
     columns = {str(name): _values(frame[name]) for name in frame}

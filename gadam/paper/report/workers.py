@@ -40,14 +40,9 @@ class RunError(ReportError):
 
 
 def compute(
-    runs: Sequence[Run],
-    workers: int | None = None,
-    root: Path | None = None,
-    scheduler: str | None = None,
-    *,
-    seconds: Mapping[str, float] | None = None,
-    failures: list[RunError] | None = None,
-) -> list[Stored]:
+    runs: Sequence[Run], workers: int | None = None, root: Path | None = None, scheduler: str | None = None, *,
+    seconds: Mapping[str, float] | None = None, failures: list[RunError] | None = None,
+) -> list[Stored]:  # fmt: skip
     """Read the runs that are stored, compute and store the others, and print a line for each of these.
 
     Args:
