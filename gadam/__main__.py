@@ -1,6 +1,28 @@
-"""`python -m gadam`: the command line."""
+"""The start of the command line: `gadam`, or `python -m gadam`."""
 
-from gadam.cli import main
+import os
+import signal
+from types import FrameType
+
+
+def main() -> None:
+    """Run the command line, which a signal ends in one line at any moment, while modules are imported too.
+
+    It ends the process at once, for an exception amid an import may come out as any other. A command that has
+    something to put in order asks for an exception once its modules are there.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as a process in the background of a shell has it
+            signal.signal(number, _stop)
+    from gadam import cli
+
+    cli.main()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    os.write(2, f"gadam: stopped by {signal.Signals(number).name}\n".encode())
+    os._exit(128 + number)
+
 
 if __name__ == "__main__":
     main()

@@ -35,12 +35,17 @@ def _flag(name: str, text: str, **more: Any) -> Any:
     return typer.Option(name, metavar="", help=text, **more)
 
 
+def _option(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text)
+
+
 Names = Annotated[
     list[str] | None, typer.Argument(metavar="NAME", help="mnist, orl, yeast, adult, letter; all if none is given.")
 ]
-FolderOption = Annotated[Path | None, typer.Option(help="Where the data is; $GADAM_DATA, else data/, if not given.")]
+Folder = Annotated[Path | None, typer.Option(help="Where the data is; $GADAM_DATA, else data/, if not given.")]
 PROFILE_HELP = "smoke, quick: minutes, does everything run? standard: the report; paper: the paper's budgets."
-ProfileOption = Annotated[str, typer.Option(help=PROFILE_HELP, metavar="NAME")]
+Profile = Annotated[str, _option("NAME", PROFILE_HELP)]
+HINT = "; finished runs are stored, the same command goes on from there"
 
 
 def _say_version(asked: bool) -> None:
@@ -60,19 +65,16 @@ def _options(
 
 @app.command()
 def reproduce(
-    profile: ProfileOption = "standard",
+    profile: Profile = "standard",
     only: Annotated[
-        str | None, typer.Option(help="A section (section54) or an exhibit (table4); all if not given.", metavar="NAME")
+        str | None, _option("NAME", "A section (section54) or an exhibit (table4); all if not given.")
     ] = None,
-    data: Annotated[
-        str, typer.Option(help="real, standin, or auto: real where it can be had.", metavar="CHOICE")
-    ] = "auto",
+    data: Annotated[str, _option("CHOICE", "real, standin, or auto: real where it can be had.")] = "auto",
     plan: Annotated[bool, _flag("--plan", "Say what there is to compute and how long; do nothing.")] = False,
-    verbose: Annotated[bool, _flag("--verbose", "With --plan: a line for each run.")] = False,
     runs_only: Annotated[bool, _flag("--runs-only", "Compute the runs, without notebooks or a report.")] = False,
     recompute: Annotated[bool, _flag("--recompute", "Take nothing from the archive: compute every run.")] = False,
     scheduler: Annotated[
-        str | None, typer.Option(help="Compute on the workers of a dask scheduler: tcp://host:8786.", metavar="ADDRESS")
+        str | None, _option("ADDRESS", "Compute on the workers of a dask scheduler: tcp://host:8786.")
     ] = None,
 ) -> None:
     """Execute the notebooks and write every table and figure, the scoreboard and the report page, into reports/out.
@@ -88,44 +90,59 @@ def reproduce(
     With --scheduler (pip install 'gadam[distributed]') each worker of the cluster computes a run at a time. They need
     the same version of gadam, and the data in their own $GADAM_DATA; the runs are stored here.
     """
+    from gadam.paper import data_of, import_sections, sections_of
+
     if plan and (runs_only or scheduler):
         other = "--runs-only" if runs_only else "--scheduler"
         raise InputError(f"reproduce: --plan computes nothing and {other} computes; give one of them")
+    typer.echo(f"profile {profile}, data {data_of(profile, data)}: {', '.join(sections_of(only))}")
+    import_sections()  # which takes seconds
     if plan:
         from gadam.paper.report.plan import describe, planned
 
-        typer.echo(describe(planned(profile, only, data, recompute=recompute), verbose=verbose or only is not None))
+        typer.echo(describe(planned(profile, only, data, recompute=recompute), verbose=only is not None))
         return
-    from gadam.paper import report as reporting
+    from gadam.paper.report import compute_runs
+    from gadam.paper.report import reproduce as write_report
 
-    with _saying_that_it_goes_on():
-        if runs_only:
-            reporting.compute_runs(profile, only, data, scheduler, recompute=recompute)
-        else:
-            reporting.reproduce(profile, only, data, scheduler=scheduler, recompute=recompute)
+    with _stoppable():
+        (compute_runs if runs_only else write_report)(profile, only, data, scheduler, recompute=recompute)
+
+
+class Stopped(SystemExit):
+    """SIGINT or SIGTERM came; not an `Exception`, so that nothing goes on after it."""
 
 
 @contextlib.contextmanager
-def _saying_that_it_goes_on() -> Iterator[None]:
-    """Say with every error that ends a reproduction that nothing is lost."""
-    from gadam.paper.report import ReportError, SampleError
+def _stoppable(hint: str = HINT) -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `Stopped`, so that processes and files are put in order; add a hint to failures."""
+    from gadam.paper.report.paths import ReportError, SampleError
 
-    hint = "; finished runs are stored, the same command goes on from there"
+    stopped: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second ends this process at once; the others end with it
+        stopped.append(number)
+        raise Stopped
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
-    except Stopped as stopped:
-        stopped.hint = hint
-        raise
-    except (SampleError, BrokenPipeError):  # all is there; or nobody reads the output, and typer knows what to do
-        raise
-    except ReportError as error:
-        raise ReportError(f"{error}{hint}") from error
-    except OSError as error:
-        raise ReportError(f"{_of_the_system(error)}{hint}") from error
+    except BaseException as error:
+        if stopped:  # whatever became of `Stopped` on its way
+            told = f"stopped by {signal.Signals(stopped[0]).name}{hint}"
+            raise Stopped(_complain(told, 128 + stopped[0])) from None
+        if isinstance(error, SampleError | BrokenPipeError) or not isinstance(error, ReportError | OSError):
+            raise  # all is there; or nobody reads, and typer knows what to do; or it is ours
+        raise ReportError(f"{_told(error)}{hint}") from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @app.command()
-def report(profile: ProfileOption = "standard") -> None:
+def report(profile: Profile = "standard") -> None:
     """Write scoreboard, provenance and report page again from what is there; nothing is executed."""
     from gadam.paper.report import write_page
 
@@ -143,7 +160,8 @@ def archive_profile(
     """
     from gadam.paper.report import archive_runs
 
-    archive_runs(profile, rendering=not runs_only)
+    with _stoppable():
+        archive_runs(profile, rendering=not runs_only)
 
 
 @app.command("compare")
@@ -152,57 +170,55 @@ def compare_reports(
         Path | None, typer.Argument(metavar="A", help="A report's folder; the committed one if not given.")
     ] = None,
     second: Annotated[Path | None, typer.Argument(metavar="B", help="Another; the one made here if not given.")] = None,
-    profile: ProfileOption = "standard",
+    profile: Profile = "standard",
 ) -> None:
     """Compare two reports of a profile: numbers that are identical or inside the other's interval, verdicts changed.
 
     The exit status is 1 if a number lies outside, or a verdict is another.
     """
-    from gadam.paper.report.compare import compare, describe
+    from gadam.paper.report.compare import compare
     from gadam.paper.report.paths import committed_root, reports_root
 
     a, b = first or committed_root() / profile, second or reports_root() / profile
     found = compare(a, b)
-    typer.echo(describe(found, a, b))
+    typer.echo(f"{a}  beside  {b}\n{found.describe()}")
     if not found.agree:
         raise typer.Exit(1)
 
 
 @data.command("list")
-def list_data(folder: FolderOption = None) -> None:
+def list_data(folder: Folder = None) -> None:
     """Show every dataset: its size, where its files are, and whether they are the published ones."""
     from gadam.datasets import NAMES, SOURCES, verify
     from gadam.datasets.files import data_folder, find
 
-    rows = [("name", "rows", "features", "classes", "state", "SHA-256", "where")]
+    line = "{:<8}{:>8}{:>10}{:>9}  {:<10}{:<14}{!s}"
+    typer.echo(line.format("name", "rows", "features", "classes", "state", "SHA-256", "where"))
     for name in NAMES:
-        state, digest, where = "missing", "", str(data_folder(folder) / SOURCES[name].folder)
+        source, state, digest = SOURCES[name], "missing", ""
         try:
             if find(name, data_folder(folder)):
-                located = verify(name, folder)
-                state, digest, where = "verified", located.hash[:12], str(located.path)
+                state, digest = "verified", verify(name, folder).hash[:12]
         except InputError:
             state = "damaged"
-        source = SOURCES[name]
-        rows.append((name, f"{source.rows:,}", source.features, str(len(source.classes)), state, digest, where))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        cells = name, f"{source.rows:,}", source.features, len(source.classes), state, digest
+        typer.echo(line.format(*map(str, cells), data_folder(folder) / source.folder))
 
 
 @data.command("fetch")
-def fetch_data(names: Names = None, folder: FolderOption = None) -> None:
+def fetch_data(names: Names = None, folder: Folder = None) -> None:
     """Download what is not here yet, from the first mirror that serves the published files.
 
     Nothing is kept unless its SHA-256 is right. The exit status is 1 if a dataset could not be had.
     """
     from gadam.datasets import fetch
 
-    _each(names, lambda name: fetch(name, folder, progress=sys.stderr.isatty()))
+    with _stoppable(hint=""):
+        _each(names, lambda name: fetch(name, folder, progress=sys.stderr.isatty()))
 
 
 @data.command("verify")
-def verify_data(names: Names = None, folder: FolderOption = None) -> None:
+def verify_data(names: Names = None, folder: Folder = None) -> None:
     """Compare the files with the SHA-256 of the published ones.
 
     The exit status is 1 if a dataset is missing or damaged.
@@ -219,40 +235,14 @@ def _each(names: list[str] | None, command: Callable[[str], Located]) -> None:
 
     for name in names or ():
         source(name)  # a misspelled name stops everything before it begins
-    failed = False
+    status = 0
     for name in names or NAMES:
         try:
             located = command(name)
-        except InputError as error:
-            failed = True
-            typer.echo(f"gadam: {error}", err=True)
-        else:
             typer.echo(f"{name}: verified, SHA-256 {located.hash[:12]}, {located.path}")
-    if failed:
-        raise typer.Exit(1)
-
-
-class Stopped(SystemExit):
-    """SIGINT or SIGTERM came; not an `Exception`, so that nothing goes on after it."""
-
-    hint = ""
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let the signals raise `Stopped`; not one that is ignored, as a process in the background of a shell does."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # the second ends this process at once; the others end with it
-        raise Stopped(128 + number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        except InputError as error:
+            status = _complain(str(error), 1)
+    raise typer.Exit(status)
 
 
 def main() -> None:
@@ -261,29 +251,25 @@ def main() -> None:
     The exit status is 2 for a mistake of the user, 1 for a failure, 130 after SIGINT and 143 after SIGTERM.
     """
     try:
-        with _stoppable():
-            app()
-    except Stopped as stopped:
-        number = signal.Signals(int(stopped.code or 0) - 128)
-        sys.exit(_complain(f"stopped by {number.name}{stopped.hint}", status=128 + number))
+        app()
     except InputError as error:
         sys.exit(_complain(str(error)))
-    except OSError as error:
-        sys.exit(_complain(_of_the_system(error), status=1))
-    except RuntimeError as error:
-        from gadam.paper.report import ReportError
-
-        if not isinstance(error, ReportError):
-            raise
-        sys.exit(_complain(str(error), status=1))
     except ModuleNotFoundError as error:
         if (error.name or "gadam").partition(".")[0] == "gadam":
             raise
         sys.exit(_complain(f"this command needs {error.name}, which is not installed: pip install 'gadam[paper]'"))
+    except (OSError, RuntimeError) as error:
+        from gadam.paper.report.paths import ReportError
+
+        if not isinstance(error, OSError | ReportError):
+            raise
+        sys.exit(_complain(_told(error), status=1))
 
 
-def _of_the_system(error: OSError) -> str:
-    """The words of an error of the system, with its file."""
+def _told(error: Exception) -> str:
+    """The words of an error; of one of the system with its file."""
+    if not isinstance(error, OSError):
+        return str(error)
     told = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {told}" if error.filename else told
 

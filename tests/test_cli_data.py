@@ -52,7 +52,7 @@ def test_list_shows_missing_and_damaged_data(gadam, tmp_path):
     lines = {line.split()[0]: line for line in output.splitlines()}
     assert status == 0
     assert list(lines) == ["name", *SOURCES]
-    assert "70,000  28 x 28   10       missing" in lines["mnist"]
+    assert lines["mnist"].split()[1:7] == ["70,000", "28", "x", "28", "10", "missing"]
     assert "damaged" in lines["yeast"]
     assert lines["letter"].endswith(str(tmp_path / "letter"))
 
@@ -76,18 +76,14 @@ def test_verify_goes_on_after_a_failure_and_exits_with_1(gadam, tmp_path):
     assert "run 'gadam data fetch letter'" in complaints
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "said"),
-    [
-        (("data", "fetch", "orl"), 1, "gadam: orl: downloads are switched off by GADAM_OFFLINE; "),
-        (("data", "verify", "minst"), 2, "gadam: name='minst' is not a dataset; there are mnist, orl, yeast, "),
-    ],
-)
-def test_a_failure_is_one_line(gadam, tmp_path, arguments, status, said):
-    code, _, complaints = gadam(*arguments, "--folder", tmp_path)
-    assert code == status
-    assert complaints.startswith(said)
-    assert complaints.count("\n") == 1
+def test_what_cannot_be_fetched_and_what_there_is_not_are_a_line(gadam, tmp_path):
+    for arguments, status, said in (
+        (("fetch", "orl"), 1, "gadam: orl: downloads are switched off by GADAM_OFFLINE; "),
+        (("verify", "minst"), 2, "gadam: name='minst' is not a dataset; there are mnist, orl, yeast, "),
+    ):
+        code, _, complaints = gadam("data", *arguments, "--folder", tmp_path)
+        assert (code, complaints.count("\n")) == (status, 1)
+        assert complaints.startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import ModuleType
+from typing import Any
+
+from gadam.config import InputError
 
 PROFILES = ("smoke", "quick", "standard", "paper")
+ARCHIVED = ("standard", "paper")
+"""Profiles that are rendered from runs computed before; nothing of them is computed unasked."""
+DATA_CHOICES = ("auto", "real", "standin")
 FIRST_SEED = {"smoke": 0, "quick": 0, "standard": 200, "paper": 0}
 """The seeds of quick have been seen while the package was made, and 100 to 102 are for choosing rates and presets."""
 
@@ -18,103 +26,88 @@ def seeds_of(profile: str, count: int) -> range:
 
 @dataclass(frozen=True)
 class Section:
-    """A notebook and the exhibits that it promises to leave behind.
-
-    Attributes:
-        title: with its number in the paper.
-        notebook: its file.
-        tables: ids of its tables.
-        figures: ids of its figures.
-        alone: it measures time, so nothing else of ours may compute beside it.
-        last: it reads what the other sections leave behind.
-    """
+    """A notebook and the ids of the exhibits that it promises to leave behind."""
 
     title: str
     notebook: str
     tables: tuple[str, ...]
     figures: tuple[str, ...]
-    alone: bool = False
-    last: bool = False
+    alone: bool = False  # it measures time, so nothing else of ours may compute beside it
+    last: bool = False  # it reads what the other sections leave behind
 
 
 SECTIONS = {
     "section3": Section(
-        title="Section 3: one generation taken apart",
-        notebook="section3_method.ipynb",
-        tables=("section3_units",),
-        figures=("figure1", "section3_selection", "section3_inheritance", "section3_survival"),
+        "Section 3: one generation taken apart", "section3_method.ipynb", ("section3_units",),
+        ("figure1", "section3_selection", "section3_inheritance", "section3_survival"),
     ),
     "section41": Section(
-        title="Section 4.1: many starts, crossover and mutation on a landscape",
-        notebook="section41_landscape.ipynb",
-        tables=("section41_success",),
-        figures=("figure2a",),
+        "Section 4.1: many starts, crossover and mutation on a landscape", "section41_landscape.ipynb",
+        ("section41_success",), ("figure2a",),
     ),
     "section42": Section(
-        title="Section 4.2: does the loss keep decreasing?",
-        notebook="section42_convergence.ipynb",
-        tables=("section42_theorem",),
-        figures=("section42_losses",),
+        "Section 4.2: does the loss keep decreasing?", "section42_convergence.ipynb",
+        ("section42_theorem",), ("section42_losses",),
     ),
     "section43": Section(
-        title="Section 4.3: what threads, processes and a cluster exchange",
-        notebook="section43_communication.ipynb",
-        tables=("section43_bytes",),
-        figures=("section43_growth",),
+        "Section 4.3: what threads, processes and a cluster exchange", "section43_communication.ipynb",
+        ("section43_bytes",), ("section43_growth",),
     ),
-    "section51": Section(
-        title="Section 5.1: LeNet-5 on MNIST",
-        notebook="section51_lenet.ipynb",
-        tables=("table1",),
-        figures=("figure2b",),
-    ),
+    "section51": Section("Section 5.1: LeNet-5 on MNIST", "section51_lenet.ipynb", ("table1",), ("figure2b",)),
     "section52": Section(
-        title="Section 5.2: generations and population size",
-        notebook="section52_settings.ipynb",
-        tables=("section52_settings",),
-        figures=("figure3", "figure4", "figure5"),
+        "Section 5.2: generations and population size", "section52_settings.ipynb",
+        ("section52_settings",), ("figure3", "figure4", "figure5"),
     ),
     "section53": Section(
-        title="Section 5.3: time of a generation against threads",
-        notebook="section53_threads.ipynb",
-        tables=("section53_threads",),
-        figures=("figure6",),
-        alone=True,
+        "Section 5.3: time of a generation against threads", "section53_threads.ipynb",
+        ("section53_threads",), ("figure6",), alone=True,
     ),
     "section54_orl": Section(
-        title="Section 5.4: faces of ORL",
-        notebook="section54_orl.ipynb",
-        tables=("table3",),
-        figures=("section54_orl_accuracy", "section54_orl_budget"),
+        "Section 5.4: faces of ORL", "section54_orl.ipynb",
+        ("table3",), ("section54_orl_accuracy", "section54_orl_budget"),
     ),
     "section54": Section(
-        title="Section 5.4: YEAST, ADULT and LETTER",
-        notebook="section54_tables.ipynb",
-        tables=("table4",),
-        figures=("section54_differences", "section54_budget"),
+        "Section 5.4: YEAST, ADULT and LETTER", "section54_tables.ipynb",
+        ("table4",), ("section54_differences", "section54_budget"),
     ),
     "beyond": Section(
-        title="Beyond the paper: the population kept",
-        notebook="beyond_population.ipynb",
-        tables=("beyond_kept",),
-        figures=("beyond_above_best",),
+        "Beyond the paper: the population kept", "beyond_population.ipynb", ("beyond_kept",), ("beyond_above_best",)
     ),
     "section6": Section(
-        title="Section 6: the scoreboard, and how faithful all this is",
-        notebook="section6_fidelity.ipynb",
-        tables=(
-            "section6_scoreboard",
-            "section6_equations",
-            "section6_ambiguities",
-            "section6_effects",
-            "section6_values",
-        ),
-        figures=("section6_readings",),
-        last=True,
+        "Section 6: the scoreboard, and how faithful all this is", "section6_fidelity.ipynb",
+        ("section6_scoreboard", "section6_equations", "section6_ambiguities", "section6_effects", "section6_values"),
+        ("section6_readings",), last=True,
     ),
-}
+}  # fmt: skip
 
 
 def import_sections() -> dict[str, ModuleType]:
     """The module of each section, by name; importing them declares their run functions."""
     return {name: importlib.import_module(f"{__name__}.{name}") for name in SECTIONS}
+
+
+def check(argument: str, value: Any, allowed: Iterable[str]) -> None:
+    """Refuse a value that is not one of those allowed, and say which of them was probably meant."""
+    if value not in (listed := list(allowed)):
+        near = get_close_matches(str(value), listed)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {', '.join(listed)}{meant}")
+
+
+def data_of(profile: str, data: str) -> str:
+    """Return the choice of data that a profile makes of one: archived profiles are of the real data alone.
+
+    Raises:
+        InputError: the profile or the choice is not allowed.
+    """
+    check("profile", profile, PROFILES)
+    check("data", data, DATA_CHOICES if profile not in ARCHIVED else ("auto", "real"))
+    return "real" if profile in ARCHIVED else data
+
+
+def sections_of(only: str | None) -> list[str]:
+    """Return the sections to execute for a section's name, an exhibit's id, or None for all."""
+    names = {name: (name, *section.tables, *section.figures) for name, section in SECTIONS.items()}
+    if only is not None:
+        check("only", only, [one for several in names.values() for one in several])
+    return [name for name, several in names.items() if only is None or only in several]

@@ -21,7 +21,7 @@ import torch
 
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load
-from gadam.evolution.loop import evolve_seeds
+from gadam.evolution.loop import evolve
 from gadam.models import lenet5
 from gadam.paper import seeds_of
 from gadam.paper.claims import Arms, Claim, Reduced
@@ -194,34 +194,24 @@ def _prepare(
     return replace(found, train=train), aside, GadamConfig(**settings)
 
 
-def lenets_by_gadam(dataset: str, data: Any, seeds: list[int], **settings: Any) -> list[Rows]:
-    """LeNet-5 by GADAM. For each seed rows of kind "unit" (the history), "curve" (training loss), "checkpoint", "kept".
+@run_function("mnist/gadam")
+def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
+    """LeNet-5 by GADAM: rows of kind "unit" (the history), "curve" (training loss), "checkpoint" and "kept".
 
     A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section 3.4);
     kept is what the last generation is good for, see `gadam.paper.beyond`. Each row has `run_steps`, the steps of
     a generation. The first k generations of a run are those of a run of k generations: streams know nothing of K.
     """
-    images, aside, config = _prepare(dataset, data, **settings)
-    seen = {seed: _Watch(config, images, aside, config.generations) for seed in seeds}
-    results = evolve_seeds(
-        lenet5, images.train, config, seeds=seeds, callbacks=lambda seed: [seen[seed]], record=lambda seed: seen[seed],
-        progress=False, executor=threads(),
-    )  # fmt: skip
-    last = {"kind": "kept", "generation": config.generations, "test_rows": len(images.test[1])}
-    found = []
-    for seed, result in zip(seeds, results, strict=True):
-        history = whole(result).history.drop(columns="seconds").assign(kind="unit").astype(object)
-        rows: list[Any] = history.where(history.notna(), None).to_dict("records")
-        rows += [last | kept(result, aside, images.test), *seen[seed].curve(), *seen[seed].scores]
-        about = {"method": GADAM, "g": config.population_size, "seed": seed, **_about(config, images)}
-        found.append([row | about for row in rows])
-    return found
-
-
-@run_function("mnist/gadam", together=lenets_by_gadam)
-def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
-    """`lenets_by_gadam` for one seed."""
-    return lenets_by_gadam(dataset, data, [seed], **settings)[0]
+    images, aside, config = _prepare(dataset, data, seed=seed, **settings)
+    seen = _Watch(config, images, aside, config.generations)
+    result = evolve(lenet5, images.train, config, callbacks=[seen], record=seen, progress=False, executor=threads())
+    history = whole(result).history.drop(columns=["seconds"]).astype(object)
+    units = history.where(history.notna(), None).to_dict("records")
+    rows: Rows = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
+    last = {"generation": config.generations, "test_rows": len(images.test[1])}
+    rows.append({"kind": "kept", **last, **kept(result, aside, images.test)})
+    about = {"method": GADAM, "g": config.population_size, **_about(config, images), "seed": seed}
+    return [row | about for row in (*rows, *seen.curve(), *seen.scores)]
 
 
 @run_function("mnist/optimizer")

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
@@ -20,7 +20,6 @@ from gadam.config import RESULTS_VERSION, GadamConfig
 
 Row = dict[str, Any]
 Rows = list[Row]
-Together = Callable[..., list[Rows]]
 
 
 @dataclass(eq=False)
@@ -34,7 +33,6 @@ class RunFunction:
     name: str
     version: int
     engine: bool
-    together: Together | None
     defaults: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -54,9 +52,8 @@ RUN_FUNCTIONS: dict[str, RunFunction] = {}
 
 
 def run_function(
-    name: str, *, version: int = 1, engine: bool = True, settings: type | None = GadamConfig,
-    together: Together | None = None,
-) -> Callable[[Callable[..., Rows]], RunFunction]:  # fmt: skip
+    name: str, *, version: int = 1, engine: bool = True, settings: type | None = GadamConfig
+) -> Callable[[Callable[..., Rows]], RunFunction]:
     """Declare a function of a module as one whose runs are kept.
 
     It takes its config as keywords, every seed and size among them, depends on nothing but them and the dataset, and
@@ -67,15 +64,13 @@ def run_function(
         version: raised when the rows for the same config change.
         engine: whether it trains with the engine, whose results version counts then, too.
         settings: the dataclass whose fields its `**settings` are, for their defaults.
-        together: computes several runs that differ in `seed` alone: takes `seeds` in its place, and returns the rows of
-            each, those of the function but for rounding.
     """
 
     def declare(compute: Callable[..., Rows]) -> RunFunction:
         known = RUN_FUNCTIONS.get(name)
         if known is not None and known.__module__ != compute.__module__:
             raise TypeError(f"run_function: {name!r} is declared twice, by {known.__module__} and {compute.__module__}")
-        RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, together, _defaults(compute, settings))
+        RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, _defaults(compute, settings))
         return RUN_FUNCTIONS[name]
 
     return declare
@@ -152,16 +147,6 @@ class Run:
 def key_of(identity: Mapping[str, Any]) -> str:
     """The key of an identity: its SHA-256 (hex)."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def execute(runs: Sequence[Run]) -> list[Rows]:
-    """Compute the rows of one run, or of each of several that differ in their seed alone, in one call."""
-    if len(runs) == 1:
-        return [runs[0].execute()]
-    function, config = runs[0].function, {name: value for name, value in runs[0].config.items() if name != "seed"}
-    if function.together is None:
-        raise TypeError(f"{function.name} computes no runs together")
-    return function.together(seeds=[run.config["seed"] for run in runs], **config)
 
 
 def dataset_config(name: str, data: str) -> tuple[dict[str, str], str]:

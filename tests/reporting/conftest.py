@@ -8,7 +8,7 @@ import pytest
 from run_functions import learned_runs
 
 from gadam.paper import SECTIONS, Section
-from gadam.paper.report import archive, reproduction
+from gadam.paper.report import reference
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,7 @@ def folders(tmp_path, monkeypatch):
         monkeypatch.setenv(f"GADAM_{name.upper()}", str(tmp_path / name))
     monkeypatch.setenv("GADAM_OFFLINE", "1")
     monkeypatch.setenv("GADAM_WORKERS", "2")
-    monkeypatch.setattr(reproduction.reference, "write", lambda folder: None)
-    archive._read.cache_clear()  # files of these tests may be written twice within a tick of the disk's clock
+    monkeypatch.setattr(reference, "write", lambda folder: None)
     (tmp_path / "counts").mkdir()
     return tmp_path
 

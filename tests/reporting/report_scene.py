@@ -5,6 +5,7 @@ import json
 import nbformat
 
 from gadam.paper.report import archive, store
+from gadam.paper.report.paths import archive_path
 
 
 def contents_of(runs, folder, change=lambda content: content):
@@ -21,9 +22,8 @@ def signed(content, **changed):
 
 def archived(folder, runs, change=lambda content: content):
     """The path of an archive of runs, each changed, of profile standard."""
-    path = folder / "archive" / "standard" / archive.NAME
+    path = archive_path("standard")
     archive.write(path, contents_of(runs, folder / "elsewhere", change))
-    archive._read.cache_clear()
     return path
 
 

@@ -38,14 +38,10 @@ def rows(folder, value=0, until=None):
     return [{"value": value, "part": part} for part in range(2)]
 
 
-def seeded_all(folder, seeds):
-    count(folder)
-    return [[{"seed": seed, "square": seed**2}] for seed in seeds]
-
-
-@run_function("test/seeded", engine=False, settings=None, together=seeded_all)
+@run_function("test/seeded", engine=False, settings=None)
 def seeded(folder, seed):
-    return seeded_all(folder, [seed])[0]
+    count(folder)
+    return [{"seed": seed, "square": seed**2}]
 
 
 @run_function("test/all_values", engine=False, settings=None)

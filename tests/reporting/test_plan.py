@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from gadam import InputError, cli
 from gadam.datasets import SOURCES
-from gadam.paper import SECTIONS
-from gadam.paper.report import RunError, compute_runs, plan, reproduce, reproduction, sample, store
+from gadam.paper import SECTIONS, import_sections, sections_of
+from gadam.paper.report import RunError, SampleError, compute_runs, paths, plan, reproduce, reproduction, sample, store
 from gadam.paper.report.plan import Planned, Source
 from gadam.paper.report.store import Stored
 from gadam.paper.runs import RUN_FUNCTIONS, Run, run_function
@@ -40,38 +40,37 @@ def section(only_section, folders, monkeypatch):
 def compute_in_here(monkeypatch):
     """Compute without worker processes, which have tests of their own."""
 
-    def compute(runs, workers=None, root=None, **_):
-        folder, asked = root or store_folder(), [run for run in runs if not store.read(root or store_folder(), run)]
-        for run in asked:
+    def compute(runs, workers=None, root=None, *, failures=None, **_):
+        folder, failed = root or paths.runs_root(), []
+        for run in (run for run in runs if not store.read(folder, run)):
             try:
                 store.execute_and_write(folder, run)
             except Exception as error:
-                raise RunError(f"run {run.title!r} failed: {error}") from error
-        return [store.read(folder, run) for run in runs]
+                failed.append(RunError(f"run {run.title!r} failed: {error}"))
+        if failures is None and failed:
+            raise failed[0]
+        if failures is not None:
+            failures += failed
+        return [found for run in runs if (found := store.read(folder, run))]
 
     monkeypatch.setattr(reproduction, "compute", compute)
     monkeypatch.setattr(sample, "compute", compute)
 
 
-def store_folder():
-    return plan.runs_root()
-
-
-def test_every_run_of_a_section_is_listed_once(section):
-    assert [run.label for run in plan.all_runs("section0", "quick", "auto")] == ["value 1", "value 2", "value 3"]
-
-
 def test_a_plan_says_what_is_there_and_how_long_the_rest_takes_and_executes_nothing(section, monkeypatch):
     monkeypatch.setattr(plan, "expected", lambda run: 9.0 if run.config["value"] == 2 else None)
     lines = plan.planned("quick", "table0", "standin")
-    assert [(line.section, line.where) for line in lines] == [("section0", one) for one in ("stored", "", "")]
+    assert [(line.run.label, line.where) for line in lines] == [
+        ("value 1", "stored"), ("value 2", ""), ("value 3", ""),
+    ]  # fmt: skip
     took = store.read(section / "runs", lines[0].run).metadata["cpu_seconds"]
     assert [line.seconds for line in lines] == [took, None, None]
     assert plan.estimate([line.run for line in lines], [], "standard") == [None, 9.0, None]
     done = CliRunner().invoke(cli.app, ["reproduce", "--profile", "smoke", "--plan", "--only", "section0"])
     text = done.stdout.splitlines()
-    assert text[1].split()[:4] == ["section0", "3", "1", "2"]
-    assert text[2].split()[:2] == ["stored", "took"]
+    assert text[0] == "profile smoke, data auto: section0"
+    assert text[2].split()[:4] == ["section0", "3", "1", "2"]
+    assert text[3].split()[:2] == ["stored", "took"]
     assert "once these are computed, further runs may be known of: section0" in text
     assert executions(section / "counts") == 1
     assert not (section / "reports").exists()
@@ -90,26 +89,20 @@ def line(seconds, where="", section="section3", **more):
     return Planned(section, Run(run_functions.rows, {"folder": "x"}, **more), where, seconds)
 
 
-def test_wall_time_is_that_of_all_workers_and_of_the_longest_run_at_least():
+def test_times_are_summed_and_wall_time_is_that_of_the_longest_run_at_least():
     assert plan.to_do([line(3.0), line(2.0), line(1.0)], 2) == (6.0, 3.0)
     assert plan.to_do([line(1.0), line(4.0)], 2) == (5.0, 4.0)
     assert plan.to_do([line(4.0, wide=True)] * 2, 2) == (8.0, 4.0), "each on both cores"
     assert plan.to_do([line(9.0, "stored"), line(None)], 2) == (0.0, 0.0)
-
-
-def test_sections_are_summed():
     lines = [line(5.0, "archived"), *[line(60.0, section="section54")] * 3, line(None, section="section6")]
-    text = plan.describe(lines, workers=2).splitlines()
-    assert text[1].split() == ["section3", "1", "1", "0", "–", "0", "s", "0", "s"]
+    text = plan.describe(lines).splitlines()
     assert text[2].split() == ["section54", "3", "0", "3", "–", "3", "min", "90", "s"]
-    assert text[3].split() == ["section6", "1", "0", "1", "1", ">", "0", "s", ">", "0", "s"]
     assert text[4].split() == ["all", "5", "1", "4", "1", ">", "3", "min", ">", "90", "s"]
-    assert [each for each in text if each.endswith("1 of test/rows")]
 
 
 @pytest.mark.parametrize("name", [*plan.PACES, "test/rows"])
 def test_a_pace_is_of_a_kind_of_run_that_there_is(name):
-    plan.import_sections()
+    import_sections()
     steps = {"generations": 5, "population_size": 10, "steps": 100, "trees": 3}
     seconds = plan.expected(Run(RUN_FUNCTIONS[name], steps))
     assert seconds is None if name == "test/rows" else seconds > 0
@@ -139,10 +132,11 @@ def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_
     monkeypatch.setattr(reproduction, "later_runs", lambda name: None)
     asked = []
 
-    def compute(runs, workers, *, keep_going, **_):
-        asked.append((len(runs), workers, keep_going))
-        if len(runs) == 2:
+    def compute(runs, workers, *, failures, **_):
+        asked.append((len(runs), workers, failures is not None))
+        if failures is None:
             raise RunError("run 'bad' failed")
+        failures += [RunError("run 'bad' failed")] * (len(runs) == 2)
 
     monkeypatch.setattr(reproduction, "compute", compute)
     for profile, only, expected in (
@@ -167,7 +161,6 @@ def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_
         (lambda: reproduce(data="standin"), "data='standin' .* auto, real$"),
         (lambda: reproduce(only="tabel4"), "only='tabel4' .* section3, .*did you mean table4"),
         (lambda: compute_runs("paper", data="standin"), "data='standin' .* auto, real$"),
-        (lambda: plan.planned("smoke", None, "fake"), "data='fake' "),
         (
             lambda: cli.reproduce(plan=True, runs_only=True),
             "--plan computes nothing and --runs-only computes; give one",
@@ -179,11 +172,7 @@ def test_wrong_arguments_are_refused_in_a_line(call, message):
     with pytest.raises(InputError, match=message) as refused:
         call()
     assert "\n" not in str(refused.value)
-
-
-def test_only_takes_a_section_or_an_exhibit():
-    assert plan.sections_of(None) == list(SECTIONS)
-    assert plan.sections_of("section41") == plan.sections_of("figure2a") == ["section41"]
+    assert sections_of("section41") == sections_of("figure2a") == ["section41"]
 
 
 # --- the sample: how runs compare ---
@@ -224,10 +213,9 @@ def test_numbers_within_the_tolerance_and_counts_within_two_rows_are_equal(chang
     assert (change[1] in detail) == (outcome != "identical")
 
 
-def test_the_largest_difference_is_named_and_so_are_rows_that_are_missing():
-    assert compared((0, "loss", ROWS[0]["loss"] + 1e-3), (2, "correct", 80)) == (
-        "different", "correct of row 3: 80, archived is 90",
-    )  # fmt: skip
+def test_the_largest_difference_is_named():
+    found = compared((0, "loss", ROWS[0]["loss"] + 1e-3), (2, "correct", 80))
+    assert found == ("different", "correct of row 3: 80, archived is 90")
     assert sample.compare(Stored(RUN, ROWS, {}), Stored(RUN, ROWS[:2], {}))[0] == "different"
     old, new = ([{"accuracy": one, "correct": int(one)}] for one in (90.0, 91.0))
     assert sample.compare(Stored(RUN, old, {}), Stored(RUN, new, {}))[0] == "equal"
@@ -305,9 +293,9 @@ def test_agreement_is_said_in_a_line_and_kept_for_the_page(rendered, capsys):
     assert lines[1].startswith("1 runs are missing: ")
     assert lines[-2:] == [f"report: {page}", "1 of 1 recomputed runs agree with the archive"]
     assert rendered == [["section0"]]
-    assert [one.outcome for one in sample.read(page.parent)] == ["identical"]
+    assert [one["outcome"] for one in paths.read_json(page.parent / "sample.json")] == ["identical"]
     assert "1 of 1 recomputed runs agree with the archive" in page.read_text()
-    assert not plan.runs_root().exists(), "what was recomputed is thrown away"
+    assert not paths.runs_root().exists(), "what was recomputed is thrown away"
     assert not list(page.parent.glob(".*"))
 
 
@@ -329,11 +317,16 @@ def test_a_changed_value_is_found_and_named_and_the_command_exits_with_1(rendere
     assert "refused lines of the archive, which count as missing: 1 another version\n" in said
     assert "loss of row 2" in (folders / "reports" / "standard" / "index.html").read_text()
     assert path.read_bytes() == before
+    # One that fails is different, too.
+    archived(folders, learned_runs())
+    monkeypatch.setattr(run_functions.learned, "_compute", lambda **_: 1 / 0)
+    with pytest.raises(SampleError, match=r"^0 of 1 recomputed runs agree"):
+        reproduce(only="table0")
+    assert re.search(r"different: section0, .*: run 'seed \d' failed: division by zero", capsys.readouterr().out)
 
 
 def test_without_the_data_the_sample_says_why_not(rendered, only_section, folders, monkeypatch, capsys):
-    config = {"seed": 0, "dataset": "yeast", "data": "real"}
-    run = Run(run_functions.learned, config, SOURCES["yeast"].hash, label="yeast")
+    run = Run(run_functions.learned, {"seed": 0, "dataset": "yeast", "data": "real"}, SOURCES["yeast"].hash, "yeast")
     only_section(lambda: [run])
     archived(folders, [run])
     monkeypatch.setenv("GADAM_DATA", str(folders / "nothing"))
@@ -345,13 +338,6 @@ def test_without_the_data_the_sample_says_why_not(rendered, only_section, folder
     assert summary in page.read_text()
 
 
-def test_a_run_that_fails_here_is_different(rendered, monkeypatch, capsys):
-    monkeypatch.setattr(run_functions.learned, "_compute", lambda **_: 1 / 0)
-    with pytest.raises(reproduction.SampleError, match=r"^0 of 1 recomputed runs agree"):
-        reproduce(only="table0")
-    assert re.search(r"different: section0, seed \d: run 'seed \d' failed: division by zero", capsys.readouterr().out)
-
-
 def test_told_to_recompute_nothing_is_taken_from_the_archive(rendered, monkeypatch):
     asked = []
     monkeypatch.setattr(reproduction, "compute", lambda runs, *_, **__: asked.append(len(runs)))
@@ -359,16 +345,6 @@ def test_told_to_recompute_nothing_is_taken_from_the_archive(rendered, monkeypat
     compute_runs("standard", "table0", recompute=True)
     assert asked == [1, 6]
     assert Source("standard", recompute=True).find(learned_runs(1)[0]) == (None, "")
-
-
-def test_a_damaged_sample_is_told_in_a_line(tmp_path):
-    one = sample.Compared("section54", "seed 0", "equal", "loss of row 1")
-    sample.write(tmp_path, [one])
-    assert sample.read(tmp_path) == [one]
-    assert sample.read(tmp_path / "nowhere") == []
-    (tmp_path / "sample.json").write_text('[{"section": 1}]')
-    with pytest.raises(InputError, match=r"sample\.json is damaged \(.*\); remove it"):
-        sample.read(tmp_path)
 
 
 # --- the real thing, once: a notebook in a kernel ---

@@ -15,7 +15,7 @@ from report_scene import write_notebook
 from gadam import InputError
 from gadam.paper import SECTIONS
 from gadam.paper.claims import Claim
-from gadam.paper.report import Report, figures, page, provenance, report, site, write_page
+from gadam.paper.report import Report, figures, provenance, report, site, write_page
 from gadam.paper.report.store import Stored
 from gadam.paper.runs import Run
 from gadam.paper.verdicts import Evidence
@@ -40,7 +40,7 @@ def make(tmp_path, monkeypatch):
     """Reports that read rows of given sources, without computing."""
 
     def compute(runs, workers=None):
-        metadata = {"cpu_seconds": 1.0, "seconds": 2.0, "together": 1, "stored": "2026", "cpu": "x"}
+        metadata = {"cpu_seconds": 1.0, "seconds": 2.0, "stored": "2026", "cpu": "x"}
         return [Stored(run, [{"loss": 0.5, "data": run.label}], metadata) for run in runs]
 
     monkeypatch.setattr(report, "compute", compute)
@@ -97,8 +97,9 @@ def test_a_table_of_a_stand_in_is_marked_and_has_no_number_of_the_papers(make, b
 def test_real_rows_keep_the_papers_number_beside_a_stand_in(make):
     one = make("stand-in", "real")
     one.table("table4", ROWS.assign(data=["real", "stand-in"]), caption="Accuracy")
-    assert files(one, "table4")[".csv"].splitlines()[1:] == ["MLP <b>,97.2,96.5,real", "Adam,,97,stand-in"]
-    assert files(one, "table4")[".md"].startswith("**STAND-IN DATA, in part. Accuracy**")
+    text = files(one, "table4")
+    assert text[".csv"].splitlines()[1:] == ["MLP <b>,97.2,96.5,real", "Adam,,97,stand-in"]
+    assert text[".md"].startswith("**STAND-IN DATA, in part. Accuracy**")
 
 
 @pytest.mark.parametrize(
@@ -106,20 +107,11 @@ def test_real_rows_keep_the_papers_number_beside_a_stand_in(make):
     [
         (lambda make: make(profile="big"), "profile='big' "),
         (lambda make: make(data="fake"), "data='fake' "),
-        (lambda make: make().rows([1]), "runs: has a int among them"),
-        (lambda make: make().table("tabel4", ROWS, caption="c"), "'tabel4' .* did you mean table4"),
-        (lambda make: make().figure("table4", Figure(), caption="c", alt="a"), "figure: 'table4' is promised by no se"),
-        (lambda make: make().figure("figure6", 1, caption="c", alt="a"), "figure: 'figure6' is a int"),
-        (lambda make: make().table("table4", [1], caption="c"), "frame: of table 'table4' is a list"),
+        (lambda make: make().table("tabel4", ROWS, caption="c"), "table='tabel4' .* did you mean table4"),
+        (lambda make: make().figure("table4", Figure(), caption="c", alt="a"), "figure='table4' "),
         (lambda make: make().table("table4", ROWS, caption="c", source="fake"), "source='fake' .* real, stand-in"),
-        (
-            lambda make: make().table("table4", ROWS.assign(data="stand-in"), caption="c", source="real"),
-            "source='real' is not what the column data says: stand-in",
-        ),
         (lambda make: make().claims("5.4", []), r"section='5\.4' "),
-        (lambda make: make().claims("section54", [{}]), "claims: has a dict among them"),
-        (lambda make: make(data="real").table("table4", ROWS, caption="c", source="stand-in"), "stand-in data, but"),
-        (lambda make: make(data="real").claims("section54", [claim("c", data="stand-in")]), "stand-in data, but"),
+        (lambda make: make("stand-in", data="real"), "data='real', but there are runs on stand-in data"),
         (lambda make: write_page("big"), "profile='big' "),
     ],
 )
@@ -191,15 +183,6 @@ def test_figures_are_the_same_bytes_twice_and_say_neither_when_nor_with_what_the
     assert int.from_bytes(marked[20:24]) > int.from_bytes(png[20:24]), "the mark is above the figure"
     assert figure.texts == []
     assert not any(said in content for content in made["a"] for said in (b"Matplotlib", b"<dc:date>"))
-
-
-def test_a_failed_drawing_leaves_no_file(tmp_path):
-    figure = drawing()
-    figure.axes[0].set_title("$\\nonsense$")
-    with pytest.raises(ValueError, match="nonsense"):
-        figures.save(figure, tmp_path / "a", mark="mark")
-    assert list(tmp_path.glob("a*")) == []
-    assert figure.texts == []
 
 
 # --- the page ---
@@ -288,21 +271,10 @@ def test_an_empty_report_has_a_page_with_a_link_to_the_reference_where_there_is_
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("damage", [b"{", b"\xff", b"[]", b'{"id": "table4"}'])
+@pytest.mark.parametrize("damage", [b"{", b"\xff"])
 def test_a_damaged_exhibit_is_told_in_a_line(make, tmp_path, damage):
     one = make("real")
     one.table("table4", ROWS, caption="Accuracy")
     (one.folder / "exhibits" / "table4.json").write_bytes(damage)
-    with pytest.raises(InputError, match=r"table4\.json is damaged .*; execute its section again"):
+    with pytest.raises(InputError, match=r"table4\.json is damaged .*; remove it"):
         write_page("smoke", tmp_path)
-
-
-def test_provenance_is_escaped_too():
-    content = provenance.machine.describe() | {"cpu": EVIL, "gpu": EVIL, "platform": EVIL, "python": EVIL}
-    content |= {"git": {"commit": EVIL, "dirty": True}, "profile": "smoke", "written": EVIL, "requirements.lock": None}
-    content |= {"datasets": [], "seeds": [], "computed": {"runs": 0, "cpu_seconds": 0}, "files": {}}
-    empty = {name: [] for name in ("groups", "headlines", "rules", "sections", "standin")}
-    given = {**empty, "marks": {}, "reasons": {}, "sample": None, "reference": "", "rules_stated": ""}
-    text = page.render("index.html.j2", provenance=content, profile_text=EVIL, **given)
-    assert "<script" not in text
-    assert "&lt;script" in text

@@ -9,6 +9,7 @@ import pytest
 
 import gadam
 from gadam.datasets import SOURCES
+from gadam.display import html_table
 
 PACKAGE = Path(gadam.__file__).parent
 SOURCE = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text("utf-8")) for path in PACKAGE.rglob("*.py")}
@@ -64,8 +65,6 @@ def test_downloads_go_over_https_where_there_is_any_and_are_verified():
 
 
 def test_tables_of_a_population_are_escaped():
-    from gadam.population import html_table
-
     evil = "<script>alert(1)</script>"
     assert evil not in html_table({evil: evil}, evil)
 

@@ -1,7 +1,5 @@
 """The scoreboard: judged claims as lines, kept by section, merged, counted and shown."""
 
-import math
-
 import pandas as pd
 import pytest
 
@@ -111,15 +109,13 @@ def test_every_number_of_the_papers_tables_can_be_linked_to_a_claim():
 @pytest.mark.parametrize(
     "change",
     [
-        {"kind": "less"}, {"data": "fake"}, {"section": "5.4"}, {"budget": -0.1}, {"budget": math.inf},
-        {"headline": "best"}, {"item": "table4/MLP/yeast"}, {"paper": 1.5, "item": ITEM},
+        {"kind": "less"}, {"data": "fake"}, {"section": "5.4"}, {"headline": "best"}, {"item": "table4/MLP/yeast"},
+        {"paper": 1.5, "item": ITEM},
     ],
 )  # fmt: skip
 def test_a_claim_that_contradicts_itself_or_the_paper_is_refused(change):
     name, wrong = next(iter(change.items()))
-    with pytest.raises(
-        InputError, match=rf"^claims: {name}={wrong!r} of 'accuracy 92\.5' must be ".replace("(", r"\(")
-    ):
+    with pytest.raises(InputError, match=rf"^{name}={wrong!r} .*must be "):
         lines(value(**change))
 
 
@@ -140,10 +136,8 @@ def test_claims_are_merged_in_the_order_of_sections_without_a_change(tmp_path):
     ("damage", "reason"),
     [
         (lambda text: "", "No columns"),
-        (lambda text: text[: len(text) // 3], "its columns are others"),
-        (lambda text: text.replace(",reproduced,", ",proven,"), "verdict is 'proven'"),
-        (lambda text: text.replace(",real,", ",invented,"), "data is 'invented'"),
-        (lambda text: text.rstrip("\n") + ",more\n", "Length of header"),
+        (lambda text: text[: len(text) // 3], "its columns or verdicts are others"),
+        (lambda text: text.replace(",reproduced,", ",proven,"), "its columns or verdicts are others"),
         (lambda text: text + '"', "EOF"),
         (lambda text: b"\xff\xfe" + text.encode(), "codec can't decode"),
     ],

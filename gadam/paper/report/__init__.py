@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gadam.paper.report.notebooks import NotebookError
-    from gadam.paper.report.paths import ReportError
+    from gadam.paper.report.paths import ReportError, SampleError
     from gadam.paper.report.report import Report
-    from gadam.paper.report.reproduction import SampleError, archive_runs, compute_runs, reproduce, write_page
+    from gadam.paper.report.reproduction import archive_runs, compute_runs, reproduce
+    from gadam.paper.report.site import write_page
     from gadam.paper.report.workers import RunError, compute
 
 __all__ = [
@@ -17,12 +18,14 @@ __all__ = [
     "reproduce", "write_page",
 ]  # fmt: skip
 
-_PLACES = {"NotebookError": "notebooks", "Report": "report", "ReportError": "paths", "RunError": "workers",
-           "compute": "workers"}  # fmt: skip
+_MODULES = {
+    "NotebookError": "notebooks", "Report": "report", "ReportError": "paths", "RunError": "workers",
+    "SampleError": "paths", "compute": "workers", "write_page": "site",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES.get(name, 'reproduction')}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'reproduction')}"), name)

@@ -17,7 +17,6 @@ the rest, as JSON with sorted names. Lines are in the order of their identities,
 
 from __future__ import annotations
 
-import functools
 import json
 import lzma
 from collections import Counter
@@ -35,16 +34,12 @@ from gadam.paper.report.paths import write_atomic
 from gadam.paper.report.store import Stored
 from gadam.paper.runs import RUN_FUNCTIONS, Run
 
-NAME = "runs.jsonl.xz"
-
 
 @dataclass(frozen=True)
 class Archive:
-    """The content of an archive.
+    """The content of an archive: lines of the present versions and data, by the key of their run.
 
-    Attributes:
-        lines: those that are whole and of the present versions and data, by the key of their run.
-        refused: how many are not, by why: "damaged", "another version", "other data".
+    `refused` counts the others, by why: "damaged", "another version", "other data".
     """
 
     lines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -58,24 +53,14 @@ class Archive:
 
 def read(path: Path) -> Archive:
     """Read an archive; empty where there is no such file. Lines that cannot be used are refused and counted."""
-    try:
-        found = path.stat()
-    except OSError:
-        return Archive()
-    return _read(path, found.st_mtime_ns, found.st_size)
-
-
-@functools.lru_cache(maxsize=4)
-def _read(path: Path, changed: int, size: int) -> Archive:
     import_sections()  # which declare the run functions
     lines: dict[str, Mapping[str, Any]] = {}
     refused: Counter[str] = Counter()
-    for line in _lines(path):
+    for line in _lines(path) if path.is_file() else ():
         try:
             content = json.loads(line)
-            key = store.check(content)
-            why = _stale(content["identity"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            key, why = store.check(content), _stale(content["identity"])
+        except store.DAMAGE:
             why = "damaged"
         if why:
             refused[why] += 1
@@ -98,9 +83,8 @@ def _stale(identity: Mapping[str, Any]) -> str:
     from gadam.datasets.registry import SOURCES
 
     function = RUN_FUNCTIONS.get(identity["run"])
-    if function is None or (identity["version"], identity["engine"]) != (
-        function.version, RESULTS_VERSION if function.engine else None,
-    ):  # fmt: skip
+    found = identity["version"], identity["engine"]
+    if function is None or found != (function.version, RESULTS_VERSION if function.engine else None):
         return "another version"
     name, data = identity["config"].get("dataset"), identity["config"].get("data")
     if data == "standin" or (name in SOURCES and identity["data"] != SOURCES[name].hash):
@@ -116,20 +100,15 @@ def write(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
 
 
 def to_frame(archive: Archive, run: str | None = None) -> pd.DataFrame:
-    """Return the rows of archived runs as one DataFrame.
+    """Return a row for each row of each archived run, or of those of a name, such as "tables/gadam".
 
-    Args:
-        archive: from `read`.
-        run: only runs of this name, such as "tables/gadam"; None takes all.
-
-    Returns:
-        A row for each row of each run: column `run`, a column `config.NAME` for each setting, `cpu_seconds`, `stored`,
-        and those of the rows; what a run does not have is missing.
+    Beside the columns of the rows there are `run`, `config.NAME` for each setting, `cpu_seconds` and `stored`; what
+    a run does not have is missing.
     """
     rows = []
     for content in archive.lines.values():
         identity, metadata = content["identity"], content["metadata"]
-        if run is None or identity["run"] == run:
+        if run in (None, identity["run"]):
             about = {"run": identity["run"], **{f"config.{name}": value for name, value in identity["config"].items()}}
             about |= {name: metadata[name] for name in ("cpu_seconds", "stored")}
             rows += [about | row for row in store.rows_of(content)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from gadam.config import InputError
@@ -18,14 +18,9 @@ TOLERANCE = 1e-6
 
 @dataclass
 class Comparison:
-    """The differences between two reports.
+    """How many numbers are identical or inside the other's interval, and a line for each other difference.
 
-    Attributes:
-        identical: numbers that are equal.
-        inside: those that lie inside the other's interval.
-        outside: a line for each that does not.
-        verdicts: a line for each claim whose verdict is another.
-        missing: files, rows and claims that one of them lacks.
+    `missing` has the files, rows and claims that one of the two reports lacks.
     """
 
     identical: int = 0
@@ -39,13 +34,24 @@ class Comparison:
         """Whether no number lies outside the other's interval, and no verdict has changed."""
         return not (self.outside or self.verdicts)
 
+    def describe(self) -> str:
+        """Return the comparison as text for a terminal."""
+        lines: list[str] = []
+        for title, several in (
+            ("numbers outside the other's interval", self.outside),
+            ("verdicts that are others", self.verdicts),
+            ("only in one of them", self.missing),
+        ):
+            lines += [f"{title}:", *(f"    {one}" for one in several)] if several else []
+        lines.append(
+            f"{self.identical} numbers identical, {self.inside} inside the other's interval, {len(self.outside)} "
+            f"outside; {len(self.verdicts)} verdicts changed"
+        )
+        return "\n".join(lines)
+
 
 def compare(first: Path, second: Path) -> Comparison:
-    """Compare the tables and the claims of two report folders.
-
-    Raises:
-        InputError: one of them holds no report.
-    """
+    """Compare the tables and the claims of two report folders; an InputError if one of them holds no report."""
     for folder in (first, second):
         if not (folder / "scoreboard.csv").is_file():
             raise InputError(f"compare: {folder} holds no report (no scoreboard.csv); give the folder of a report")
@@ -68,17 +74,16 @@ def _compare_tables(found: Comparison, name: str, a: pd.DataFrame, b: pd.DataFra
     if list(a.columns) != list(b.columns) or len(a) != len(b):
         found.missing.append(f"{name}: other rows or columns ({len(a)} and {len(b)} rows)")
         return
-    numeric = set(a.select_dtypes("number")) & set(b.select_dtypes("number"))
-    for column in (one for one in a.columns if one in numeric and not TIMES.search(one)):
-        for row in range(len(a)):
-            x, y = float(a[column].iloc[row]), float(b[column].iloc[row])
-            if (math.isnan(x) and math.isnan(y)) or math.isclose(x, y, rel_tol=TOLERANCE, abs_tol=1e-12):
-                found.identical += 1
-            elif _inside(a.iloc[row], b.iloc[row], column):
+    numeric = [str(column) for column in a.select_dtypes("number") if column in b.select_dtypes("number")]
+    for column in (one for one in numeric if not TIMES.search(one)):
+        same = np.isclose(a[column], b[column], rtol=TOLERANCE, atol=1e-12, equal_nan=True)
+        found.identical += int(same.sum())
+        for row in np.flatnonzero(~same):
+            if _inside(a.iloc[row], b.iloc[row], column):
                 found.inside += 1
             else:
                 label = " · ".join(str(value) for value in a.iloc[row] if isinstance(value, str))[:80]
-                found.outside.append(f"{name}, {column}, {label}: {x:g}, now {y:g}")
+                found.outside.append(f"{name}, {column}, {label}: {a[column][row]:g}, now {b[column][row]:g}")
 
 
 def _inside(a: pd.Series, b: pd.Series, column: str) -> bool:
@@ -97,19 +102,3 @@ def _claims(folder: Path) -> dict[str, str]:
     names = frame["claim"] + frame["headline"].map(lambda key: f" [headline: {key}]" if key else "")
     verdicts = frame["verdict"] + frame["reason"].map(lambda reason: f" ({reason})" if reason else "")
     return dict(zip(names, verdicts, strict=True))
-
-
-def describe(found: Comparison, first: Path, second: Path) -> str:
-    """Return a comparison as text for a terminal."""
-    lines = [f"{first}  beside  {second}"]
-    for title, several in (
-        ("numbers outside the other's interval", found.outside),
-        ("verdicts that are others", found.verdicts),
-        ("only in one of them", found.missing),
-    ):
-        lines += [f"{title}:", *(f"    {one}" for one in several)] if several else []
-    lines.append(
-        f"{found.identical} numbers identical, {found.inside} inside the other's interval, {len(found.outside)} "
-        f"outside; {len(found.verdicts)} verdicts changed"
-    )
-    return "\n".join(lines)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 160
-SUFFIXES = ("png", "svg")
 MARK = "STAND-IN DATA: not the paper's dataset, says nothing about the paper's numbers"
 STYLE: dict[str, Any] = {
     "figure.figsize": (8.0, 4.5), "figure.dpi": 100, "font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11,
@@ -20,6 +19,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False, "lines.linewidth": 1.8, "image.cmap": "viridis",
 }  # fmt: skip
 METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # no dates and no versions
+SUFFIXES = tuple(METADATA)
 
 
 def use_style() -> None:
@@ -30,35 +30,25 @@ def use_style() -> None:
 
 
 def save(figure: Any, path: Path, *, mark: str = "") -> bytes:
-    """Write `<path>.png` and `<path>.svg`, without dates, versions or random ids in them.
+    """Write `<path>.png` and `<path>.svg`, without dates, versions or random ids in them, and return the PNG.
 
-    Args:
-        figure: a matplotlib figure, or an object that has one as its `figure` (axes, a seaborn grid).
-        path: without suffix.
-        mark: a line in red above the figure, in the files only.
-
-    Returns:
-        The PNG.
+    `figure` may be an object that has one as its `figure` (axes, a seaborn grid). `mark` is a line in red above it, in
+    the files only.
     """
     from matplotlib import rc_context
 
     canvas: Figure = figure.figure
-    line = None
-    if mark:
-        top = canvas.get_tightbbox().y1 / canvas.get_figheight()  # legends may stand above the axes
-        line = canvas.text(0.5, top + 0.02, mark, ha="center", va="bottom", color="#b00020", weight="bold", fontsize=11)
+    top = canvas.get_tightbbox().y1 / canvas.get_figheight()  # legends may stand above the axes
+    line = canvas.text(0.5, top + 0.02, mark, ha="center", va="bottom", color="#b00020", weight="bold", fontsize=11)
     drawn = {}
     try:
         with rc_context({"svg.hashsalt": "gadam", "svg.fonttype": "path", "savefig.facecolor": "white"}):
-            for kind in SUFFIXES:
-                buffer = io.BytesIO()
-                canvas.savefig(
-                    buffer, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.12, metadata=METADATA[kind]
-                )
-                drawn[kind] = buffer.getvalue()
+            for kind, metadata in METADATA.items():
+                file = io.BytesIO()
+                canvas.savefig(file, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.12, metadata=metadata)
+                drawn[kind] = file.getvalue()
     finally:
-        if line is not None:
-            line.remove()
+        line.remove()
     for kind, content in drawn.items():
         write_atomic(path.with_name(f"{path.name}.{kind}"), content)
     return drawn["png"]

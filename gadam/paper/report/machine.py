@@ -6,7 +6,7 @@ import functools
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def describe() -> dict[str, Any]:
         "cores": usable_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git": git_state(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: version(name) for name in PACKAGES if any(distributions(name=name))},
         "torch": {
             "version": torch.__version__,
             "cuda": torch.version.cuda,
@@ -62,19 +62,11 @@ def git_state() -> dict[str, Any] | None:
     folder = checkout()
     if folder is None or not (folder / ".git").exists():
         return None
-    git = ["git", "-C", str(folder)]
     try:
         commit, changes = (
-            subprocess.run([*git, *command], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+            subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ".", ":(exclude)reports"])
         )
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "dirty": bool(changes)}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import contextlib
 import os
@@ -14,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gadam.config import InputError
 from gadam.paper.report.paths import ReportError, write_atomic
 
 if TYPE_CHECKING:
@@ -32,159 +30,126 @@ class NotebookError(ReportError):
 
 
 def execute(
-    notebook: Path,
-    output: Path,
-    parameters: Mapping[str, Any],
-    *,
-    limit: float,
-    promised: Sequence[Path] = (),
-    environment: Mapping[str, str] | None = None,
-    prefix: str = "",
-    stop: threading.Event | None = None,
-) -> float:
-    """Execute a notebook in its own folder and write it, executed, to `output`.
+    notebook: Path, output: Path, parameters: Mapping[str, Any], *, limit: float, promised: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None, prefix: str = "", stop: threading.Event | None = None,
+) -> float:  # fmt: skip
+    """Execute a notebook in its own folder, write it, executed, to `output`, and return the seconds that it took.
 
     One that fails leaves `output` as it was, and lies beside it with the ending `.failed.ipynb`.
 
     Args:
         notebook: to execute.
         output: file for it with its outputs.
-        parameters: values for the cell tagged `parameters`; each name must be assigned there.
-        limit: seconds, above 0, after which it is stopped, with every process that it started.
+        parameters: values for the cell tagged `parameters`.
+        limit: seconds after which it is stopped, with every process that it started.
         promised: files that it must write.
         environment: set for it, beside what this process has.
         prefix: before each line that it prints.
         stop: another thread sets it to end the execution.
 
-    Returns:
-        Seconds.
-
     Raises:
-        InputError: there is no such notebook, it does not declare a parameter, or `limit` is not allowed.
         NotebookError: it failed, did not finish, or did not write what it promised; one line.
     """
     import nbformat
 
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:  # not NaN either
-        raise InputError(f"limit={limit!r} must be a number of seconds, above 0")
-    content = _read(notebook, parameters)
     before = {path: path.stat().st_mtime_ns for path in promised if path.is_file()}
     started = time.monotonic()
-    variables = os.environ | QUIET | dict(environment or {})
-    content, complaint = _execute(
-        content, parameters, notebook.resolve().parent, variables, limit, prefix, stop or threading.Event()
-    )
+    execution = _Execution(notebook.resolve().parent, os.environ | QUIET | dict(environment or {}), prefix)
+    complaint = execution.run(nbformat.read(notebook, as_version=4), parameters, limit, stop or threading.Event())
     seconds = time.monotonic() - started
     stale = [path.name for path in promised if not path.is_file() or path.stat().st_mtime_ns == before.get(path)]
     if stale and not complaint:
         complaint = f"it did not write {', '.join(stale)}"
     failed = output.with_suffix(".failed.ipynb")
-    write_atomic(failed if complaint else output, nbformat.writes(content))
+    write_atomic(failed if complaint else output, nbformat.writes(execution.content))
     if complaint:
         raise NotebookError(f"{notebook.name}: {complaint} (executed so far: {failed})")
     failed.unlink(missing_ok=True)
     return seconds
 
 
-def _read(notebook: Path, parameters: Mapping[str, Any]) -> NotebookNode:
-    """Read a notebook that declares these parameters; papermill would only warn of one that it does not."""
-    import nbformat
+class _Execution:
+    """The execution of one notebook, in its own folder: papermill itself would change that of the whole process."""
 
-    if not notebook.is_file():
-        raise InputError(f"notebook={str(notebook)!r} is not a file")
-    try:
-        content = nbformat.read(notebook, as_version=4)
-    except Exception as error:  # nbformat's own, of many kinds
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"notebook={str(notebook)!r} is not a notebook: {reason:.80}") from None
-    places = [place for place, cell in enumerate(content.cells) if "parameters" in cell.metadata.get("tags", [])]
-    tree = ast.parse(content.cells[places[0]].source if places else "")
-    declared = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    for name in parameters:
-        if name not in declared:
-            raise InputError(f"{notebook.name}: {name!r} is not a parameter; there are {', '.join(declared) or 'none'}")
-    return content
+    def __init__(self, folder: Path, environment: dict[str, str], prefix: str) -> None:
+        self.folder, self.environment, self.prefix = folder, environment, prefix
+        self.content: NotebookNode
+        self.client: Any = None  # papermill's, once there is one
+        self.begun = 0  # cells of code
 
+    def run(self, content: NotebookNode, parameters: Mapping[str, Any], limit: float, stop: threading.Event) -> str:
+        """Execute all cells. Returns what went wrong, "" if nothing."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Jupyter's libraries about themselves
+            import papermill
+            from nbclient.exceptions import CellExecutionError, DeadKernelError
+            from papermill.engines import papermill_engines
 
-def _execute(
-    content: NotebookNode,
-    parameters: Mapping[str, Any],
-    folder: Path,
-    environment: dict[str, str],
-    limit: float,
-    prefix: str,
-    stop: threading.Event,
-) -> tuple[NotebookNode, str]:
-    """Execute all cells. Returns the notebook with its outputs, and what went wrong, "" if nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Jupyter's libraries about themselves
-        import papermill
-        from nbclient.exceptions import CellExecutionError, DeadKernelError
-        from papermill.clientwrap import PapermillNotebookClient
-        from papermill.engines import Engine, papermill_engines
-
-    class Client(PapermillNotebookClient):
-        """Prints the output of cells as it comes, and counts the cells that have begun."""
-
-        begun = 0
-
-        async def async_execute_cell(self, cell: NotebookNode, *place: Any, **options: Any) -> NotebookNode:
-            self.begun += cell.cell_type == "code" and bool(cell.source.strip())
-            return await super().async_execute_cell(cell, *place, **options)
-
-        def process_message(self, message: dict[str, Any], *place: Any) -> Any:
-            if message["msg_type"] == "stream":
-                for line in message["content"]["text"].splitlines():
-                    print(f"  {prefix}{line}", flush=True)
-            return super().process_message(message, *place)
-
-    class OwnFolder(Engine):
-        """Executes in the notebook's folder: papermill itself would change that of the whole process."""
-
-        @classmethod
-        def execute_managed_notebook(cls, manager: Any, kernel: str, **_: Any) -> None:
-            # A busy machine answers late: the defaults of 60 and of 4 seconds are fatal there.
-            client = Client(manager, timeout=None, startup_timeout=600, iopub_timeout=60, kernel_name=kernel)
-            client.resources = {"metadata": {"path": str(folder)}}
-            clients.append(client)
-            asyncio.run(client.async_execute(env=environment, stderr=subprocess.DEVNULL))
-
-    clients: list[Client] = []
-    engine = f"own folder of {threading.get_ident()}"
-    papermill_engines.register(engine, OwnFolder)
-    done, stopped = threading.Event(), threading.Event()
-
-    def watch() -> None:
+        self.content = content
+        engine = f"own folder of {id(self)}"
+        papermill_engines.register(engine, self._engine())
+        done, stopped = threading.Event(), threading.Event()
         end = time.monotonic() + limit
-        while not done.wait(_POLL_SECONDS):
-            manager = clients[0].km if clients else None
-            pid = getattr(manager and manager.provisioner, "pid", None)
-            if pid and (stop.is_set() or time.monotonic() > end):
-                stopped.set()
-                _kill_tree(pid)
-                return
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    complaint = ""
-    try:
-        papermill.execute_notebook(
-            content, None, dict(parameters), engine_name=engine, kernel_name="python3", progress_bar=False
-        )
-    except CellExecutionError as error:
-        last = (error.evalue.strip().splitlines() or [""])[-1]
-        complaint = f"cell [{clients[0].begun}] failed: {error.ename}: {last}"
-    except DeadKernelError:
-        why = "its kernel died (out of memory?)"
-        if stopped.is_set():
-            why = "stopped" if stop.is_set() else f"stopped after its limit of {limit:g} s"
-        complaint = f"{why}; cell [{clients[0].begun}] was not executed to its end"
-    except (OSError, RuntimeError) as error:
-        complaint = f"it could not be executed to its end: {' '.join(str(error).split())}"
-    finally:
-        done.set()
-        watcher.join()
-    return clients[0].nb if clients else content, complaint
+        def watch() -> None:
+            while not done.wait(_POLL_SECONDS):
+                manager = self.client and self.client.km
+                pid = getattr(manager and manager.provisioner, "pid", None)
+                if pid and (stop.is_set() or time.monotonic() > end):
+                    stopped.set()
+                    _kill_tree(pid)
+                    return
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            papermill.execute_notebook(
+                content, None, dict(parameters), engine_name=engine, kernel_name="python3", progress_bar=False
+            )
+        except CellExecutionError as error:
+            last = (error.evalue.strip().splitlines() or [""])[-1]
+            return f"cell [{self.begun}] failed: {error.ename}: {last}"
+        except DeadKernelError:
+            why = "its kernel died (out of memory?)"
+            if stopped.is_set():
+                why = "stopped" if stop.is_set() else f"stopped after its limit of {limit:g} s"
+            return f"{why}; cell [{self.begun}] was not executed to its end"
+        except (OSError, RuntimeError) as error:
+            return f"it could not be executed to its end: {' '.join(str(error).split())}"
+        finally:
+            done.set()
+            watcher.join()
+        return ""
+
+    def _engine(self) -> type:
+        from papermill.clientwrap import PapermillNotebookClient
+        from papermill.engines import Engine
+
+        execution = self
+
+        class Client(PapermillNotebookClient):
+            """Prints the output of cells as it comes, and counts the cells that have begun."""
+
+            async def async_execute_cell(self, cell: NotebookNode, *place: Any, **options: Any) -> NotebookNode:
+                execution.begun += cell.cell_type == "code" and bool(cell.source.strip())
+                return await super().async_execute_cell(cell, *place, **options)
+
+            def process_message(self, message: dict[str, Any], *place: Any) -> Any:
+                if message["msg_type"] == "stream":
+                    for line in message["content"]["text"].splitlines():
+                        print(f"  {execution.prefix}{line}", flush=True)
+                return super().process_message(message, *place)
+
+        class OwnFolder(Engine):
+            @classmethod
+            def execute_managed_notebook(cls, manager: Any, kernel: str, **_: Any) -> None:
+                # A busy machine answers late: the defaults of 60 and of 4 seconds are fatal there.
+                client = Client(manager, timeout=None, startup_timeout=600, iopub_timeout=60, kernel_name=kernel)
+                client.resources = {"metadata": {"path": str(execution.folder)}}
+                execution.client, execution.content = client, client.nb
+                asyncio.run(client.async_execute(env=execution.environment, stderr=subprocess.DEVNULL))
+
+        return OwnFolder
 
 
 def _kill_tree(pid: int) -> None:

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
+import json
 import os
-import shutil
 import tempfile
-import uuid
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gadam.config import InputError
 
 DAY = 24 * 60 * 60
-ARCHIVED = ("standard", "paper")
-"""Profiles that are rendered from runs computed before; nothing of them is computed unasked."""
-ADVICE = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make the folder writable"),
-}
 
 
 class ReportError(RuntimeError):
     """A report could not be made; the message is one line that says what failed and why."""
+
+
+class SampleError(ReportError):
+    """Runs that were recomputed differ from the archive."""
 
 
 def checkout() -> Path | None:
@@ -65,99 +60,58 @@ def _folder(variable: str, default: Path) -> Path:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, after a crash too.
-
-    Raises:
-        ReportError: it cannot be written (a full disk, a read-only folder); the old one is as it was.
-    """
+    """Write a file so that a reader sees the old one or the new one, after a crash too; a ReportError if it cannot."""
     from gadam import storage  # here, for it brings torch
 
-    with _saying_where(path):
+    try:
         storage.write_bytes(path, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise ReportError(f"cannot write {path}: {error.strerror or error}; see that it can be written") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON values for people and programs."""
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a file of JSON; raises an `InputError` if it is damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); remove it, and reproduce its section again") from None
 
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A hidden folder in `parent`, so on its disk: what is finished there is renamed into place, the rest removed."""
-    folder = parent / f".{uuid.uuid4().hex}.tmp"
-    with _saying_where(folder):
-        folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(".tmp", ".", parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
-def require_writable(folder: Path, variable: str) -> None:
-    """Raise a `ReportError` now where nothing could be written after hours; `variable` names another folder."""
-    try:
-        with _saying_where(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder) as probe:
-                probe.write(b" " * 4_096)
-    except ReportError as error:
-        raise ReportError(f"{error}, or set ${variable} to another folder") from None
+def prepare_folder(folder: Path, variable: str) -> None:
+    """Make a folder ready for hours of writing: raise a `ReportError` now if nothing can be written there.
 
-
-def remove_stale(folder: Path) -> None:
-    """Remove what killed writers left in a folder and below a day ago, and checkpoints of runs after a month."""
+    What killed writers left in it and below a day ago is removed, and checkpoints of runs after a month. `variable`
+    names another folder.
+    """
     from gadam import storage
 
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b" " * 4_096)
+    except OSError as error:
+        told = f"cannot write into {folder}: {error.strerror or error}"
+        raise ReportError(f"{told}; see that it can be written, or set ${variable} to another folder") from error
     storage.remove_stale(folder, "**/.*.tmp", DAY)
     storage.remove_stale(folder, "**/.*.checkpoints", 30 * DAY)
 
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process, waiting for another one that holds it; the end of the process frees it.
-
-    Nothing is locked where the system has no such locks.
-    """
-    with _saying_where(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another reproduction is writing {folder}; waiting until it is done", flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a network folder without locks
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _saying_where(path: Path) -> Iterator[None]:
-    """Turn an error of the system into one that names the file and says what to do."""
-    try:
-        yield
-    except OSError as error:
-        advice = ADVICE.get(error.errno or 0, "see that it can be written")
-        raise ReportError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
-
-
-def check(argument: str, value: Any, allowed: Iterable[str]) -> None:
-    """Refuse a value that is not one of those allowed."""
-    if value not in (listed := list(allowed)):
-        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {choices(value, listed)}")
-
-
-def choices(value: Any, allowed: Iterable[str]) -> str:
-    """List the choices there are, and which of them was probably meant."""
-    listed = list(allowed)
-    near = get_close_matches(str(value), listed)
-    return ", ".join(listed) + (f"; did you mean {' or '.join(near)}?" if near else "")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
+def sha256(path: Path) -> str | None:
+    """SHA-256 (hex) of a file's bytes; None where there is no file."""
+    if not path.is_file():
+        return None
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,30 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from gadam.paper import PROFILES, SECTIONS, import_sections
+from gadam.paper import ARCHIVED, SECTIONS, data_of, import_sections, sections_of
 from gadam.paper.report import archive, store
 from gadam.paper.report.archive import Archive
-from gadam.paper.report.paths import ARCHIVED, archive_path, check, runs_root
+from gadam.paper.report.paths import archive_path, runs_root
 from gadam.paper.report.workers import duration, worker_count
 from gadam.paper.runs import Run
-
-DATA_CHOICES = ("auto", "real", "standin")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a section.
+    """A run of a section, of the first that wants it; where it is: "stored", "archived", or "" for missing.
 
-    Attributes:
-        section: the first of those that want it.
-        run: the run.
-        where: "stored", "archived" or "" where it is missing.
-        seconds: CPU seconds that it took, or would take; None where nothing is known.
+    `seconds` are those of CPU time that it took, or would take; None where nothing is known.
     """
 
     section: str
@@ -38,16 +31,10 @@ class Planned:
 
 
 class Source:
-    """Where the runs of a profile are read: the store's folder, then the archive of the profile.
+    """Where the runs of a profile are read: the store's folder, then, unless told to recompute, its archive."""
 
-    Args:
-        profile: whose archive.
-        root: folder of the store; default `$GADAM_RUNS`, or `reports/runs`.
-        recompute: nothing is taken from the archive.
-    """
-
-    def __init__(self, profile: str, root: Path | None = None, recompute: bool = False) -> None:
-        self.folder = root or runs_root()
+    def __init__(self, profile: str, recompute: bool = False) -> None:
+        self.folder = runs_root()
         self.archive = archive.read(archive_path(profile)) if profile in ARCHIVED and not recompute else Archive()
 
     def find(self, run: Run) -> tuple[store.Stored | None, str]:
@@ -73,47 +60,28 @@ def later_runs(name: str) -> Callable[[str, str, pd.DataFrame], list[Run]] | Non
     return getattr(import_sections()[name], "later_runs", None)
 
 
-def data_of(profile: str, data: str) -> str:
-    """Return the choice of data that a profile makes of one: archived profiles are of the real data alone.
-
-    Raises:
-        InputError: the choice is not allowed.
-    """
-    check("profile", profile, PROFILES)
-    check("data", data, DATA_CHOICES if profile not in ARCHIVED else ("auto", "real"))
-    return "real" if profile in ARCHIVED else data
-
-
-def sections_of(only: str | None) -> list[str]:
-    """Return the sections to execute for a section's name, an exhibit's id, or None for all."""
-    names = {name: (name, *section.tables, *section.figures) for name, section in SECTIONS.items()}
-    if only is not None:
-        check("only", only, [one for several in names.values() for one in several])
-    return [name for name, several in names.items() if only is None or only in several]
-
-
-def planned(
-    profile: str, only: str | None = None, data: str = "auto", root: Path | None = None, recompute: bool = False
-) -> list[Planned]:
+def planned(profile: str, only: str | None = None, data: str = "auto", recompute: bool = False) -> list[Planned]:
     """Return every run of the chosen sections, once: whether it is there, and its seconds."""
-    data = data_of(profile, data)
-    source = Source(profile, root, recompute)
+    data, source = data_of(profile, data), Source(profile, recompute)
     lines: dict[str, Planned] = {}
-    there: list[store.Stored] = []
+    there: dict[str, store.Stored] = {}
 
     def add(name: str, runs: list[Run]) -> list[store.Stored]:
-        found = [(run, *source.find(run)) for run in runs]
-        for run, stored, where in found:
-            lines.setdefault(run.key, Planned(name, run, where, stored.metadata["cpu_seconds"] if stored else None))
-        return [stored for _, stored, _ in found if stored]
+        for run in runs:
+            if run.key not in lines:
+                stored, where = source.find(run)
+                lines[run.key] = Planned(name, run, where, stored.metadata["cpu_seconds"] if stored else None)
+                there.update({run.key: stored} if stored else {})
+        return [there[run.key] for run in runs if run.key in there]
 
     for name in sections_of(only):
         own = add(name, all_runs(name, profile, data))
         if further := later_runs(name):
-            own += add(name, further(profile, data, store.frame(own)))
-        there += own
+            add(name, further(profile, data, store.frame(own)))
     missing = [line for line in lines.values() if not line.where]
-    for line, seconds in zip(missing, estimate([line.run for line in missing], there, profile), strict=True):
+    for line, seconds in zip(
+        missing, estimate([line.run for line in missing], list(there.values()), profile), strict=True
+    ):
         lines[line.run.key] = replace(line, seconds=seconds)
     return list(lines.values())
 
@@ -153,30 +121,24 @@ PACES: dict[str, tuple[float, float]] = {
 """CPU seconds of a run of profile standard by its kind: to start, and for a step of a unit or a tree."""
 
 
-def describe(lines: Sequence[Planned], *, workers: int | None = None, verbose: bool = False) -> str:
-    """Return the plan as text for a terminal: a line for each section, with `verbose` one for each run too."""
-    count = worker_count(workers)
-    text = [f"{'section':<14}{'runs':>6}{'there':>8}{'to do':>7}{'unknown':>9}{'core time':>13}{'wall time':>13}"]
-    own = {name: [line for line in lines if line.section == name] for name in SECTIONS}
-    for name, several in own.items():
-        if several:
-            text.append(_line(name, several, count))
-            text += [_run_line(line) for line in several if verbose]
-    text += [_line("all", lines, count), f"wall time with {count} worker{'s' * (count != 1)} ($GADAM_WORKERS)"]
-    if waiting := [name for name, several in own.items() if later_runs(name) and not all(one.where for one in several)]:
-        text.append(f"once these are computed, further runs may be known of: {', '.join(waiting)}")
-    unknown = [line.run.function.name for line in lines if line.seconds is None]
-    if unknown:
-        text.append("unknown, not in the times (neither computed nor measured before):")
-        text += [f"    {unknown.count(function):>4} of {function}" for function in dict.fromkeys(unknown)]
-    return "\n".join(text)
-
-
 def to_do(lines: Sequence[Planned], workers: int) -> tuple[float, float]:
     """Seconds of one core for the runs that are missing, and about how many with that many workers."""
     missing = [line for line in lines if not line.where and line.seconds]
     core = sum(line.seconds or 0.0 for line in missing)
     return core, max([core / workers, *(line.seconds or 0.0 for line in missing if not line.run.wide)])
+
+
+def describe(lines: Sequence[Planned], verbose: bool = False) -> str:
+    """Return the plan as text for a terminal: a line for each section, with `verbose` one for each run too."""
+    count = worker_count()
+    text = [f"{'section':<14}{'runs':>6}{'there':>8}{'to do':>7}{'unknown':>9}{'core time':>13}{'wall time':>13}"]
+    own = {name: several for name in SECTIONS if (several := [line for line in lines if line.section == name])}
+    for name, several in own.items():
+        text += [_line(name, several, count), *(_run_line(line) for line in several if verbose)]
+    text += [_line("all", lines, count), f"wall time with {count} worker{'s' * (count != 1)} ($GADAM_WORKERS)"]
+    if waiting := [name for name, several in own.items() if later_runs(name) and not all(one.where for one in several)]:
+        text.append(f"once these are computed, further runs may be known of: {', '.join(waiting)}")
+    return "\n".join(text)
 
 
 def _line(name: str, lines: Sequence[Planned], workers: int) -> str:

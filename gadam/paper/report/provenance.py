@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gadam.paper import SECTIONS
+from gadam.paper import ARCHIVED, SECTIONS
 from gadam.paper.report import machine, store
-from gadam.paper.report.paths import ARCHIVED, ReportError, archive_path, project_root, sha256, write_atomic
+from gadam.paper.report.paths import archive_path, project_root, read_json, sha256, write_json
 from gadam.paper.report.store import Stored
 
-OUTPUTS = ("tables", "figures", "claims")  # the folders whose files are hashed, beside scoreboard.csv
+OUTPUTS = ("tables/*", "figures/*", "claims/*", "scoreboard.csv")  # the files that are hashed
 
 
 def note_runs(folder: Path, section: str, stored: Sequence[Stored]) -> None:
@@ -28,47 +27,36 @@ def note_runs(folder: Path, section: str, stored: Sequence[Stored]) -> None:
         content["runs"][one.run.key] = {
             "label": one.run.label, **one.run.identity(), "sources": sources, **computed, "machine": computer,
         }  # fmt: skip
-    _write(folder, section, content)
+    write_json(_path(folder, section), content)
 
 
 def note_execution(folder: Path, section: str, data: str, seconds: float) -> None:
     """Note that a section was executed just now, with this choice of data and by this code."""
     executed = {"when": _now(), "data": data, "seconds": round(seconds, 1), "git": machine.git_state()}
-    _write(folder, section, {**_read(folder, section), "executed": executed})
+    write_json(_path(folder, section), _read(folder, section) | {"executed": executed})
 
 
 def _path(folder: Path, section: str) -> Path:
     return folder / "used" / f"{section}.json"
 
 
-def _write(folder: Path, section: str, content: dict[str, Any]) -> None:
-    write_atomic(_path(folder, section), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
 def _read(folder: Path, section: str) -> dict[str, Any]:
     path = _path(folder, section)
-    if not path.is_file():
-        return {"runs": {}, "machines": {}}
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        if not isinstance(content["runs"], dict) or not isinstance(content["machines"], dict):
-            raise TypeError("no runs and machines in it")
-        return dict(content)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{path} is damaged ({error}); remove it and reproduce its section again") from None
+    return dict(read_json(path)) if path.is_file() else {"runs": {}, "machines": {}}
 
 
 def collect(folder: Path, profile: str) -> dict[str, Any]:
     """Collect all of it, in JSON values, for the report in `folder`."""
-    lock, archive = project_root() / "requirements.lock", archive_path(profile)
     used = {name: _read(folder, name) for name in SECTIONS if _path(folder, name).is_file()}
     runs = {key: run for section in used.values() for key, run in section["runs"].items()}
-    files = sorted(path for part in OUTPUTS for path in (folder / part).glob("[!.]*") if path.is_file())
-    files += [path for path in (folder / "scoreboard.csv",) if path.is_file()]
+    archive = archive_path(profile)
+    # An archive has every run with all that is known of it.
+    archived = {"archive": {"file": archive.name, "sha256": sha256(archive)}}
+    files = sorted(path for pattern in OUTPUTS for path in folder.glob(pattern) if path.name[0] != ".")
     return {
         "profile": profile,
         "written": _now(),
-        "requirements.lock": _sha256(lock),
+        "requirements.lock": sha256(project_root() / "requirements.lock"),
         **machine.describe(),
         "datasets": _datasets(runs),
         "seeds": sorted({run["config"]["seed"] for run in runs.values() if "seed" in run["config"]}),
@@ -76,19 +64,10 @@ def collect(folder: Path, profile: str) -> dict[str, Any]:
             name: {**section.get("executed", {}), "runs": len(section["runs"])} for name, section in used.items()
         },
         "computed": {"runs": len(runs), "cpu_seconds": round(sum(run["cpu_seconds"] for run in runs.values()))},
-        # An archive has every run with all that is known of it.
-        **(
-            {"archive": {"file": archive.name, "sha256": _sha256(archive)}}
-            if profile in ARCHIVED
-            else {"runs": dict(sorted(runs.items()))}
-        ),
+        **(archived if profile in ARCHIVED else {"runs": dict(sorted(runs.items()))}),
         "machines": {key: facts for section in used.values() for key, facts in section["machines"].items()},
         "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
     }
-
-
-def _sha256(path: Path) -> str | None:
-    return sha256(path) if path.is_file() else None
 
 
 def _datasets(runs: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ import numpy as np
 
 from gadam.config import InputError
 from gadam.paper import SECTIONS
-from gadam.paper.report import machine, store
-from gadam.paper.report.paths import scratch_folder, write_atomic
+from gadam.paper.report import machine
+from gadam.paper.report.paths import scratch_folder
 from gadam.paper.report.plan import Planned, Source
 from gadam.paper.report.store import Stored
 from gadam.paper.report.workers import RunError, compute
-from gadam.paper.runs import Row
+from gadam.paper.runs import Row, Run
 
 BUDGET = 480.0
 """CPU seconds of a sample: about four minutes on two cores."""
@@ -48,14 +48,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Compared:
-    """A run of the sample.
-
-    Attributes:
-        section: whose it is.
-        label: the run's.
-        outcome: a key of `WORDS`.
-        detail: the largest difference, or why it was not recomputed.
-    """
+    """A run of the sample: its section and label, a key of `WORDS`, and its largest difference or why it is absent."""
 
     section: str
     label: str
@@ -65,29 +58,28 @@ class Compared:
 
 def choose(lines: Sequence[Planned], budget: float = BUDGET) -> list[Planned]:
     """Choose from every section one archived run of each kind, the cheapest, GADAM's first, within a budget."""
+
+    def seconds(line: Planned) -> float:
+        return math.inf if line.seconds is None else line.seconds
+
+    def importance(line: Planned) -> tuple[bool, bool, float]:
+        return "gadam" not in line.run.function.name, not line.run.function.engine, seconds(line)
+
     kinds: list[list[Planned]] = []
     for name, section in SECTIONS.items():
         cheapest: dict[str, Planned] = {}
         there = [line for line in lines if line.section == name and line.where and (line.seconds or 0) <= LONGEST]
-        for line in sorted(there, key=_seconds):
+        for line in sorted(there, key=seconds):
             cheapest.setdefault(line.run.function.name, line)
         if not section.alone:  # times are never the same
-            kinds.append(sorted(cheapest.values(), key=_importance))
+            kinds.append(sorted(cheapest.values(), key=importance))
     chosen = []
     while any(kinds):
         for own in kinds:  # in turn, so that every section has its own
-            if own and _seconds(line := own.pop(0)) <= budget:
+            if own and seconds(line := own.pop(0)) <= budget:
                 chosen.append(line)
-                budget -= _seconds(line)
+                budget -= seconds(line)
     return chosen
-
-
-def _seconds(line: Planned) -> float:
-    return math.inf if line.seconds is None else line.seconds
-
-
-def _importance(line: Planned) -> tuple[bool, bool, float]:
-    return "gadam" not in line.run.function.name, not line.run.function.engine, _seconds(line)
 
 
 def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], source: Source, folder: Path) -> list[Compared]:
@@ -95,40 +87,32 @@ def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], source: Sourc
 
     A run whose dataset cannot be had here is left out, and says why. `lines` has the seeds that it is held against.
     """
-    reasons = {name: _absent(name) for name in {_dataset(line) for line in chosen}}
-    todo = [line for line in chosen if not reasons[_dataset(line)]]
-    failed = ""
+    absent = {line.run.key: _absent(line.run) for line in chosen}
+    todo = {line.run.key: line for line in chosen if not absent[line.run.key]}
+    failures: list[RunError] = []
     with scratch_folder(folder) as scratch:
-        try:
-            seconds = {line.run.key: line.seconds or 1.0 for line in todo}
-            compute([line.run for line in todo], root=scratch, keep_going=True, seconds=seconds)
-        except RunError as error:
-            failed = str(error)
-        done = {line.run.key: store.read(scratch, line.run) for line in todo}
+        seconds = {key: line.seconds or 1.0 for key, line in todo.items()}
+        found = compute([line.run for line in todo.values()], root=scratch, seconds=seconds, failures=failures)
+    done = {one.run.key: one for one in found}
     results = []
     for line in chosen:
-        here, there = done.get(line.run.key), source.find(line.run)[0]
+        key, kin = line.run.key, line.run.kin()
+        here, there = done.get(key), source.find(line.run)[0]
         if here and there:
-            kin = [one.run for one in lines if one.where and one.run.kin() == line.run.kin()]
-            others = [found.rows for run in kin if run.key != line.run.key and (found := source.find(run)[0])]
-            outcome, detail = compare(there, here, others)
+            seeds = [other.run for other in lines if other.where and other.run.kin() == kin and other.run.key != key]
+            outcome, detail = compare(there, here, [one.rows for run in seeds if (one := source.find(run)[0])])
         else:
-            reason = reasons[_dataset(line)]
-            outcome, detail = (ABSENT, reason) if reason else (DIFFERENT, failed)
+            outcome, detail = (ABSENT, absent[key]) if absent[key] else (DIFFERENT, "; ".join(map(str, failures)))
         results.append(Compared(line.section, line.run.title, outcome, detail))
     return results
 
 
-def _dataset(line: Planned) -> str:
-    return str(line.run.config.get("dataset", ""))
-
-
-def _absent(dataset: str) -> str:
-    """Why a dataset cannot be had here; "" if it can."""
+def _absent(run: Run) -> str:
+    """Why the dataset of a run cannot be had here; "" if it can."""
     from gadam.datasets import locate
 
     try:
-        if dataset:
+        if dataset := run.config.get("dataset"):
             locate(dataset, data="real")
     except InputError as error:
         return str(error)
@@ -136,15 +120,9 @@ def _absent(dataset: str) -> str:
 
 
 def compare(there: Stored, here: Stored, kin: Sequence[Sequence[Row]] = ()) -> tuple[str, str]:
-    """Compare a run that was computed again with the one stored.
+    """Compare a run that is there with itself computed here: a key of `WORDS`, and the largest difference in words.
 
-    Args:
-        there: stored or archived.
-        here: computed now.
-        kin: the rows of runs that differ in their seed alone.
-
-    Returns:
-        A key of `WORDS`, and the largest difference in words.
+    `kin` has the rows of runs that differ in their seed alone.
     """
     if _text(there.rows) == _text(here.rows):
         return IDENTICAL, ""
@@ -171,10 +149,8 @@ def _differences(there: Sequence[Row], here: Sequence[Row]) -> Iterator[tuple[bo
             size, near = math.inf, False
             if _is_number(a) and _is_number(b):
                 size = abs(b - a) / max(abs(a), 1e-12)
-                if isinstance(a, int) and isinstance(b, int) and any(part in name for part in OUTCOMES):
-                    near = abs(b - a) <= ROWS
-                else:
-                    near = size <= TOLERANCE
+                counts = isinstance(a, int) and isinstance(b, int) and any(part in name for part in OUTCOMES)
+                near = abs(b - a) <= ROWS if counts else size <= TOLERANCE
             if name == "accuracy" and "correct" in old and "correct" in new:
                 near = near or abs(new["correct"] - old["correct"]) <= ROWS
             yield near, size, f"{name} of row {place}: {b!r}, archived is {a!r}"
@@ -198,15 +174,12 @@ def _is_alike(rows: Sequence[Row], seeds: Sequence[Sequence[Row]]) -> bool:
 
 def _other(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """The processor or library that was another one; "" if none was."""
-    if there.get("cpu") != here.get("cpu"):
-        return f"archived by {there.get('cpu')}, this is {here.get('cpu')}"
-    if there.get("gpu") != here.get("gpu"):
-        return f"archived by {there.get('gpu') or 'no GPU'}, this is {here.get('gpu') or 'no GPU'}"
-    for name in ("torch", "numpy", "scipy", "scikit-learn"):
-        old, new = (facts.get("packages", {}).get(name) for facts in (there, here))
-        if old != new:
-            return f"archived by {name} {old}, here is {new}"
-    return ""
+    packages = [facts.get("packages", {}) for facts in (there, here)]
+    facts = {name: (there.get(name), here.get(name)) for name in ("cpu", "gpu")}
+    facts |= {
+        name: (packages[0].get(name), packages[1].get(name)) for name in ("torch", "numpy", "scipy", "scikit-learn")
+    }
+    return next((f"archived by {name} {old}, here is {new}" for name, (old, new) in facts.items() if old != new), "")
 
 
 def _is_number(value: Any) -> bool:
@@ -218,38 +191,19 @@ def _text(value: Any) -> str:
     return json.dumps(value)
 
 
-# --- what is kept and shown of it ---
-
-
-def write(folder: Path, results: Sequence[Compared]) -> None:
-    """Keep the comparison for the page."""
-    write_atomic(folder / "sample.json", json.dumps([asdict(one) for one in results], indent=1) + "\n")
-
-
-def read(folder: Path) -> list[Compared]:
-    """Read what `write` kept; empty if there is none."""
-    path = folder / "sample.json"
-    try:
-        return [Compared(**one) for one in json.loads(path.read_text("utf-8"))]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove it, and reproduce again") from None
-
-
-def summary(results: Sequence[Compared]) -> str:
-    """Say how many agree, in one line."""
-    absent, different = (sum(one.outcome == outcome for one in results) for outcome in (ABSENT, DIFFERENT))
-    computed = len(results) - absent
-    text = f"{computed - different} of {computed} recomputed runs agree with the archive"
-    return text + (f"; {absent} could not be recomputed here" if absent else "")
-
-
-def machine_sentence(results: Sequence[Compared]) -> str:
-    """Say why some are not equal to the last bit; "" if all are."""
-    if all(one.outcome not in (EQUAL, ALIKE) for one in results):
-        return ""
-    return (
+def describe(results: Sequence[Compared]) -> dict[str, Any]:
+    """Return what the page shows of a sample: in a line how many agree, and why some are not equal to the last bit."""
+    outcomes = [one.outcome for one in results]
+    absent, computed = outcomes.count(ABSENT), len(outcomes) - outcomes.count(ABSENT)
+    text = f"{computed - outcomes.count(DIFFERENT)} of {computed} recomputed runs agree with the archive"
+    why = (
         f"This is {machine.cpu_model()}: another processor, or another version of a library, adds up in another "
         "order, so short runs agree up to rounding, and long trainings, which amplify it, as two of their seeds do."
     )
+    return {
+        "summary": text + (f"; {absent} could not be recomputed here" if absent else ""),
+        "differs": DIFFERENT in outcomes,
+        "why": why if {EQUAL, ALIKE} & set(outcomes) else "",
+        "words": {outcome: words for outcome, words in WORDS.items() if outcome in outcomes},
+        "runs": [vars(one) for one in results],
+    }

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gadam.config import InputError
-from gadam.paper import SECTIONS
+from gadam.paper import SECTIONS, check
 from gadam.paper import published as paper
 from gadam.paper.claims import HEADLINES, Arms, Claim, judge, judge_headline
 from gadam.paper.report import tables
 from gadam.paper.report.paths import write_atomic
-from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, RULES, UNDECIDED
-
-__all__ = ["COLUMNS", "MARKS", "RULES", "by_section", "judged", "merge", "readable", "write_claims"]
+from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED
 
 COLUMNS = (
     "claim", "section", "exhibit", "kind", "paper", "margin", "size", "ours", "low", "high", "interval", "budget",
@@ -38,7 +34,7 @@ STATED = (
 
 
 def judged(claims: Sequence[Claim], arms: Arms, profile: str = "standard") -> pd.DataFrame:
-    """Judge claims, in fixed columns, without our numbers where they come from a stand-in.
+    """Judge claims, in fixed columns.
 
     A claim that is a headline has a second line, with an interval that holds together with those of all headlines.
     """
@@ -65,20 +61,13 @@ def _line(claim: Claim, arms: Arms, profile: str, as_headline: bool) -> dict[str
 def _validate(claim: Claim) -> None:
     """Refuse a claim that contradicts itself or the paper's tables."""
     printed = paper_numbers()
-    faults = {
-        f"kind={claim.kind!r}": claim.kind not in KINDS and f"must be one of {', '.join(KINDS)}",
-        f"data={claim.data!r}": claim.data not in SOURCES and f"must be one of {', '.join(SOURCES)}",
-        f"section={claim.section!r}": claim.section not in SECTIONS and "must be a section",
-        f"budget={claim.budget!r}": not 0 <= claim.budget < math.inf and "must be a share, 1 for all of it",
-        f"headline={claim.headline!r}": claim.headline not in ("", *HEADLINES) and "must be one of HEADLINES",
-        f"item={claim.item!r}": claim.item not in ("", *printed) and "must be one of paper_numbers()",
-        f"paper={claim.paper!r}": claim.item in printed
-        and claim.paper != printed[claim.item]
-        and f"must be {printed[claim.item]}, as {claim.item} is",
-    }
-    for what, wanted in faults.items():
-        if wanted:
-            raise InputError(f"claims: {what} of {claim.text!r} {wanted}")
+    for name, allowed in (
+        ("kind", KINDS), ("data", SOURCES), ("section", SECTIONS), ("headline", ("", *HEADLINES)),
+        ("item", ("", *printed)),
+    ):  # fmt: skip
+        check(name, getattr(claim, name), allowed)
+    if claim.item and claim.paper != printed[claim.item]:
+        raise InputError(f"paper={claim.paper!r} of {claim.text!r} must be {printed[claim.item]}, as {claim.item} is")
 
 
 def paper_numbers() -> dict[str, float]:
@@ -115,32 +104,20 @@ def write_claims(folder: Path, section: str, claims: Sequence[Claim], arms: Arms
 
 
 def merge(folder: Path) -> pd.DataFrame:
-    """Return the claims of every section that has any, as text, in the order of the sections; headlines twice.
-
-    Raises:
-        InputError: a file is damaged; one line that says which.
-    """
-    frames = [_kept(folder, section) for section in SECTIONS if (folder / f"{section}.csv").is_file()]
+    """Return the claims of every section that has any, as text, in the order of the sections; headlines twice."""
+    frames = [_kept(path, name) for name in SECTIONS if (path := folder / f"{name}.csv").is_file()]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS), dtype=str)
 
 
-def _kept(folder: Path, section: str) -> pd.DataFrame:
-    """The claims that a section has left behind."""
-    path = folder / f"{section}.csv"
+def _kept(path: Path, section: str) -> pd.DataFrame:
+    """The claims that a section has left behind; an InputError if their file is damaged."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of rows that are longer than the header
-            text = StringIO(path.read_text("utf-8"))
-            frame = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=False)
-        if list(frame.columns) != list(COLUMNS):
-            raise ValueError("its columns are others")
-        for column, allowed in (("kind", KINDS), ("data", SOURCES), ("verdict", MARKS)):
-            if strange := sorted(set(frame[column]) - set(allowed)):
-                raise ValueError(f"{column} is {strange[0]!r}")
-    except (ValueError, KeyError, pd.errors.ParserWarning) as error:
-        reason = " ".join(str(error).split())[:100]
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if tuple(frame) != COLUMNS or not set(frame["verdict"]) <= set(MARKS):
+            raise ValueError("its columns or verdicts are others")
+    except ValueError as error:
         advice = f"remove it and execute its section again: gadam reproduce --only {section}"
-        raise InputError(f"{path} is damaged ({reason}); {advice}") from None
+        raise InputError(f"{path} is damaged ({' '.join(str(error).split()):.100}); {advice}") from None
     return frame
 
 
@@ -189,11 +166,10 @@ def readable(claims: pd.DataFrame) -> list[dict[str, str]]:
     rows = []
     for row in claims.to_dict("records"):
         shown = {str(name): _text(value) for name, value in row.items()}
-        numbers = [_number(row[name]) for name in NUMBERS]
+        budget, *numbers = (float(pd.to_numeric(row[name], errors="coerce")) for name in ("budget", *NUMBERS))
         if not any(map(math.isnan, numbers)):
             ours, low, high = (tables.number(number, tables.decimals_for(numbers)) for number in numbers)
             shown["ours"] = f"{ours} [{low}, {high}]"
-        budget = _number(row["budget"])
         shown["budget"] = "" if math.isnan(budget) else f"{_percent(budget)} %"
         rows.append({**shown, "question": HEADLINES.get(shown["headline"], ""), "mark": shown["verdict"]})
     return rows
@@ -205,14 +181,6 @@ def _percent(share: float) -> str:
 
 
 def _text(value: Any) -> str:
-    if tables.is_missing(value):
+    if pd.isna(value):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _number(value: Any) -> float:
-    """A number, or NaN for what is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan

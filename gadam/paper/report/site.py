@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import base64
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from gadam.config import InputError
-from gadam.paper import SECTIONS
-from gadam.paper.report import figures, page, sample, scoreboard, tables
-from gadam.paper.report.paths import write_atomic
+from gadam.paper import PROFILES, SECTIONS, check
+from gadam.paper.report import figures, page, provenance, reference, sample, scoreboard, tables
+from gadam.paper.report.paths import read_json, reports_root, write_atomic, write_json
+from gadam.paper.report.sample import Compared
+from gadam.paper.verdicts import RULES
 
 PIXELS_PER_INCH = 104
 REFERENCE = "api/gadam.html"
-NEEDED = {
-    "table": ("id", "source", "caption", "note", "columns", "numeric", "rows"),
-    "figure": ("id", "source", "caption", "alt"),
-}
 PROFILE_TEXT = {
     "smoke": "smoke: does everything run? Budgets far too small to say anything about the paper.",
     "quick": "quick: a laptop's budget. Shorter training and fewer seeds than the paper's.",
@@ -29,47 +25,39 @@ PROFILE_TEXT = {
 }
 
 
-def write(folder: Path, provenance: dict[str, Any]) -> Path:
-    """Write `index.html` from the files that a report has so far; its path.
+def write_page(profile: str, root: Path | None = None) -> Path:
+    """Write scoreboard, provenance, API reference and page from what the notebooks left behind; executes nothing.
 
-    Raises:
-        InputError: a file of the report is damaged.
+    `root` is the folder of the reports; default `$GADAM_REPORTS`, or `reports/out`. Returns the page.
     """
+    check("profile", profile, PROFILES)
+    folder = (root or reports_root()) / profile
     claims = scoreboard.merge(folder / "claims")
-    sections = [_section(folder, name, provenance) for name in SECTIONS]
+    write_atomic(folder / "scoreboard.csv", tables.to_csv(claims))
+    content = provenance.collect(folder, profile)
+    write_json(folder / "provenance.json", content)
+    reference.write(folder)
+    sections = [_section(folder, name, content["sections"].get(name, {})) for name in SECTIONS]
     standin = [one["id"] for section in sections for one in section["exhibits"] if one["source"] == "stand-in"]
+    compared = folder / "sample.json"
+    recomputed = [Compared(**one) for one in read_json(compared)] if compared.is_file() else []
     html = page.render(
         "index.html.j2",
-        provenance=provenance,
-        profile_text=PROFILE_TEXT[provenance["profile"]],
+        provenance=content,
+        profile_text=PROFILE_TEXT[profile],
         groups=[_group(name, own) for name in SECTIONS if len(own := claims[claims["section"] == name])],
         marks=scoreboard.counts(claims),
         reasons=scoreboard.reasons(claims),
         headlines=scoreboard.readable(scoreboard.headlines(claims)),
-        rules=scoreboard.RULES,
+        rules=RULES,
         rules_stated=scoreboard.STATED,
-        sample=_sample(folder),
+        sample=sample.describe(recomputed) if recomputed else None,
         sections=sections,
         reference=REFERENCE if (folder / REFERENCE).is_file() else "",
         standin=standin or (["scoreboard"] if (claims["data"] == "stand-in").any() else []),
     )
-    path = folder / "index.html"
-    write_atomic(path, html)
-    return path
-
-
-def _sample(folder: Path) -> dict[str, Any] | None:
-    """The comparison of recomputed runs; None if nothing was recomputed."""
-    if not (results := sample.read(folder)):
-        return None
-    outcomes = [one.outcome for one in results]
-    return {
-        "summary": sample.summary(results),
-        "differs": sample.DIFFERENT in outcomes,
-        "why": sample.machine_sentence(results),
-        "words": {outcome: words for outcome, words in sample.WORDS.items() if outcome in outcomes},
-        "runs": results,
-    }
+    write_atomic(folder / "index.html", html)
+    return folder / "index.html"
 
 
 def _group(name: str, claims: pd.DataFrame) -> dict[str, Any]:
@@ -78,7 +66,7 @@ def _group(name: str, claims: pd.DataFrame) -> dict[str, Any]:
     return {"name": name, "title": SECTIONS[name].title, "rows": rows, "marks": scoreboard.counts(claims)}
 
 
-def _section(folder: Path, name: str, provenance: dict[str, Any]) -> dict[str, Any]:
+def _section(folder: Path, name: str, executed: dict[str, Any]) -> dict[str, Any]:
     section = SECTIONS[name]
     notebook = Path("notebooks") / section.notebook
     there = (folder / notebook).is_file()
@@ -89,7 +77,7 @@ def _section(folder: Path, name: str, provenance: dict[str, Any]) -> dict[str, A
         "short": _short(section.title),
         "notebook": notebook.as_posix() if there else "",
         "notebook_page": _notebook_page(folder, notebook, section.title) if there else "",
-        "executed": provenance["sections"].get(name, {}),
+        "executed": executed,
         "exhibits": [exhibit for exhibit in exhibits.values() if exhibit],
         "absent": [one for one, exhibit in exhibits.items() if not exhibit],
     }
@@ -123,12 +111,7 @@ def _exhibit(folder: Path, name: str) -> dict[str, Any] | None:
     path = folder / "exhibits" / f"{name}.json"
     if not path.is_file():
         return None
-    try:
-        exhibit: dict[str, Any] = dict(json.loads(path.read_text("utf-8")))
-        if absent := [part for part in NEEDED[exhibit["kind"]] if part not in exhibit]:
-            raise ValueError(f"it lacks {absent[0]}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); execute its section again") from None
+    exhibit: dict[str, Any] = read_json(path)
     suffixes = tables.SUFFIXES if exhibit["kind"] == "table" else figures.SUFFIXES
     exhibit["links"] = [(suffix.upper(), f"{exhibit['kind']}s/{name}.{suffix}") for suffix in suffixes]
     if exhibit["kind"] == "figure":

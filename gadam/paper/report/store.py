@@ -27,13 +27,11 @@ from gadam.config import InputError
 from gadam.evolution.checkpoint import checkpoints_in
 from gadam.paper.report import machine
 from gadam.paper.report.paths import ReportError, write_atomic
-from gadam.paper.runs import Row, Run, execute, key_of
+from gadam.paper.runs import Row, Run, key_of
 
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a content that is not what was written may raise."""
 _NOTE_SECONDS = 30.0  # CPU time whose count is lost at most when a process is killed
-
-
-class DamagedRunError(ValueError):
-    """A stored run is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -56,27 +54,20 @@ def read(root: Path, run: Run) -> Stored | None:
     try:
         content = json.loads(path.read_bytes())
         if check(content) != run.key:
-            raise DamagedRunError("it is of another run")
+            raise ValueError("it is of another run")
         return from_content(run, content)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         warnings.warn(f"{path}: damaged ({error}); this run counts as missing", RuntimeWarning, stacklevel=2)
         return None
 
 
 def check(content: Mapping[str, Any]) -> str:
-    """Return the key of the stored content of a run.
-
-    Raises:
-        DamagedRunError: it is not what was written.
-    """
-    try:
-        if digest_of({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
-            raise DamagedRunError("its content is not what was written")
-        return key_of(content["identity"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedRunError(f"it lacks something: {error}") from None
+    """Return the key of the stored content of a run; raises one of `DAMAGE` if it is not what was written."""
+    if digest_of({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
+        raise ValueError("its content is not what was written")
+    return key_of(content["identity"])
 
 
 def from_content(run: Run, content: Mapping[str, Any]) -> Stored:
@@ -94,30 +85,28 @@ def frame(stored: Sequence[Stored]) -> pd.DataFrame:
     return pd.DataFrame([row for one in stored for row in one.rows])
 
 
-def execute_and_write(root: Path, *runs: Run) -> float:
-    """Compute a run, or several that differ in their seed alone in one call, and store each.
+def execute_and_write(root: Path, run: Run) -> float:
+    """Compute and store a run, and return the seconds that it took.
 
     Its trainings keep checkpoints beside the store until then, so a run that was stopped goes on.
-
-    Returns:
-        The seconds of each, an equal share.
     """
     started = time.perf_counter()
-    folder = root / f".{digest_of([run.key for run in runs]) if len(runs) > 1 else runs[0].key}.checkpoints"
+    folder = root / f".{run.key}.checkpoints"
     with _counting(folder) as spent, checkpoints_in(folder):
-        results = execute(runs)
-    seconds = (time.perf_counter() - started) / len(runs)
-    took = {"cpu_seconds": round(spent() / len(runs), 3), "seconds": round(seconds, 3), "together": len(runs)}
-    for run, rows in zip(runs, results, strict=True):
-        content = {
-            "label": run.label,
-            "identity": run.identity(),
-            "rows": [{name: _to_json(name, value) for name, value in row.items()} for row in rows],
-            "metadata": {**took, "stored": datetime.now(UTC).isoformat(timespec="seconds"), **machine.describe()},
-        }
-        content["sha256"] = digest_of(content)
-        text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
-        write_atomic(path_of(root, run.key), text + "\n")
+        rows = run.execute()
+    seconds = round(time.perf_counter() - started, 3)
+    content = {
+        "label": run.label,
+        "identity": run.identity(),
+        "rows": [{name: _to_json(name, value) for name, value in row.items()} for row in rows],
+        "metadata": {
+            "cpu_seconds": round(spent(), 3), "seconds": seconds,
+            "stored": datetime.now(UTC).isoformat(timespec="seconds"), **machine.describe(),
+        },
+    }  # fmt: skip
+    content["sha256"] = digest_of(content)
+    text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
+    write_atomic(path_of(root, run.key), text + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     return seconds
 

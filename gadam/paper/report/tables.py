@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gadam.config import InputError
 from gadam.paper.report.paths import write_atomic
 
 MISSING = "–"
@@ -35,22 +34,17 @@ class Cells:
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame with a plain index and plain, unique column names; an index with a name becomes a column."""
+    """Return a frame with a plain index and plain column names; an index with a name becomes a column."""
     plain = frame.reset_index(drop=all(name is None for name in frame.index.names))
     names = [name if isinstance(name, tuple) else (name,) for name in plain.columns]
     plain.columns = pd.Index([" · ".join(str(part) for part in parts if str(part)) for parts in names])
-    if not plain.columns.is_unique:
-        raise InputError(f"table: columns={list(plain.columns)} must be unique")
     return plain
 
 
 def cells(frame: pd.DataFrame, decimals: Decimals = None) -> Cells:
     """Return a flat frame as text.
 
-    Args:
-        frame: from `flat`.
-        decimals: of every column with fractions, or of those named; None, and a column not named, shows four digits of
-            the column's largest value.
+    `decimals` are of every column with fractions, or of those named; others show four digits of their largest value.
     """
     chosen = decimals if isinstance(decimals, Mapping) else dict.fromkeys(frame.columns, decimals)
     columns = {str(name): _values(frame[name]) for name in frame}
@@ -63,7 +57,7 @@ def to_csv(frame: pd.DataFrame) -> str:
     """Return a flat frame as CSV, floats to eight significant digits whatever the type of their column."""
 
     def plain(value: Any) -> Any:
-        if is_missing(value):
+        if pd.isna(value):
             return ""
         return f"{value:.{CSV_DIGITS}g}" if isinstance(value, float) else value
 
@@ -101,12 +95,9 @@ def _latex(text: str) -> str:
 def write(
     folder: Path, name: str, frame: pd.DataFrame, caption: str, note: str = "", decimals: Decimals = None
 ) -> Cells:
-    """Write `<name>.csv`, `.md` and `.tex` into a folder; the cells, for the page."""
-    if frame.empty:
-        raise InputError(f"table: frame of {name!r} has shape {frame.shape}; it must have rows and columns")
-    plain = flat(frame)
-    table = cells(plain, decimals)
-    write_atomic(folder / f"{name}.csv", to_csv(plain))
+    """Write a flat frame as `<name>.csv`, `.md` and `.tex` into a folder; the cells, for the page."""
+    table = cells(frame, decimals)
+    write_atomic(folder / f"{name}.csv", to_csv(frame))
     write_atomic(folder / f"{name}.md", to_markdown(table, caption, note))
     write_atomic(folder / f"{name}.tex", to_latex(table, caption, note, label=name))
     return table
@@ -126,11 +117,6 @@ def decimals_for(values: Iterable[float]) -> int:
     return min(6, max(0, 3 - math.floor(math.log10(max(finite) / 1.000001))))
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a cell has no value."""
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
-
-
 def _values(column: pd.Series[Any]) -> list[Any]:
     """A column as Python's own values."""
     return [value.item() if isinstance(value, np.generic) else value for value in column.tolist()]
@@ -142,7 +128,7 @@ def _column_text(values: list[Any], decimals: int | None) -> list[str]:
     places = decimals if decimals is not None and fractions else decimals_for(floats)
 
     def text(value: Any) -> str:
-        if is_missing(value):
+        if pd.isna(value):
             return MISSING
         if isinstance(value, float):
             return number(value, places) if math.isfinite(value) else "∞" if value > 0 else "-∞"
@@ -153,5 +139,5 @@ def _column_text(values: list[Any], decimals: int | None) -> list[str]:
 
 def _is_numeric(values: list[Any]) -> bool:
     """Whether all values that are there are numbers, whatever the type of the column."""
-    present = [value for value in values if not is_missing(value)]
+    present = [value for value in values if not pd.isna(value)]
     return bool(present) and all(isinstance(one, int | float) and not isinstance(one, bool) for one in present)
