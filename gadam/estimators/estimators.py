@@ -101,16 +101,13 @@ class _Estimator(BaseEstimator):
         return self
 
     def _share_held_out(self) -> float:
-        share = self.validation_fraction
+        share, mixes = self.validation_fraction, self.predict_with == "soup"
         if share is None:
-            return _SOUP_SHARE if self.predict_with == "soup" else 0
-        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 <= share < 1:
-            raise InputError(f"validation_fraction={share!r} is not allowed; give a number in [0, 1), or None")
-        if share == 0 and self.predict_with == "soup":
-            raise InputError(
-                f"validation_fraction={share!r} leaves predict_with='soup' no rows to mix by that did not train it; "
-                f"give a number in (0, 1), or None for {_SOUP_SHARE}"
-            )
+            return _SOUP_SHARE if mixes else 0
+        number = isinstance(share, int | float | np.number) and not isinstance(share, bool)
+        if not (number and 0 <= share < 1 and (share > 0 or not mixes)):
+            wanted = "(0, 1): a soup is mixed by rows that did not train it" if mixes else "[0, 1)"
+            raise InputError(f"validation_fraction={shown(share)} is not allowed; give a number in {wanted}; or None")
         return float(share)
 
     @property
@@ -140,7 +137,7 @@ class _Estimator(BaseEstimator):
     def _config(self, rows: int, seed: int) -> GadamConfig:
         given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.names()}
         if not (self.settings is None or isinstance(self.settings, Mapping)):
-            raise InputError(f"settings={self.settings!r} must be a mapping of names of GadamConfig, or None")
+            raise InputError(f"settings={shown(self.settings)} must be a mapping of names of GadamConfig, or None")
         further = dict(self.settings or {})
         if several := sorted({*given, "seed"} & further.keys()):
             raise InputError(f"settings: {several[0]} is a parameter of its own (seed: as random_state)")
@@ -249,17 +246,16 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         return Ensemble(self.result_.population.to("cpu"), "probabilities")
 
     def _class_factors(self, y: np.ndarray) -> np.ndarray:
-        given = f"class_weight={shown(self.class_weight)}"
+        given = f"class_weight={shown(self.class_weight)} must be 'balanced', a mapping of labels to numbers, or None"
+        labels = list(self.class_weight) if isinstance(self.class_weight, Mapping) else []
+        if unknown := [label for label in labels if label not in self.classes_.tolist()]:
+            raise InputError(f"{given}: {shown(unknown[0])} is no label of y")
         try:
             factors: np.ndarray = compute_sample_weight(self.class_weight, y)
         except ValueError as error:
-            reason = ""
-            if isinstance(self.class_weight, Mapping):
-                unknown = [label for label in self.class_weight if label not in self.classes_.tolist()]
-                reason = f": {shown(unknown[0])} is no label of y" if unknown else f": {error}"
-            raise InputError(f"{given} must be 'balanced', a mapping of labels to numbers, or None{reason}") from None
+            raise InputError(f"{given}: {error}") from None
         if not (np.isfinite(factors) & (factors >= 0)).all():
-            raise InputError(f"{given} must hold numbers of at least 0")
+            raise InputError(f"{given}, of at least 0")
         return factors
 
 
