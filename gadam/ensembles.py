@@ -1,9 +1,4 @@
-"""Two ways to use a whole population: the average of its predictions, and the average of its weights.
-
-`Ensemble` averages the predictions of the units. `greedy_soup` averages the units themselves into one model that costs
-no more than one of them (Wortsman et al., "Model soups", ICML 2022, greedy recipe); units of one evolution have
-ancestors in common, which such an average needs.
-"""
+"""Two ways to use a whole population: the average of its predictions, and the average of its weights."""
 
 from __future__ import annotations
 
@@ -22,7 +17,7 @@ from gadam.population import Population
 from gadam.tracing.programs import Programs, difference
 from gadam.training.inputs import check_batch, check_rows
 from gadam.types import Loss
-from gadam.validation import check_callable, check_whole
+from gadam.validation import check_callable, check_choice, check_whole
 
 logger = logging.getLogger("gadam")
 
@@ -59,8 +54,7 @@ class Ensemble(nn.Module):
         """
         super().__init__()
         _check_population(population)
-        if average not in get_args(Average):
-            raise InputError(f'average={average!r} is not allowed; give "probabilities" or "outputs"')
+        check_choice("average", average, get_args(Average))
         self.average = average
         self.stacked = _as_module(population)
         template = copy.deepcopy(population.template).eval()
@@ -155,12 +149,13 @@ def greedy_soup(
     *,
     chunk: int = 1_024,
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    """Average the weights of those units that improve the average: the greedy recipe of "Model soups".
+    """Average the weights of those units that improve the average, into one model that costs no more than a unit.
 
-    In the order of the population, fittest first, a unit's weights are added to the average if the mean loss on `data`
-    does not rise by that. So the loss of the soup there is at most that of the first unit. A unit whose loss is not
-    finite is left out. Buffers of floating point, such as the statistics of BatchNorm, are averaged like weights;
-    others are those of the first unit that went in.
+    It is the greedy recipe of Wortsman et al., "Model soups", ICML 2022; units of one evolution have ancestors in
+    common, which such an average needs. In the order of the population, fittest first, a unit's weights are added to
+    the average if the mean loss on `data` does not rise by that. So the loss of the soup there is at most that of the
+    first unit. A unit whose loss is not finite is left out. Buffers of floating point, such as the statistics of
+    BatchNorm, are averaged like weights; others are those of the first unit that went in.
 
     Args:
         population: the units, sorted by fitness, as in `Result.population`.

@@ -1,9 +1,11 @@
 """Fitness, selection, crossover, mutation and survival: equations 7-13 of Zhang and Gouza, "GADAM" (arXiv 1805.07500).
 
 Pure functions on tensors. A population's entries are a dict of tensors with a leading unit dimension, `[g, ...]`;
-losses are means over a batch, `[g]`, and lower is fitter. Randomness comes only through the `generator` given, which
-must live on the device of the tensors. Nothing is changed in place. Every function raises `InputError` for an argument
-that it cannot use. Probabilities are looked at on a CPU alone: on a GPU each look would wait for all that it has to do.
+losses are means over a batch, `[g]`, and lower is fitter; `normalized` are in [0, 1], 0 the fittest; `parents` are
+int64 `[pairs, 2]`; and `inheritance`, `[pairs]`, is the probability of the first of them. Randomness comes only
+through the `generator` given, which must live on the device of the tensors. Nothing is changed in place. Every function
+raises `InputError` for an argument that it cannot use. Probabilities are looked at on a CPU alone: on a GPU each look
+would wait for all that it has to do.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Generator, Tensor
 
 from gadam.config import InputError
 from gadam.display import describe_tensor, shown
-from gadam.validation import check_share, check_whole
+from gadam.validation import check_choice, check_share, check_whole
 
 
 def normalize_losses(losses: Tensor) -> Tensor:
@@ -59,11 +61,7 @@ def selection_probabilities(normalized: Tensor, eligible: Tensor | None = None) 
 
 
 def select_parents(probabilities: Tensor, pairs: int, *, generator: Generator) -> Tensor:
-    """Draw pairs of parents with replacement (Section 3.3.1); a unit may be paired with itself.
-
-    Returns:
-        int64 [pairs, 2].
-    """
+    """Draw pairs of parents, int64 [pairs, 2], with replacement (Section 3.3.1); a unit may be paired with itself."""
     _check_row("probabilities", probabilities)
     # On a GPU what is no probability would end every further computation of the process.
     if not (bool((probabilities >= 0).all()) and 0 < float(probabilities.sum()) < float("inf")):
@@ -77,12 +75,7 @@ def select_parents(probabilities: Tensor, pairs: int, *, generator: Generator) -
 def inheritance_probabilities(normalized: Tensor, parents: Tensor) -> Tensor:
     """Return the probability that an entry of a child comes from the first of its parents (Eq. 10).
 
-    Args:
-        normalized: [g] in [0, 1].
-        parents: int64 [pairs, 2].
-
-    Returns:
-        [pairs] in (0, 1), above 1/2 where the first parent is the fitter.
+    It is [pairs] in (0, 1), above 1/2 where the first parent is the fitter.
     """
     _check_row("normalized", normalized)
     _check_parents(parents, len(normalized))
@@ -92,17 +85,10 @@ def inheritance_probabilities(normalized: Tensor, parents: Tensor) -> Tensor:
 def crossover(
     parameters: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor, *, generator: Generator
 ) -> dict[str, Tensor]:
-    """Take each entry of a child from one of its two parents, drawn independently (Eq. 9).
+    """Take each entry of a child, name -> [pairs, ...], from one of its two parents, drawn independently (Eq. 9).
 
-    Args:
-        parameters: name -> [g, ...], floats.
-        parents: int64 [pairs, 2].
-        inheritance: [pairs], probability of the first parent.
-        generator: the stream.
-
-    Returns:
-        name -> [pairs, ...]. The draws depend on the generator and the shapes alone, so a second call from the same
-        state takes the entries of other tensors from the same parents.
+    The draws depend on the generator and the shapes alone, so a second call from the same state takes the entries of
+    other tensors from the same parents.
     """
     _check_parents(parents, _units_of("parameters", parameters, floats=True))
     _check_probabilities("inheritance", inheritance, len(parents))
@@ -120,15 +106,7 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
     """Take what crossover must not mix (buffers, frozen parameters) whole, from the parent that gives most entries.
 
     The paper does not discuss them. An integer counter or a running variance makes sense only as one piece and beside
-    the weights it was measured with.
-
-    Args:
-        buffers: name -> [g, ...], any dtype.
-        parents: int64 [pairs, 2].
-        inheritance: [pairs]; the first parent is taken where it is at least 1/2.
-
-    Returns:
-        name -> [pairs, ...].
+    the weights it was measured with. The first parent is taken where `inheritance` is at least 1/2.
     """
     _check_parents(parents, _units_of("buffers", buffers))
     _check_probabilities("inheritance", inheritance, len(parents))
@@ -142,7 +120,7 @@ def mutation_rates(base_rate: float, probabilities: Tensor, parents: Tensor) -> 
     Args:
         base_rate: p, in [0, 1].
         probabilities: [g] of Eq. 8.
-        parents: int64 [pairs, 2].
+        parents: of each child.
 
     Returns:
         [pairs] in [0, base_rate]; 0 where a unit paired with itself holds more than half of the probability.
@@ -167,14 +145,10 @@ def mutate(
         rates: [pairs], probability that an entry is replaced.
         generator: the stream.
         distribution: "uniform" draws new values from U[0, 1) as Eq. 11 says, "normal" from N(0, 0.1^2).
-
-    Returns:
-        name -> [pairs, ...].
     """
     _check_probabilities("rates", rates, _units_of("parameters", parameters, floats=True))
     _check_generator(generator)
-    if distribution not in ("uniform", "normal"):
-        raise InputError(f"distribution={distribution!r} is not a choice; there are uniform, normal")
+    check_choice("distribution", distribution, ("uniform", "normal"))
 
     def replace(entries: Tensor) -> Tensor:
         rand = _rand(entries, len(entries), generator)

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from gadam.config import InputError
 from gadam.display import describe_error, describe_tensor, html_table, shown
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
-from gadam.validation import check_whole
+from gadam.validation import check_choice, check_whole
 
 KINDS = ("parameters", "buffers", "moments")
 SHOWN = 20
@@ -68,8 +68,7 @@ class Population:
         """
         check_whole("size", size, 1)
         check_whole("seed", seed, 0)
-        if initialisation not in ("module", "standard_normal"):
-            raise InputError(f"initialisation={initialisation!r} is not a choice; there are module, standard_normal")
+        check_choice("initialisation", initialisation, ("module", "standard_normal"))
         if isinstance(make_model, nn.Module) or not callable(make_model):
             kind = type(make_model).__name__
             raise InputError(f"make_model: is a {kind}, must be a function that returns a new module at each call")
@@ -160,8 +159,7 @@ class Population:
         """
         if not isinstance(units, slice):
             if not (isinstance(units, Tensor) and units.dtype == torch.int64 and units.dim() == 1):
-                kind = describe_tensor(units) if isinstance(units, Tensor) else f"a {type(units).__name__}"
-                raise InputError(f"units: is {kind}, must be a slice or int64 [n]")
+                raise InputError(f"units: is {shown(units)}, must be a slice or a tensor, int64 [n]")
             # On a GPU a number that is none of a unit would end every further computation of the process.
             low, high = (int(units.min()), int(units.max())) if len(units) else (0, -1)
             if low < -len(self) or high >= len(self):

@@ -1,7 +1,4 @@
-"""`Result`, `Generation` and `Callback`: the outcome of an evolution, and how to follow one; results in files.
-
-A file holds the tensors of the units and everything else of a result as JSON, see `gadam.storage`.
-"""
+"""`Result`, `Generation` and `Callback`: the outcome of an evolution, and how to follow one; results in files."""
 
 from __future__ import annotations
 
@@ -97,24 +94,15 @@ class Result:
     targets: Targets = "classes"
 
     def ensemble(self, average: Average | None = None) -> Ensemble:
-        """Return the average prediction of all units of the last generation, as a module.
-
-        Args:
-            average: "probabilities" (no logits) for classification, "outputs" for regression; None goes by `targets`.
-        """
+        """Return the average prediction of all units of the last generation, as a module; None goes by `targets`."""
         return Ensemble(self.population, average or ("probabilities" if self.targets == "classes" else "outputs"))
 
     def soup(
-        self,
-        data: tuple[Tensor | tuple[Tensor, ...], Tensor],
-        loss: Loss | None = None,
-        *,
-        chunk: int = 1_024,
+        self, data: tuple[Tensor | tuple[Tensor, ...], Tensor], loss: Loss | None = None, *, chunk: int = 1_024
     ) -> nn.Module:
-        """Average the weights of those units that improve the average.
+        """Average the weights of those units that improve the average, see `gadam.ensembles.greedy_soup`.
 
-        Arguments, result and errors are those of `gadam.ensembles.greedy_soup`, but for `loss`: give that of `evolve`;
-        None takes cross-entropy, if `targets` are classes.
+        `loss` is that of the training; None takes cross-entropy, if `targets` are classes.
         """
         if loss is None and self.targets == "values":
             raise InputError("soup: loss=None takes cross-entropy, which is for classes; give the loss of the training")
@@ -122,12 +110,9 @@ class Result:
         return greedy_soup(self.population, data, loss, chunk=chunk)[0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result to one file, for `gadam.load_result`.
+        """Write the result to one file, by custom `.safetensors`, for `gadam.load_result`; see `gadam.storage`.
 
-        An error or an interruption leaves an old file as it was. `best` is not written: it is the first unit.
-
-        Args:
-            path: the file, by custom `.safetensors`. Its folder is made; a result that is there is replaced.
+        The folder is made, and a result that is there is replaced; an error or an interruption leaves it as it was.
 
         Raises:
             InputError: something that is no result is at `path`, or it cannot be written.

@@ -26,7 +26,7 @@ from gadam.evolution.loop import evolve
 from gadam.result import Callback, Result
 from gadam.runtime import intra_operator_threads
 from gadam.types import Loss
-from gadam.validation import shown
+from gadam.validation import check_choice, shown
 
 _PREDICT_WITH = ("best", "ensemble", "soup")
 _CHUNK = 256  # rows that are predicted at once, always so many: no row's last bits depend on what is asked beside it
@@ -67,7 +67,7 @@ class _Estimator(BaseEstimator):
 
     def _evolve(self, table: Rows, outputs: int, loss: Loss, finish: nn.Module) -> Self:
         """Evolve modules from the features to `outputs`, which `finish` turns into predictions."""
-        self._check_predict_with()
+        check_choice("predict_with", self.predict_with, _PREDICT_WITH)
         try:
             random = check_random_state(self.random_state)
         except ValueError:
@@ -112,13 +112,9 @@ class _Estimator(BaseEstimator):
 
     @property
     def model_(self) -> nn.Module:
-        """The module that predicts by `predict_with`, which may be changed after `fit`.
-
-        Raises:
-            InputError: `predict_with` is no choice, or is "soup" and was not when the estimator was fitted.
-        """
+        """The module that predicts by `predict_with`, which may be changed after `fit`."""
         check_is_fitted(self)
-        self._check_predict_with()
+        check_choice("predict_with", self.predict_with, _PREDICT_WITH)
         if self.predict_with not in self._models:
             if self.predict_with == "soup":
                 raise InputError("predict_with='soup' must be given before fit, which has the rows that a soup needs")
@@ -128,11 +124,6 @@ class _Estimator(BaseEstimator):
 
     def _ensemble(self) -> nn.Module:
         return nn.Sequential(Ensemble(self.result_.population.to("cpu"), "outputs"), self._finish).eval()
-
-    def _check_predict_with(self) -> None:
-        if self.predict_with not in _PREDICT_WITH:
-            allowed = ", ".join(_PREDICT_WITH)
-            raise InputError(f"predict_with={self.predict_with!r} is not a choice; there are {allowed}")
 
     def _config(self, rows: int, seed: int) -> GadamConfig:
         given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.names()}
@@ -231,7 +222,7 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         return self._predict(X)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return logarithms of the probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
+        """Return the logarithms of `predict_proba`."""
         with np.errstate(divide="ignore"):  # a probability may be too small for float32
             return np.log(self._predict(X))
 
@@ -268,16 +259,7 @@ class GADAMRegressor(RegressorMixin, _Estimator):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Evolve.
-
-        Args:
-            X: as for `GADAMClassifier.fit`.
-            y: [n] or [n, outputs], finite numbers.
-            sample_weight: as for `GADAMClassifier.fit`.
-
-        Raises:
-            ValueError: as for `GADAMClassifier.fit`.
-        """
+        """Evolve; y are finite numbers, [n] or [n, outputs], all else is as for `GADAMClassifier.fit`."""
         X, y = self._validated(X, y=y, multi_output=True, y_numeric=True)
         table = Rows.weigh(X, np.asarray(y, dtype=np.float64).reshape(len(y), -1), sample_weight)
         mean, deviation = table.moments()

@@ -38,13 +38,9 @@ def no_history() -> pd.DataFrame:
 
 
 def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Generator) -> Offspring:
-    """Select, cross and mutate (Section 3.3): g children of trained parents.
+    """Select, cross and mutate (Section 3.3): g children of g trained parents.
 
-    Args:
-        parents: g units.
-        fitness: [g], their mean losses on the validation batch (Eq. 7 divided by the rows of V).
-        config: the settings.
-        draw: the stream.
+    `fitness`, [g], are their mean losses on the validation batch (Eq. 7 divided by the rows of V); `draw` the stream.
     """
     normalized = genetics.normalize_losses(fitness)
     probabilities = genetics.selection_probabilities(normalized, eligible=fitness.isfinite())

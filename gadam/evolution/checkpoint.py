@@ -65,6 +65,13 @@ def checkpoints_in(folder: Path) -> Iterator[None]:
 class Checkpointer:
     """Keeps the checkpoint of one training; without a path it does nothing.
 
+    Args:
+        path: the file; None is the next one of `checkpoints_in`, if inside and all `states` can be kept, else none.
+        identity: what must be equal to go on, see `identify`; asked for when it is needed.
+        order: units of the model, on the device of the training.
+        states: callbacks and the like that see the training, whose `state_dict` is kept too, if they have one.
+        seconds: between writes.
+
     Attributes:
         signal: SIGINT or SIGTERM once one was received inside `with`, where the training should end cleanly.
     """
@@ -77,18 +84,6 @@ class Checkpointer:
         states: Sequence[Any] = (),
         seconds: float = 60.0,
     ) -> None:
-        """Of one training.
-
-        Args:
-            path: the file; None is the next one of `checkpoints_in`, if inside and all `states` can be kept, else none.
-            identity: what must be equal to go on, see `identify`; asked for when it is needed.
-            order: units of the model, on the device of the training.
-            states: callbacks and the like that see the training, whose `state_dict` is kept too, if they have one.
-            seconds: between writes.
-
-        Raises:
-            InputError: `seconds` is not positive.
-        """
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
             raise InputError(f"checkpoint_seconds={seconds!r} must be a positive number of seconds")
         self._states = [state for state in states if hasattr(state, "state_dict")]
@@ -118,25 +113,16 @@ class Checkpointer:
 
     def __exit__(self, *error: object) -> None:
         self._handlers.close()  # whoever handled signals before does so now
-        if heard := self._answered():  # it came when nobody looked any more
-            signal.raise_signal(heard)
+        if self.signal:  # it came when nobody looked any more
+            signal.raise_signal(self.signal)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.signal == number == signal.SIGINT:  # who asks twice does not want to wait
             raise KeyboardInterrupt
         self.signal = number
 
-    def _answered(self) -> int:
-        """Return the signal that was received and forget it."""
-        heard, self.signal = self.signal, 0
-        return heard
-
     def read(self) -> EvolutionState | None:
-        """Return the state that was kept; None if there is no checkpoint.
-
-        Raises:
-            InputError: it cannot be used here; the message says why and what to do.
-        """
+        """Return the state that was kept; None if there is no checkpoint. InputError if it cannot be used here."""
         if self.path is None or not os.path.lexists(self.path):
             return None
         try:
@@ -159,12 +145,7 @@ class Checkpointer:
         return self._kept
 
     def keep(self, state: EvolutionState, *, now: bool = False) -> None:
-        """Write the checkpoint, if it is time or `now`.
-
-        Raises:
-            InputError: one that was asked for cannot be written, or a state holds what JSON has not. Of those that were
-                not asked for there are no more then, with a warning.
-        """
+        """Write the checkpoint, if it is time or `now`; one of `checkpoints_in` that cannot be written is given up."""
         if self.path is None or not (now or time.monotonic() - self._written >= (self.seconds or 0)):
             return
         self._known = self._known or dict(self._identity())  # once, so no part of what the next one costs
@@ -206,16 +187,11 @@ class Checkpointer:
         return type(error)(f"{error}; {hint}") if self._own else error
 
     def end(self, state: EvolutionState, *, over: bool) -> None:
-        """Keep the final state; where a signal was received, say how to go on and end as it asks.
-
-        Without a path of its own, what is over before the first write is not kept.
-
-        Raises:
-            KeyboardInterrupt: after SIGINT. After SIGTERM the process ends as it does without a checkpoint.
-        """
+        """Keep the final state; where a signal was received, say how to go on and end as it asks."""
         if self.path is not None and state is not self._kept:
+            # One of `checkpoints_in` is not worth it where all is over before the first write.
             self.keep(state, now=self._own or not over or self.path.exists())
-        heard = self._answered()
+        heard, self.signal = self.signal, 0  # it is answered here
         message = f"stopped in {state}; the same call goes on from checkpoint={str(self.path)!r}"
         if heard == signal.SIGINT:
             raise KeyboardInterrupt(message)
@@ -265,17 +241,13 @@ def identify(
 ) -> dict[str, Any]:
     """Describe a training: one goes on where another stopped only if these facts are the same.
 
-    Args:
-        config: but for `generations`: more of them may be asked for than before.
-        population: initial units.
-        rows: training rows and those of validation.
-        mode: how units are trained.
-        fresh_loss: of the first initial unit on some rows: tells another model or loss, whatever its code looks like.
+    `rows` are those of training and of validation. `fresh_loss`, of the first initial unit on some rows, tells another
+    model or loss, whatever its code looks like.
     """
     entries = {**population.parameters, **population.buffers}
     device = next(iter(entries.values())).device
     return {
-        "config": config.as_json(without=["generations"]),
+        "config": config.as_json(without=["generations"]),  # more of them may be asked for than before
         "model": {"class": type(population.template).__name__}
         | {name: f"{list(entry.shape[1:])} {entry.dtype}" for name, entry in entries.items()},
         "outline": outline(population.template),

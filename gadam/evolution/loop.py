@@ -200,8 +200,7 @@ def train(
     an evolution has to beat at equal compute, and a deep ensemble in one call.
 
     Example:
-        >>> result = gadam.train(make_model, (inputs, targets), gadam.GadamConfig(population_size=5, steps=1_000))
-        >>> probabilities = result.ensemble()(inputs)
+        >>> ensemble = gadam.train(make_model, (inputs, targets), gadam.GadamConfig(population_size=5)).ensemble()
 
     Arguments are those of `evolve`, but: `population_size` may be 1; the best unit is chosen on a batch of
     `validation`; callbacks are told of the start and of the end; `record` of steps of generation 0, role "parent".

@@ -102,13 +102,12 @@ class Training:
             trained, cluster = replace(config, steps=self._steps), cluster_size(self.executor)
             return plan_training(population, train, self.loss, trained, self._total, self.seeds, cluster)
 
+        # Without a trainer where it was stopped before there was a plan.
         planned = run_until_stopped(self.stop if self.checkpoint is None else None, plan)
-        self._trainer: Trainer | None = None  # where it was stopped before there was a plan
-        count = 1
-        if planned is not None:
-            self._trainer, count, warning = planned
-            if warning:
-                warnings.warn(warning, stacklevel=stacklevel_of_caller())
+        self._trainer: Trainer | None
+        self._trainer, count, warning = planned or (None, 1, "")
+        if warning:
+            warnings.warn(warning, stacklevel=stacklevel_of_caller())
 
         def identity() -> dict[str, Any]:
             assert self._trainer is not None
@@ -120,9 +119,9 @@ class Training:
 
         batches = [train] if self.validation is None else [train, held_out]
         # An executor of one's own may watch too, and can be told nothing of what was before.
-        watching = [*chain(*self.callbacks), *self.records, None if isinstance(self.executor, int) else self.executor]
-        states = [one for one in watching if one is not None]
-        self._checkpointer = Checkpointer(self.checkpoint, identity, population, states, self.checkpoint_seconds)
+        executor = None if isinstance(self.executor, int) else self.executor
+        watching = [one for one in (*chain(*self.callbacks), *self.records, executor) if one is not None]
+        self._checkpointer = Checkpointer(self.checkpoint, identity, population, watching, self.checkpoint_seconds)
         if self._trainer is None:
             self._checkpointer.path = None  # nothing is worth keeping
         kept, first = self._checkpointer.read(), 1 if self.evolves else 0

@@ -23,7 +23,6 @@ NEEDED: dict[str, tuple[str, ...]] = {
 }
 """Words for the state of a shard in a file, and the tensors that it then has beside its units."""
 STOPPED = {"", "callback", "converged"}
-"""What a seed's state may say of its end."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class SeedState:
     Attributes:
         history: the rows of complete generations.
         losses: of the last two selected generations, [g] each; as many as there are.
-        stopped: why it is over; "" while it is not, or if it is over only because there are no more generations.
+        stopped: why it is over (one of `STOPPED`); "" too if only because there are no more generations.
     """
 
     history: pd.DataFrame
@@ -100,12 +99,7 @@ def to_file(state: EvolutionState) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Population) -> EvolutionState:
-    """Return the state that `to_file` wrote, on the device of `order`, any units of the same model.
-
-    Raises:
-        InputError: it is another model.
-        KeyError, ValueError and the like: it is no state of an evolution.
-    """
+    """Return the state that `to_file` wrote, on the device of `order`, any units of the same model."""
     device = next(iter(order.parameters.values())).device
     there = {name: t if name.rpartition("/")[2] in ON_CPU else t.to(device) for name, t in tensors.items()}
 
