@@ -199,12 +199,12 @@ def train(
     Each unit takes `2 * generations * steps` optimizer steps, as many as a line of descent has in `evolve`. It is what
     an evolution has to beat at equal compute, and a deep ensemble in one call.
 
-    Example:
-        >>> ensemble = gadam.train(make_model, (inputs, targets), gadam.GadamConfig(population_size=5)).ensemble()
-
     Arguments are those of `evolve`, but: `population_size` may be 1; the best unit is chosen on a batch of
     `validation`; callbacks are told of the start and of the end; `record` of steps of generation 0, role "parent".
     Stopped, it returns the units as they are, with an empty history.
+
+    Example:
+        >>> ensemble = gadam.train(make_model, (inputs, targets), gadam.GadamConfig(population_size=5)).ensemble()
 
     Returns:
         The result: the units by their loss on a validation batch, lowest first, and a row of history for each
