@@ -95,7 +95,7 @@ class GadamConfig:
         object.__setattr__(self, "betas", betas)
         for name in ("optimizer", "initialisation", "moments", "mutation", "mode"):
             value, names = getattr(self, name), get_args(get_type_hints(GadamConfig)[name])
-            if not isinstance(value, str) or value not in names:
+            if value not in names:
                 raise InputError(f"GadamConfig: {name}={shown(value)} must be one of {', '.join(names)}")
 
     @staticmethod

@@ -1,9 +1,4 @@
-"""Two ways to use a whole population: the average of its predictions, and the average of its weights.
-
-`Ensemble` averages the predictions of the units. `greedy_soup` averages the units themselves into one model that costs
-no more than one of them (Wortsman et al., "Model soups", ICML 2022, greedy recipe); units of one evolution have
-ancestors in common, which such an average needs.
-"""
+"""Two ways to use a whole population: the average of its predictions, and the average of its weights."""
 
 from __future__ import annotations
 
@@ -17,11 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gadam.config import InputError
+from gadam.display import describe_error, first_line
 from gadam.population import Population
 from gadam.tracing.programs import Programs, difference
 from gadam.training.inputs import check_batch, check_rows
 from gadam.types import Loss
-from gadam.validation import check_callable, check_whole
+from gadam.validation import check_callable, check_choice, check_whole
 
 logger = logging.getLogger("gadam")
 
@@ -58,8 +54,7 @@ class Ensemble(nn.Module):
         """
         super().__init__()
         _check_population(population)
-        if average not in get_args(Average):
-            raise InputError(f'average={average!r} is not allowed; give "probabilities" or "outputs"')
+        check_choice("average", average, get_args(Average))
         self.average = average
         self.stacked = _as_module(population)
         template = copy.deepcopy(population.template).eval()
@@ -78,7 +73,6 @@ class Ensemble(nn.Module):
         Returns:
             [n, ...]. With "probabilities" these are probabilities, which sum to 1 over dimension 1, and no logits:
             `argmax(1)` gives the class; for a loss take `nll_loss(ensemble(x).log(), y)`, never `cross_entropy`.
-            Their logarithm is not returned instead because a probability is what most callers show or threshold.
 
         Raises:
             InputError: as in `units`; or the average is of probabilities and the model has one output a row.
@@ -110,24 +104,25 @@ class Ensemble(nn.Module):
         try:
             reason = difference([self._by_program(inputs).contiguous()], [expected])
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = describe_error(error)
         if reason:
             logger.info("An ensemble predicts without a traced program: %s", reason)
         return not reason
 
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
+
     def _by_program(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        parameters, buffers = dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
         device = inputs[0].device
         programs = self._programs[self._convolves and device.type == "cpu"]
         # Streams to draw from, which only a model that draws in evaluation does: that is found to differ.
-        streams = [torch.Generator(device)] * len(next(iter(parameters.values())))
-        return programs.losses(parameters, buffers, (inputs, inputs[0]), streams)  # the targets are not looked at
+        streams = [torch.Generator(device)] * len(next(self.stacked.parameters()))
+        return programs.losses(*self._state(), (inputs, inputs[0]), streams)  # the targets are not looked at
 
     def _by_modules(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        (template,) = self._template
-        parameters, buffers = dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
-        outputs = []
-        for unit in range(len(next(iter(parameters.values())))):
+        (template,), (parameters, buffers) = self._template, self._state()
+        model, outputs = type(template).__name__, []
+        for unit in range(len(next(self.stacked.parameters()))):
             state = {name: tensor[unit] for name, tensor in parameters.items()}
             state |= {name: tensor[unit].clone() for name, tensor in buffers.items()}  # the module may write to them
             try:
@@ -135,11 +130,10 @@ class Ensemble(nn.Module):
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                model, shapes = type(template).__name__, [list(each.shape) for each in inputs]
-                reason = str(error).partition("\n")[0]
-                raise InputError(f"inputs: {model} could not take shapes {shapes}: {reason}") from error
+                shapes = [list(each.shape) for each in inputs]
+                raise InputError(f"inputs: {model} could not take shapes {shapes}: {first_line(error)}") from error
         if not isinstance(outputs[0], Tensor):
-            model, kind = type(template).__name__, type(outputs[0]).__name__
+            kind = type(outputs[0]).__name__
             raise InputError(f"Ensemble: {model} returns a {kind}, must return a tensor to be averaged")
         return torch.stack(outputs)
 
@@ -155,12 +149,13 @@ def greedy_soup(
     *,
     chunk: int = 1_024,
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    """Average the weights of those units that improve the average: the greedy recipe of "Model soups".
+    """Average the weights of those units that improve the average, into one model that costs no more than a unit.
 
-    In the order of the population, fittest first, a unit's weights are added to the average if the mean loss on `data`
-    does not rise by that. So the loss of the soup there is at most that of the first unit. A unit whose loss is not
-    finite is left out. Buffers of floating point, such as the statistics of BatchNorm, are averaged like weights;
-    others are those of the first unit that went in.
+    It is the greedy recipe of Wortsman et al., "Model soups", ICML 2022; units of one evolution have ancestors in
+    common, which such an average needs. In the order of the population, fittest first, a unit's weights are added to
+    the average if the mean loss on `data` does not rise by that. So the loss of the soup there is at most that of the
+    first unit. A unit whose loss is not finite is left out. Buffers of floating point, such as the statistics of
+    BatchNorm, are averaged like weights; others are those of the first unit that went in.
 
     Args:
         population: the units, sorted by fitness, as in `Result.population`.
@@ -184,23 +179,22 @@ def greedy_soup(
     check_rows(population, rows, loss)
     soup = population.unit(0)
     own = {**dict(soup.named_parameters()), **dict(soup.named_buffers())}
-    averaged = {name for name, tensor in stacked.items() if tensor.is_floating_point() or tensor.is_complex()}
     # The average of equal units is exactly the unit, if it is summed in float64.
     total = {
         name: torch.zeros_like(tensor[0], dtype=torch.promote_types(tensor.dtype, torch.float64))
         for name, tensor in stacked.items()
-        if name in averaged
+        if tensor.is_floating_point() or tensor.is_complex()
     }
     chosen: list[int] = []
     lowest = float("inf")
 
     def fill(sums: Mapping[str, Tensor], units: list[int]) -> None:
         for name, tensor in own.items():
-            tensor.copy_(sums[name] / len(units) if name in averaged else stacked[name][units[0]])
+            tensor.copy_(sums[name] / len(units) if name in sums else stacked[name][units[0]])
 
     def mean_loss() -> float:
-        parts = zip(zip(*(tensor.split(chunk) for tensor in inputs), strict=True), targets.split(chunk), strict=True)
-        return sum(float(loss(soup(*some), wanted)) * len(wanted) for some, wanted in parts) / len(targets)
+        parts = zip(*(tensor.split(chunk) for tensor in (*inputs, targets)), strict=True)
+        return sum(float(loss(soup(*some), wanted)) * len(wanted) for *some, wanted in parts) / len(targets)
 
     with torch.no_grad():
         # Targets that are no classes would be taken for probabilities, and the loss be 0 whatever the output.
@@ -238,14 +232,15 @@ def _as_module(population: Population) -> nn.Module:
     """Return copies of the stacked tensors as a module, under the names that they have in a unit."""
     root = nn.Module()
     for name, tensor in {**population.parameters, **population.buffers}.items():
-        path, _, last = name.rpartition(".")
+        *path, last = name.split(".")
         parent = root
-        for part in filter(None, path.split(".")):
+        for part in path:
             if not hasattr(parent, part):
                 parent.add_module(part, nn.Module())
             parent = parent.get_submodule(part)
+        copied = tensor.detach().clone()
         if name in population.parameters:
-            parent.register_parameter(last, nn.Parameter(tensor.detach().clone(), requires_grad=False))
+            parent.register_parameter(last, nn.Parameter(copied, requires_grad=False))
         else:
-            parent.register_buffer(last, tensor.detach().clone())
+            parent.register_buffer(last, copied)
     return root

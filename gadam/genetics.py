@@ -1,9 +1,11 @@
 """Fitness, selection, crossover, mutation and survival: equations 7-13 of Zhang and Gouza, "GADAM" (arXiv 1805.07500).
 
 Pure functions on tensors. A population's entries are a dict of tensors with a leading unit dimension, `[g, ...]`;
-losses are means over a batch, `[g]`, and lower is fitter. Randomness comes only through the `generator` given, which
-must live on the device of the tensors. Nothing is changed in place. Every function raises `InputError` for an argument
-that it cannot use. Probabilities are looked at on a CPU alone: on a GPU each look would wait for all that it has to do.
+losses are means over a batch, `[g]`, and lower is fitter; `normalized` are in [0, 1], 0 the fittest; `parents` are
+int64 `[pairs, 2]`; and `inheritance`, `[pairs]`, is the probability of the first of them. Randomness comes only
+through the `generator` given, which must live on the device of the tensors. Nothing is changed in place. Every function
+raises `InputError` for an argument that it cannot use. Probabilities are looked at on a CPU alone: on a GPU each look
+would wait for all that it has to do.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import torch
 from torch import Generator, Tensor
 
 from gadam.config import InputError
-from gadam.validation import check_share, check_whole, shown
+from gadam.display import describe_tensor, shown
+from gadam.validation import check_choice, check_share, check_whole
 
 
 def normalize_losses(losses: Tensor) -> Tensor:
@@ -49,21 +52,16 @@ def selection_probabilities(normalized: Tensor, eligible: Tensor | None = None) 
         [g], summing to 1.
     """
     _check_row("normalized", normalized)
-    if eligible is not None and not (
-        isinstance(eligible, Tensor) and eligible.dtype == torch.bool and eligible.shape == normalized.shape
-    ):
-        raise InputError(f"eligible: is {_kind(eligible)}, must be bool [{len(normalized)}] or None")
-    if eligible is not None and eligible.any():
-        normalized = normalized.masked_fill(~eligible, torch.inf)
+    if eligible is not None:
+        if not (isinstance(eligible, Tensor) and eligible.dtype == torch.bool and eligible.shape == normalized.shape):
+            raise InputError(f"eligible: is {_kind(eligible)}, must be bool [{len(normalized)}] or None")
+        if eligible.any():
+            normalized = normalized.masked_fill(~eligible, torch.inf)
     return torch.softmax(-normalized, dim=0)
 
 
 def select_parents(probabilities: Tensor, pairs: int, *, generator: Generator) -> Tensor:
-    """Draw pairs of parents with replacement (Section 3.3.1); a unit may be paired with itself.
-
-    Returns:
-        int64 [pairs, 2].
-    """
+    """Draw pairs of parents, int64 [pairs, 2], with replacement (Section 3.3.1); a unit may be paired with itself."""
     _check_row("probabilities", probabilities)
     # On a GPU what is no probability would end every further computation of the process.
     if not (bool((probabilities >= 0).all()) and 0 < float(probabilities.sum()) < float("inf")):
@@ -77,12 +75,7 @@ def select_parents(probabilities: Tensor, pairs: int, *, generator: Generator) -
 def inheritance_probabilities(normalized: Tensor, parents: Tensor) -> Tensor:
     """Return the probability that an entry of a child comes from the first of its parents (Eq. 10).
 
-    Args:
-        normalized: [g] in [0, 1].
-        parents: int64 [pairs, 2].
-
-    Returns:
-        [pairs] in (0, 1), above 1/2 where the first parent is the fitter.
+    It is [pairs] in (0, 1), above 1/2 where the first parent is the fitter.
     """
     _check_row("normalized", normalized)
     _check_parents(parents, len(normalized))
@@ -92,22 +85,12 @@ def inheritance_probabilities(normalized: Tensor, parents: Tensor) -> Tensor:
 def crossover(
     parameters: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor, *, generator: Generator
 ) -> dict[str, Tensor]:
-    """Take each entry of a child from one of its two parents, drawn independently (Eq. 9).
+    """Take each entry of a child, name -> [pairs, ...], from one of its two parents, drawn independently (Eq. 9).
 
-    Args:
-        parameters: name -> [g, ...], floats.
-        parents: int64 [pairs, 2].
-        inheritance: [pairs], probability of the first parent.
-        generator: the stream.
-
-    Returns:
-        name -> [pairs, ...]. The draws depend on the generator and the shapes alone, so a second call from the same
-        state takes the entries of other tensors from the same parents.
+    The draws depend on the generator and the shapes alone, so a second call from the same state takes the entries of
+    other tensors from the same parents.
     """
-    _check_stacked("parameters", parameters, floats=True)
-    for entries in parameters.values():
-        _check_parents(parents, len(entries))
-        break  # all have as many units
+    _check_parents(parents, _units_of("parameters", parameters, floats=True))
     _check_probabilities("inheritance", inheritance, len(parents))
     _check_generator(generator)
     first, second = parents[:, 0], parents[:, 1]
@@ -123,20 +106,9 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
     """Take what crossover must not mix (buffers, frozen parameters) whole, from the parent that gives most entries.
 
     The paper does not discuss them. An integer counter or a running variance makes sense only as one piece and beside
-    the weights it was measured with.
-
-    Args:
-        buffers: name -> [g, ...], any dtype.
-        parents: int64 [pairs, 2].
-        inheritance: [pairs]; the first parent is taken where it is at least 1/2.
-
-    Returns:
-        name -> [pairs, ...].
+    the weights it was measured with. The first parent is taken where `inheritance` is at least 1/2.
     """
-    _check_stacked("buffers", buffers)
-    for entries in buffers.values():
-        _check_parents(parents, len(entries))
-        break  # all have as many units
+    _check_parents(parents, _units_of("buffers", buffers))
     _check_probabilities("inheritance", inheritance, len(parents))
     giver = torch.where(inheritance >= 0.5, parents[:, 0], parents[:, 1])
     return {name: entries[giver] for name, entries in buffers.items()}
@@ -148,7 +120,7 @@ def mutation_rates(base_rate: float, probabilities: Tensor, parents: Tensor) -> 
     Args:
         base_rate: p, in [0, 1].
         probabilities: [g] of Eq. 8.
-        parents: int64 [pairs, 2].
+        parents: of each child.
 
     Returns:
         [pairs] in [0, base_rate]; 0 where a unit paired with itself holds more than half of the probability.
@@ -173,17 +145,10 @@ def mutate(
         rates: [pairs], probability that an entry is replaced.
         generator: the stream.
         distribution: "uniform" draws new values from U[0, 1) as Eq. 11 says, "normal" from N(0, 0.1^2).
-
-    Returns:
-        name -> [pairs, ...].
     """
-    _check_stacked("parameters", parameters, floats=True)
-    for entries in parameters.values():
-        _check_probabilities("rates", rates, len(entries))
-        break  # all have as many children
+    _check_probabilities("rates", rates, _units_of("parameters", parameters, floats=True))
     _check_generator(generator)
-    if distribution not in ("uniform", "normal"):
-        raise InputError(f"distribution={distribution!r} is not a choice; there are uniform, normal")
+    check_choice("distribution", distribution, ("uniform", "normal"))
 
     def replace(entries: Tensor) -> Tensor:
         rand = _rand(entries, len(entries), generator)
@@ -232,13 +197,11 @@ def has_converged(previous_losses: Tensor, losses: Tensor, threshold: float) -> 
 def _check_row(name: str, values: Any, length: int | None = None) -> None:
     """A number for each unit or pair."""
     right = isinstance(values, Tensor) and values.dim() == 1 and values.is_floating_point() and len(values) > 0
-    if not right or (length is not None and len(values) != length):
-        raise InputError(
-            f"{name}: is {_kind(values)}, must be a tensor of floats [{'g' if length is None else length}]"
-        )
+    if not right or len(values) != (length or len(values)):
+        raise InputError(f"{name}: is {_kind(values)}, must be a tensor of floats [{length or 'g'}]")
 
 
-def _check_probabilities(name: str, values: Any, length: int) -> None:
+def _check_probabilities(name: str, values: Any, length: int | None) -> None:
     """A number in [0, 1] for each pair."""
     _check_row(name, values, length)
     if values.is_cpu and not bool(((values >= 0) & (values <= 1)).all()):
@@ -246,16 +209,18 @@ def _check_probabilities(name: str, values: Any, length: int) -> None:
         raise InputError(f"{name}: range from {found}, must lie in 0 to 1")
 
 
-def _check_parents(parents: Any, units: int) -> None:
+def _check_parents(parents: Any, units: int | None) -> None:
     right = isinstance(parents, Tensor) and parents.dtype == torch.int64 and parents.dim() == 2
     if not (right and parents.shape[1] == 2 and len(parents)):
         raise InputError(f"parents: is {_kind(parents)}, must be int64 [pairs, 2]")
-    if int(parents.min()) < 0 or int(parents.max()) >= units:
-        found = f"{int(parents.min())} to {int(parents.max())}"
-        raise InputError(f"parents: range from {found}, must lie in 0 to {units - 1} for {units} units")
+    low, high = int(parents.min()), int(parents.max())
+    last = high if units is None else units - 1
+    if low < 0 or high > last:
+        raise InputError(f"parents: range from {low} to {high}, must lie in 0 to {last}, the last of the units")
 
 
-def _check_stacked(name: str, tensors: Any, floats: bool = False) -> None:
+def _units_of(name: str, tensors: Any, floats: bool = False) -> int | None:
+    """Return how many units stacked tensors have, all as many; None if there is no tensor."""
     if not isinstance(tensors, Mapping):
         raise InputError(f"{name}: is {_kind(tensors)}, must be a dict of tensors [g, ...]")
     units = None
@@ -265,6 +230,7 @@ def _check_stacked(name: str, tensors: Any, floats: bool = False) -> None:
         if floats and not entries.is_floating_point():
             raise InputError(f"{name}: {key} is {_kind(entries)}, must be floats; see genetics.inherit for all else")
         units = len(entries)
+    return units
 
 
 def _check_generator(generator: Any) -> None:
@@ -273,9 +239,7 @@ def _check_generator(generator: Any) -> None:
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-    return f"a {type(value).__name__}"
+    return describe_tensor(value) if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _rand(entries: Tensor, pairs: int, generator: Generator) -> Tensor:

@@ -112,11 +112,7 @@ class LivePlot(Callback):
         return figure
 
     def pictures(self) -> dict[str, bytes]:
-        """Return the parts of the figure, each as a file, by title: legible where the whole would be too small.
-
-        Raises:
-            InputError: there are no generations yet.
-        """
+        """Return the parts of the figure, each as a file, by title: legible where the whole would be too small."""
         from matplotlib.figure import Figure
 
         names = ["losses", "family", *(["accuracy"] if self._test is not None else []), "adoption"]

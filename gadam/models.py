@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from gadam.config import InputError
-from gadam.validation import check_share, check_whole, shown
+from gadam.display import shown
+from gadam.validation import check_share, check_whole
 
 MLP_HIDDEN: dict[str, tuple[int, ...]] = {"letter": (70, 50), "adult": (30, 20), "yeast": (50, 30)}
 """Hidden layers for each table of Section 5.4, which omits them: those of the gcForest paper (arXiv 1702.08835)."""
@@ -18,34 +19,17 @@ def lenet5(dropout: float = 0.2) -> nn.Sequential:
 
     Unlike the network of 1998 it has ReLU for the scaled tanh, max-pooling for subsampling with learned coefficients,
     a second convolution that sees all six maps, and a linear output for the radial basis functions; images stay 28 x 28
-    and are padded by 2 to what was a frame of 32 x 32.
-
-    Args:
-        dropout: share of the 120 and of the 84 hidden units that is dropped, in [0, 1].
+    and are padded by 2 to what was a frame of 32 x 32. `dropout`, in [0, 1], is the share of the 120 and of the 84
+    hidden units that is dropped.
 
     Returns:
         A module from [n, 1, 28, 28] to logits [n, 10].
-
-    Raises:
-        InputError: `dropout` is no share.
     """
     check_share("dropout", dropout)
     return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(16 * 5 * 5, 120),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(84, 10),
-    )
+        *_convolution(1, 6, padding=2), *_convolution(6, 16), nn.Flatten(), *_hidden(16 * 5 * 5, 120, dropout),
+        *_hidden(120, 84, dropout), nn.Linear(84, 10),
+    )  # fmt: skip
 
 
 def orl_cnn(
@@ -64,9 +48,6 @@ def orl_cnn(
 
     Returns:
         A module from [n, 1, *image_size] to logits [n, classes].
-
-    Raises:
-        InputError: a size is too small, or `dropout` is no share.
     """
     check_share("dropout", dropout)
     check_whole("hidden", hidden, 1)
@@ -80,18 +61,9 @@ def orl_cnn(
     if min(height, width) < 1:
         raise InputError(f"image_size={tuple(image_size)} is too small; both sides must be at least 16")
     return nn.Sequential(
-        nn.Conv2d(1, 16, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(32 * height * width, hidden),
-        nn.ReLU(),
-        nn.Dropout(dropout),
+        *_convolution(1, 16), *_convolution(16, 32), nn.Flatten(), *_hidden(32 * height * width, hidden, dropout),
         nn.Linear(hidden, classes),
-    )
+    )  # fmt: skip
 
 
 def mlp(features: int, classes: int, hidden: Sequence[int]) -> nn.Sequential:
@@ -104,9 +76,6 @@ def mlp(features: int, classes: int, hidden: Sequence[int]) -> nn.Sequential:
 
     Returns:
         A module from [n, features] to logits [n, classes].
-
-    Raises:
-        InputError: a size is below 1.
     """
     check_whole("features", features, 1)
     check_whole("classes", classes, 1)
@@ -119,3 +88,11 @@ def mlp(features: int, classes: int, hidden: Sequence[int]) -> nn.Sequential:
         layers += [nn.Linear(features, size), nn.ReLU()]
         features = size
     return nn.Sequential(*layers, nn.Linear(features, classes))
+
+
+def _convolution(channels: int, maps: int, padding: int = 0) -> list[nn.Module]:
+    return [nn.Conv2d(channels, maps, 5, padding=padding), nn.ReLU(), nn.MaxPool2d(2)]
+
+
+def _hidden(features: int, units: int, dropout: float) -> list[nn.Module]:
+    return [nn.Linear(features, units), nn.ReLU(), nn.Dropout(dropout)]

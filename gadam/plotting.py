@@ -34,35 +34,30 @@ def plot_losses(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax: where to draw; None makes a figure by pyplot.
 
     Raises:
-        InputError: the frame lacks a column or has no rows, or is no history.
+        InputError: the frame lacks a column or has no rows.
     """
     history = _checked(history, "survived", "loss_survival")
     ax = _axes(ax)
     history["place"] = history["generation"] + history["role"].map(BESIDE)
-    finite = np.isfinite(history["loss_survival"].to_numpy(float))
-    for (role, survived), rows in history[finite].groupby(["role", "survived"]):
+    is_finite = np.isfinite(history["loss_survival"].to_numpy(float))
+    finite, lost = history[is_finite], history[~is_finite]
+    for (role, survived), rows in finite.groupby(["role", "survived"]):
         ax.scatter(
             rows["place"], rows["loss_survival"], s=42, zorder=3, linewidth=1.4, alpha=0.85,
             facecolor=COLOURS[role] if survived else "none", edgecolor=COLOURS[role],
+            label=f"{'parents' if role == 'parent' else 'children'} who {'survive' if survived else 'do not'}",
         )  # fmt: skip
-    fittest = history.loc[history[finite].groupby("generation")["loss_survival"].idxmin()]
-    ax.plot(fittest["place"], fittest["loss_survival"], color=BEST, linewidth=1.8, zorder=2)
+    fittest = finite.loc[finite.groupby("generation")["loss_survival"].idxmin()]
+    ax.plot(fittest["place"], fittest["loss_survival"], color=BEST, linewidth=1.8, zorder=2, label="fittest")
     lowest = fittest["loss_survival"].min()
-    if lowest > 0 and history.loc[finite, "loss_survival"].max() > 10 * lowest:
+    if lowest > 0 and finite["loss_survival"].max() > 10 * lowest:
         ax.set_yscale("log")
-    handles = [
-        _mark(COLOURS[role], f"{plural} who {does}", hollow=does == "do not")
-        for role, plural in (("parent", "parents"), ("child", "children"))
-        for does in ("survive", "do not")
-    ]
-    handles.append(_mark(BEST, "fittest", marker="", linestyle="-"))
-    if diverged := int((~finite).sum()):
+    if len(lost):
         ax.scatter(
-            history.loc[~finite, "place"], [0.99] * diverged, marker="x", color=RED, zorder=3, clip_on=False,
-            transform=ax.get_xaxis_transform(),
+            lost["place"], [0.99] * len(lost), marker="x", color=RED, zorder=3, clip_on=False,
+            transform=ax.get_xaxis_transform(), label=f"no finite loss ({len(lost)})",
         )  # fmt: skip
-        handles.append(_mark(RED, f"no finite loss ({diverged})", marker="x"))
-    ax.legend(handles=handles, **LEGEND)
+    ax.legend(**LEGEND)
     return by_generation(ax, history, "loss on the new validation batch", "Loss of every unit")
 
 
@@ -92,26 +87,22 @@ def plot_family(history: pd.DataFrame, ax: Axes | None = None, unit: int = 0) ->
     def dots(units: list[Unit], **style: Any) -> None:
         ax.scatter(*np.array([place[one] for one in units]).reshape(-1, 2).T, **style)
 
-    dots([one for one in place if one not in tree], s=18, color=GREY, alpha=0.45, linewidth=0, zorder=1)
-    for role, colour, style in (("parent", GREY, ":"), ("child", COLOURS["child"], "-")):
+    name = "fittest unit" if unit == 0 else f"unit {unit}"
+    dots([next(iter(tree))], s=170, facecolor="none", edgecolor=BEST, linewidth=2.2, zorder=4, label=f"{name} now")
+    edges = (("parent", GREY, ":", "the same unit before"), ("child", COLOURS["child"], "-", "child of"))
+    for role, colour, style, label in edges:
         members = [one for one in tree if one[1] == role]
         lines = [(place[origin], place[one]) for one in members for origin in tree[one]]
-        ax.add_collection(LineCollection(lines, colors=colour, linestyles=style, linewidths=1.6, zorder=2))
-        dots(members, s=48, color=COLOURS[role], edgecolor="white", zorder=3)
-    dots([next(iter(tree))], s=170, facecolor="none", edgecolor=BEST, linewidth=2.2, zorder=4)
+        line = LineCollection(lines, colors=colour, linestyles=style, linewidths=1.6, zorder=2, label=label)
+        ax.add_collection(line)
+        dots(members, s=48, color=COLOURS[role], edgecolor="white", zorder=3, label=f"{role} in its family")
+    others = [one for one in place if one not in tree]
+    dots(others, s=18, color=GREY, alpha=0.45, linewidth=0, zorder=1, label="other units")
     last = max(rank for _, rank in place.values())
     # Above the first there is room for the ring, below the last for the legend.
     ax.set_ylim(1.45 * last + 0.5, 0.6 - 0.1 * last)
     ax.set_yticks([1, *range(5, last + 1, 5)] if last > 8 else range(1, last + 1))
-    handles = [
-        _mark(BEST, "the fittest now" if unit == 0 else f"unit {unit} now", hollow=True, markersize=11),
-        *(_mark(colour, f"{role} in its family") for role, colour in COLOURS.items()),
-        _mark(GREY, "other units"),
-        _mark(COLOURS["child"], "child of", marker="", linestyle="-"),
-        _mark(GREY, "the same unit before", marker="", linestyle=":"),
-    ]
-    ax.legend(handles=handles, loc="lower center", ncols=2, **LEGEND)
-    name = "fittest unit" if unit == 0 else f"unit {unit}"
+    ax.legend(loc="lower center", ncols=2, **LEGEND)
     return by_generation(ax, history, "rank by loss (1 is the fittest)", f"Family of the {name}")
 
 
@@ -143,30 +134,28 @@ def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:
     """
     survivors: dict[int, list[Unit]] = {}
     origins: dict[Unit, list[Unit]] = {}
-    diverged = set()
     for row in _ranked(history):
         one = (row.generation, row.role, row.unit)
         pair = [] if row.role == "parent" else dict.fromkeys((int(row.parent_a), int(row.parent_b)))
         origins[one] = [(row.generation, "parent", parent) for parent in pair]
-        survivors.setdefault(row.generation, []).extend([one] if row.survived else [])
-        if not np.isfinite(row.loss):
-            diverged.add(row.generation)
+        if row.survived:
+            survivors.setdefault(row.generation, []).append(one)
+    for one in origins:
+        generation, role, number = one
+        if role == "parent" and (before := survivors.get(generation - 1)):
+            origins[one] = [before[number % len(before)]]
     final = survivors[max(survivors)]
     if isinstance(unit, bool) or not isinstance(unit, int) or not 0 <= unit < len(final):
         raise InputError(f"unit={unit!r} is not a survivor of the last generation; there are 0 to {len(final) - 1}")
     family: dict[Unit, list[Unit]] = {}
     waiting = [final[unit]]
-    while waiting:
-        one = generation, role, number = waiting.pop(0)
-        if one in family:
-            continue
-        before = survivors.get(generation - 1) if role == "parent" else None
-        # Where units diverged, those who survived may be there more than once.
-        known = before is None or number < len(before) or (before and generation - 1 in diverged)
-        if one not in origins or not known:
+    for one in waiting:  # which grows
+        if one not in origins:
+            generation, role, number = one
             raise InputError(f"history: {role} {number} of generation {generation} comes from nobody; rows are missing")
-        family[one] = [before[number % len(before)]] if before else origins[one]
-        waiting += family[one]
+        if one not in family:
+            family[one] = origins[one]
+            waiting += origins[one]
     return family
 
 
@@ -185,16 +174,13 @@ def by_generation(ax: Axes, history: pd.DataFrame, ylabel: str, title: str) -> A
 
 def _checked(history: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Return the history in the order of `Result.history`, parents first."""
+    wanted = "must be a DataFrame such as Result.history"
     if not isinstance(history, pd.DataFrame):
-        raise InputError(f"history: is a {type(history).__name__}, must be a DataFrame such as Result.history")
+        raise InputError(f"history: is a {type(history).__name__}, {wanted}")
     if absent := [name for name in ("generation", "role", *columns) if name not in history]:
-        raise InputError(f"history: has no column {', '.join(absent)}; must be a DataFrame such as Result.history")
+        raise InputError(f"history: has no column {', '.join(absent)}; {wanted}")
     if history.empty:
         raise InputError("history: has no rows, must have a complete generation")
-    if strange := sorted(set(map(str, history["role"])) - set(COLOURS)):
-        raise InputError(f"history: has a role {strange[0]!r}, must be parent or child")
-    if "loss_survival" in columns and not pd.api.types.is_numeric_dtype(history["loss_survival"]):
-        raise InputError(f"history: loss_survival is of {history['loss_survival'].dtype}, must be numbers")
     order = [name for name in ("generation", "role", "unit") if name in history]
     return history.sort_values(
         order, key=lambda each: each == "child" if each.name == "role" else each, kind="stable", ignore_index=True
@@ -202,7 +188,7 @@ def _checked(history: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def _ranked(history: pd.DataFrame) -> list[Any]:
-    """Return the rows, the fittest of each generation first, with `rank` from 1 and a `loss` that is never NaN."""
+    """Return the rows, the fittest of each generation first and those without a finite loss last; `rank` is from 1."""
     loss = history["loss_survival"].astype(float)
     ranked = history.assign(loss=loss.where(np.isfinite(loss), np.inf)).sort_values(
         ["generation", "loss"], kind="stable"
@@ -220,11 +206,3 @@ def _axes(ax: Axes | None) -> Axes:
     # So small that its letters are legible where a notebook shrinks it to a narrow page.
     made: Axes = plt.subplots(figsize=(5.2, 3.9), layout="constrained")[1]
     return made
-
-
-def _mark(colour: str, label: str, *, hollow: bool = False, **style: Any) -> Any:
-    """Return an entry of a legend: a dot, unless the style says otherwise."""
-    from matplotlib.lines import Line2D
-
-    face = "none" if hollow else colour
-    return Line2D([], [], color=colour, markerfacecolor=face, label=label, **{"marker": "o", "linestyle": ""} | style)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -16,7 +16,11 @@ from torch.nn.parameter import is_lazy
 from gadam.config import InputError
 from gadam.display import describe_error, describe_tensor, html_table, shown
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
-from gadam.validation import check_whole
+from gadam.validation import check_choice, check_whole
+
+KINDS = ("parameters", "buffers", "moments")
+SHOWN = 20
+"""Most parameters in the table that Jupyter shows."""
 
 
 @dataclass(frozen=True)
@@ -64,26 +68,17 @@ class Population:
         """
         check_whole("size", size, 1)
         check_whole("seed", seed, 0)
-        if initialisation not in ("module", "standard_normal"):
-            raise InputError(f"initialisation={initialisation!r} is not a choice; there are module, standard_normal")
+        check_choice("initialisation", initialisation, ("module", "standard_normal"))
         if isinstance(make_model, nn.Module) or not callable(make_model):
             kind = type(make_model).__name__
             raise InputError(f"make_model: is a {kind}, must be a function that returns a new module at each call")
         modules: list[nn.Module] = []
         for unit in range(size):
             with global_stream(stream_seed(seed, INITIALISATION, unit)):
-                module = _made(make_model)
-                if not isinstance(module, nn.Module):
-                    raise InputError(f"make_model: returned {type(module).__name__}, must return a torch.nn.Module")
-                if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-                    kind = type(module).__name__
-                    raise InputError(
-                        f"make_model: {kind} is lazy, must have its shapes; call it once on some rows first"
-                    )
+                modules.append(_made(make_model))
                 if initialisation == "standard_normal":
-                    for parameter in _learned(module).values():
+                    for parameter in _learned(modules[-1]).values():
                         nn.init.normal_(parameter)
-            modules.append(module)
         if not _learned(modules[0]):
             raise InputError(f"make_model: {type(modules[0]).__name__} has no parameter that requires a gradient")
         if len(set(modules)) < size:
@@ -102,7 +97,7 @@ class Population:
         Raises:
             InputError: there are none, or one is no module or of another architecture.
         """
-        _check_each("modules", modules, nn.Module, "torch.nn.Module")
+        _check_each("modules", modules, nn.Module)
         template = copy.deepcopy(modules[0]) if template is None else template
         return cls(template, _stack(map(_learned, modules)), _stack(map(_carried, modules)))
 
@@ -113,48 +108,31 @@ class Population:
         Raises:
             InputError: there are none, or one is no population or of another architecture.
         """
-        _check_each("populations", populations, Population, "gadam.Population")
-        first = populations[0]
-        if len(populations) == 1:
-            return first
-
-        def join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-            for part in parts[1:]:
-                _check_alike(parts[0], part)
-            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-        return replace(
-            first,
-            parameters=join([population.parameters for population in populations]),
-            buffers=join([population.buffers for population in populations]),
-            moments=join([population.moments for population in populations]),
-        )
+        _check_each("populations", populations, Population)
+        first, *others = populations
+        for other in others:
+            for kind in KINDS:
+                if found := first_difference(getattr(first, kind), getattr(other, kind), 1):
+                    name, one, another = found
+                    raise InputError(f"populations: {name} is {one} in one and {another} in another, must be the same")
+        return _merged(populations, torch.cat) if others else first
 
     @classmethod
     def choose(cls, populations: Sequence[Population], units: Sequence[int]) -> Population:
         """Choose units of several populations, numbered through them in order; each is copied once."""
 
-        def choose(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-            rows = {name: [row for part in parts for row in part[name].unbind()] for name in parts[0]}
-            return {name: torch.stack([each[unit] for unit in units]) for name, each in rows.items()}
+        def choose(parts: list[Tensor]) -> Tensor:
+            rows = [row for part in parts for row in part.unbind()]
+            return torch.stack([rows[unit] for unit in units])
 
-        return replace(
-            populations[0],
-            parameters=choose([population.parameters for population in populations]),
-            buffers=choose([population.buffers for population in populations]),
-            moments=choose([population.moments for population in populations]),
-        )
+        return _merged(populations, choose)
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle would write all the memory that a slice is part of: a worker gets its own units only."""
-
-        def own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {n: t.clone() if t.untyped_storage().nbytes() > t.nbytes else t for n, t in tensors.items()}
-
-        return self.__dict__ | {name: own(getattr(self, name)) for name in ("parameters", "buffers", "moments")}
+        return vars(self._map(lambda t: t.clone() if t.untyped_storage().nbytes() > t.nbytes else t))
 
     def __repr__(self) -> str:
         entries = sum(tensor[0].numel() for tensor in self.parameters.values())
@@ -162,18 +140,16 @@ class Population:
 
     def _repr_html_(self) -> str:
         """Return the small table that Jupyter shows."""
-        entries = sum(tensor[0].numel() for tensor in self.parameters.values())
-        tensors = [*self.parameters.values(), *self.buffers.values(), *self.moments.values()]
-        shapes = {name: describe_tensor(tensor[0]) for name, tensor in list(self.parameters.items())[:SHOWN]}
-        left = len(self.parameters) - len(shapes)
-        return html_table(
-            {"units": f"{len(self):,}", "model": type(self.template).__name__}
-            | {"learned entries of each": f"{entries:,}"}
-            | {"bytes of all": f"{sum(tensor.nbytes for tensor in tensors):,}"}
-            | shapes
-            | ({"...": f"{left:,} more parameters"} if left else {}),
-            "Population",
-        )
+        rows = {
+            "units": f"{len(self):,}",
+            "model": type(self.template).__name__,
+            "learned entries of each": f"{sum(tensor[0].numel() for tensor in self.parameters.values()):,}",
+            "bytes of all": f"{sum(tensor.nbytes for tensor in to_entries(self).values()):,}",
+        }
+        rows |= {name: describe_tensor(tensor[0]) for name, tensor in list(self.parameters.items())[:SHOWN]}
+        if len(self.parameters) > SHOWN:
+            rows["..."] = f"{len(self.parameters) - SHOWN:,} more parameters"
+        return html_table(rows, "Population")
 
     def take(self, units: slice | Tensor) -> Population:
         """Take some of the units: a slice shares memory, an int64 [n] index copies and may repeat.
@@ -183,8 +159,7 @@ class Population:
         """
         if not isinstance(units, slice):
             if not (isinstance(units, Tensor) and units.dtype == torch.int64 and units.dim() == 1):
-                kind = describe_tensor(units) if isinstance(units, Tensor) else f"a {type(units).__name__}"
-                raise InputError(f"units: is {kind}, must be a slice or int64 [n]")
+                raise InputError(f"units: is {shown(units)}, must be a slice or a tensor, int64 [n]")
             # On a GPU a number that is none of a unit would end every further computation of the process.
             low, high = (int(units.min()), int(units.max())) if len(units) else (0, -1)
             if low < -len(self) or high >= len(self):
@@ -197,9 +172,13 @@ class Population:
         Raises:
             InputError: there is no such device.
         """
-        chosen = _device(device)
-        moved = self._map(lambda tensor: tensor.to(chosen))
-        return replace(moved, template=copy.deepcopy(self.template).to(chosen))
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            reason = str(error).splitlines()[0].split(". ")[0]
+            raise InputError(f'device={shown(device)} cannot be used ({reason}); give "cpu" or "cuda"') from None
+        moved = self._map(lambda tensor: tensor.to(device))
+        return replace(moved, template=copy.deepcopy(self.template).to(device))
 
     def shards(self, count: int) -> list[Population]:
         """Cut into at most `count` parts of nearly equal size, in order."""
@@ -222,16 +201,50 @@ class Population:
         return (self.unit(index) for index in range(len(self)))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Population:
-        def apply(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: function(tensor) for name, tensor in tensors.items()}
-
-        return replace(
-            self, parameters=apply(self.parameters), buffers=apply(self.buffers), moments=apply(self.moments)
-        )
+        return _merged([self], lambda parts: function(parts[0]))
 
 
-SHOWN = 20
-"""Most parameters in the table that Jupyter shows."""
+def to_entries(population: Population, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a population as they are named in files: "<prefix><kind>/<name>"."""
+    return {f"{prefix}{kind}/{name}": entry for kind in KINDS for name, entry in getattr(population, kind).items()}
+
+
+def from_entries(entries: Mapping[str, Tensor], order: Population, what: str, prefix: str = "") -> Population:
+    """Return the population of `to_entries`, in the order of another one of the same model.
+
+    Args:
+        entries: of a file, where there may be others beside it.
+        order: any units of the model.
+        what: the error's words for the file.
+        prefix: see `to_entries`.
+
+    Raises:
+        InputError: it is another model; the message names the first tensor that differs.
+    """
+    kinds = {
+        kind: {name.removeprefix(start): entries[name] for name in sorted(entries) if name.startswith(start)}
+        for kind, start in ((kind, f"{prefix}{kind}/") for kind in KINDS)
+    }
+    for kind in ("parameters", "buffers"):
+        if found := first_difference(getattr(order, kind), kinds[kind], 1):
+            name, here, there = found
+            raise InputError(
+                f"make_model: {name} is {here} among the {kind} of {type(order.template).__name__}, but {there} in "
+                f"{what}; must be the model that was trained"
+            )
+        kinds[kind] = {name: kinds[kind][name] for name in getattr(order, kind)}
+    return Population(order.template, **kinds)
+
+
+def first_difference(
+    one: Mapping[str, Tensor], other: Mapping[str, Tensor], first: int = 0
+) -> tuple[str, str, str] | None:
+    """Return the first name whose shape, from a dimension on, or type differs, and what it is in each."""
+    for name in {**one, **other}:  # in order, so that the same mistake is always told with the same words
+        here, there = describe_tensor(one.get(name), first), describe_tensor(other.get(name), first)
+        if here != there:
+            return name, here, there
+    return None
 
 
 def outline(module: nn.Module) -> list[str]:
@@ -239,37 +252,25 @@ def outline(module: nn.Module) -> list[str]:
     return [re.sub(r" at 0x[0-9a-fA-F]+", "", line.strip()) for line in str(module).splitlines()]
 
 
-def _check_each(name: str, values: Any, kind: type, wanted: str) -> None:
+def _merged(populations: Sequence[Population], merge: Callable[[list[Tensor]], Tensor]) -> Population:
+    """Merge populations tensor by tensor."""
+    first = populations[0]
+    kinds: dict[str, Any] = {
+        kind: {name: merge([getattr(each, kind)[name] for each in populations]) for name in getattr(first, kind)}
+        for kind in KINDS
+    }
+    return replace(first, **kinds)
+
+
+def _check_each(argument: str, values: Any, kind: type) -> None:
     """Refuse anything but a list of a kind, with at least one."""
+    wanted = f"must be a list of {kind.__name__}, at least one"
     if not isinstance(values, Sequence | nn.ModuleList):
-        raise InputError(f"{name}: is a {type(values).__name__}, must be a list of {wanted}")
+        raise InputError(f"{argument}: is a {type(values).__name__}, {wanted}")
+    if wrong := [each for each in values if not isinstance(each, kind)]:
+        raise InputError(f"{argument}: has a {type(wrong[0]).__name__} among them, {wanted}")
     if not values:
-        raise InputError(f"{name}: are none, must be at least one")
-    for each in values:
-        if not isinstance(each, kind):
-            raise InputError(f"{name}: has a {type(each).__name__} among them, must be a list of {wanted}")
-
-
-def _check_alike(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
-    """Refuse entries of two populations that are not of one architecture."""
-    for name in {**one, **other}:
-        a, b = one.get(name), other.get(name)
-        if a is None or b is None or a.shape[1:] != b.shape[1:] or a.dtype != b.dtype:
-            raise InputError(
-                f"populations: {name} is {describe_tensor(a, 1)} in one and {describe_tensor(b, 1)} in another, "
-                "must be the same"
-            )
-
-
-def _device(device: torch.device | str) -> torch.device:
-    try:
-        chosen = torch.device(device)
-        if chosen.type == "cuda" and (chosen.index or 0) >= (gpus := torch.cuda.device_count()):
-            raise RuntimeError(f"there are {gpus} GPUs")
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise InputError(f'device={shown(device)} cannot be used ({reason}); give "cpu" or "cuda"') from None
-    return chosen
+        raise InputError(f"{argument}: are none, {wanted}")
 
 
 def _learned(module: nn.Module) -> dict[str, Tensor]:
@@ -285,23 +286,25 @@ def _carried(module: nn.Module) -> dict[str, Tensor]:
 
 def _made(make_model: Callable[[], nn.Module]) -> nn.Module:
     try:
-        return make_model()
+        module = make_model()
     except InputError:
         raise
     except Exception as error:
         name = getattr(make_model, "__name__", "it")
         raise InputError(f"make_model: {name}() failed ({describe_error(error)})") from error
+    kind = type(module).__name__
+    if not isinstance(module, nn.Module):
+        raise InputError(f"make_model: returned {kind}, must return a torch.nn.Module")
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        raise InputError(f"make_model: {kind} is lazy, must have its shapes; call it once on some rows first")
+    return module
 
 
-def _stack(units: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
-    first, *others = list(units)
+def _stack(units: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    first, *others = units
     for other in others:
-        for name in first | other:  # in order, so that the same mistake is always told with the same words
-            a, b = first.get(name), other.get(name)
-            if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
-                raise InputError(
-                    f"make_model: {name} is {describe_tensor(a)} in one call and {describe_tensor(b)} in another, "
-                    "must be the same"
-                )
+        if found := first_difference(first, other):
+            name, one, another = found
+            raise InputError(f"make_model: {name} is {one} in one call and {another} in another, must be the same")
     # Contiguous whatever the modules' memory formats: the fused optimizers and the traced programs count on it.
     return {name: torch.stack([unit[name].detach() for unit in (first, *others)]).contiguous() for name in first}

@@ -9,7 +9,7 @@ one call (`gadam.tracing.programs`). Both draw the same numbers.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
@@ -55,18 +55,13 @@ def is_random(operator: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any]
     return True
 
 
-# Operator -> (tensor to fill, generator, further arguments). All are reduced to filling a contiguous tensor, so that
-# the numbers do not depend on memory formats nor on whether one unit is drawn for or many.
-_FILL: dict[str, Callable[..., Tensor]] = {
-    "aten.bernoulli.p": lambda out, stream, p: out.bernoulli_(p, generator=stream),
-    "aten.bernoulli_.float": lambda out, stream, p=0.5: out.bernoulli_(p, generator=stream),
-    "aten.rand.default": lambda out, stream: out.uniform_(generator=stream),
-    "aten.rand_like.default": lambda out, stream: out.uniform_(generator=stream),
-    "aten.randn.default": lambda out, stream: out.normal_(generator=stream),
-    "aten.randn_like.default": lambda out, stream: out.normal_(generator=stream),
-    "aten.uniform_.default": lambda out, stream, low=0.0, high=1.0: out.uniform_(low, high, generator=stream),
-    "aten.normal_.default": lambda out, stream, mean=0.0, std=1.0: out.normal_(mean, std, generator=stream),
-    "aten.exponential_.default": lambda out, stream, rate=1.0: out.exponential_(rate, generator=stream),
+# Operator -> how a tensor is filled. All fill a contiguous one, so that the numbers do not depend on memory formats nor
+# on whether one unit is drawn for or many.
+_FILL = {
+    "aten.exponential_.default": "exponential_",
+    **dict.fromkeys(("aten.bernoulli.p", "aten.bernoulli_.float"), "bernoulli_"),
+    **dict.fromkeys(("aten.rand.default", "aten.rand_like.default", "aten.uniform_.default"), "uniform_"),
+    **dict.fromkeys(("aten.randn.default", "aten.randn_like.default", "aten.normal_.default"), "normal_"),
 }
 
 
@@ -96,7 +91,7 @@ def draw(operator: str, streams: Generator | Sequence[Generator], target: Any, *
     out = torch.empty(shape, dtype=options.get("dtype") or like.dtype, device=like.device)
     parts, generators = ([out], [streams]) if isinstance(streams, Generator) else (out.unbind(0), streams)
     for part, generator in zip(parts, generators, strict=True):
-        _FILL[operator](part, generator, *args)
+        getattr(part, _FILL[operator])(*args, generator=generator)
     in_place = operator.split(".")[1].endswith("_")
     return target.copy_(out) if in_place else out
 

@@ -1,7 +1,4 @@
-"""`Result`, `Generation` and `Callback`: the outcome of an evolution, and how to follow one; results in files.
-
-A file holds the tensors of the units and everything else of a result as JSON, see `gadam.storage`.
-"""
+"""`Result`, `Generation` and `Callback`: the outcome of an evolution, and how to follow one; results in files."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ from torch import Tensor, nn
 
 from gadam import plotting, storage
 from gadam.config import GadamConfig, InputError
-from gadam.display import describe_tensor, html_image, html_table, to_png
+from gadam.display import describe_error, html_image, html_table, to_png
 from gadam.ensembles import Average, Ensemble, greedy_soup
-from gadam.population import Population, outline
+from gadam.population import Population, from_entries, outline, to_entries
 from gadam.types import Loss, Targets
 from gadam.validation import check_callable, check_path
 
@@ -27,38 +24,47 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 KIND, CHECKPOINT = "result", "checkpoint"  # of files
-_TENSORS = ("parameters", "buffers", "moments")
+_FACTS = ("stopped", "gradient_steps", "seconds", "targets")
 
 
 @dataclass(frozen=True)
-class Generation:
-    """A complete generation, as a callback gets it. Indices of `survivors` count parents first, then children.
+class Offspring:
+    """Children before their training, and what chose their parents and entries.
 
     Attributes:
-        number: k, from 1.
-        parents: the trained parents (Section 3.2), g units.
         newborn: the children after crossover and mutation, before training (Section 3.3).
-        children: the children after training.
-        next: the survivors, fittest first, who form the next generation (Section 3.4).
         normalized: [g], the parents' losses in [0, 1].
         probabilities: [g] of Eq. 8.
         pairs: int64 [g, 2], the parents of each child.
         inheritance: [g] of Eq. 10.
         mutation_rates: [g] of Eq. 12.
-        survivors: int64 [g].
-        history: the rows of `Result.history` for this generation.
     """
 
-    number: int
-    parents: Population
     newborn: Population
-    children: Population
-    next: Population
     normalized: Tensor
     probabilities: Tensor
     pairs: Tensor
     inheritance: Tensor
     mutation_rates: Tensor
+
+
+@dataclass(frozen=True)
+class Generation(Offspring):
+    """A complete generation, as a callback gets it; with what `Offspring` has.
+
+    Attributes:
+        number: k, from 1.
+        parents: the trained parents (Section 3.2), g units.
+        children: the children after training.
+        next: the survivors, fittest first, who form the next generation (Section 3.4).
+        survivors: int64 [g], which those are: parents are counted first, then children.
+        history: the rows of `Result.history` for this generation.
+    """
+
+    number: int
+    parents: Population
+    children: Population
+    next: Population
     survivors: Tensor
     history: pd.DataFrame
 
@@ -88,24 +94,15 @@ class Result:
     targets: Targets = "classes"
 
     def ensemble(self, average: Average | None = None) -> Ensemble:
-        """Return the average prediction of all units of the last generation, as a module.
-
-        Args:
-            average: "probabilities" (no logits) for classification, "outputs" for regression; None goes by `targets`.
-        """
+        """Return the average prediction of all units of the last generation, as a module; None goes by `targets`."""
         return Ensemble(self.population, average or ("probabilities" if self.targets == "classes" else "outputs"))
 
     def soup(
-        self,
-        data: tuple[Tensor | tuple[Tensor, ...], Tensor],
-        loss: Loss | None = None,
-        *,
-        chunk: int = 1_024,
+        self, data: tuple[Tensor | tuple[Tensor, ...], Tensor], loss: Loss | None = None, *, chunk: int = 1_024
     ) -> nn.Module:
-        """Average the weights of those units that improve the average.
+        """Average the weights of those units that improve the average, see `gadam.ensembles.greedy_soup`.
 
-        Arguments, result and errors are those of `gadam.ensembles.greedy_soup`, but for `loss`: give that of `evolve`;
-        None takes cross-entropy, if `targets` are classes.
+        `loss` is that of the training; None takes cross-entropy, if `targets` are classes.
         """
         if loss is None and self.targets == "values":
             raise InputError("soup: loss=None takes cross-entropy, which is for classes; give the loss of the training")
@@ -113,12 +110,9 @@ class Result:
         return greedy_soup(self.population, data, loss, chunk=chunk)[0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result to one file, for `gadam.load_result`.
+        """Write the result to one file, by custom `.safetensors`, for `gadam.load_result`; see `gadam.storage`.
 
-        An error or an interruption leaves an old file as it was. `best` is not written: it is the first unit.
-
-        Args:
-            path: the file, by custom `.safetensors`. Its folder is made; a result that is there is replaced.
+        The folder is made, and a result that is there is replaced; an error or an interruption leaves it as it was.
 
         Raises:
             InputError: something that is no result is at `path`, or it cannot be written.
@@ -130,19 +124,12 @@ class Result:
                 storage.read(target, KIND)
             except InputError as error:
                 raise InputError(f"{error}; give another path") from None
-        units = self.population
-        tensors = {f"{kind}/{name}": tensor for kind in _TENSORS for name, tensor in getattr(units, kind).items()}
+        template = self.population.template
         facts = {
-            "model": type(units.template).__name__,
-            "outline": outline(units.template),
-            "config": self.config.as_json(),
-            "stopped": self.stopped,
-            "gradient_steps": self.gradient_steps,
-            "seconds": self.seconds,
-            "targets": self.targets,
-            "history": storage.from_frame(self.history),
-        }
-        storage.write(target, KIND, facts, tensors)
+            "model": type(template).__name__, "outline": outline(template), "config": self.config.as_json(),
+            "history": storage.from_frame(self.history), **{name: getattr(self, name) for name in _FACTS},
+        }  # fmt: skip
+        storage.write(target, KIND, facts, to_entries(self.population))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the losses by generation, see `gadam.plotting.plot_losses`."""
@@ -225,23 +212,19 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
     check_path("path", path)
     facts, tensors = storage.read(Path(path), KIND, CHECKPOINT)
     check_callable("make_model", make_model)
-    order = Population.make(make_model, 1)
-    kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in _TENSORS}
-    if facts["kind"] == CHECKPOINT and isinstance(courses := facts.get("courses"), list) and len(courses) > 1:
+    order, prefix = Population.make(make_model, 1), ""
+    if isinstance(courses := facts.get("courses"), list) and len(courses) > 1:
         raise InputError(f"path={str(path)!r} holds a training of {len(courses)} seeds, must be of one")
     try:
         if facts["kind"] == CHECKPOINT:
-            facts, tensors = _of_checkpoint(facts, tensors)
-        for key, tensor in tensors.items():
-            kind, _, name = key.partition("/")
-            kinds[kind][name] = tensor
+            facts, prefix = _of_checkpoint(facts), "population/"
         saved = f"the saved {facts['model']}"
         config, history = GadamConfig(**facts["config"]), storage.to_frame(facts["history"])
-        others = {name: facts[name] for name in ("stopped", "gradient_steps", "seconds", "targets")}
+        others = {name: facts[name] for name in _FACTS}
         parts = list(zip_longest(facts["outline"], outline(order.template), fillvalue="nothing"))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:  # an InputError is a ValueError
-        raise InputError(f"path={str(path)!r} is damaged ({type(error).__name__}: {error})") from None
-    population = as_population(kinds, order, saved)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # an InputError is a ValueError
+        raise InputError(f"path={str(path)!r} is damaged ({describe_error(error)})") from None
+    population = from_entries(tensors, order, saved, prefix)
     for there, here in parts:
         if there != here:
             raise InputError(
@@ -250,10 +233,10 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
     return Result(best=population.unit(0), population=population, history=history, config=config, **others)
 
 
-def _of_checkpoint(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return what a result would hold of the population that the generation under way began with."""
-    identity, course = facts["identity"], facts["courses"][0]
-    result = {
+def _of_checkpoint(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a result whose population is that which the generation under way began with."""
+    identity, (course,) = facts["identity"], facts["courses"]
+    return {
         "model": identity["model"]["class"],
         "outline": identity["outline"],
         "config": identity["config"] | {"generations": max(1, facts["generation"] - 1)},
@@ -263,32 +246,3 @@ def _of_checkpoint(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> t
         "targets": identity["targets"],
         "history": course["history"],
     }
-    prefix = "population/"
-    return result, {name.removeprefix(prefix): entry for name, entry in tensors.items() if name.startswith(prefix)}
-
-
-def as_population(kinds: Mapping[str, Mapping[str, Tensor]], order: Population, saved: str) -> Population:
-    """Return saved tensors as a population, in the order of another population of the same model.
-
-    Args:
-        kinds: of "parameters", "buffers" and "moments", name -> [g, ...].
-        order: any units of the model.
-        saved: what the error calls the tensors.
-
-    Raises:
-        InputError: it is another model; the message names the first tensor that differs.
-    """
-    for kind, own in (("parameters", order.parameters), ("buffers", order.buffers)):
-        for name in dict.fromkeys([*own, *sorted(kinds[kind])]):
-            here, there = describe_tensor(own.get(name), 1), describe_tensor(kinds[kind].get(name), 1)
-            if here != there:
-                where = f"among the {kind} of {type(order.template).__name__}"
-                raise InputError(
-                    f"make_model: {name} is {here} {where}, but {there} in {saved}; must be the model that was trained"
-                )
-    return Population(
-        order.template,
-        {name: kinds["parameters"][name] for name in order.parameters},
-        {name: kinds["buffers"][name] for name in order.buffers},
-        dict(sorted(kinds["moments"].items())),
-    )

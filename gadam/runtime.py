@@ -10,11 +10,10 @@ import torch
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what a step frees for the next step.
+    """Let the C library keep what a step frees for the next step: a fifth of the time of a LeNet-5 step.
 
-    glibc gives large blocks back to the system at once, and every step then waits for thousands of pages to be mapped
-    again: a fifth of the time of a LeNet-5 step on a virtual machine. It stops where it has seen one block of nearly
-    32 MB freed (`mallopt(3)`, M_MMAP_THRESHOLD, on its dynamic adjustment), be it one that was never written to.
+    glibc gives large blocks back to the system at once, to be mapped again page by page, until it has seen one block of
+    nearly 32 MB freed (`mallopt(3)`, M_MMAP_THRESHOLD, on its dynamic adjustment), be it one that was never written to.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,12 @@ def check_whole(name: str, value: Any, low: int, high: int | None = None) -> Non
     if not (whole and low <= value and (high is None or value <= high)):
         wanted = f"at least {low}" if high is None else f"from {low} to {high}"
         raise InputError(f"{name}={shown(value)} must be {'' if whole else 'a whole number, '}{wanted}")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse anything but one of several words."""
+    if value not in (words := list(choices)):
+        raise InputError(f"{name}={shown(value)} is not a choice; there are {', '.join(words)}")
 
 
 def check_share(name: str, value: Any) -> None:

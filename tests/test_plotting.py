@@ -143,7 +143,7 @@ def test_a_unit_without_a_family_is_refused():
     for wrong in (-1, 2, 0.5, True):
         with pytest.raises(InputError, match=r"^unit=.* there are 0 to 1$"):
             plot_family(hand_made(), unit=wrong)
-    with pytest.raises(InputError, match=r"^history: parent 1 of generation 2 comes from nobody; rows are missing$"):
+    with pytest.raises(InputError, match=r"^history: parent 1 of generation 1 comes from nobody; rows are missing$"):
         plot_family(hand_made().drop(index=1), unit=1)
 
 

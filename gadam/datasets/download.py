@@ -24,9 +24,6 @@ def download(name: str, root: Path, *, progress: bool = False) -> None:
     """Fetch a dataset from the first mirror that serves the published contents.
 
     The data folder `root` is touched only when everything has arrived and its SHA-256 is right.
-
-    Raises:
-        InputError: no mirror could be used, or the folder cannot be written to.
     """
     if os.environ.get("GADAM_OFFLINE", "0") not in ("", "0"):
         raise InputError("downloads are switched off by GADAM_OFFLINE")

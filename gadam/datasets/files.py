@@ -27,10 +27,7 @@ def find(name: str, root: Path) -> dict[str, Path]:
     """Find the path of every file of a dataset; the result is empty when there is none of them.
 
     A file may be compressed (`.gz`), have a dot for the first dash of its ending (`.idx3-ubyte`), or lie one folder
-    deeper, as an archive unpacked by hand leaves it.
-
-    Raises:
-        InputError: some files are there and others are not, or the folder cannot be read.
+    deeper, as an archive unpacked by hand leaves it. Some files without the others are an `InputError`.
     """
     base, files = root / source(name).folder, source(name).files
     try:
@@ -70,11 +67,7 @@ def common_folder(found: Mapping[str, Path]) -> Path:
 
 
 def verified(name: str, found: Mapping[str, Path]) -> dict[str, bytes]:
-    """Read the files of a dataset and return their contents, decompressed.
-
-    Raises:
-        InputError: a file cannot be read, is damaged, or is not the one that was published.
-    """
+    """Return the contents of the files of a dataset, decompressed; each must be the one that was published."""
     try:
         contents = {file: read(path, file) for file, path in found.items()}
         check(name, contents)
@@ -102,11 +95,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def check(name: str, contents: Mapping[str, bytes]) -> None:
-    """Compare the contents of files with the published hashes.
-
-    Raises:
-        InputError: a file is not the one that was published; says which, what was found and what was expected.
-    """
+    """Refuse contents of files that are not those published; says which, what was found and what was expected."""
     for files, expected in source(name).checks.items():
         found = hashlib.sha256(b"".join(payload(file, contents[file]) for file in files)).hexdigest()
         if found != expected:

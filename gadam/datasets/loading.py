@@ -6,7 +6,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from gadam.config import InputError
 from gadam.datasets import files
@@ -14,7 +14,7 @@ from gadam.datasets.download import download, download_once
 from gadam.datasets.registry import source
 from gadam.datasets.splits import IMAGES_PER_PERSON, Part, split
 from gadam.datasets.standins import standin
-from gadam.validation import check_whole
+from gadam.validation import check_choice, check_whole
 
 Choice: TypeAlias = Literal["auto", "real", "standin"]
 Folder: TypeAlias = str | os.PathLike[str] | None
@@ -29,8 +29,6 @@ class Located:
     """The data that a name stands for here and now.
 
     Attributes:
-        name: the dataset.
-        source: "real" or "stand-in".
         hash: SHA-256 (hex) of the raw data, independent of any split.
         path: the folder of the real files; `None` for a stand-in.
     """
@@ -51,7 +49,7 @@ class Dataset:
     """A dataset, split and encoded, on the CPU.
 
     Attributes:
-        name, source, hash: as in `Located`.
+        hash: as in `Located`.
         train: inputs float32 [n, *feature_shape], targets int64 [n] in [0, class_count).
         test: the same of the rows held out.
         classes: the label behind each target.
@@ -115,11 +113,7 @@ def locate(name: str, *, data: Choice = "auto", folder: Folder = None) -> Locate
 
 
 def fetch(name: str, folder: Folder = None, *, progress: bool = False) -> Located:
-    """Download a dataset into the folder unless it is there already, and verify it; `progress` shows bars.
-
-    Raises:
-        InputError: no mirror could be used, or the files that are there are damaged or incomplete.
-    """
+    """Download a dataset into the folder unless it is there already, and verify it; `progress` shows bars."""
     root = files.data_folder(folder)
     if not files.find(name, root):
         try:
@@ -146,26 +140,20 @@ def _located(name: str, found: dict[str, Path]) -> Located:
 def _find(name: str, data: Choice, folder: Folder) -> dict[str, Path]:
     """Find the files of the real data, downloaded if need be; the result is empty for a stand-in."""
     source(name)
-    if data not in ("auto", "real", "standin"):
-        raise InputError(f"data={data!r} is not a choice; there are auto, real, standin")
+    check_choice("data", data, get_args(Choice))
     if data == "standin":
         return {}
     root = files.data_folder(folder)
-    found = files.find(name, root)
-    if found:
+    if found := files.find(name, root):
         return found
-    reason = download_once(name, root)
-    if reason is None:
+    if (reason := download_once(name, root)) is None:
         return files.find(name, root)
     if data == "real":
         raise InputError(
             f"{name}: data='real', but it is not in {root} and {reason}; put its files there as data/README.md "
             "says, set GADAM_DATA to a folder that has them, or choose data='standin'"
         )
-    warnings.warn(
-        f"STAND-IN DATA for {name}: it is not in {root} and {reason}. "
-        "Nothing that is computed on a stand-in may be compared with the paper.",
-        StandInWarning,
-        stacklevel=3,
-    )
+    what = f"STAND-IN DATA for {name}: it is not in {root} and {reason}"
+    advice = "Nothing that is computed on a stand-in may be compared with the paper."
+    warnings.warn(f"{what}. {advice}", StandInWarning, stacklevel=3)
     return {}

@@ -95,15 +95,11 @@ CATEGORICAL = (
 
 
 def read_table(name: str, data: bytes, where: str) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    """Read features and targets of a table.
+    """Read features, the numeric columns (float64) before the categorical ones (str), and targets, int64 [n].
 
     Lines that begin with `|` (the first of adult.test) are skipped, the full stop that ends the labels of adult.test is
     dropped, and `?` stays: a category of its own, as in the gcForest paper's protocol. The name of a sequence of YEAST
     is no feature.
-
-    Returns:
-        A frame of n rows, the numeric columns (float64) before the categorical ones (str, dtype object); and
-        int64 [n], indices into the classes of the dataset.
     """
     columns, classes = COLUMNS[name], source(name).classes
     try:

@@ -16,7 +16,7 @@ class Source:
     Attributes:
         folder: place of its files below the data folder.
         checks: SHA-256 (hex) of the joined payloads (`files.payload`) of some files; every file is in one check.
-        hash: SHA-256 (hex) of the joined payloads of all files; identifies the dataset in stored runs.
+        hash: the same of all files; identifies the dataset in stored runs.
         mirrors: addresses, best first: of one archive that holds all files, or with `{file}` of each file.
         rows: instances, training and test together.
         features: shape of one instance as published, for people.
@@ -61,30 +61,20 @@ SOURCES: dict[str, Source] = {
             "https://ossci-datasets.s3.amazonaws.com/mnist/{file}.gz",
             "https://storage.googleapis.com/cvdf-datasets/mnist/{file}.gz",
         ),
-        rows=70_000,
-        features="28 x 28",
-        classes=tuple(string.digits),
+        rows=70_000, features="28 x 28", classes=tuple(string.digits),
     ),
     "orl": Source(
-        folder="orl",
-        checks={_FACES: _FACES_HASH},
-        hash=_FACES_HASH,
+        folder="orl", checks={_FACES: _FACES_HASH}, hash=_FACES_HASH,
         mirrors=(
             "https://www.cl.cam.ac.uk/research/dtg/attarchive/pub/data/att_faces.zip",
             "http://www.idiap.ch/software/bob/data/bob/att_faces.zip",
             "http://datasets.openimaj.org/att_faces.zip",
         ),
-        rows=400,
-        features="112 x 92",
-        classes=tuple(f"s{person}" for person in range(1, 41)),
+        rows=400, features="112 x 92", classes=tuple(f"s{person}" for person in range(1, 41)),
     ),
     "yeast": Source(
-        folder="yeast",
-        checks={("yeast.data",): _YEAST_HASH},
-        hash=_YEAST_HASH,
-        mirrors=_uci(110, "yeast", "yeast"),
-        rows=1_484,
-        features="8",
+        folder="yeast", checks={("yeast.data",): _YEAST_HASH}, hash=_YEAST_HASH, mirrors=_uci(110, "yeast", "yeast"),
+        rows=1_484, features="8",
         classes=("CYT", "ERL", "EXC", "ME1", "ME2", "ME3", "MIT", "NUC", "POX", "VAC"),
     ),
     "adult": Source(
@@ -95,20 +85,14 @@ SOURCES: dict[str, Source] = {
         },
         hash="4b73a16de3b96fc1f83196b80c0bdd55bb5d6c3d00ed06e21b326477c84f73a9",
         mirrors=_uci(2, "adult", "adult"),
-        rows=48_842,
-        features="14",
-        classes=("<=50K", ">50K"),
+        rows=48_842, features="14", classes=("<=50K", ">50K"),
     ),
     "letter": Source(
-        folder="letter",
-        checks={("letter-recognition.data",): _LETTER_HASH},
-        hash=_LETTER_HASH,
-        mirrors=_uci(59, "letter+recognition", "letter-recognition"),
-        rows=20_000,
-        features="16",
+        folder="letter", checks={("letter-recognition.data",): _LETTER_HASH}, hash=_LETTER_HASH,
+        mirrors=_uci(59, "letter+recognition", "letter-recognition"), rows=20_000, features="16",
         classes=tuple(string.ascii_uppercase),
     ),
-}
+}  # fmt: skip
 
 NAMES = tuple(SOURCES)
 

@@ -26,7 +26,7 @@ from gadam.evolution.loop import evolve
 from gadam.result import Callback, Result
 from gadam.runtime import intra_operator_threads
 from gadam.types import Loss
-from gadam.validation import shown
+from gadam.validation import check_choice, shown
 
 _PREDICT_WITH = ("best", "ensemble", "soup")
 _CHUNK = 256  # rows that are predicted at once, always so many: no row's last bits depend on what is asked beside it
@@ -67,7 +67,7 @@ class _Estimator(BaseEstimator):
 
     def _evolve(self, table: Rows, outputs: int, loss: Loss, finish: nn.Module) -> Self:
         """Evolve modules from the features to `outputs`, which `finish` turns into predictions."""
-        self._check_predict_with()
+        check_choice("predict_with", self.predict_with, _PREDICT_WITH)
         try:
             random = check_random_state(self.random_state)
         except ValueError:
@@ -101,27 +101,20 @@ class _Estimator(BaseEstimator):
         return self
 
     def _share_held_out(self) -> float:
-        share = self.validation_fraction
+        share, mixes = self.validation_fraction, self.predict_with == "soup"
         if share is None:
-            return _SOUP_SHARE if self.predict_with == "soup" else 0
-        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 <= share < 1:
-            raise InputError(f"validation_fraction={share!r} is not allowed; give a number in [0, 1), or None")
-        if share == 0 and self.predict_with == "soup":
-            raise InputError(
-                f"validation_fraction={share!r} leaves predict_with='soup' no rows to mix by that did not train it; "
-                f"give a number in (0, 1), or None for {_SOUP_SHARE}"
-            )
+            return _SOUP_SHARE if mixes else 0
+        number = isinstance(share, int | float | np.number) and not isinstance(share, bool)
+        if not (number and 0 <= share < 1 and (share > 0 or not mixes)):
+            wanted = "(0, 1): a soup is mixed by rows that did not train it" if mixes else "[0, 1)"
+            raise InputError(f"validation_fraction={shown(share)} is not allowed; give a number in {wanted}; or None")
         return float(share)
 
     @property
     def model_(self) -> nn.Module:
-        """The module that predicts by `predict_with`, which may be changed after `fit`.
-
-        Raises:
-            InputError: `predict_with` is no choice, or is "soup" and was not when the estimator was fitted.
-        """
+        """The module that predicts by `predict_with`, which may be changed after `fit`."""
         check_is_fitted(self)
-        self._check_predict_with()
+        check_choice("predict_with", self.predict_with, _PREDICT_WITH)
         if self.predict_with not in self._models:
             if self.predict_with == "soup":
                 raise InputError("predict_with='soup' must be given before fit, which has the rows that a soup needs")
@@ -132,15 +125,10 @@ class _Estimator(BaseEstimator):
     def _ensemble(self) -> nn.Module:
         return nn.Sequential(Ensemble(self.result_.population.to("cpu"), "outputs"), self._finish).eval()
 
-    def _check_predict_with(self) -> None:
-        if self.predict_with not in _PREDICT_WITH:
-            allowed = ", ".join(_PREDICT_WITH)
-            raise InputError(f"predict_with={self.predict_with!r} is not a choice; there are {allowed}")
-
     def _config(self, rows: int, seed: int) -> GadamConfig:
         given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.names()}
         if not (self.settings is None or isinstance(self.settings, Mapping)):
-            raise InputError(f"settings={self.settings!r} must be a mapping of names of GadamConfig, or None")
+            raise InputError(f"settings={shown(self.settings)} must be a mapping of names of GadamConfig, or None")
         further = dict(self.settings or {})
         if several := sorted({*given, "seed"} & further.keys()):
             raise InputError(f"settings: {several[0]} is a parameter of its own (seed: as random_state)")
@@ -234,7 +222,7 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         return self._predict(X)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return logarithms of the probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
+        """Return the logarithms of `predict_proba`."""
         with np.errstate(divide="ignore"):  # a probability may be too small for float32
             return np.log(self._predict(X))
 
@@ -249,17 +237,16 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         return Ensemble(self.result_.population.to("cpu"), "probabilities")
 
     def _class_factors(self, y: np.ndarray) -> np.ndarray:
-        given = f"class_weight={shown(self.class_weight)}"
+        given = f"class_weight={shown(self.class_weight)} must be 'balanced', a mapping of labels to numbers, or None"
+        labels = list(self.class_weight) if isinstance(self.class_weight, Mapping) else []
+        if unknown := [label for label in labels if label not in self.classes_.tolist()]:
+            raise InputError(f"{given}: {shown(unknown[0])} is no label of y")
         try:
             factors: np.ndarray = compute_sample_weight(self.class_weight, y)
         except ValueError as error:
-            reason = ""
-            if isinstance(self.class_weight, Mapping):
-                unknown = [label for label in self.class_weight if label not in self.classes_.tolist()]
-                reason = f": {shown(unknown[0])} is no label of y" if unknown else f": {error}"
-            raise InputError(f"{given} must be 'balanced', a mapping of labels to numbers, or None{reason}") from None
+            raise InputError(f"{given}: {error}") from None
         if not (np.isfinite(factors) & (factors >= 0)).all():
-            raise InputError(f"{given} must hold numbers of at least 0")
+            raise InputError(f"{given}, of at least 0")
         return factors
 
 
@@ -272,16 +259,7 @@ class GADAMRegressor(RegressorMixin, _Estimator):
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
-        """Evolve.
-
-        Args:
-            X: as for `GADAMClassifier.fit`.
-            y: [n] or [n, outputs], finite numbers.
-            sample_weight: as for `GADAMClassifier.fit`.
-
-        Raises:
-            ValueError: as for `GADAMClassifier.fit`.
-        """
+        """Evolve; y are finite numbers, [n] or [n, outputs], all else is as for `GADAMClassifier.fit`."""
         X, y = self._validated(X, y=y, multi_output=True, y_numeric=True)
         table = Rows.weigh(X, np.asarray(y, dtype=np.float64).reshape(len(y), -1), sample_weight)
         mean, deviation = table.moments()

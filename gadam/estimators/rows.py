@@ -38,11 +38,7 @@ class Rows:
 
     @classmethod
     def weigh(cls, X: np.ndarray, targets: np.ndarray, sample_weight: Any, factors: Any = 1.0) -> Rows:  # noqa: N803
-        """Weigh rows by `sample_weight`, [n] or None, and by factors of their losses, which repeat nothing.
-
-        Raises:
-            ValueError: the weights are none, or all 0 (an `InputError`).
-        """
+        """Weigh rows by `sample_weight`, [n] or None, and by factors of their losses, which repeat nothing."""
         weights: np.ndarray = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not (weights * factors).any():
             raise InputError("sample_weight, class_weight: every row weighs 0, at least one must weigh more")
@@ -60,10 +56,7 @@ class Rows:
         return cls(X[index], targets[index], times[index], None if (chosen == chosen[0]).all() else chosen)
 
     def tensors(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of some rows, each as often as it is there.
-
-        Weights are a last column of the targets, for `weighted`; their mean is 1.
-        """
+        """Return inputs and targets of some rows, each as often as it is there; for `weighted`, weights of mean 1."""
         index = self.repeated(index)
         targets = torch.from_numpy(self.targets[index])
         if self.weights is not None:
@@ -87,9 +80,6 @@ class Rows:
         """Draw rows to train on and rows held out, evenly in the order of the targets: of each class about its share.
 
         A row that is there several times is on one side with all its copies.
-
-        Raises:
-            InputError: there would be no rows to train on.
         """
         total = len(self.X)
         if total < 2:

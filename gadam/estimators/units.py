@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gadam.config import InputError
+from gadam.display import shown
 from gadam.models import mlp
-from gadam.population import Population
+from gadam.population import Population, first_difference
 from gadam.randomness import global_stream
 
 Factory = Callable[[], nn.Module]
@@ -25,13 +26,30 @@ def fresh_units(make_model: Any, hidden_layer_sizes: Any, features: int, outputs
     Raises:
         InputError: an argument cannot be used, or `make_model` makes modules with another number of outputs.
     """
-    if make_model is not None:
-        _check_model(make_model, features, outputs)
-        return partial(make_model, features, outputs)
-    sizes = np.ravel(np.asarray(hidden_layer_sizes, dtype=object)).tolist()
-    if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0 for size in sizes):
-        raise InputError(f"hidden_layer_sizes={hidden_layer_sizes!r} must be whole numbers of at least 1")
-    return partial(mlp, features, outputs, [int(size) for size in sizes])
+    if make_model is None:
+        sizes = np.ravel(np.asarray(hidden_layer_sizes, dtype=object)).tolist()
+        if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0 for size in sizes):
+            raise InputError(f"hidden_layer_sizes={shown(hidden_layer_sizes)} must be whole numbers of at least 1")
+        return partial(mlp, features, outputs, [int(size) for size in sizes])
+    wanted = "must be a function of (features, outputs) that returns a new module at each call"
+    if isinstance(make_model, nn.Module) or not callable(make_model):
+        raise InputError(f"make_model: is a {type(make_model).__name__}, {wanted}")
+    function = getattr(make_model, "func", make_model)  # of a partial
+    name = getattr(function, "__name__", type(function).__name__)
+    with global_stream(0), torch.no_grad():
+        try:
+            module = make_model(features, outputs)
+        except TypeError as error:
+            raise InputError(f"make_model: {name} {wanted}: {error}") from error
+        try:
+            given = list(module.eval()(torch.zeros(2, features)).shape)
+        except Exception:  # told where units are made and tried on the rows
+            given = [2, outputs]
+    if given != [2, outputs]:
+        raise InputError(
+            f"make_model: {name} gives {given} for 2 rows of {features} features, must give [2, {outputs}]"
+        )
+    return partial(make_model, features, outputs)
 
 
 def continue_units(population: Population, fresh: Factory) -> Factory:
@@ -41,13 +59,11 @@ def continue_units(population: Population, fresh: Factory) -> Factory:
         InputError: fresh ones are of another architecture.
     """
     with global_stream(0):
-        both = fresh().state_dict(), population.template.state_dict()
-    wanted, there = ({name: tensor.shape for name, tensor in state.items()} for state in both)
-    if wanted != there:
-        raise InputError(
-            "warm_start=True: the units of the last fit have other parameters than hidden_layer_sizes or make_model "
-            "now ask for; leave those as they were, or set warm_start=False"
-        )
+        if first_difference(fresh().state_dict(), population.template.state_dict()):
+            raise InputError(
+                "warm_start=True: the units of the last fit have other parameters than hidden_layer_sizes or "
+                "make_model now ask for; leave those as they were, or set warm_start=False"
+            )
     return partial(next, chain((unit.train() for unit in population.to("cpu").units()), iter(fresh, None)))
 
 
@@ -68,28 +84,3 @@ class Rescale(nn.Module):
     def forward(self, outputs: Tensor) -> Tensor:
         """Return float64 of the same shape."""
         return outputs.double() * self.deviation + self.mean
-
-
-def _check_model(make: Any, features: int, outputs: int) -> None:
-    """Refuse a factory that gives another shape than [n, outputs]; other faults are told where units are made."""
-    wanted = "must be a function of (features, outputs)"
-    if isinstance(make, nn.Module):
-        raise InputError(f"make_model: is a {type(make).__name__}, {wanted} that returns a new module at each call")
-    if not callable(make):
-        raise InputError(f"make_model={make!r} {wanted}, or None")
-    function = getattr(make, "func", make)  # of a partial
-    name = getattr(function, "__name__", type(function).__name__)
-    with global_stream(0), torch.no_grad():
-        try:
-            module = make(features, outputs)
-        except TypeError as error:
-            raise InputError(f"make_model: {name} {wanted}: {error}") from error
-        try:
-            given = module.eval()(torch.zeros(2, features))
-        except Exception:
-            return
-    if isinstance(given, Tensor) and given.shape != (2, outputs):
-        raise InputError(
-            f"make_model: {name}({features}, {outputs}) gives {list(given.shape)} for 2 rows of {features} features, "
-            f"must give [2, {outputs}]"
-        )

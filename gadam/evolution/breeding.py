@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,7 @@ from gadam.config import GadamConfig
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.population import Population
 from gadam.randomness import GENETICS, VALIDATION, stream
-from gadam.result import Callback, Generation
+from gadam.result import Callback, Generation, Offspring
 from gadam.training.shards import Data, Shard, TrainingError, split_into_shards
 
 logger = logging.getLogger("gadam")
@@ -37,26 +37,10 @@ def no_history() -> pd.DataFrame:
     return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in HISTORY.items()})
 
 
-@dataclass(frozen=True)
-class Offspring:
-    """Children before their training, and what chose their parents and entries; see `Generation`."""
-
-    newborn: Population
-    normalized: Tensor
-    probabilities: Tensor
-    pairs: Tensor
-    inheritance: Tensor
-    mutation_rates: Tensor
-
-
 def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Generator) -> Offspring:
-    """Select, cross and mutate (Section 3.3): g children of trained parents.
+    """Select, cross and mutate (Section 3.3): g children of g trained parents.
 
-    Args:
-        parents: g units.
-        fitness: [g], their mean losses on the validation batch (Eq. 7 divided by the rows of V).
-        config: the settings.
-        draw: the stream.
+    `fitness`, [g], are their mean losses on the validation batch (Eq. 7 divided by the rows of V); `draw` the stream.
     """
     normalized = genetics.normalize_losses(fitness)
     probabilities = genetics.selection_probabilities(normalized, eligible=fitness.isfinite())
@@ -81,15 +65,15 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     return Offspring(newborn, normalized, probabilities, pairs, inheritance, rates)
 
 
-def breed_seeds(parents: Shard, configs: Sequence[GadamConfig]) -> list[Offspring]:
+def breed_seeds(state: EvolutionState, configs: Sequence[GadamConfig]) -> list[Offspring]:
     """Breed the children of each seed from the trained parents of all of them."""
+    assert state.parents is not None
     offspring = []
     for place, config in enumerate(configs):
-        own = _of_seed(parents, place, config)
-        assert own.loss_trained is not None
-        fitness = own.loss_trained.double()
-        _require_finite(fitness, parents.generation, config)
-        draw = stream(fitness.device, config.seed, GENETICS, parents.generation)
+        own = _of_seed(state.parents, place, config)
+        fitness = own.tensors["loss_trained"].double()
+        _require_finite(fitness, state.generation, config)
+        draw = stream(fitness.device, config.seed, GENETICS, state.generation)
         offspring.append(breed(own.population, fitness, config, draw))
     return offspring
 
@@ -103,25 +87,23 @@ def survive_seeds(
 ) -> EvolutionState:
     """Select the next generation of each seed and tell its callbacks; a seed that is over keeps its last one."""
     assert state.parents is not None
-    children, number = Shard.join(state.shards), state.generation
+    both, number = (state.parents, Shard.join(state.shards)), state.generation
     following, seeds = [], []
     for place, (config, seed) in enumerate(zip(configs, state.seeds, strict=True)):
         if stopped[place]:
             following.append(units_of_seed(state.population, place, config.population_size))
             seeds.append(replace(seed, stopped=stopped[place]))
             continue
-        generation, selected = survive(
-            _of_seed(state.parents, place, config), _of_seed(children, place, config), offspring[place], config
-        )
+        parents, children = (_of_seed(units, place, config) for units in both)
+        generation, losses = survive(parents, children, offspring[place], config)
         wants_stop = [callback.on_generation(generation) for callback in callbacks[place]]
         following.append(generation.next)
-        seeds.append(
-            SeedState(
-                history=pd.concat([seed.history, generation.history][number == 1 :], ignore_index=True),
-                losses=[*(seed.losses or [_initial_losses(generation)]), selected][-2:],
-                stopped="callback" if any(wants_stop) else "",
-            )
-        )
+        history = generation.history
+        if number > 1:
+            history = pd.concat([seed.history, history], ignore_index=True)
+        # Eq. 13 compares the first generation with the initial units, before training.
+        before = seed.losses or [parents.tensors["loss_start"].double()]
+        seeds.append(SeedState(history, [before[-1], losses], "callback" if any(wants_stop) else ""))
     population = Population.join(following)
     shards = split_into_shards(population, state.shard_count, "parent", number + 1)
     return EvolutionState(number + 1, population, shards, seeds, state.shard_count)
@@ -130,7 +112,7 @@ def survive_seeds(
 def survive(parents: Shard, children: Shard, offspring: Offspring, config: GadamConfig) -> tuple[Generation, Tensor]:
     """Select the next generation (Section 3.4). Returns the generation, and its losses on the new batch, [g]."""
     g, number = config.population_size, parents.generation
-    rows = pd.concat([history_rows(parents, config.steps), history_rows(children, config.steps)], ignore_index=True)
+    rows = pd.concat([history_rows(shard, config.steps) for shard in (parents, children)], ignore_index=True)
     rows.loc[g:, "parent_a"], rows.loc[g:, "parent_b"] = offspring.pairs[:, 0].tolist(), offspring.pairs[:, 1].tolist()
     losses = torch.cat([shard.tensors["loss_survival"] for shard in (parents, children)]).double()
     survivors = genetics.survivors(losses, g)
@@ -139,9 +121,9 @@ def survive(parents: Shard, children: Shard, offspring: Offspring, config: Gadam
         logger.warning("generation %d: %d diverged units are replaced by copies of the fittest", number, g - finite)
         survivors = survivors[torch.arange(g, device=survivors.device) % finite]
     rows.loc[survivors.tolist(), "survived"] = True
-    following = Population.choose([parents.population, children.population], survivors.tolist())
     generation = Generation(
-        number=number, parents=parents.population, children=children.population, next=following,
+        number=number, parents=parents.population, children=children.population,
+        next=Population.choose([parents.population, children.population], survivors.tolist()),
         survivors=survivors, history=rows, **vars(offspring),
     )  # fmt: skip
     return generation, losses[survivors]
@@ -182,13 +164,12 @@ def units_of_seed(population: Population, place: int, g: int) -> Population:
 
 def history_rows(shard: Shard, steps: int) -> pd.DataFrame:
     """Return the history of one seed's trained units of a role, still without lineage and survival."""
-    units = len(shard.population)
     columns: dict[str, Any] = {
-        "generation": shard.generation, "role": shard.role, "unit": range(units), "parent_a": pd.NA, "parent_b": pd.NA,
-        **{name: shard.tensors[name].double().tolist() for name in ("loss_start", "loss_trained", "loss_survival")},
-        "survived": False, "steps": steps, "seconds": shard.tensors.get("seconds", torch.zeros(units)).tolist(),
+        "generation": shard.generation, "role": shard.role, "unit": range(len(shard.population)),
+        "parent_a": pd.NA, "parent_b": pd.NA, "survived": False, "steps": steps,
+        **{name: shard.tensors[name].tolist() for name in ("loss_start", "loss_trained", "loss_survival", "seconds")},
     }  # fmt: skip
-    return pd.DataFrame(columns).astype(HISTORY)
+    return pd.DataFrame(columns)[list(HISTORY)].astype(HISTORY)
 
 
 def _of_seed(units: Shard, place: int, config: GadamConfig) -> Shard:
@@ -205,10 +186,3 @@ def _require_finite(losses: Tensor, number: int, config: GadamConfig) -> int:
             f"{config.learning_rate:g} may help"
         )
     return finite
-
-
-def _initial_losses(generation: Generation) -> Tensor:
-    """Return what Eq. 13 compares the first generation with: the initial units, before training."""
-    rows = generation.history
-    losses = rows.loc[rows["role"] == "parent", "loss_start"].to_numpy()
-    return torch.tensor(losses, device=generation.survivors.device)

@@ -45,9 +45,32 @@ PIECE = 2**24  # bytes that are hashed at once
 SHARE = 0.01
 """Share of the time that is spent on writing checkpoints at most, however short the interval."""
 
+_ambient: ContextVar[Iterator[Path] | None] = ContextVar("checkpoints", default=None)
+
+
+@contextmanager
+def checkpoints_in(folder: Path) -> Iterator[None]:
+    """Inside, every training without a checkpoint of its own keeps one in a folder.
+
+    They go by the order of the calls, so it is for code that does the same each time. One that cannot be used is
+    replaced, with a warning.
+    """
+    token = _ambient.set(folder / f"{number}.safetensors" for number in count(1))
+    try:
+        yield
+    finally:
+        _ambient.reset(token)
+
 
 class Checkpointer:
     """Keeps the checkpoint of one training; without a path it does nothing.
+
+    Args:
+        path: the file; None is the next one of `checkpoints_in`, if inside and all `states` can be kept, else none.
+        identity: what must be equal to go on, see `identify`; asked for when it is needed.
+        order: units of the model, on the device of the training.
+        states: callbacks and the like that see the training, whose `state_dict` is kept too, if they have one.
+        seconds: between writes.
 
     Attributes:
         signal: SIGINT or SIGTERM once one was received inside `with`, where the training should end cleanly.
@@ -61,32 +84,17 @@ class Checkpointer:
         states: Sequence[Any] = (),
         seconds: float = 60.0,
     ) -> None:
-        """Of one training.
-
-        Args:
-            path: the file; None is the next one of `checkpoints_in`, if inside and all `states` can be kept, else none.
-            identity: what must be equal to go on, see `identify`; asked for when it is needed.
-            order: units of the model, on the device of the training.
-            states: callbacks and the like that see the training, whose `state_dict` is kept too, if they have one.
-            seconds: between writes.
-
-        Raises:
-            InputError: `seconds` is not positive.
-        """
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
             raise InputError(f"checkpoint_seconds={seconds!r} must be a positive number of seconds")
-        ambient = _ambient.get()
-        self._own = path is not None
-        self.path = None if path is None else Path(path)
-        if path is None and ambient is not None and all(hasattr(state, "state_dict") for state in states):
-            self.path = next(ambient)
-        self._identity, self._order = identity, order
         self._states = [state for state in states if hasattr(state, "state_dict")]
+        self._own, ambient = path is not None, _ambient.get()
+        if path is None and ambient is not None and len(self._states) == len(states):
+            path = next(ambient)
+        self.path = None if path is None else Path(path)
+        self._identity, self._order, self._known = identity, order, dict[str, Any]()
         self._interval, self._cost, self._written = float(seconds), 0.0, time.monotonic()
-        self._known: Mapping[str, Any] | None = None
         self._kept: EvolutionState | None = None
-        self._signals = ExitStack()
-        self._answered = False
+        self._handlers = ExitStack()
         self.signal = 0
 
     @property
@@ -100,13 +108,12 @@ class Checkpointer:
                 before = signal.getsignal(number)
                 if before is not signal.SIG_IGN:
                     signal.signal(number, self._hear)
-                    self._signals.callback(signal.signal, number, before)
+                    self._handlers.callback(signal.signal, number, before)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._signals.close()
-        if self.signal and not self._answered:  # it came when nobody looked any more
-            self._answered = True
+        self._handlers.close()  # whoever handled signals before does so now
+        if self.signal:  # it came when nobody looked any more
             signal.raise_signal(self.signal)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
@@ -115,59 +122,46 @@ class Checkpointer:
         self.signal = number
 
     def read(self) -> EvolutionState | None:
-        """Return the state that was kept; None if there is no checkpoint.
-
-        Raises:
-            InputError: it cannot be used here; the message says why and what to do.
-        """
+        """Return the state that was kept; None if there is no checkpoint. InputError if it cannot be used here."""
         if self.path is None or not os.path.lexists(self.path):
             return None
         try:
             facts, tensors = storage.read(self.path, CHECKPOINT)
-            try:
-                self._compare(facts["identity"])
-                if len(facts["states"]) != len(self._states):
-                    raise InputError(f"{str(self.path)!r} is of a training with other callbacks")
-                state = from_file(facts, tensors, self._order)
-            except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(f"{str(self.path)!r} is damaged ({describe_error(error)})") from None
-        except InputError as error:
-            message = f"checkpoint: {error}; give another path, or remove it to start anew"
+            self._compare(facts["identity"])
+            if len(facts["states"]) != len(self._states):
+                raise InputError(f"{str(self.path)!r} is of a training with other callbacks")
+            self._kept = from_file(facts, tensors, self._order)
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+            damage = f"{str(self.path)!r} is damaged ({describe_error(error)})"
+            said = f"checkpoint: {error if isinstance(error, InputError) else damage}"
             if self._own:
-                raise InputError(message) from None
-            warnings.warn(message.rpartition(";")[0] + "; the training starts anew", stacklevel=stacklevel_of_caller())
+                raise InputError(f"{said}; give another path, or remove it to start anew") from None
+            warnings.warn(f"{said}; the training starts anew", stacklevel=stacklevel_of_caller())
             return None
         for index, owner in enumerate(self._states):
-            own = {
-                name.removeprefix(f"state/{index}/"): t
-                for name, t in tensors.items()
-                if name.startswith(f"state/{index}/")
-            }
+            start = f"state/{index}/"
+            own = {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
             owner.load_state_dict(json.loads(facts["states"][index]) | own)
-        self._kept = state
-        return state
+        return self._kept
 
     def keep(self, state: EvolutionState, *, now: bool = False) -> None:
-        """Write the checkpoint, if it is time or `now`.
-
-        Raises:
-            InputError: one that was asked for cannot be written, or a state holds what JSON has not. Of those that were
-                not asked for there are no more then, with a warning.
-        """
+        """Write the checkpoint, if it is time or `now`; one of `checkpoints_in` that cannot be written is given up."""
         if self.path is None or not (now or time.monotonic() - self._written >= (self.seconds or 0)):
             return
-        if self._known is None:
-            self._known = self._identity()  # once, so no part of what the next one costs
+        self._known = self._known or dict(self._identity())  # once, so no part of what the next one costs
         started = time.monotonic()
         facts, tensors = to_file(state)
-        states = [owner.state_dict() for owner in self._states]
-        for index, own in enumerate(states):
-            tensors |= {f"state/{index}/{name}": value for name, value in own.items() if isinstance(value, Tensor)}
-        plain = [_plain(*each) for each in zip(self._states, states, strict=True)]
+        states = []
+        for index, owner in enumerate(self._states):
+            held = owner.state_dict()
+            tensors |= {f"state/{index}/{name}": value for name, value in held.items() if isinstance(value, Tensor)}
+            try:  # as text, for JSON as Python writes it has NaN and Infinity
+                states.append(json.dumps({n: value for n, value in held.items() if not isinstance(value, Tensor)}))
+            except (TypeError, ValueError) as error:
+                what = f"the state_dict of {type(owner).__name__} must hold tensors and JSON values"
+                raise InputError(f"checkpoint: {what}: {error}") from None
         try:
-            storage.write(self.path, CHECKPOINT, {"identity": self._known, "states": plain, **facts}, tensors)
+            storage.write(self.path, CHECKPOINT, {"identity": self._known, "states": states, **facts}, tensors)
         except InputError as error:
             if self._own:
                 raise InputError(f"checkpoint: {error}") from None
@@ -183,66 +177,51 @@ class Checkpointer:
 
         Workers that are gone cost nothing that was good; of anything else the generation under way may be the victim.
         """
-        gone = isinstance(error, WorkersError)
-        if not gone:
+        path = f"checkpoint={str(self.path)!r}"
+        hint = f"the same call goes on from {path}"
+        if not isinstance(error, WorkersError):
+            hint = f"{path} holds the population before this generation, see gadam.load_result"
             initial = split_into_shards(state.population, state.shard_count, "parent", state.generation)
             state = replace(state, shards=initial, parents=None)
         self.keep(state, now=True)
-        if not self._own:
-            return error
-        path = f"checkpoint={str(self.path)!r}"
-        hint = (
-            f"the same call goes on from {path}"
-            if gone
-            else f"{path} holds the population before this generation, see gadam.load_result"
-        )
-        return type(error)(f"{error}; {hint}")
+        return type(error)(f"{error}; {hint}") if self._own else error
 
     def end(self, state: EvolutionState, *, over: bool) -> None:
-        """Keep the final state; where a signal was received, say how to go on and end as it asks.
-
-        Without a path of its own, what is over before the first write is not kept.
-
-        Raises:
-            KeyboardInterrupt: after SIGINT. After SIGTERM the process ends as it does without a checkpoint.
-        """
+        """Keep the final state; where a signal was received, say how to go on and end as it asks."""
         if self.path is not None and state is not self._kept:
+            # One of `checkpoints_in` is not worth it where all is over before the first write.
             self.keep(state, now=self._own or not over or self.path.exists())
-        if not self.signal:
-            return
-        self._answered = True
+        heard, self.signal = self.signal, 0  # it is answered here
         message = f"stopped in {state}; the same call goes on from checkpoint={str(self.path)!r}"
-        if self.signal == signal.SIGINT:
+        if heard == signal.SIGINT:
             raise KeyboardInterrupt(message)
-        if self._own:  # else nobody who looks knows of it
-            print(f"gadam: {message}", file=sys.stderr, flush=True)
-        self._signals.close()  # whoever handled it before does so now
-        signal.raise_signal(self.signal)
+        if heard:
+            if self._own:  # else nobody who looks knows of it
+                print(f"gadam: {message}", file=sys.stderr, flush=True)
+            self._handlers.close()
+            signal.raise_signal(heard)
 
     def _compare(self, kept: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of another training."""
-        here = self._known = self._identity()
+        here = self._known = dict(self._identity())
+        path = repr(str(self.path))
         for name, what in _IDENTITY.items():
-            # Earlier versions named the code by a hash of its text.
-            a, b = kept.get(name, "none") if name == "results" else kept[name], here[name]
+            a, b, key = kept.get(name, "none"), here[name], ""
             if a == b:
                 continue
             if isinstance(a, dict) and isinstance(b, dict):
                 key = next(key for key in {**a, **b} if a.get(key) != b.get(key))
-                raise InputError(f"{str(self.path)!r} is of {what} ({key}: {a.get(key)} there, {b.get(key)} here)")
-            if isinstance(a, list) and isinstance(b, list):
+                a, b, key = a.get(key), b.get(key), f"{key}: "
+            elif isinstance(a, list) and isinstance(b, list):
                 a, b = next(pair for pair in zip_longest(a, b, fillvalue="nothing") if pair[0] != pair[1])
-            detail = "" if name == "data" else f" ({a} there, {b} here)"
-            raise InputError(f"{str(self.path)!r} is of {what}{detail}")
-        a, b = float(kept["fresh_loss"]), float(here["fresh_loss"])
-        same = kept["fresh_loss"] == here["fresh_loss"]
+            raise InputError(f"{path} is of {what}" + ("" if name == "data" else f" ({key}{a} there, {b} here)"))
+        a, b = kept["fresh_loss"], here["fresh_loss"]
         # The same processor and library compute the same on a CPU; a GPU may sum in another order.
-        exact = kept["computed_by"] == here["computed_by"] and here["device"] == "cpu"
-        close = math.isfinite(a) and math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-6)
-        if not same and (exact or not close):
-            lose = f"a fresh unit loses {a!r} there, {b!r} here"
-            raise InputError(f"{str(self.path)!r} is of another model or loss ({lose})")
-        if not same or kept["computed_by"] != here["computed_by"]:
+        elsewhere = kept["computed_by"] != here["computed_by"]
+        close = math.isfinite(float(a)) and math.isclose(float(a), float(b), rel_tol=1e-3, abs_tol=1e-6)
+        if a != b and not (close and (elsewhere or here["device"] != "cpu")):
+            raise InputError(f"{path} is of another model or loss (a fresh unit loses {a} there, {b} here)")
+        if a != b or elsewhere:
             warnings.warn(
                 f"{self.path} was computed by {kept['computed_by']}, this is {here['computed_by']}: it goes on, but "
                 "the last bits may differ from those of a training that was never stopped",
@@ -262,17 +241,13 @@ def identify(
 ) -> dict[str, Any]:
     """Describe a training: one goes on where another stopped only if these facts are the same.
 
-    Args:
-        config: but for `generations`: more of them may be asked for than before.
-        population: initial units.
-        rows: training rows and those of validation.
-        mode: how units are trained.
-        fresh_loss: of the first initial unit on some rows: tells another model or loss, whatever its code looks like.
+    `rows` are those of training and of validation. `fresh_loss`, of the first initial unit on some rows, tells another
+    model or loss, whatever its code looks like.
     """
     entries = {**population.parameters, **population.buffers}
     device = next(iter(entries.values())).device
     return {
-        "config": config.as_json(without=["generations"]),
+        "config": config.as_json(without=["generations"]),  # more of them may be asked for than before
         "model": {"class": type(population.template).__name__}
         | {name: f"{list(entry.shape[1:])} {entry.dtype}" for name, entry in entries.items()},
         "outline": outline(population.template),
@@ -292,34 +267,6 @@ def stacklevel_of_caller() -> int:
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("gadam.evolution."):
         level, frame = level + 1, frame.f_back
     return level
-
-
-def _plain(owner: Any, state: Mapping[str, Any]) -> str:
-    """Return the values of a state that are no tensors, as JSON with Python's NaN and Infinity."""
-    plain = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
-    try:
-        return json.dumps(plain)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"checkpoint: the state_dict of {type(owner).__name__} must hold tensors and JSON values: {error}"
-        ) from None
-
-
-_ambient: ContextVar[Iterator[Path] | None] = ContextVar("checkpoints", default=None)
-
-
-@contextmanager
-def checkpoints_in(folder: Path) -> Iterator[None]:
-    """Inside, every training without a checkpoint of its own keeps one in a folder.
-
-    They go by the order of the calls, so it is for code that does the same each time. One that cannot be used is
-    replaced, with a warning.
-    """
-    token = _ambient.set(folder / f"{number}.safetensors" for number in count(1))
-    try:
-        yield
-    finally:
-        _ambient.reset(token)
 
 
 def _sha256(batches: Sequence[Batch]) -> str:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from gadam import genetics
 from gadam.config import GadamConfig, InputError
 from gadam.evolution.breeding import (
-    Offspring,
     breed_seeds,
     draw_validation_batches,
     history_rows,
@@ -127,29 +126,12 @@ def evolve_seeds(
     one, each result is bit by bit that of `evolve`; where they train in one call, up to rounding. A seed that is over
     before the others, by Eq. 13 or a callback, keeps its population as it is then.
 
-    Args:
-        make_model: see `evolve`, as for all that is not named here.
-        data: see `evolve`.
-        config: its `seed` does not count, and `shards` are those of all units together.
-        seeds: distinct, of the kind of `GadamConfig.seed`.
-        loss: see `evolve`.
-        validation: see `evolve`.
-        executor: see `evolve`.
-        device: see `evolve`.
-        callbacks: gives those of a seed.
-        checkpoint: one file for all of them.
-        checkpoint_seconds: see `evolve`.
-        record: gives that of a seed.
-        progress: see `evolve`.
-        stop: see `evolve`.
+    Arguments and errors are those of `evolve`, but for these: `seeds` are distinct whole numbers, of which those of
+    `config` do not count; `callbacks` and `record` are functions that return those of a seed; `checkpoint` is one file,
+    and `config.shards` the shards, of all units together. That one seed cannot go on ends all.
 
     Returns:
         A result for each seed, in their order; `seconds` are those of all of them.
-
-    Raises:
-        InputError: see `evolve`.
-        TrainingError: see `evolve`; that one seed cannot go on ends all.
-        KeyboardInterrupt: see `evolve`.
     """
     config = _checked(config)
     check_population(config)
@@ -163,13 +145,12 @@ def evolve_seeds(
         executor=executor, device=device, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds,
         progress=progress, stop=stop,
     )  # fmt: skip
-    return training.results(["stop"] * len(seeds) if training.is_stopped_early else _evolve(training, config))
+    return training.results(_evolve(training))
 
 
-def _evolve(training: Training, config: GadamConfig) -> list[str]:
+def _evolve(training: Training) -> list[str]:
     """Evolve until every seed's population is over (Section 3). Returns for each seed why; "" if it was stopped."""
-    configs = training.configs
-    offspring: list[Offspring] = []
+    config, configs = training.config, training.configs
     with training.running() as bar:
         while not all(stopped := stop_reasons(training.state, config)):
             number = training.state.generation
@@ -178,13 +159,13 @@ def _evolve(training: Training, config: GadamConfig) -> list[str]:
             if training.state.parents is None:
                 if not training.train():  # the parents (Section 3.2)
                     break
-                parents = Shard.join(training.state.shards)
-                offspring = breed_seeds(parents, configs)  # select, cross, mutate (Section 3.3)
+                trained = Shard.join(training.state.shards)
+                training.advance(replace(training.state, parents=trained, shards=()))
+            offspring = breed_seeds(training.state, configs)  # select, cross, mutate (Section 3.3)
+            if not training.state.shards:  # else it goes on from a checkpoint, among the children
                 newborn = Population.join([own.newborn for own in offspring])
                 children = split_into_shards(newborn, training.state.shard_count, "child", number)
-                training.advance(replace(training.state, parents=parents, shards=children))
-            elif not offspring:  # it goes on from a checkpoint, among the children
-                offspring = breed_seeds(training.state.parents, configs)
+                training.advance(replace(training.state, shards=children))
             if not training.train():  # the children
                 break
             # Survive (Section 3.4), and tell the callbacks.
@@ -218,24 +199,12 @@ def train(
     Each unit takes `2 * generations * steps` optimizer steps, as many as a line of descent has in `evolve`. It is what
     an evolution has to beat at equal compute, and a deep ensemble in one call.
 
-    Example:
-        >>> result = gadam.train(make_model, (inputs, targets), gadam.GadamConfig(population_size=5, steps=1_000))
-        >>> probabilities = result.ensemble()(inputs)
+    Arguments are those of `evolve`, but: `population_size` may be 1; the best unit is chosen on a batch of
+    `validation`; callbacks are told of the start and of the end; `record` of steps of generation 0, role "parent".
+    Stopped, it returns the units as they are, with an empty history.
 
-    Args:
-        make_model: see `evolve`, as for all that is not named here.
-        data: see `evolve`.
-        config: see `evolve`; `population_size` may be 1.
-        loss: see `evolve`.
-        validation: see `evolve`; the best unit is chosen on a batch of it.
-        executor: see `evolve`.
-        device: see `evolve`.
-        callbacks: told of the start and of the end.
-        checkpoint: see `evolve`.
-        checkpoint_seconds: see `evolve`.
-        record: see `evolve`; steps are of generation 0, role "parent".
-        progress: see `evolve`.
-        stop: see `evolve`; the units are then as they are, and the history is empty.
+    Example:
+        >>> ensemble = gadam.train(make_model, (inputs, targets), gadam.GadamConfig(population_size=5)).ensemble()
 
     Returns:
         The result: the units by their loss on a validation batch, lowest first, and a row of history for each
@@ -247,8 +216,6 @@ def train(
         validation=validation, executor=executor, device=device, checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
     )  # fmt: skip
-    if training.is_stopped_early:
-        return training.results(["stop"])[0]
     with training.running():
         training.data = draw_validation_batches(training.data, 0, training.configs)
         training.is_over = training.train()

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -27,159 +27,157 @@ from gadam.parallel.workers import cluster_size
 from gadam.population import Population
 from gadam.result import Callback, Result
 from gadam.training.inputs import check_batch, check_fit, check_rows, resolve_device, targets_of
-from gadam.training.plan import plan_training
+from gadam.training.plan import TrainingPlan, plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
 from gadam.training.trainer import Trainer
 from gadam.types import Device, Loss
 from gadam.validation import check_callable, check_path
 
 
+@dataclass(eq=False)
 class Training:
-    """A training under way: what is fixed of it, and its state.
+    """A training under way: what was given, see `gadam.evolve`, and its state.
 
     Attributes:
-        configs: one for each seed.
+        seeds: of the populations that are trained together; that of `config` does not count.
         callbacks: those of each seed.
+        records: that of each seed.
+        evolves: whether units evolve; else each is trained alone for as many steps as a line of descent has.
+        configs: one for each seed.
         data: the rows, and the validation batches once they are drawn.
-        state: changes with each round of the training; None where it was stopped before it began.
+        state: changes with each round of the training.
         is_over: set where nothing is left to do.
     """
 
-    state: EvolutionState
-    data: Data
+    make_model: Callable[[], nn.Module]
+    rows: Any
+    config: GadamConfig
+    seeds: Sequence[int]
+    callbacks: Sequence[Any]
+    records: Sequence[Record | None]
+    _: KW_ONLY
+    evolves: bool
+    loss: Loss
+    validation: Any
+    executor: Executor | int | None
+    device: Device
+    checkpoint: str | os.PathLike[str] | None
+    checkpoint_seconds: float
+    progress: bool | None
+    stop: threading.Event | None
+    configs: list[GadamConfig] = field(init=False)
+    data: Data = field(init=False)
+    state: EvolutionState = field(init=False)
+    is_over: bool = field(init=False, default=False)
 
-    def __init__(
-        self,
-        make_model: Callable[[], nn.Module],
-        data: Any,
-        config: GadamConfig,
-        seeds: Sequence[int],
-        callbacks: Sequence[Any],
-        records: Sequence[Record | None],
-        *,
-        evolves: bool,
-        loss: Loss,
-        validation: Any,
-        executor: Executor | int | None,
-        device: Device,
-        checkpoint: str | os.PathLike[str] | None,
-        checkpoint_seconds: float,
-        progress: bool | None,
-        stop: threading.Event | None,
-    ) -> None:
-        """Set up a training; see `gadam.evolve` for what is given.
-
-        Args:
-            make_model: as for `evolve`.
-            data: as for `evolve`.
-            config: as for `evolve`; its seed does not count.
-            seeds: of the populations that are trained together.
-            callbacks: those of each seed.
-            records: that of each seed.
-            evolves: whether units evolve; else each is trained alone for as many steps as a line of descent has.
-            loss: as for `evolve`, and so on.
-            validation: see there.
-            executor: see there.
-            device: see there.
-            checkpoint: see there.
-            checkpoint_seconds: see there.
-            progress: see there.
-            stop: see there.
-        """
-        self._began = time.perf_counter()
-        self.callbacks = [_check(make_model, loss, own, progress, stop) for own in callbacks]
-        for record in records:
-            if record is not None:
-                check_callable("record", record, "step")
-        if checkpoint is not None:
-            check_path("checkpoint", checkpoint)
-        on = resolve_device(device)
-        train = check_batch("data", data, on)
-        held_out = train if validation is None else check_batch("validation", validation, on)
-        self.configs = [replace(config, seed=seed) for seed in seeds]
-        seeds = [own.seed for own in self.configs]
-        self._g, self._evolves, self._executor = config.population_size, evolves, executor
-        self._steps = config.steps * (1 if evolves else 2 * config.generations)
+    def __post_init__(self) -> None:
+        self._began, config = time.perf_counter(), self.config
+        self._check()
+        device = resolve_device(self.device)
+        train = check_batch("data", self.rows, device)
+        held_out = train if self.validation is None else check_batch("validation", self.validation, device)
+        self.configs = [replace(config, seed=seed) for seed in self.seeds]
+        self.seeds = [own.seed for own in self.configs]
+        self._steps = config.steps * (1 if self.evolves else 2 * config.generations)
+        make, g, initialisation = self.make_model, config.population_size, config.initialisation
         units = [
-            Population.make(make_model, self._g, seed=seed, initialisation=config.initialisation, device=on)
-            for seed in seeds
+            Population.make(make, g, seed=seed, initialisation=initialisation, device=device) for seed in self.seeds
         ]
         population = Population.join(units)
-        fresh_loss = check_fit(population, train, loss, config.batch_size)
-        if validation is not None:
+        fresh_loss = check_fit(population, train, self.loss, config.batch_size)
+        if self.validation is not None:
             try:
-                check_rows(population, held_out, loss)
+                check_rows(population, held_out, self.loss)
             except InputError as error:
                 raise InputError(f"validation: {error}") from error.__cause__
-        for place, of_seed in enumerate(self.callbacks):
-            for callback in of_seed:
-                callback.on_start(self.configs[place], units_of_seed(population, place, self._g))
+        for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
+            for callback in callbacks:
+                callback.on_start(own, units_of_seed(population, place, g))
         self._total = 2 * config.generations * config.steps * len(population)
         self._targets = targets_of(train[1])
-        nothing = torch.empty(len(seeds), 0, dtype=torch.int64)
+        nothing = torch.empty(len(self.seeds), 0, dtype=torch.int64)
         self.data = Data(train, held_out, nothing, nothing)
 
-        def plan() -> Any:
-            trained = replace(config, steps=self._steps)
-            return plan_training(population, train, loss, trained, self._total, seeds, cluster_size(executor))
+        def plan() -> TrainingPlan:
+            trained, cluster = replace(config, steps=self._steps), cluster_size(self.executor)
+            return plan_training(population, train, self.loss, trained, self._total, self.seeds, cluster)
 
-        first = 1 if evolves else 0
-        empty = [SeedState(no_history()) for _ in seeds]
-        planned = run_until_stopped(stop if checkpoint is None else None, plan)
-        self.is_stopped_early = planned is None
-        if planned is None:
-            self.state = EvolutionState(first, population, [], empty, 1)
-            return
-        self._trainer, count, warning = planned
+        # Without a trainer where it was stopped before there was a plan.
+        planned = run_until_stopped(self.stop if self.checkpoint is None else None, plan)
+        self._trainer: Trainer | None
+        self._trainer, count, warning = planned or (None, 1, "")
         if warning:
             warnings.warn(warning, stacklevel=stacklevel_of_caller())
 
         def identity() -> dict[str, Any]:
-            rows = [train] if validation is None else [train, held_out]
-            found = identify(config, population, rows, self._trainer.way, fresh_loss)
-            found["config"]["seed"] = seeds[0] if len(seeds) == 1 else seeds
-            alone = f"{found['mode']}, {self._steps:,} steps of each unit without evolution"
-            return found if evolves else found | {"mode": alone}
+            assert self._trainer is not None
+            found = identify(config, population, batches, self._trainer.way, fresh_loss)
+            found["config"]["seed"] = self.seeds[0] if len(self.seeds) == 1 else self.seeds
+            if not self.evolves:
+                found["mode"] += f", {self._steps:,} steps of each unit without evolution"
+            return found
 
+        batches = [train] if self.validation is None else [train, held_out]
         # An executor of one's own may watch too, and can be told nothing of what was before.
-        watching = [*chain.from_iterable(self.callbacks), *records, None if isinstance(executor, int) else executor]
-        states = [one for one in watching if one is not None]
-        self._checkpointer = Checkpointer(checkpoint, identity, population, states, checkpoint_seconds)
-        kept = self._checkpointer.read()
+        executor = None if isinstance(self.executor, int) else self.executor
+        watching = [one for one in (*chain(*self.callbacks), *self.records, executor) if one is not None]
+        self._checkpointer = Checkpointer(self.checkpoint, identity, population, watching, self.checkpoint_seconds)
+        if self._trainer is None:
+            self._checkpointer.path = None  # nothing is worth keeping
+        kept, first = self._checkpointer.read(), 1 if self.evolves else 0
         shards = split_into_shards(population, count, "parent", first)
+        empty = [SeedState(no_history()) for _ in self.seeds]
         self.state = kept or EvolutionState(first, population, shards, empty, count)
         if self.state.generation - 1 > config.generations:
             raise InputError(
-                f"checkpoint: {str(checkpoint)!r} holds {self.state.generation - 1} generations, config asks for "
+                f"checkpoint: {str(self.checkpoint)!r} holds {self.state.generation - 1} generations, config asks for "
                 f"generations={config.generations}; give at least as many, or another path"
             )
-        if not kept and checkpoint is not None:  # where nothing can be written is said before the training
+        if not kept and self.checkpoint is not None:  # where nothing can be written is said before the training
             self._checkpointer.keep(self.state, now=True)
         self._began -= self.state.seconds
-        for of_seed, seed in zip(self.callbacks, self.state.seeds, strict=True):
-            for callback in of_seed if len(seed.history) else ():
+        for callbacks, seed in zip(self.callbacks, self.state.seeds, strict=True):
+            for callback in callbacks if len(seed.history) else ():
                 callback.on_resume(seed.history)
-        self._record = _record_by_seed(records, self._trainer)
-        # None: unless it is a terminal. In a notebook tqdm would show it to nobody too, who keeps a bar that stands.
-        self._hidden = (None if front_end() != "batch" else True) if progress is None else not progress
-        self._useful = min(torch.get_num_threads() if on.type == "cpu" else 1, count)
-        self._stop, self._counting = stop, threading.Lock()
+        self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
+        self._counting = threading.Lock()
         self._pool: Pool
-        self.is_over = False
+
+    def _check(self) -> None:
+        """Check those arguments that are no tensors, executors or devices; make lists of the callbacks."""
+        if callable(self.make_model) and not isinstance(self.make_model, nn.Module):  # else told where units are made
+            check_callable("make_model", self.make_model)
+        check_callable("loss", self.loss, "output", "targets")
+        for given in self.callbacks:
+            if not isinstance(given, Iterable):
+                raise InputError(f"callbacks: is a {type(given).__name__}, must be a list of gadam.Callback")
+        self.callbacks = [list(given) for given in self.callbacks]
+        for callback in chain(*self.callbacks):
+            if not isinstance(callback, Callback):
+                raise InputError(f"callbacks: {shown(callback)} is no gadam.Callback, must be an instance of one")
+        for record in self.records:
+            if record is not None:
+                check_callable("record", record, "step")
+        if self.checkpoint is not None:
+            check_path("checkpoint", self.checkpoint)
+        if not (self.progress is None or isinstance(self.progress, bool)):
+            raise InputError(f"progress={shown(self.progress)} must be True, False or None")
+        if not (self.stop is None or callable(getattr(self.stop, "is_set", None))):
+            raise InputError(f"stop={shown(self.stop)} must be a threading.Event or None")
 
     @contextmanager
     def running(self) -> Iterator[tqdm[Any]]:
         """Have a pool and a progress bar; at the end write the checkpoint, or after an error what is good of it."""
-        state, units = self.state, self._g * len(self.configs)
-        done = 2 * max(0, state.generation - 1) * units * self._steps + state.steps_taken()
+        units = self.config.population_size * len(self.seeds)
+        done = 2 * max(0, self.state.generation - 1) * units * self._steps + self.state.steps_taken()
+        # None: unless it is a terminal. In a notebook tqdm would show it to nobody too, who keeps a bar that stands.
+        hidden = (None if front_end() != "batch" else True) if self.progress is None else not self.progress
+        bar: dict[str, Any] = {"total": self._total, "initial": done, "disable": hidden, "unit": "step"}
         with self._checkpointer:
             with (
-                as_pool(self._executor, self._useful) as self._pool,
-                tqdm(
-                    total=self._total, initial=done, unit="step", unit_scale=True, disable=self._hidden,
-                    dynamic_ncols=True,
-                ) as self._bar,
-            ):  # fmt: skip
+                as_pool(self.executor, self._useful) as self._pool,
+                tqdm(**bar, unit_scale=True, dynamic_ncols=True) as self._bar,
+            ):
                 try:
                     yield self._bar
                 except TrainingError as error:
@@ -188,8 +186,11 @@ class Training:
 
     def train(self) -> bool:
         """Train the units of the role under way (Section 3.2). Returns False if that was stopped before its end."""
+        if self._trainer is None:
+            return False
+        record = None if all(each is None for each in self.records) else self._record
         train_shards(
-            self._pool, self._trainer, self.state.shards, self.data, self._progress, self._record, keep=self._keep,
+            self._pool, self._trainer, self.state.shards, self.data, self._progress, record, keep=self._keep,
             seconds=self._checkpointer.seconds,
         )  # fmt: skip
         return self.state.is_trained
@@ -202,57 +203,32 @@ class Training:
         """Make the result of each seed of its last population, and tell its callbacks."""
         results = []
         for place, (config, seed) in enumerate(zip(self.configs, self.state.seeds, strict=True)):
-            population = units_of_seed(self.state.population, place, self._g)
-            results.append(
-                Result(
-                    best=population.take(slice(0, 1)).to("cpu").unit(0), population=population, history=seed.history,
-                    config=config, stopped=stopped[place] or "stop", gradient_steps=int(seed.history["steps"].sum()),
-                    seconds=time.perf_counter() - self._began, targets=self._targets,
-                )
+            population = units_of_seed(self.state.population, place, config.population_size)
+            result = Result(
+                best=population.take(slice(0, 1)).to("cpu").unit(0), population=population, history=seed.history,
+                config=config, stopped=stopped[place] or "stop", gradient_steps=int(seed.history["steps"].sum()),
+                seconds=time.perf_counter() - self._began, targets=self._targets,
             )  # fmt: skip
+            results.append(result)
             for callback in self.callbacks[place]:
-                callback.on_end(results[-1])
+                callback.on_end(result)
         return results
 
     def _progress(self, steps: int) -> bool:
         with self._counting:  # the bar's own count is not safe between threads
             self._bar.update(steps)
-        return bool(self._checkpointer.signal) or (self._stop is not None and self._stop.is_set())
+        return bool(self._checkpointer.signal) or (self.stop is not None and self.stop.is_set())
 
     def _keep(self, shards: Sequence[Shard]) -> None:
         self.advance(replace(self.state, shards=shards))
         self._checkpointer.keep(self.state)
 
-
-def _check(make_model: Any, loss: Any, callbacks: Any, progress: Any, stop: Any) -> list[Callback]:
-    """Check those arguments that are no tensors, executors or devices. Returns the callbacks as a list."""
-    if callable(make_model) and not hasattr(make_model, "parameters"):  # a module is told apart where units are made
-        check_callable("make_model", make_model)
-    check_callable("loss", loss, "output", "targets")
-    if not isinstance(callbacks, Iterable):
-        raise InputError(f"callbacks: is a {type(callbacks).__name__}, must be a list of gadam.Callback")
-    listed = list(callbacks)
-    for callback in listed:
-        if not isinstance(callback, Callback):
-            raise InputError(f"callbacks: {shown(callback)} is no gadam.Callback, must be an instance of one")
-    if not (progress is None or isinstance(progress, bool)):
-        raise InputError(f"progress={shown(progress)} must be True, False or None")
-    if not (stop is None or callable(getattr(stop, "is_set", None))):
-        raise InputError(f"stop={shown(stop)} must be a threading.Event or None")
-    return listed
-
-
-def _record_by_seed(records: Sequence[Record | None], trainer: Trainer) -> Record | None:
-    """Tell each seed's record of its own units."""
-    if len(records) == 1 or not any(records):
-        return records[0]
-
-    def record(step: Step) -> None:
-        for place, own in trainer.by_seed(step.units):
-            if (of_seed := records[place]) is not None:
+    def _record(self, step: Step) -> None:
+        """Tell each seed's record of its own units."""
+        assert self._trainer is not None
+        for place, own in self._trainer.by_seed(step.units):
+            if (of_seed := self.records[place]) is not None:
                 entries = {name: entry[own] for name, entry in step.parameters.items()}
-                first = step.units[own].start - place * trainer.config.population_size
+                first = step.units[own].start - place * self.config.population_size
                 units = range(first, first + len(step.units[own]))
                 of_seed(replace(step, units=units, losses=step.losses[own], parameters=entries))
-
-    return record

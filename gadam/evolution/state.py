@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from gadam import storage
-from gadam.population import Population
-from gadam.result import as_population
+from gadam.population import Population, from_entries, to_entries
 from gadam.training.shards import Shard
 
-SHARD_TENSORS = ("steps", "batches", "draws", "loss_start", "loss_trained", "loss_survival", "seconds")
-_KINDS = ("parameters", "buffers", "moments")
+ON_CPU = ("steps", "batches", "draws", "seconds")
+"""Tensors of a shard that stay on the CPU wherever it is trained."""
+NEEDED: dict[str, tuple[str, ...]] = {
+    "initial": (),  # not begun; the units are those of the population
+    "fresh": (),  # not begun; the units are written with it
+    "begun": ("steps", "batches", "draws", "loss_start", "seconds"),
+    "trained": ("steps", "loss_start", "loss_trained", "loss_survival", "seconds"),
+}
+"""Words for the state of a shard in a file, and the tensors that it then has beside its units."""
 STOPPED = {"", "callback", "converged"}
-"""What a seed's state may say of its end."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class SeedState:
     Attributes:
         history: the rows of complete generations.
         losses: of the last two selected generations, [g] each; as many as there are.
-        stopped: why it is over; "" while it is not, or if it is over only because there are no more generations.
+        stopped: why it is over (one of `STOPPED`); "" too if only because there are no more generations.
     """
 
     history: pd.DataFrame
@@ -59,89 +63,63 @@ class EvolutionState:
     seconds: float = 0.0
 
     @property
-    def role(self) -> str:
-        """The role that is being trained."""
-        return "parent" if self.parents is None else "child"
-
-    @property
     def is_trained(self) -> bool:
         """Whether all units of the role are trained."""
         return all(shard.is_trained for shard in self.shards)
 
     def steps_taken(self) -> int:
         """Optimizer steps taken in the generation under way, over all units."""
-        done = 0 if self.parents is None else self.parents.steps_taken
-        return done + sum(shard.steps_taken for shard in self.shards)
+        return sum(shard.steps_taken for shard in (*([self.parents] if self.parents else []), *self.shards))
 
     def __str__(self) -> str:
+        role = "child" if self.parents else "parent"
         steps = [0 if shard.steps is None else int(shard.steps.min()) for shard in self.shards if not shard.is_trained]
-        return f"generation {self.generation}, {self.role} units at step {min(steps, default=0):,}"
+        return f"generation {self.generation}, {role} units at step {min(steps, default=0):,}"
 
 
 def to_file(state: EvolutionState) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return JSON values and tensors, for `gadam.storage`."""
-    tensors = {
-        f"courses/{place}/losses/{index}": losses
-        for place, seed in enumerate(state.seeds)
-        for index, losses in enumerate(seed.losses)
-    }
-    tensors |= _entries("population", state.population)
     facts: dict[str, Any] = {
         "generation": state.generation, "shards": state.shard_count, "seconds": state.seconds,
         "courses": [{"history": storage.from_frame(seed.history), "stopped": seed.stopped} for seed in state.seeds],
     }  # fmt: skip
+    tensors = to_entries(state.population, "population/")
+    for number, seed in enumerate(state.seeds):
+        tensors |= {f"courses/{number}/losses/{index}": losses for index, losses in enumerate(seed.losses)}
     for place, shards in (("parents", [state.parents] if state.parents else []), ("parts", state.shards)):
         facts[place] = []
         for index, shard in enumerate(shards):
-            word = "trained" if shard.is_trained else "fresh" if shard.steps is None else "begun"
-            if word == "fresh" and shard.role == "parent":
-                word = "initial"  # units of the population, which is there
-            else:
-                tensors |= _entries(f"{place}/{index}", shard.population)
+            begun = "fresh" if shard.role == "child" else "initial"
+            word = "trained" if shard.is_trained else begun if shard.steps is None else "begun"
+            if word != "initial":
+                tensors |= to_entries(shard.population, f"{place}/{index}/")
             tensors |= {f"{place}/{index}/{name}": tensor for name, tensor in shard.tensors.items()}
             facts[place].append([word, len(shard.population)])
     return facts, tensors
 
 
 def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Population) -> EvolutionState:
-    """Return the state that `to_file` wrote, on the device of `order`, any units of the same model.
-
-    Raises:
-        InputError: it is another model.
-        ValueError: it is no state of an evolution.
-    """
+    """Return the state that `to_file` wrote, on the device of `order`, any units of the same model."""
     device = next(iter(order.parameters.values())).device
-    on_cpu = ("steps", "batches", "draws", "seconds")
-    there = {
-        name: tensor if name.rpartition("/")[2] in on_cpu else tensor.to(device) for name, tensor in tensors.items()
-    }
-    population = _population(there, "population", order)
-    if len(population) != len(order):
-        raise ValueError(f"{len(population)} units, must be {len(order)}")
-    role = "child" if facts["parents"] else "parent"
+    there = {name: t if name.rpartition("/")[2] in ON_CPU else t.to(device) for name, t in tensors.items()}
+
+    def units_of(place: str) -> Population:
+        return from_entries(there, order, "the checkpoint", place)
 
     def shards(place: str, role: str) -> list[Shard]:
         found: list[Shard] = []
         first = 0
-        for index, (word, size, *seconds) in enumerate(facts[place]):
-            units = range(first, first + size)
+        for index, (word, size) in enumerate(facts[place]):
+            units, own = range(first, first + size), f"{place}/{index}/"
+            some = population.take(slice(first, units.stop)) if word == "initial" else units_of(own)
+            if len(some) != size:
+                raise ValueError(f"{len(some)} units are {word!r}, must be {size}")
+            held: dict[str, Any] = {name: there[own + name] for name in NEEDED[word]}
+            found.append(Shard(some, units, role, facts["generation"], **held))
             first = units.stop
-            initial = word == "initial"
-            own = (
-                population.take(slice(units.start, first)) if initial else _population(there, f"{place}/{index}", order)
-            )
-            if len(own) != size or word not in ("initial", "fresh", "begun", "trained"):
-                raise ValueError(f"{len(own)} units are {word!r}, must be {size}")
-            own_tensors = {n: there[key] for n in SHARD_TENSORS if (key := f"{place}/{index}/{n}") in there}
-            needed = {"begun": SHARD_TENSORS[:4], "trained": SHARD_TENSORS[3:6]}.get(word, ())
-            if missing := [name for name in needed if name not in own_tensors]:
-                raise ValueError(f"{missing[0]} of a shard is missing")
-            if needed:  # earlier versions kept no steps of trained units, and the seconds of a shard as a whole
-                own_tensors.setdefault("steps", torch.full((size,), facts["identity"]["config"]["steps"]))
-                own_tensors.setdefault("seconds", torch.full((size,), sum(seconds) / size, dtype=torch.float64))
-            found.append(Shard(own, units, role, facts["generation"], **own_tensors))
         return found
 
+    population = units_of("population/")
     seeds = [
         SeedState(
             storage.to_frame(seed["history"]),
@@ -150,26 +128,12 @@ def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Po
         )
         for place, seed in enumerate(facts["courses"])
     ]
-    if facts["generation"] < 0 or not seeds or not {seed.stopped for seed in seeds} <= STOPPED:
+    known = {seed.stopped for seed in seeds} <= STOPPED
+    if len(population) != len(order) or facts["generation"] < 0 or not seeds or not known:
         raise ValueError("no training stands so")
     parents = shards("parents", "parent")
     return EvolutionState(
-        generation=facts["generation"], population=population, shards=shards("parts", role), seeds=seeds,
-        shard_count=facts["shards"], parents=Shard.join(parents) if parents else None, seconds=facts["seconds"],
+        generation=facts["generation"], population=population,
+        shards=shards("parts", "child" if parents else "parent"), seeds=seeds, shard_count=facts["shards"],
+        parents=Shard.join(parents) if parents else None, seconds=facts["seconds"],
     )  # fmt: skip
-
-
-def _entries(place: str, population: Population) -> dict[str, Tensor]:
-    return {f"{place}/{kind}/{name}": entry for kind in _KINDS for name, entry in getattr(population, kind).items()}
-
-
-def _population(tensors: Mapping[str, Tensor], place: str, order: Population) -> Population:
-    kinds = {
-        kind: {
-            name.removeprefix(f"{place}/{kind}/"): entry
-            for name, entry in tensors.items()
-            if name.startswith(f"{place}/{kind}/")
-        }
-        for kind in _KINDS
-    }
-    return as_population(kinds, order, "the checkpoint")

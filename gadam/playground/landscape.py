@@ -6,6 +6,7 @@ import io
 import math
 import re
 from functools import partial
+from itertools import product
 from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
@@ -23,6 +24,7 @@ from gadam.display import front_end
 from gadam.paper.section41 import GLOBAL, LANDSCAPES, RANGE, STEPS, contours, journey
 from gadam.playground.widgets import Panel, grid, line, red_line
 from gadam.plotting import BEST, COLOURS
+from gadam.validation import check_choice
 
 EVERY = 4  # steps between two frames
 INTERVAL = 100  # milliseconds of a frame
@@ -34,16 +36,8 @@ Frame = tuple[int, str, int]
 
 
 def landscape_panel(profile: str = "smoke") -> LandscapePanel:
-    """Make a panel to play on the landscape; where there is no front end it stands at the last frame.
-
-    Args:
-        profile: smoke has 3 generations, quick 5, standard and paper 10.
-
-    Raises:
-        InputError: there is no such profile.
-    """
-    if profile not in GENERATIONS:
-        raise InputError(f"profile={profile!r} is not a profile; there are {', '.join(GENERATIONS)}")
+    """Make a panel to play on the landscape; where there is no front end it stands at the last frame."""
+    check_choice("profile", profile, GENERATIONS)
     return LandscapePanel(GENERATIONS[profile])
 
 
@@ -126,11 +120,7 @@ def starting_points(
 
 
 def read_points(text: str) -> list[tuple[float, float]]:
-    """Read starting points as one writes them: "-1 2, 0.5 0.5".
-
-    Raises:
-        InputError: it cannot be read, there are too few or too many, or one is out of the picture.
-    """
+    """Read starting points as one writes them: "-1 2, 0.5 0.5"."""
     points = []
     for part in filter(str.strip, re.split(r"[,;\n]", text)):
         try:
@@ -147,8 +137,7 @@ def read_points(text: str) -> list[tuple[float, float]]:
 
 def frames(generations: int) -> list[Frame]:
     """List what is played: parents train, children are born and train, the fittest survive; and so on."""
-    steps = range(0, STEPS + 1, EVERY)
-    one = [*((role, step) for role in ("parent", "child") for step in steps), ("survival", STEPS)]
+    one = [*product(("parent", "child"), range(0, STEPS + 1, EVERY)), ("survival", STEPS)]
     return [(number, phase, step) for number in range(1, generations + 1) for phase, step in one]
 
 
@@ -194,11 +183,9 @@ class Canvas:
         number, phase, step = frame
         now = paths[paths["generation"] == number]
         parents, children = (now[now["role"] == role] for role in ("parent", "child"))
-        if phase == "parent":
-            drawn = self._paths(parents[parents["step"] <= step], COLOURS["parent"])
-        else:
-            gone = phase == "survival"
-            drawn = self._paths(parents, COLOURS["parent"], gone)
+        gone = phase == "survival"
+        drawn = self._paths(parents[parents["step"] <= (step if phase == "parent" else STEPS)], COLOURS["parent"], gone)
+        if phase != "parent":
             drawn += self._paths(children[children["step"] <= step], COLOURS["child"], gone)
         if phase == "child":
             drawn.append(self._lineage(parents, children))

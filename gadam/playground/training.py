@@ -25,7 +25,7 @@ from gadam.paper.units import validation_size
 from gadam.playground.widgets import AMBER, Panel, grid, line, red_line
 from gadam.result import Generation, Result
 from gadam.training.shards import Step
-from gadam.validation import check_population
+from gadam.validation import check_choice, check_population
 
 DATASETS = ("digits", "yeast", "adult", "letter", "mnist")
 MLP, LENET = "MLP", "LeNet-5"
@@ -49,9 +49,6 @@ def training_panel(profile: str = "smoke", data: str = "auto") -> TrainingPanel:
     Args:
         profile: smoke, quick, standard or paper: the sizes that the panel starts with.
         data: real, standin, or auto: real where it can be had.
-
-    Raises:
-        InputError: an argument is not allowed; or, where there is no front end, the training failed.
     """
     global _made
     panel = TrainingPanel(profile, data)
@@ -71,18 +68,14 @@ class TrainingPanel(Panel):
 
     Attributes:
         controls: the widgets of the settings, by name.
-        run_button: starts an evolution with the settings as they are then.
-        stop_button: ends it, at once.
         result: what `gadam.evolve` returned; None before the first training, while one goes on, and after one that
             failed. A run that does not come so far, as with a setting that is not allowed, leaves the one before.
         error: what went wrong in the last run; empty where nothing did.
     """
 
     def __init__(self, profile: str = "smoke", data: str = "auto") -> None:
-        if profile not in SIZES:
-            raise InputError(f"profile={profile!r} is not a profile; there are {', '.join(SIZES)}")
-        if data not in ("auto", "real", "standin"):
-            raise InputError(f"data={data!r} is not a choice; there are auto, real, standin")
+        check_choice("profile", profile, SIZES)
+        check_choice("data", data, ("auto", "real", "standin"))
         super().__init__()
         self.result: Result | None = None
         self.error = ""
@@ -113,11 +106,11 @@ class TrainingPanel(Panel):
         chosen = settings.pop("dataset"), settings.pop("model")
         try:
             config = GadamConfig(**settings)
+            check_population(config)
             for name, most in MOST.items():
                 if settings[name] > most:
-                    said = f"{self.controls[name].description}: {settings[name]:,} is more than this panel takes"
-                    raise InputError(f"{said}, give at most {most:,}")
-            check_population(config)
+                    what = f"{self.controls[name].description}: {settings[name]:,}"
+                    raise InputError(f"{what} is more than this panel takes, give at most {most:,}")
         except InputError as error:
             self.error, self.status.value = str(error), red_line(error)
             return
@@ -232,8 +225,7 @@ def make_model(model: str, dataset: Dataset) -> Callable[[], nn.Module]:
 
 
 def _hidden(dataset: Dataset) -> tuple[int, ...]:
-    """The paper's hidden layers; LETTER's for images."""
-    return MLP_HIDDEN.get(dataset.name, MLP_HIDDEN["letter"])
+    return MLP_HIDDEN.get(dataset.name, MLP_HIDDEN["letter"])  # images have those of LETTER
 
 
 def _controls(profile: str) -> dict[str, Any]:
@@ -262,10 +254,10 @@ def _describe(dataset: Dataset, model: str) -> str:
 
 
 def _outcome(result: Result) -> str:
-    done = 0 if result.history.empty else int(result.history["generation"].max())
+    done = result.history["generation"].nunique()
     after = f"{done} of {result.config.generations} generations, {result.seconds:.1f} s"
-    if result.stopped == "stop":
-        if not done:
-            return "Stopped before the first generation was complete: the result holds the initial units, untrained."
+    if result.stopped != "stop":
+        return f"{'Converged' if result.stopped == 'converged' else 'Done'}: {after}."
+    if done:
         return f"Stopped after {after}; the result is that of the last complete generation."
-    return f"{'Converged' if result.stopped == 'converged' else 'Done'}: {after}."
+    return "Stopped before the first generation was complete: the result holds the initial units, untrained."
