@@ -36,22 +36,26 @@ tracing = threading.Lock()
 class Programs:
     """Traced programs of one architecture and loss, one for each shape met. Safe to share between threads."""
 
-    def __init__(self, template: nn.Module, loss: Loss, *, singly: bool = False) -> None:
+    def __init__(
+        self, template: nn.Module, loss: Loss, *, singly: bool = False, training_loss: Loss | None = None
+    ) -> None:
         """Prepare to trace.
 
         Args:
             template: a module of the architecture.
             loss: (output, targets) -> scalar.
             singly: trace the step of one unit and call it for each unit in turn, instead of that of the whole shard.
+            training_loss: the same as `loss` on training rows, from fewer operators.
         """
         self._template = template
-        self._loss = loss
+        self._loss, self._training_loss = loss, training_loss or loss
         self.singly = singly
         self._traced: dict[Any, Program] = {}
 
     def __reduce__(self) -> Any:
         """Other processes trace for themselves."""
-        return functools.partial(Programs, singly=self.singly), (self._template, self._loss)
+        make = functools.partial(Programs, singly=self.singly, training_loss=self._training_loss)
+        return make, (self._template, self._loss)
 
     def gradients(
         self,
@@ -144,13 +148,14 @@ class Programs:
     def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> Program:
         # A copy, because functional_call exchanges the tensors of the module that it is given.
         module = copy.deepcopy(self._template).train(kind == "gradients")
+        loss = self._training_loss if kind == "gradients" else self._loss
         split, cut = len(learned), len(learned) + len(carried)
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Any, targets: Tensor) -> Any:
             # The module may write to its buffers, and may put new ones in their place: both are seen in `state`.
             state = parameters | {name: tensor.clone() for name, tensor in buffers.items()}
             output = functional_call(module, state, inputs)
-            return self._loss(output, targets), {name: state[name] for name in carried}
+            return loss(output, targets), {name: state[name] for name in carried}
 
         shared = kind == "losses"
         vectorised = vmap(one, in_dims=(0, 0, None, None) if shared else (0, 0, 0, 0), randomness="different")

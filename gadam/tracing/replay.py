@@ -24,6 +24,7 @@ class PredrawnProgram:
 
     Attributes:
         body: the program, with what is drawn as its last inputs.
+        fused: several calls of it with the optimizer's steps in between, by what they depend on.
     """
 
     def __init__(self, program: fx.GraphModule) -> None:
@@ -51,6 +52,7 @@ class PredrawnProgram:
             node.replace_all_uses_with(inputs[-1])
             graph.erase_node(node)
         graph.erase_node(streams)
+        self.fused: dict[Any, Callable[..., Any]] = {}
         self.body: Callable[..., tuple[Tensor, ...]] = fx.GraphModule(program, graph).forward
 
     def __call__(self, streams: Generator | Sequence[Generator], *flat: Tensor) -> tuple[Tensor, ...]:
