@@ -16,7 +16,7 @@ reproduce: $(STAMP)  ## regenerate every table and figure (PROFILE=smoke|quick|s
 test: $(STAMP)  ## the tests, and every notebook in profile smoke (nbval)
 	$(BIN)/pytest -n 2 --dist loadfile --nbval tests notebooks $(ARGS)
 
-campaign: $(STAMP)  ## 50 kills a case and 1,000 damaged files a parser, into reports/out/campaign (GADAM_KILLS, GADAM_DAMAGED)
+campaign: $(STAMP)  ## 50 kills an executor and 1,000 damaged files a kind, into reports/out/campaign (GADAM_KILLS, GADAM_DAMAGED)
 	$(BIN)/python tests/campaign.py $(ARGS)
 
 lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
@@ -26,7 +26,7 @@ lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 bench: $(STAMP)  ## time training beside PyTorch, joblib and JAX (ARGS="--workload orl --units 1,10")
-	$(BIN)/gadam bench $(ARGS)
+	$(BIN)/python tests/benchmarks $(ARGS)
 
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks

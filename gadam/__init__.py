@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from gadam.evolution.loop import evolve, evolve_seeds, train
     from gadam.live_plot import LivePlot
     from gadam.population import Population
-    from gadam.result import Callback, Generation, Result
-    from gadam.saving import load_result
+    from gadam.result import Callback, Generation, Result, load_result
 
 __all__ = [
     "Callback",
@@ -44,8 +43,7 @@ _MODULES = {
     "evolution.loop": ("evolve", "evolve_seeds", "train"),
     "live_plot": ("LivePlot",),
     "population": ("Population",),
-    "result": ("Callback", "Generation", "Result"),
-    "saving": ("load_result",),
+    "result": ("Callback", "Generation", "Result", "load_result"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `gadam reproduce`, `gadam report`, `gadam data` and `gadam bench`."""
+"""The command line: `gadam reproduce`, `gadam report`, `gadam archive`, `gadam compare` and `gadam data`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,17 +18,29 @@ from gadam.config import InputError
 if TYPE_CHECKING:
     from gadam.datasets import Located
 
-# Whatever needs PyTorch or scikit-learn is imported by the command that needs it: `gadam --help` should be quick.
+# Modules that need PyTorch or scikit-learn are imported by the command that needs them: `gadam --help` should be quick.
 
 app = typer.Typer(
     name="gadam",
     help="Train a population of PyTorch modules with GADAM, and reproduce the paper.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",  # the others take the brackets of gadam[bench] for theirs, or keep line breaks
+    rich_markup_mode="markdown",  # the others take the brackets of gadam[paper] for theirs, or keep line breaks
     pretty_exceptions_show_locals=False,
 )
 data = typer.Typer(help="The five datasets of the paper: see what is here, download, verify.", no_args_is_help=True)
 app.add_typer(data, name="data")
+
+
+def _flag(name: str, text: str, **more: Any) -> Any:
+    return typer.Option(name, metavar="", help=text, **more)
+
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME", help="mnist, orl, yeast, adult, letter; all if none is given.")
+]
+FolderOption = Annotated[Path | None, typer.Option(help="Where the data is; $GADAM_DATA, else data/, if not given.")]
+PROFILE_HELP = "smoke, quick: minutes, does everything run? standard: the report; paper: the paper's budgets."
+ProfileOption = Annotated[str, typer.Option(help=PROFILE_HELP, metavar="NAME")]
 
 
 def _say_version(asked: bool) -> None:
@@ -40,27 +52,10 @@ def _say_version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_say_version, is_eager=True, metavar="", help="Show the version and exit."),
+        bool, _flag("--version", "Show the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
-    """What is common to all commands."""
-
-
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="NAME", help="mnist, orl, yeast, adult, letter; all if none is given."),
-]
-FolderOption = Annotated[Path | None, typer.Option(help="Where the data is; $GADAM_DATA, else data/, if not given.")]
-
-
-ProfileOption = Annotated[
-    str,
-    typer.Option(
-        help="smoke, quick: minutes, does everything run? standard: the report; paper: the paper's budgets.",
-        metavar="NAME",
-    ),
-]
+    """Options of all commands."""
 
 
 @app.command()
@@ -72,21 +67,12 @@ def reproduce(
     data: Annotated[
         str, typer.Option(help="real, standin, or auto: real where it can be had.", metavar="CHOICE")
     ] = "auto",
-    plan: Annotated[
-        bool, typer.Option("--plan", metavar="", help="Say what there is to compute and how long; do nothing.")
-    ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", metavar="", help="With --plan: a line for each run.")] = False,
-    runs_only: Annotated[
-        bool, typer.Option("--runs-only", metavar="", help="Compute and store the runs, without notebooks or a report.")
-    ] = False,
-    recompute: Annotated[
-        bool, typer.Option("--recompute", metavar="", help="Take nothing from the archive: compute every run.")
-    ] = False,
+    plan: Annotated[bool, _flag("--plan", "Say what there is to compute and how long; do nothing.")] = False,
+    verbose: Annotated[bool, _flag("--verbose", "With --plan: a line for each run.")] = False,
+    runs_only: Annotated[bool, _flag("--runs-only", "Compute the runs, without notebooks or a report.")] = False,
+    recompute: Annotated[bool, _flag("--recompute", "Take nothing from the archive: compute every run.")] = False,
     scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="Compute the runs on the workers of a dask.distributed scheduler: tcp://host:8786.", metavar="ADDRESS"
-        ),
+        str | None, typer.Option(help="Compute on the workers of a dask scheduler: tcp://host:8786.", metavar="ADDRESS")
     ] = None,
 ) -> None:
     """Execute the notebooks and write every table and figure, the scoreboard and the report page, into reports/out.
@@ -95,15 +81,13 @@ def reproduce(
     again and compared, which takes minutes; the exit status is 1 if they differ. --runs-only computes the runs that are
     missing, --recompute all of them. Profiles smoke and quick compute everything.
 
-    Finished runs are stored and never computed twice, so what was interrupted goes on where it stopped. With
+    Finished runs are stored and never computed twice, so an interrupted command goes on where it stopped. With
     --runs-only a machine without Jupyter computes what another one then renders from a copy of the run store
     ($GADAM_RUNS). $GADAM_WORKERS says how many runs are computed side by side; by default one on each core.
 
     With --scheduler (pip install 'gadam[distributed]') each worker of the cluster computes a run at a time. They need
     the same version of gadam, and the data in their own $GADAM_DATA; the runs are stored here.
     """
-    from gadam.paper import report as reporting
-
     if plan and (runs_only or scheduler):
         other = "--runs-only" if runs_only else "--scheduler"
         raise InputError(f"reproduce: --plan computes nothing and {other} computes; give one of them")
@@ -112,7 +96,9 @@ def reproduce(
 
         typer.echo(describe(planned(profile, only, data, recompute=recompute), verbose=verbose or only is not None))
         return
-    with _goes_on():
+    from gadam.paper import report as reporting
+
+    with _saying_that_it_goes_on():
         if runs_only:
             reporting.compute_runs(profile, only, data, scheduler, recompute=recompute)
         else:
@@ -120,24 +106,22 @@ def reproduce(
 
 
 @contextlib.contextmanager
-def _goes_on() -> Iterator[None]:
-    """Say with whatever ends a reproduction that nothing is lost."""
+def _saying_that_it_goes_on() -> Iterator[None]:
+    """Say with every error that ends a reproduction that nothing is lost."""
     from gadam.paper.report import ReportError, SampleError
 
-    hint = "finished runs are stored, the same command goes on from there"
+    hint = "; finished runs are stored, the same command goes on from there"
     try:
         yield
     except Stopped as stopped:
-        stopped.hint = f"; {hint}"
+        stopped.hint = hint
         raise
-    except SampleError:  # all is there, and nothing would go on
+    except (SampleError, BrokenPipeError):  # all is there; or nobody reads the output, and typer knows what to do
         raise
     except ReportError as error:
-        raise ReportError(f"{error}; {hint}") from error
-    except BrokenPipeError:  # who read the output has gone; typer knows what to do
-        raise
+        raise ReportError(f"{error}{hint}") from error
     except OSError as error:
-        raise ReportError(f"{_of_the_system(error)}; {hint}") from error
+        raise ReportError(f"{_of_the_system(error)}{hint}") from error
 
 
 @app.command()
@@ -151,9 +135,7 @@ def report(profile: ProfileOption = "standard") -> None:
 @app.command("archive")
 def archive_profile(
     profile: Annotated[str, typer.Argument(metavar="PROFILE", help="standard or paper.")] = "standard",
-    runs_only: Annotated[
-        bool, typer.Option("--runs-only", metavar="", help="Write the archive; do not render the report.")
-    ] = False,
+    runs_only: Annotated[bool, _flag("--runs-only", "Write the archive; do not render the report.")] = False,
 ) -> None:
     """Add the runs in the store to the archive of a profile, and render its committed report. For maintainers.
 
@@ -184,69 +166,6 @@ def compare_reports(
     typer.echo(describe(found, a, b))
     if not found.agree:
         raise typer.Exit(1)
-
-
-@app.command("bench")
-def run_bench(
-    workload: Annotated[
-        list[str] | None, typer.Option(help="mlp, lenet or orl; may be repeated. mlp and lenet if not given.")
-    ] = None,
-    units: Annotated[
-        str | None, typer.Option(help="Population sizes, such as 1,10,100; each workload's own if not given.")
-    ] = None,
-    repeats: Annotated[int | None, typer.Option(help="Measurements of each; 5 if not given, with --scale 3.")] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(help="About what one measurement takes; 1.5 if not given, with --scale or --predict 0.5."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    only: Annotated[
-        list[str] | None, typer.Option(help="Part of a contestant's name; may be repeated. All if not given.")
-    ] = None,
-    by_hand: Annotated[
-        bool, typer.Option("--by-hand", metavar="", help="Also gadam with shards and threads chosen by hand.")
-    ] = False,
-    minutes: Annotated[
-        float | None, typer.Option(help="Begin nothing after so many minutes; 8 on a GPU, else no limit.")
-    ] = None,
-    growth: Annotated[
-        bool,
-        typer.Option(
-            "--scale", metavar="", help="Instead: how time and memory grow with population, model and threads."
-        ),
-    ] = False,
-    prediction: Annotated[
-        bool, typer.Option("--predict", metavar="", help="Instead: how long a whole population takes to predict.")
-    ] = False,
-    keeping: Annotated[
-        bool,
-        typer.Option(
-            "--checkpoint", metavar="", help="Instead: what checkpoints cost a run of MNIST in profile quick."
-        ),
-    ] = False,
-    cluster: Annotated[
-        bool,
-        typer.Option(
-            "--cluster",
-            metavar="",
-            help="Instead: what a generation costs on a dask cluster, and would on a large one.",
-        ),
-    ] = False,
-    folder: Annotated[
-        Path | None, typer.Option(help="Where tables and figure go; reports/out/bench if not given.")
-    ] = None,
-) -> None:
-    """Time training beside PyTorch's own ways, joblib and JAX, and beside what the machine allows.
-
-    What is not installed is skipped and said so: pip install 'gadam[bench]' brings JAX.
-    """
-    from gadam.bench.entry import run
-
-    run(
-        workload=workload, units=units, repeats=repeats, seconds=seconds, device=device, only=only, by_hand=by_hand,
-        minutes=minutes, scale=growth, predict=prediction, checkpoint=keeping, cluster=cluster, folder=folder,
-        say=typer.echo,
-    )  # fmt: skip
 
 
 @data.command("list")
@@ -321,7 +240,7 @@ class Stopped(SystemExit):
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let the signals raise `Stopped`; not one that is ignored, as by what a shell starts in the background."""
+    """Let the signals raise `Stopped`; not one that is ignored, as a process in the background of a shell does."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # the second ends this process at once; the others end with it
@@ -337,9 +256,9 @@ def _stoppable() -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the command line; whatever goes wrong is one line, not a traceback.
+    """Run the command line; an error is one line, not a traceback.
 
-    The exit status is 2 for a mistake of the user, 1 for what failed, 130 after SIGINT and 143 after SIGTERM.
+    The exit status is 2 for a mistake of the user, 1 for a failure, 130 after SIGINT and 143 after SIGTERM.
     """
     try:
         with _stoppable():
@@ -364,7 +283,7 @@ def main() -> None:
 
 
 def _of_the_system(error: OSError) -> str:
-    """What the system has to say: a disk, a folder, a network."""
+    """The words of an error of the system, with its file."""
     told = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {told}" if error.filename else told
 

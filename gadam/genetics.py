@@ -39,7 +39,7 @@ def normalize_losses(losses: Tensor) -> Tensor:
 
 
 def selection_probabilities(normalized: Tensor, eligible: Tensor | None = None) -> Tensor:
-    """Probability of each unit to be drawn as a parent (Eq. 8): a softmax of the negative normalised losses.
+    """Return each unit's probability to be drawn as a parent (Eq. 8): a softmax of the negative normalised losses.
 
     Args:
         normalized: [g] in [0, 1].
@@ -75,7 +75,7 @@ def select_parents(probabilities: Tensor, pairs: int, *, generator: Generator) -
 
 
 def inheritance_probabilities(normalized: Tensor, parents: Tensor) -> Tensor:
-    """Probability that an entry of a child comes from the first of its parents (Eq. 10).
+    """Return the probability that an entry of a child comes from the first of its parents (Eq. 10).
 
     Args:
         normalized: [g] in [0, 1].
@@ -92,7 +92,7 @@ def inheritance_probabilities(normalized: Tensor, parents: Tensor) -> Tensor:
 def crossover(
     parameters: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor, *, generator: Generator
 ) -> dict[str, Tensor]:
-    """Each entry of a child from one of its two parents, drawn independently (Eq. 9).
+    """Take each entry of a child from one of its two parents, drawn independently (Eq. 9).
 
     Args:
         parameters: name -> [g, ...], floats.
@@ -120,7 +120,7 @@ def crossover(
 
 
 def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor) -> dict[str, Tensor]:
-    """What crossover must not mix (buffers, frozen parameters): whole, from the parent that gives most entries.
+    """Take what crossover must not mix (buffers, frozen parameters) whole, from the parent that gives most entries.
 
     The paper does not discuss them. An integer counter or a running variance makes sense only as one piece and beside
     the weights it was measured with.
@@ -143,7 +143,7 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
 
 
 def mutation_rates(base_rate: float, probabilities: Tensor, parents: Tensor) -> Tensor:
-    """Mutation rate of each child (Eq. 12): the fitter its parents, the lower.
+    """Return the mutation rate of each child (Eq. 12): the fitter its parents, the lower.
 
     Args:
         base_rate: p, in [0, 1].
@@ -197,7 +197,7 @@ def mutate(
 
 
 def survivors(losses: Tensor, population_size: int) -> Tensor:
-    """The fittest of parents and children together (Section 3.4), whose losses sum to no more than the parents' did.
+    """Select the fittest of parents and children together (Section 3.4); their losses sum to at most the parents'.
 
     That is Theorem 1 (Eq. 14 and 15), which holds on one batch: `losses` must all be of the same.
 
@@ -215,7 +215,7 @@ def survivors(losses: Tensor, population_size: int) -> Tensor:
 
 
 def has_converged(previous_losses: Tensor, losses: Tensor, threshold: float) -> bool:
-    """The stop criterion of Eq. 13: the populations' summed losses differ by at most theta.
+    """Tell whether the populations' summed losses differ by at most theta, the stop criterion (Eq. 13).
 
     Args:
         previous_losses: [g] of generation k.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,117 +12,111 @@ from gadam.config import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+__all__ = ["plot_adoption", "plot_family", "plot_losses"]
+
 COLOURS = {"parent": "#0173b2", "child": "#de8f05"}
-BEST = "#029e73"
-GREY = "#949494"
-PLURAL = {"parent": "parents", "child": "children"}
+BEST, GREY, RED = "#029e73", "#949494", "#b00020"
 BESIDE = {"parent": -0.16, "child": 0.16}  # of the generation's place on the axis
+LEGEND: dict[str, Any] = {"fontsize": 8, "framealpha": 0.8}
 
 Unit = tuple[int, str, int]
 """Generation, role, unit."""
 
 
 def plot_losses(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Loss of every unit by generation: children beside parents, survivors filled, and a line through the fittest.
+    """Draw the loss of every unit by generation: children beside parents, survivors filled, a line through the fittest.
 
-    The axis is logarithmic where they span more than a decade. Units without a finite loss are crosses at the top.
+    The axis is logarithmic where the losses span more than a decade. Units without a finite loss are crosses at the
+    top.
 
     Args:
         history: `Result.history`, or the first generations of it.
         ax: where to draw; None makes a figure by pyplot.
 
     Raises:
-        InputError: the frame lacks a column or has no rows, or holds something else than a history does.
+        InputError: the frame lacks a column or has no rows, or is no history.
     """
     history = _checked(history, "survived", "loss_survival")
     ax = _axes(ax)
-    diverged = ~np.isfinite(history["loss_survival"].to_numpy(float))
-    for (role, survived), rows in history[~diverged].groupby(["role", "survived"]):
-        colour = COLOURS[role]
+    history["place"] = history["generation"] + history["role"].map(BESIDE)
+    finite = np.isfinite(history["loss_survival"].to_numpy(float))
+    for (role, survived), rows in history[finite].groupby(["role", "survived"]):
         ax.scatter(
-            rows["generation"] + BESIDE[role], rows["loss_survival"], s=42, zorder=3, linewidth=1.4,
-            facecolor=colour if survived else "none", edgecolor=colour, alpha=0.85,
+            rows["place"], rows["loss_survival"], s=42, zorder=3, linewidth=1.4, alpha=0.85,
+            facecolor=COLOURS[role] if survived else "none", edgecolor=COLOURS[role],
         )  # fmt: skip
-    if diverged.any():
-        rows = history[diverged]
-        ax.scatter(
-            rows["generation"] + rows["role"].map(BESIDE), np.full(len(rows), 0.99), marker="x", color="#b00020",
-            transform=ax.get_xaxis_transform(), zorder=3, clip_on=False,
-        )  # fmt: skip
-    fittest = history[~diverged].groupby("generation")["loss_survival"].idxmin()
-    best = history.loc[fittest, "loss_survival"]
-    places = history.loc[fittest, "generation"] + history.loc[fittest, "role"].map(BESIDE)
-    ax.plot(places, best, color=BEST, linewidth=1.8, zorder=2)
-    if len(best) and best.min() > 0 and history.loc[~diverged, "loss_survival"].max() > 10 * best.min():
+    fittest = history.loc[history[finite].groupby("generation")["loss_survival"].idxmin()]
+    ax.plot(fittest["place"], fittest["loss_survival"], color=BEST, linewidth=1.8, zorder=2)
+    lowest = fittest["loss_survival"].min()
+    if lowest > 0 and history.loc[finite, "loss_survival"].max() > 10 * lowest:
         ax.set_yscale("log")
-    from matplotlib.lines import Line2D
-
-    handles = [_dot(COLOURS[role], filled, PLURAL[role], filled) for role in COLOURS for filled in (True, False)]
-    handles.append(Line2D([], [], color=BEST, label="fittest"))
-    if diverged.any():
-        cross = Line2D([], [], marker="x", linestyle="", color="#b00020", label=f"no finite loss ({diverged.sum()})")
-        handles.append(cross)
-    ax.legend(handles=handles, fontsize=8, framealpha=0.8)
+    handles = [
+        _mark(COLOURS[role], f"{plural} who {does}", hollow=does == "do not")
+        for role, plural in (("parent", "parents"), ("child", "children"))
+        for does in ("survive", "do not")
+    ]
+    handles.append(_mark(BEST, "fittest", marker="", linestyle="-"))
+    if diverged := int((~finite).sum()):
+        ax.scatter(
+            history.loc[~finite, "place"], [0.99] * diverged, marker="x", color=RED, zorder=3, clip_on=False,
+            transform=ax.get_xaxis_transform(),
+        )  # fmt: skip
+        handles.append(_mark(RED, f"no finite loss ({diverged})", marker="x"))
+    ax.legend(handles=handles, **LEGEND)
     return by_generation(ax, history, "loss on the new validation batch", "Loss of every unit")
 
 
 def plot_family(history: pd.DataFrame, ax: Axes | None = None, unit: int = 0) -> Axes:
-    """The family tree of a unit of the last generation: its ancestors, back to the initial units.
+    """Draw the family tree of a unit of the last generation: its ancestors, back to the initial units.
 
-    A unit's height is its rank among the parents and children of its generation. A full line leads from a child to each
-    of its parents, a dotted one from a parent to itself in the generation before.
+    The height of a unit is its rank among the parents and children of its generation. A full line leads from a child to
+    each of its parents, a dotted one from a parent to itself in the generation before.
 
     Args:
-        history: `Result.history`, or the first generations of it.
-        ax: where to draw; None makes a figure by pyplot.
+        history: see `plot_losses`.
+        ax: see `plot_losses`.
         unit: which of the last generation's survivors, 0 the fittest.
 
     Raises:
-        InputError: the frame lacks a column or has no rows, or there is no such unit.
+        InputError: see `plot_losses`; or there is no such unit.
     """
     from matplotlib.collections import LineCollection
-    from matplotlib.lines import Line2D
 
     history = _checked(history, "unit", "parent_a", "parent_b", "survived", "loss_survival")
     tree = ancestors(history, unit)
     ax = _axes(ax)
-    place = {_unit(row): (row["generation"] + BESIDE[row["role"]], rank) for rank, row in _ranked(history)}
+    place = {
+        (row.generation, row.role, row.unit): (row.generation + BESIDE[row.role], row.rank) for row in _ranked(history)
+    }
+
+    def dots(units: list[Unit], **style: Any) -> None:
+        ax.scatter(*np.array([place[one] for one in units]).reshape(-1, 2).T, **style)
+
+    dots([one for one in place if one not in tree], s=18, color=GREY, alpha=0.45, linewidth=0, zorder=1)
     for role, colour, style in (("parent", GREY, ":"), ("child", COLOURS["child"], "-")):
-        lines = [(place[origin], place[one]) for one in tree if one[1] == role for origin in tree[one]]
+        members = [one for one in tree if one[1] == role]
+        lines = [(place[origin], place[one]) for one in members for origin in tree[one]]
         ax.add_collection(LineCollection(lines, colors=colour, linestyles=style, linewidths=1.6, zorder=2))
-        members = np.array([place[one] for one in tree if one[1] == role]).reshape(-1, 2)
-        ax.scatter(members[:, 0], members[:, 1], s=48, color=COLOURS[role], edgecolor="white", zorder=3)
-    others = np.array([place[one] for one in place if one not in tree]).reshape(-1, 2)
-    ax.scatter(others[:, 0], others[:, 1], s=18, color=GREY, alpha=0.45, linewidth=0, zorder=1)
-    x, y = place[next(iter(tree))]
-    ax.scatter(x, y, s=170, facecolor="none", edgecolor=BEST, linewidth=2.2, zorder=4)
-    lowest = max(rank for _, rank in place.values())
+        dots(members, s=48, color=COLOURS[role], edgecolor="white", zorder=3)
+    dots([next(iter(tree))], s=170, facecolor="none", edgecolor=BEST, linewidth=2.2, zorder=4)
+    last = max(rank for _, rank in place.values())
     # Above the first there is room for the ring, below the last for the legend.
-    ax.set_ylim(1.45 * lowest + 0.5, 0.6 - 0.1 * lowest)
-    ax.set_yticks([1, *range(5, lowest + 1, 5)] if lowest > 8 else range(1, lowest + 1))
+    ax.set_ylim(1.45 * last + 0.5, 0.6 - 0.1 * last)
+    ax.set_yticks([1, *range(5, last + 1, 5)] if last > 8 else range(1, last + 1))
     handles = [
-        Line2D([], [], marker="o", linestyle="", markersize=11, markerfacecolor="none", color=BEST, markeredgewidth=2,
-               label="the fittest now" if unit == 0 else f"unit {unit} now"),
-        *(_dot(colour, True, f"{role} in its family") for role, colour in COLOURS.items()),
-        _dot(GREY, True, "other units"),
-        Line2D([], [], color=COLOURS["child"], linewidth=1.6, label="child of"),
-        Line2D([], [], color=GREY, linestyle=":", linewidth=1.6, label="the same unit before"),
-    ]  # fmt: skip
-    ax.legend(handles=handles, fontsize=8, framealpha=0.8, loc="lower center", ncols=2)
+        _mark(BEST, "the fittest now" if unit == 0 else f"unit {unit} now", hollow=True, markersize=11),
+        *(_mark(colour, f"{role} in its family") for role, colour in COLOURS.items()),
+        _mark(GREY, "other units"),
+        _mark(COLOURS["child"], "child of", marker="", linestyle="-"),
+        _mark(GREY, "the same unit before", marker="", linestyle=":"),
+    ]
+    ax.legend(handles=handles, loc="lower center", ncols=2, **LEGEND)
     name = "fittest unit" if unit == 0 else f"unit {unit}"
     return by_generation(ax, history, "rank by loss (1 is the fittest)", f"Family of the {name}")
 
 
 def plot_adoption(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The child adoption rate by generation: the share of children among the survivors.
-
-    Args:
-        history: `Result.history`, or the first generations of it.
-        ax: where to draw; None makes a figure by pyplot.
-
-    Raises:
-        InputError: the frame lacks a column or has no rows.
-    """
+    """Draw the child adoption rate by generation: the share of children among the survivors; see `plot_losses`."""
     history = _checked(history, "survived")
     ax = _axes(ax)
     survivors = history[history["survived"]]
@@ -131,12 +124,12 @@ def plot_adoption(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.axhline(0.5, color="black", linestyle=":", linewidth=1.2, label="as many children as parents")
     ax.plot(rates.index, rates, color=COLOURS["child"], marker="o", clip_on=False, zorder=3, label="adoption rate")
     ax.set_ylim(0, 1)
-    ax.legend(fontsize=8, framealpha=0.8)
+    ax.legend(**LEGEND)
     return by_generation(ax, history, "share of children among survivors", "Adoption of children")
 
 
 def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:
-    """The family of a unit of the last generation, the unit first: each member with those it comes from.
+    """Return the family of a unit of the last generation, the unit first: each member with those it comes from.
 
     A child comes from its parents, of its own generation; a parent is a survivor of the generation before, numbered by
     fitness (or, where too few were finite, a copy of one). Members of the first generation come from nobody.
@@ -149,65 +142,72 @@ def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:
         InputError: there is no such unit, or a unit comes from one that is not there.
     """
     survivors: dict[int, list[Unit]] = {}
-    parents: dict[Unit, list[Unit]] = {}
-    for _, row in _ranked(history):
-        one = _unit(row)
-        survivors.setdefault(one[0], [])
-        if row["survived"]:
-            survivors[one[0]].append(one)
-        pair = [] if one[1] == "parent" else dict.fromkeys((int(row["parent_a"]), int(row["parent_b"])))
-        parents[one] = [(one[0], "parent", parent) for parent in pair]
-    diverged = set(history.loc[~np.isfinite(history["loss_survival"].to_numpy(float)), "generation"])
+    origins: dict[Unit, list[Unit]] = {}
+    diverged = set()
+    for row in _ranked(history):
+        one = (row.generation, row.role, row.unit)
+        pair = [] if row.role == "parent" else dict.fromkeys((int(row.parent_a), int(row.parent_b)))
+        origins[one] = [(row.generation, "parent", parent) for parent in pair]
+        survivors.setdefault(row.generation, []).extend([one] if row.survived else [])
+        if not np.isfinite(row.loss):
+            diverged.add(row.generation)
     final = survivors[max(survivors)]
     if isinstance(unit, bool) or not isinstance(unit, int) or not 0 <= unit < len(final):
         raise InputError(f"unit={unit!r} is not a survivor of the last generation; there are 0 to {len(final) - 1}")
     family: dict[Unit, list[Unit]] = {}
     waiting = [final[unit]]
     while waiting:
-        one = waiting.pop(0)
+        one = generation, role, number = waiting.pop(0)
         if one in family:
             continue
-        before = survivors.get(one[0] - 1)
+        before = survivors.get(generation - 1) if role == "parent" else None
         # Where units diverged, those who survived may be there more than once.
-        known = one[1] == "child" or before is None or one[2] < len(before) or (before and one[0] - 1 in diverged)
-        if one not in parents or not known:
-            raise InputError(f"history: {one[1]} {one[2]} of generation {one[0]} comes from nobody; rows are missing")
-        family[one] = [before[one[2] % len(before)]] if one[1] == "parent" and before is not None else parents[one]
+        known = before is None or number < len(before) or (before and generation - 1 in diverged)
+        if one not in origins or not known:
+            raise InputError(f"history: {role} {number} of generation {generation} comes from nobody; rows are missing")
+        family[one] = [before[number % len(before)]] if before else origins[one]
         waiting += family[one]
     return family
 
 
+def by_generation(ax: Axes, history: pd.DataFrame, ylabel: str, title: str) -> Axes:
+    """Set labels, whole generations on the axis, and a quiet grid."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set(xlabel="generation", ylabel=ylabel, title=title)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlim(history["generation"].min() - 0.5, history["generation"].max() + 0.5)
+    ax.grid(color="#e0e0e0", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
 def _checked(history: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """The history in the order of `Result.history`."""
+    """Return the history in the order of `Result.history`, parents first."""
     if not isinstance(history, pd.DataFrame):
         raise InputError(f"history: is a {type(history).__name__}, must be a DataFrame such as Result.history")
     if absent := [name for name in ("generation", "role", *columns) if name not in history]:
         raise InputError(f"history: has no column {', '.join(absent)}; must be a DataFrame such as Result.history")
     if history.empty:
         raise InputError("history: has no rows, must have a complete generation")
-    if strange := sorted(set(map(str, history["role"])) - {"parent", "child"}):
+    if strange := sorted(set(map(str, history["role"])) - set(COLOURS)):
         raise InputError(f"history: has a role {strange[0]!r}, must be parent or child")
     if "loss_survival" in columns and not pd.api.types.is_numeric_dtype(history["loss_survival"]):
         raise InputError(f"history: loss_survival is of {history['loss_survival'].dtype}, must be numbers")
-    order = ["generation", "role", "unit"] if "unit" in history else ["generation", "role"]
+    order = [name for name in ("generation", "role", "unit") if name in history]
     return history.sort_values(
-        order, key=lambda values: values.replace({"parent": "0", "child": "1"}), kind="stable", ignore_index=True
+        order, key=lambda each: each == "child" if each.name == "role" else each, kind="stable", ignore_index=True
     )
 
 
-def _ranked(history: pd.DataFrame) -> list[tuple[int, dict[Hashable, Any]]]:
-    """The rows of each generation, fittest first as survival orders them, with their rank from 1."""
-    losses = history["loss_survival"].astype(float)
-    ordered = history.assign(_key=losses.where(np.isfinite(losses), np.inf)).sort_values("_key", kind="stable")
-    return [
-        (place, row)
-        for _, rows in ordered.groupby("generation")
-        for place, row in enumerate(rows.to_dict("records"), start=1)
-    ]
-
-
-def _unit(row: dict[Hashable, Any]) -> Unit:
-    return int(row["generation"]), str(row["role"]), int(row["unit"])
+def _ranked(history: pd.DataFrame) -> list[Any]:
+    """Return the rows, the fittest of each generation first, with `rank` from 1 and a `loss` that is never NaN."""
+    loss = history["loss_survival"].astype(float)
+    ranked = history.assign(loss=loss.where(np.isfinite(loss), np.inf)).sort_values(
+        ["generation", "loss"], kind="stable"
+    )
+    return list(ranked.assign(rank=ranked.groupby("generation").cumcount() + 1).itertuples())
 
 
 def _axes(ax: Axes | None) -> Axes:
@@ -222,24 +222,9 @@ def _axes(ax: Axes | None) -> Axes:
     return made
 
 
-def by_generation(ax: Axes, history: pd.DataFrame, ylabel: str, title: str) -> Axes:
-    """Labels, whole generations on the axis, and a quiet grid."""
-    from matplotlib.ticker import MaxNLocator
-
-    ax.set(xlabel="generation", ylabel=ylabel, title=title)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlim(history["generation"].min() - 0.5, history["generation"].max() + 0.5)
-    ax.grid(color="#e0e0e0", linewidth=0.8)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
-def _dot(colour: str, filled: bool, name: str, survived: bool | None = None) -> Any:
+def _mark(colour: str, label: str, *, hollow: bool = False, **style: Any) -> Any:
+    """Return an entry of a legend: a dot, unless the style says otherwise."""
     from matplotlib.lines import Line2D
 
-    if survived is not None:
-        name += " who survive" if survived else " who do not"
-    return Line2D(
-        [], [], marker="o", linestyle="", color=colour, markerfacecolor=colour if filled else "none", label=name
-    )
+    face = "none" if hollow else colour
+    return Line2D([], [], color=colour, markerfacecolor=face, label=label, **{"marker": "o", "linestyle": ""} | style)

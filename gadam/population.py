@@ -1,4 +1,4 @@
-"""Population: g unit models of one architecture as one set of tensors with a leading unit dimension."""
+"""A population: g unit models of one architecture as one set of tensors with a leading unit dimension."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from gadam.validation import check_whole
 
 @dataclass(frozen=True)
 class Population:
-    """Unit models, stacked. Immutable: every method returns a new population.
+    """Unit models, stacked: every parameter has shape [g, *shape]. Frozen: every method returns a new population.
+
+    Example:
+        >>> population = gadam.Population.make(make_model, size=10)
+        >>> population.unit(0)(inputs)
 
     Attributes:
         template: a module of the architecture; its own values are not used.
@@ -45,7 +49,7 @@ class Population:
         initialisation: str = "module",
         device: torch.device | str = "cpu",
     ) -> Population:
-        """Fresh units (Section 3.1), each initialised from a stream of its own.
+        """Make fresh units (Section 3.1), each initialised from a stream of its own.
 
         Args:
             make_model: returns a new module; called `size` times with torch's global generator seeded for the unit.
@@ -88,7 +92,7 @@ class Population:
 
     @classmethod
     def stack(cls, modules: Sequence[nn.Module], template: nn.Module | None = None) -> Population:
-        """The population of given modules, which must agree in names, shapes and what is frozen. Values are copied.
+        """Stack modules, which must agree in names, shapes and what is frozen. Values are copied.
 
         Args:
             modules: the units.
@@ -104,7 +108,7 @@ class Population:
 
     @classmethod
     def join(cls, populations: Sequence[Population]) -> Population:
-        """The units of several populations, in order; a single one is returned as it is.
+        """Join the units of several populations, in order; a single one is returned as it is.
 
         Raises:
             InputError: there are none, or one is no population or of another architecture.
@@ -128,7 +132,7 @@ class Population:
 
     @classmethod
     def choose(cls, populations: Sequence[Population], units: Sequence[int]) -> Population:
-        """Some units of several populations, numbered through them in order; each is copied once."""
+        """Choose units of several populations, numbered through them in order; each is copied once."""
 
         def choose(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
             rows = {name: [row for part in parts for row in part[name].unbind()] for name in parts[0]}
@@ -157,7 +161,7 @@ class Population:
         return f"Population({len(self)} x {type(self.template).__name__}, {entries:,} learned entries each)"
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: a small table."""
+        """Return the small table that Jupyter shows."""
         entries = sum(tensor[0].numel() for tensor in self.parameters.values())
         tensors = [*self.parameters.values(), *self.buffers.values(), *self.moments.values()]
         shapes = {name: describe_tensor(tensor[0]) for name, tensor in list(self.parameters.items())[:SHOWN]}
@@ -172,7 +176,7 @@ class Population:
         )
 
     def take(self, units: slice | Tensor) -> Population:
-        """Some of the units: a slice shares memory, an int64 [n] index copies and may repeat.
+        """Take some of the units: a slice shares memory, an int64 [n] index copies and may repeat.
 
         Raises:
             InputError: `units` is neither, or there is no such unit.
@@ -204,7 +208,7 @@ class Population:
         return [self.take(slice(low, high)) for low, high in pairwise(bounds) if low < high]
 
     def unit(self, index: int) -> nn.Module:
-        """One unit as a module of its own, in evaluation mode; it shares no memory with the population."""
+        """Return one unit as a module, in evaluation mode; it shares no memory with the population."""
         check_whole("index", index, -len(self), len(self) - 1)
         module = copy.deepcopy(self.template).eval()
         own = _learned(module) | _carried(module)
@@ -214,7 +218,7 @@ class Population:
         return module
 
     def units(self) -> Iterator[nn.Module]:
-        """Each unit as a module of its own."""
+        """Yield each unit as a module."""
         return (self.unit(index) for index in range(len(self)))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Population:
@@ -227,16 +231,16 @@ class Population:
 
 
 SHOWN = 20
-"""Parameters in the table that Jupyter shows."""
+"""Most parameters in the table that Jupyter shows."""
 
 
 def outline(module: nn.Module) -> list[str]:
-    """The module and its parts with their settings, a line each: what tells models of the same shapes apart."""
+    """Return the module and its parts with their settings, a line each: it tells models of the same shapes apart."""
     return [re.sub(r" at 0x[0-9a-fA-F]+", "", line.strip()) for line in str(module).splitlines()]
 
 
 def _check_each(name: str, values: Any, kind: type, wanted: str) -> None:
-    """At least one, and each of a kind."""
+    """Refuse anything but a list of a kind, with at least one."""
     if not isinstance(values, Sequence | nn.ModuleList):
         raise InputError(f"{name}: is a {type(values).__name__}, must be a list of {wanted}")
     if not values:
@@ -247,7 +251,7 @@ def _check_each(name: str, values: Any, kind: type, wanted: str) -> None:
 
 
 def _check_alike(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
-    """That the entries of two populations are those of one architecture."""
+    """Refuse entries of two populations that are not of one architecture."""
     for name in {**one, **other}:
         a, b = one.get(name), other.get(name)
         if a is None or b is None or a.shape[1:] != b.shape[1:] or a.dtype != b.dtype:
@@ -269,12 +273,12 @@ def _device(device: torch.device | str) -> torch.device:
 
 
 def _learned(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters that are trained, tied ones once."""
+    """Return the parameters that are trained, tied ones once."""
     return {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
 
 
 def _carried(module: nn.Module) -> dict[str, Tensor]:
-    """Frozen parameters and buffers."""
+    """Return frozen parameters and buffers."""
     frozen = {name: tensor for name, tensor in module.named_parameters() if not tensor.requires_grad}
     return frozen | dict(module.named_buffers())
 

@@ -27,18 +27,18 @@ _global_generator = threading.RLock()
 
 
 def stream_seed(*words: int) -> int:
-    """A seed in [0, 2^63) from non-negative integers: (seed, purpose, generation, role, unit)."""
+    """Return a seed in [0, 2^63) made of non-negative integers: (seed, purpose, generation, role, unit)."""
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def stream(device: torch.device | str, *words: int) -> Generator:
-    """A generator on a device, seeded with `stream_seed(*words)`."""
+    """Return a generator on a device, seeded with `stream_seed(*words)`."""
     return Generator(device).manual_seed(stream_seed(*words))
 
 
 @contextmanager
 def global_stream(seed: int) -> Iterator[None]:
-    """PyTorch's global generators seeded inside, as they were outside: for code that can draw from nothing else."""
+    """Seed PyTorch's global generators inside, and put them back after: for code that draws from nothing else."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with _global_generator, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -46,7 +46,7 @@ def global_stream(seed: int) -> Iterator[None]:
 
 
 def is_random(operator: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bool:
-    """Whether a call of an operator draws from a generator; fused attention whose dropout is zero does not."""
+    """Tell whether a call of an operator draws from a generator; fused attention whose dropout is zero does not."""
     if torch.Tag.nondeterministic_seeded not in getattr(operator, "tags", ()):
         return False
     for argument, value in zip_longest(operator._schema.arguments, args):
@@ -71,12 +71,12 @@ _FILL: dict[str, Callable[..., Tensor]] = {
 
 
 def can_draw(operator: Any) -> bool:
-    """Whether `draw` knows a random operator."""
+    """Tell whether `draw` knows a random operator."""
     return str(operator) in _FILL or str(operator) == "aten.native_dropout.default"
 
 
 def draw(operator: str, streams: Generator | Sequence[Generator], target: Any, *args: Any, **options: Any) -> Any:
-    """A random operator with its numbers taken from streams.
+    """Call a random operator with its numbers taken from streams.
 
     Args:
         operator: name of the operator, one that `can_draw` knows.
@@ -102,7 +102,7 @@ def draw(operator: str, streams: Generator | Sequence[Generator], target: Any, *
 
 
 class unit_stream(TorchDispatchMode):  # noqa: N801, used like the function torch.no_grad
-    """Inside it, every random operator of this thread draws from one generator."""
+    """Context manager inside which every random operator of this thread draws from one generator."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()

@@ -1,29 +1,38 @@
-"""What an evolution gives: each generation to a `Callback`, and at the end a `Result`, which shows and keeps itself."""
+"""`Result`, `Generation` and `Callback`: the outcome of an evolution, and how to follow one; results in files.
+
+A file holds the tensors of the units and everything else of a result as JSON, see `gadam.storage`.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from torch import Tensor, nn
 
+from gadam import plotting, storage
 from gadam.config import GadamConfig, InputError
-from gadam.display import html_table
-from gadam.ensembles import Average, Ensemble, soup
-from gadam.population import Population
+from gadam.display import describe_tensor, html_image, html_table, to_png
+from gadam.ensembles import Average, Ensemble, greedy_soup
+from gadam.population import Population, outline
 from gadam.types import Loss, Targets
+from gadam.validation import check_callable, check_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+KIND, CHECKPOINT = "result", "checkpoint"  # of files
+_TENSORS = ("parameters", "buffers", "moments")
+
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation taken apart, as a callback sees it. Indices of `survivors` count parents first, then children.
+    """A complete generation, as a callback gets it. Indices of `survivors` count parents first, then children.
 
     Attributes:
         number: k, from 1.
@@ -56,7 +65,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Result:
-    """What `evolve` returns.
+    """The outcome of `evolve`.
 
     Attributes:
         best: the fittest unit of the last generation, in evaluation mode, on the CPU.
@@ -66,7 +75,7 @@ class Result:
         stopped: why it ended: "generations" (K reached), "converged" (Eq. 13), "callback" or "stop" (asked for).
         gradient_steps: optimizer steps over all units, parents and children.
         seconds: wall time.
-        targets: what the units predict: "classes", if the targets were whole numbers, or "values".
+        targets: "classes" if the targets of the training were whole numbers, else "values".
     """
 
     best: nn.Module
@@ -79,11 +88,10 @@ class Result:
     targets: Targets = "classes"
 
     def ensemble(self, average: Average | None = None) -> Ensemble:
-        """The average prediction of all units of the last generation, as a module.
+        """Return the average prediction of all units of the last generation, as a module.
 
         Args:
-            average: "probabilities" gives probabilities, no logits; "outputs" is for regression; None takes what suits
-                `targets`.
+            average: "probabilities" (no logits) for classification, "outputs" for regression; None goes by `targets`.
         """
         return Ensemble(self.population, average or ("probabilities" if self.targets == "classes" else "outputs"))
 
@@ -94,52 +102,59 @@ class Result:
         *,
         chunk: int = 1_024,
     ) -> nn.Module:
-        """One model with the average weights of units that do each other good, see `gadam.ensembles.greedy_soup`.
+        """Average the weights of those units that improve the average.
 
-        Args:
-            data: inputs and targets to choose the units by: neither training rows nor those that judge the soup.
-            loss: (output, targets) -> scalar, a mean over rows; that of `evolve`. None takes cross-entropy, if
-                `targets` are classes.
-            chunk: rows that are evaluated at once.
-
-        Returns:
-            A module like `best`, in evaluation mode, on the CPU; on `data` it loses at most what the first unit does.
-
-        Raises:
-            InputError: no loss is given, and the targets of the training were no classes.
+        Arguments, result and errors are those of `gadam.ensembles.greedy_soup`, but for `loss`: give that of `evolve`;
+        None takes cross-entropy, if `targets` are classes.
         """
         if loss is None and self.targets == "values":
             raise InputError("soup: loss=None takes cross-entropy, which is for classes; give the loss of the training")
         loss = nn.functional.cross_entropy if loss is None else loss
-        return soup(self.population, data, loss, chunk=chunk)
+        return greedy_soup(self.population, data, loss, chunk=chunk)[0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all of it to one file, for `gadam.load_result`; a result that is there is replaced.
+        """Write the result to one file, for `gadam.load_result`.
+
+        An error or an interruption leaves an old file as it was. `best` is not written: it is the first unit.
+
+        Args:
+            path: the file, by custom `.safetensors`. Its folder is made; a result that is there is replaced.
 
         Raises:
-            InputError: something else is there.
+            InputError: something that is no result is at `path`, or it cannot be written.
         """
-        from gadam.saving import save
-
-        save(self, path)
+        check_path("path", path)
+        target = Path(path).resolve()
+        if target.exists():
+            try:
+                storage.read(target, KIND)
+            except InputError as error:
+                raise InputError(f"{error}; give another path") from None
+        units = self.population
+        tensors = {f"{kind}/{name}": tensor for kind in _TENSORS for name, tensor in getattr(units, kind).items()}
+        facts = {
+            "model": type(units.template).__name__,
+            "outline": outline(units.template),
+            "config": self.config.as_json(),
+            "stopped": self.stopped,
+            "gradient_steps": self.gradient_steps,
+            "seconds": self.seconds,
+            "targets": self.targets,
+            "history": storage.from_frame(self.history),
+        }
+        storage.write(target, KIND, facts, tensors)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Losses by generation, see `gadam.plotting.plot_losses`."""
-        from gadam.plotting import plot_losses
-
-        return plot_losses(self.history, ax=ax)
+        """Draw the losses by generation, see `gadam.plotting.plot_losses`."""
+        return plotting.plot_losses(self.history, ax=ax)
 
     def plot_family(self, ax: Axes | None = None, unit: int = 0) -> Axes:
-        """The family tree of a unit, 0 the best, see `gadam.plotting.plot_family`."""
-        from gadam.plotting import plot_family
-
-        return plot_family(self.history, ax=ax, unit=unit)
+        """Draw the family tree of a unit, 0 the best, see `gadam.plotting.plot_family`."""
+        return plotting.plot_family(self.history, ax=ax, unit=unit)
 
     def plot_adoption(self, ax: Axes | None = None) -> Axes:
-        """The share of children that survived, see `gadam.plotting.plot_adoption`."""
-        from gadam.plotting import plot_adoption
-
-        return plot_adoption(self.history, ax=ax)
+        """Draw the share of children that survived, see `gadam.plotting.plot_adoption`."""
+        return plotting.plot_adoption(self.history, ax=ax)
 
     def __repr__(self) -> str:
         return (
@@ -148,22 +163,24 @@ class Result:
         )
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: a small table and the losses."""
-        table = html_table(
-            {
-                "model": type(self.best).__name__,
-                "units": f"{len(self.population):,}",
-                "generations": self._generations(),
-                "best loss on the last validation batch": self._best_loss(),
-                "gradient steps": f"{self.gradient_steps:,}",
-                "seconds": f"{self.seconds:.1f}",
-            },
-            "Result of an evolution",
-        )
+        """Return a small table and the losses, for Jupyter."""
+        rows = {
+            "model": type(self.best).__name__,
+            "units": f"{len(self.population):,}",
+            "generations": self._generations(),
+            "best loss on the last validation batch": self._best_loss(),
+            "gradient steps": f"{self.gradient_steps:,}",
+            "seconds": f"{self.seconds:.1f}",
+        }
+        table = html_table(rows, "Result of an evolution")
         if self.history.empty:  # stopped before the first generation was complete: there is nothing to draw
             return f"<div>{table}</div>"
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5, 3), layout="constrained")  # pyplot would keep it, and might show it again
+        self.plot(figure.add_subplot())
         alt = f"Loss of every unit in each generation; the lowest of the last is {self._best_loss()}"
-        return f'<div>{table}<img alt="{alt}" src="data:image/png;base64,{self._png()}"></div>'
+        return f"<div>{table}{html_image(to_png(figure, 90), alt)}</div>"
 
     def _generations(self) -> str:
         complete = self.history["generation"].nunique()
@@ -175,30 +192,103 @@ class Result:
         last = self.history[self.history["generation"] == self.history["generation"].max()]
         return f"{last.loc[last['survived'], 'loss_survival'].min():.4g}"
 
-    def _png(self) -> str:
-        # Without pyplot, which would keep the figure and might show it a second time.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5, 3), layout="constrained")
-        FigureCanvasAgg(figure)
-        self.plot(figure.add_subplot())
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=90)
-        return base64.b64encode(file.getvalue()).decode()
-
 
 class Callback:
-    """What may be passed to `evolve`; override what is of interest."""
+    """Follows an evolution; override what is of interest, and pass an instance to `evolve`."""
 
     def on_start(self, config: GadamConfig, population: Population) -> None:
-        """The initial generation is there, untrained."""
+        """Receive the initial generation, untrained."""
 
     def on_resume(self, history: pd.DataFrame) -> None:
-        """It goes on from a checkpoint, which holds these generations; told after `on_start`. See `Result.history`."""
+        """Receive the generations that a checkpoint holds, after `on_start`; see `Result.history`."""
 
     def on_generation(self, generation: Generation) -> bool | None:
-        """A generation is complete. Return True to stop the evolution after it."""
+        """Receive a complete generation. Return True to stop the evolution after it."""
 
     def on_end(self, result: Result) -> None:
-        """The evolution is over."""
+        """Receive the result."""
+
+
+def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module]) -> Result:
+    """Read the file of `Result.save`; or the last complete generation of a checkpoint, as a training that was stopped.
+
+    Args:
+        path: the file.
+        make_model: as for `evolve`: a result holds tensors and no code. Called once; its values are not used.
+
+    Returns:
+        The result as it was: the population bit by bit (on the CPU), the history with its types, the settings.
+
+    Raises:
+        InputError: there is no result, it is damaged or of a newer version, or `make_model` gives another model.
+    """
+    check_path("path", path)
+    facts, tensors = storage.read(Path(path), KIND, CHECKPOINT)
+    check_callable("make_model", make_model)
+    order = Population.make(make_model, 1)
+    kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in _TENSORS}
+    if facts["kind"] == CHECKPOINT and isinstance(courses := facts.get("courses"), list) and len(courses) > 1:
+        raise InputError(f"path={str(path)!r} holds a training of {len(courses)} seeds, must be of one")
+    try:
+        if facts["kind"] == CHECKPOINT:
+            facts, tensors = _of_checkpoint(facts, tensors)
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition("/")
+            kinds[kind][name] = tensor
+        saved = f"the saved {facts['model']}"
+        config, history = GadamConfig(**facts["config"]), storage.to_frame(facts["history"])
+        others = {name: facts[name] for name in ("stopped", "gradient_steps", "seconds", "targets")}
+        parts = list(zip_longest(facts["outline"], outline(order.template), fillvalue="nothing"))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # an InputError is a ValueError
+        raise InputError(f"path={str(path)!r} is damaged ({type(error).__name__}: {error})") from None
+    population = as_population(kinds, order, saved)
+    for there, here in parts:
+        if there != here:
+            raise InputError(
+                f"make_model: a part is {here} here, but {there} in {saved}; must be the model that was trained"
+            )
+    return Result(best=population.unit(0), population=population, history=history, config=config, **others)
+
+
+def _of_checkpoint(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a result would hold of the population that the generation under way began with."""
+    identity, course = facts["identity"], facts["courses"][0]
+    result = {
+        "model": identity["model"]["class"],
+        "outline": identity["outline"],
+        "config": identity["config"] | {"generations": max(1, facts["generation"] - 1)},
+        "stopped": course["stopped"] or "stop",
+        "gradient_steps": sum(course["history"]["steps"]["values"]),
+        "seconds": facts["seconds"],
+        "targets": identity["targets"],
+        "history": course["history"],
+    }
+    prefix = "population/"
+    return result, {name.removeprefix(prefix): entry for name, entry in tensors.items() if name.startswith(prefix)}
+
+
+def as_population(kinds: Mapping[str, Mapping[str, Tensor]], order: Population, saved: str) -> Population:
+    """Return saved tensors as a population, in the order of another population of the same model.
+
+    Args:
+        kinds: of "parameters", "buffers" and "moments", name -> [g, ...].
+        order: any units of the model.
+        saved: what the error calls the tensors.
+
+    Raises:
+        InputError: it is another model; the message names the first tensor that differs.
+    """
+    for kind, own in (("parameters", order.parameters), ("buffers", order.buffers)):
+        for name in dict.fromkeys([*own, *sorted(kinds[kind])]):
+            here, there = describe_tensor(own.get(name), 1), describe_tensor(kinds[kind].get(name), 1)
+            if here != there:
+                where = f"among the {kind} of {type(order.template).__name__}"
+                raise InputError(
+                    f"make_model: {name} is {here} {where}, but {there} in {saved}; must be the model that was trained"
+                )
+    return Population(
+        order.template,
+        {name: kinds["parameters"][name] for name in order.parameters},
+        {name: kinds["buffers"][name] for name in order.buffers},
+        dict(sorted(kinds["moments"].items())),
+    )

@@ -1,4 +1,4 @@
-"""One file for tensors and facts: safetensors, the facts as JSON in its header, and a SHA-256 of every byte.
+"""Files of tensors and facts: safetensors, the facts as JSON in its header, and a SHA-256 of every byte.
 
 Nothing in it is code and nothing is pickled, so a file from a stranger is safe to read. Tensors are kept bit by bit,
 and numbers as text that reads back as the same number.
@@ -10,9 +10,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +55,12 @@ def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str,
     header = {
         "gadam": kind, "format": str(FORMAT), "facts": json.dumps(facts, allow_nan=False), "sha256": _NONE.decode(),
     }  # fmt: skip
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
+        remove_stale(path.parent, f".{path.name}.*.tmp", HOUR)
         content = bytearray(save(alone, header))
         place = _digest_place(content[: 8 + _header_bytes(content[:8])])
         content[place : place + len(_NONE)] = hashlib.sha256(content).hexdigest().encode()
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _flush(path.parent)
+        write_bytes(path, content)
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
             raise
@@ -74,13 +68,35 @@ def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str,
         if isinstance(error, FileExistsError | NotADirectoryError):
             reason = f"{path.parent} is no folder"
         raise InputError(f"path={str(path)!r} cannot be written: {reason}") from None
+
+
+def write_bytes(path: Path, content: bytes | bytearray) -> None:
+    """Write a file so that a reader sees the old one or the new one, after a crash too; its folder is made."""
+    # Not tempfile: its files are readable by their owner alone, and these are meant to be shared.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush(path.parent)
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # most often it is not there any more
             temporary.unlink()
 
 
+def remove_stale(folder: Path, pattern: str, seconds: float) -> None:
+    """Remove what killed writers left behind: files and folders that match and are older than that."""
+    for path in list(folder.glob(pattern)):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > seconds:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def read(path: Path, *kinds: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `write` wrote, of one of these kinds: facts, with "kind" among them, and tensors.
+    """Read what `write` wrote, of one of these kinds: facts, with "kind" among them, and tensors.
 
     Raises:
         InputError: there is no such file, or it is of a newer version.
@@ -119,17 +135,17 @@ def read(path: Path, *kinds: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def from_frame(frame: pd.DataFrame) -> dict[str, Any]:
-    """A frame as JSON values."""
+    """Return a frame as JSON values."""
     return {str(name): _column(frame[name]) for name in frame}
 
 
 def to_frame(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """The inverse of `from_frame`."""
+    """Return the frame that `from_frame` was given."""
     return pd.DataFrame({name: _series(column) for name, column in columns.items()})
 
 
 def _column(series: pd.Series) -> dict[str, Any]:
-    """A finite float is written so that it reads back as the same; JSON has no others."""
+    """Return a column as JSON values; a float that is not finite, which JSON has not, as text."""
 
     def plain(value: Any) -> Any:
         if value is pd.NA:
@@ -152,21 +168,12 @@ def _header_bytes(start: bytes | bytearray) -> int:
 
 
 def _digest_place(start: bytes | bytearray) -> int:
-    """Where the digest lies; nothing else in a header looks like it, for within a text quotes are escaped."""
+    """Find the digest; nothing else in a header looks like it, for within a text quotes are escaped."""
     return start.index(_DIGEST) + len(_DIGEST)
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove what writers that were killed have left behind."""
-    stale: Iterable[Path] = path.parent.glob(f".{path.name}.*.tmp")
-    for each in stale:
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - each.stat().st_mtime > HOUR:
-                each.unlink()
-
-
 def _flush(folder: Path) -> None:
-    """The name of a file is on the disk after this."""
+    """Flush a folder, so that the names of its files are on the disk."""
     if os.name == "nt":
         return  # Windows opens no folder
     handle = os.open(folder, os.O_RDONLY)

@@ -1,3 +1,6 @@
+"""The command line: version, help, datasets, and errors in one line with their exit status."""
+
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,20 +12,21 @@ from gadam import InputError, cli
 from gadam.datasets import SOURCES
 from gadam.datasets.standins import standin
 
-runner = CliRunner()
+COMMANDS = [[], ["reproduce"], ["report"], ["archive"], ["compare"], ["data"], ["data", "list"], ["data", "fetch"]]
 
 
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch):
+@pytest.fixture
+def gadam(monkeypatch, capsys):
+    """Exit status, output and complaints of the console command."""
     monkeypatch.setenv("GADAM_OFFLINE", "1")
 
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gadam", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code or 0, *capsys.readouterr()
 
-def gadam(monkeypatch, capsys, *arguments):
-    """Exit status, output and complaints of the console command."""
-    monkeypatch.setattr(sys, "argv", ["gadam", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return stopped.value.code or 0, *capsys.readouterr()
+    return run
 
 
 def put(folder, name, content):
@@ -30,25 +34,21 @@ def put(folder, name, content):
     (folder / SOURCES[name].folder / SOURCES[name].files[0]).write_bytes(content)
 
 
-def test_help_reads_well():
-    for command in ([], ["data"], ["data", "list"], ["data", "fetch"], ["data", "verify"]):
-        answer = runner.invoke(cli.app, [*command, "--help"])
-        assert answer.exit_code == 0
-        assert "Usage" in answer.output
-    assert "SHA-256" in runner.invoke(cli.app, ["data", "verify", "--help"]).output
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command):
+    done = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert done.exit_code == 0
+    assert "Usage" in done.output
+    assert "pip install 'gadam[distributed]'" in " ".join(done.output.split()) or command != ["reproduce"]
 
 
-def test_help_keeps_brackets():
-    assert "pip install 'gadam[bench]'" in " ".join(runner.invoke(cli.app, ["bench", "--help"]).output.split())
+def test_version(gadam):
+    assert gadam("--version") == (0, f"gadam {version('gadam')}\n", "")
 
 
-def test_version(monkeypatch, capsys):
-    assert gadam(monkeypatch, capsys, "--version") == (0, f"gadam {version('gadam')}\n", "")
-
-
-def test_list_shows_what_is_missing_and_what_is_damaged(monkeypatch, capsys, tmp_path):
+def test_list_shows_missing_and_damaged_data(gadam, tmp_path):
     put(tmp_path, "yeast", b"<html>")
-    status, output, _ = gadam(monkeypatch, capsys, "data", "list", "--folder", tmp_path)
+    status, output, _ = gadam("data", "list", "--folder", tmp_path)
     lines = {line.split()[0]: line for line in output.splitlines()}
     assert status == 0
     assert list(lines) == ["name", *SOURCES]
@@ -57,79 +57,64 @@ def test_list_shows_what_is_missing_and_what_is_damaged(monkeypatch, capsys, tmp
     assert lines["letter"].endswith(str(tmp_path / "letter"))
 
 
-def test_list_shows_what_is_verified(monkeypatch, capsys, real_data):
-    status, output, _ = gadam(monkeypatch, capsys, "data", "list", "--folder", real_data)
-    assert status == 0
-    assert output.count("verified") == 5
-    assert "2e4844a9f4fa" in output
-
-
-def test_verify_real_data(monkeypatch, capsys, real_data):
-    status, output, _ = gadam(monkeypatch, capsys, "data", "verify", "orl", "yeast", "--folder", real_data)
-    assert status == 0
-    assert output.splitlines()[0] == f"orl: verified, SHA-256 2e4844a9f4fa, {real_data}/orl"
-
-
-@pytest.fixture
-def real_data():
-    import os
-
+def test_real_data_is_listed_and_verified(gadam):
     if not (folder := os.environ.get("GADAM_DATA")):
         pytest.skip("the real data is not here: set GADAM_DATA to a folder that has it")
-    return folder
+    status, output, _ = gadam("data", "list")
+    assert (status, output.count("verified")) == (0, 5)
+    status, output, _ = gadam("data", "verify", "orl", "yeast")
+    assert status == 0
+    assert output.splitlines()[0] == f"orl: verified, SHA-256 2e4844a9f4fa, {folder}/orl"
 
 
-def test_verify_goes_on_after_a_failure_and_exits_with_1(monkeypatch, capsys, tmp_path):
+def test_verify_goes_on_after_a_failure_and_exits_with_1(gadam, tmp_path):
     put(tmp_path, "yeast", standin("yeast")[0]["yeast.data"])
-    status, output, complaints = gadam(monkeypatch, capsys, "data", "verify", "--folder", tmp_path)
-    assert status == 1
-    assert output == ""
-    lines = complaints.splitlines()
-    assert len(lines) == 5
-    assert all(line.startswith("gadam: ") for line in lines)
+    status, output, complaints = gadam("data", "verify", "--folder", tmp_path)
+    assert (status, output) == (1, "")
+    assert [line.split(":")[0] for line in complaints.splitlines()] == ["gadam"] * 5
     assert "yeast.data has wrong contents" in complaints
-    assert f"gadam: letter: not in {tmp_path / 'letter'}; run 'gadam data fetch letter'" in lines
+    assert "run 'gadam data fetch letter'" in complaints
 
 
-def test_fetch_without_a_network_exits_with_1(monkeypatch, capsys, tmp_path):
-    status, _, complaints = gadam(monkeypatch, capsys, "data", "fetch", "orl", "--folder", tmp_path)
-    assert status == 1
-    assert complaints.startswith("gadam: orl: downloads are switched off by GADAM_OFFLINE; get its files by hand")
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("data", "fetch", "orl"), 1, "gadam: orl: downloads are switched off by GADAM_OFFLINE; "),
+        (("data", "verify", "minst"), 2, "gadam: name='minst' is not a dataset; there are mnist, orl, yeast, "),
+    ],
+)
+def test_a_failure_is_one_line(gadam, tmp_path, arguments, status, said):
+    code, _, complaints = gadam(*arguments, "--folder", tmp_path)
+    assert code == status
+    assert complaints.startswith(said)
+    assert complaints.count("\n") == 1
 
 
-def test_a_misspelled_name_is_one_line_and_exit_status_2(monkeypatch, capsys):
-    status, _, complaints = gadam(monkeypatch, capsys, "data", "verify", "minst")
-    assert status == 2
-    assert complaints == "gadam: name='minst' is not a dataset; there are mnist, orl, yeast, adult, letter\n"
-
-
-def test_a_missing_extra_is_named(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ModuleNotFoundError("no", name="pooch"), "this command needs pooch, which is not installed: pip install "),
+        (InputError("seed=-1 must be\nat least 0"), "seed=-1 must be at least 0\n"),
+        (ModuleNotFoundError("no", name="gadam.nothing"), None),  # a mistake of ours keeps its traceback
+        (RuntimeError("ours"), None),
+    ],
+)
+def test_errors_of_any_command(gadam, monkeypatch, error, said):
     def app():
-        raise ModuleNotFoundError("No module named 'pooch'", name="pooch")
+        raise error
 
     monkeypatch.setattr(cli, "app", app)
-    status, _, complaints = gadam(monkeypatch, capsys)
-    assert status == 2
-    assert complaints == "gadam: this command needs pooch, which is not installed: pip install 'gadam[paper]'\n"
+    if said is None:
+        with pytest.raises(type(error)):
+            cli.main()
+    else:
+        status, output, complaints = gadam()
+        assert (status, output) == (2, "")
+        assert complaints.startswith(f"gadam: {said}")
 
 
-def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
-    def app():
-        raise ModuleNotFoundError("No module named 'gadam.nothing'", name="gadam.nothing")
-
-    monkeypatch.setattr(cli, "app", app)
-    with pytest.raises(ModuleNotFoundError):
-        cli.main()
-
-
-def test_any_command_may_refuse_its_input(monkeypatch, capsys):
-    def app():
-        raise InputError("seed=-1 must be at least 0")
-
-    monkeypatch.setattr(cli, "app", app)
-    assert gadam(monkeypatch, capsys) == (2, "", "gadam: seed=-1 must be at least 0\n")
-
-
-def test_help_does_not_wait_for_the_datasets():
-    code = "import sys, gadam.cli; print([name for name in ('sklearn', 'torchvision', 'pooch') if name in sys.modules])"
+def test_the_command_line_alone_imports_no_heavy_library():
+    """`import gadam` aside, whose own imports have a test of their own."""
+    heavy = ("sklearn", "torchvision", "pooch", "scipy", "distributed", "gadam.paper")
+    code = f"import sys, gadam.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,35 +1,29 @@
-"""Downloads: the mirrors of a dataset in their order, into the data folder only once everything has been verified."""
+"""Downloads: the mirrors of a dataset in their order; a file reaches the data folder once all have been verified."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pooch
 
 from gadam.config import InputError
-from gadam.datasets.archives import LIMIT, gunzip, unzip
-from gadam.datasets.files import check, find
+from gadam.datasets.files import check, find, read
 from gadam.datasets.registry import source
 
 TIMEOUT = (5, 30)  # seconds: to connect, and between two pieces of an answer
 
-_failures: dict[tuple[str, Path], str] = {}  # what this process has tried in vain, and why
+_failures: dict[tuple[str, Path], str] = {}  # reasons of the downloads that failed in this process
 
 
 def download(name: str, root: Path, *, progress: bool = False) -> None:
-    """Fetch a dataset from the first mirror that serves the right contents.
+    """Fetch a dataset from the first mirror that serves the published contents.
 
-    Args:
-        name: the dataset.
-        root: the data folder; it is touched only when everything has arrived and its SHA-256 is right.
-        progress: show a bar for each file.
+    The data folder `root` is touched only when everything has arrived and its SHA-256 is right.
 
     Raises:
         InputError: no mirror could be used, or the folder cannot be written to.
@@ -39,10 +33,12 @@ def download(name: str, root: Path, *, progress: bool = False) -> None:
     reasons = []
     for mirror in source(name).mirrors:
         try:
-            contents = _contents(name, mirror, progress=progress)
-            check(name, contents, {file: f"its {file}" for file in contents})
-        except (InputError, OSError) as error:  # every error of requests is an OSError
-            reasons.append(f"{urlsplit(mirror).hostname}: {_reason(error)}")
+            contents = _contents(name, mirror, progress)
+            check(name, contents)
+        except Exception as error:  # whatever is wrong with one mirror, the next may be right
+            status = getattr(getattr(error, "response", None), "status_code", "")  # requests print whole addresses
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__} {status}".strip()
+            reasons.append(f"{urlsplit(mirror).hostname}: {reason}")
         else:
             return _place(name, contents, root)
     raise InputError(f"no mirror could be used ({'; '.join(reasons)})")
@@ -58,33 +54,22 @@ def download_once(name: str, root: Path) -> str | None:
     return _failures.get((name, root))
 
 
-def _contents(name: str, mirror: str, *, progress: bool) -> dict[str, bytes]:
-    """What one mirror serves as the files of a dataset, unpacked and not yet verified."""
-    files = source(name).files
-    if "{file}" not in mirror:
-        return unzip(_get(mirror, progress=progress), files, "its archive")
-    return {file: gunzip(_get(mirror.format(file=file), progress=progress), f"its {file}") for file in files}
-
-
-class _Body(io.BytesIO):
-    """What a server sends, until it is more than any file of these datasets."""
-
-    def write(self, piece: Any) -> int:
-        if self.tell() + len(piece) > LIMIT:
-            raise InputError(f"it sends more than {LIMIT:,} bytes")
-        return super().write(piece)
-
-
-def _get(url: str, *, progress: bool) -> bytes:
-    body = _Body()
-    pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT, chunk_size=2**16)(url, body, None)
-    return body.getvalue()
-
-
-def _reason(error: InputError | OSError) -> str:
-    """An error of a download in a few words; those of requests print whole addresses and chains of causes."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}{f' {status}' if status else ''}"
+def _contents(name: str, mirror: str, progress: bool) -> dict[str, bytes]:
+    """Download the files of a dataset from one mirror: their contents, decompressed and not yet verified."""
+    pooch.get_logger().setLevel("WARNING")  # it would tell every file and its hash
+    downloader = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)
+    with tempfile.TemporaryDirectory(prefix="gadam-") as scratch:
+        folder = Path(scratch) / source(name).folder
+        if "{file}" in mirror:
+            for file in source(name).files:
+                pooch.retrieve(mirror.format(file=file), None, file, folder, downloader=downloader)
+        else:
+            unzip = pooch.Unzip(extract_dir=str(folder))  # zipfile lets no path climb out of the folder
+            pooch.retrieve(mirror, None, "archive.zip", scratch, processor=unzip, downloader=downloader)
+        contents = {file: read(path, file) for file, path in find(name, Path(scratch)).items()}
+    if not contents:
+        raise InputError(f"its archive has no {source(name).files[0]}")
+    return contents
 
 
 def _place(name: str, contents: Mapping[str, bytes], root: Path) -> None:

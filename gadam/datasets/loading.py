@@ -1,4 +1,4 @@
-"""The one door to the data of Sections 5.1 and 5.4: real files, verified, or a stand-in."""
+"""Load the data of Sections 5.1 and 5.4: real files, verified, or a stand-in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StandInWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Located:
-    """Which data a name stands for here and now.
+    """The data that a name stands for here and now.
 
     Attributes:
         name: the dataset.
@@ -42,7 +42,7 @@ class Located:
 
     @property
     def choice(self) -> Choice:
-        """What to ask `load` for, to get this source and no other."""
+        """The `data` of `load` that gives this source and no other."""
         return "real" if self.source == "real" else "standin"
 
 
@@ -51,9 +51,7 @@ class Dataset:
     """A dataset, split and encoded, on the CPU.
 
     Attributes:
-        name: the dataset.
-        source: "real" or "stand-in".
-        hash: SHA-256 (hex) of the raw data, independent of the split.
+        name, source, hash: as in `Located`.
         train: inputs float32 [n, *feature_shape], targets int64 [n] in [0, class_count).
         test: the same of the rows held out.
         classes: the label behind each target.
@@ -95,12 +93,9 @@ def load(
         name: mnist, orl, yeast, adult or letter.
         data: "real" files from the folder, else downloaded into it; "standin"; or "auto", real where possible, else a
             stand-in with a `StandInWarning`.
-        folder: where the files are; `None` is `$GADAM_DATA`, else `data/`.
+        folder: place of the files; `None` is `$GADAM_DATA`, else `data/`.
         seed: of the split of ORL and YEAST, at least 0.
         images_per_person: training images in ORL, 1 to 9; the paper has 5, 7 and 9.
-
-    Returns:
-        The dataset; `.hash` equals that of `locate` with the same arguments.
 
     Raises:
         InputError: an argument is out of range; the files are damaged or incomplete; there are none for `data="real"`.
@@ -108,22 +103,19 @@ def load(
     check_whole("images_per_person", images_per_person, 1, IMAGES_PER_PERSON - 1)
     check_whole("seed", seed, 0)
     found = _find(name, data, folder)
-    contents, digest = files.verified(name, found) if found else standin(name)
+    contents, digest = (files.verified(name, found), source(name).hash) if found else standin(name)
     train, test = split(name, contents, seed=seed, images_per_person=images_per_person)
     return Dataset(name, "real" if found else "stand-in", digest, train, test, source(name).classes)
 
 
 def locate(name: str, *, data: Choice = "auto", folder: Folder = None) -> Located:
-    """Say which data `load` would give, without parsing it; cheap from the second call of a process on.
-
-    Args and errors are those of `load`.
-    """
+    """Say which data `load` would give, without parsing it; arguments and errors are those of `load`."""
     found = _find(name, data, folder)
     return _located(name, found) if found else Located(name, "stand-in", standin(name)[1], None)
 
 
 def fetch(name: str, folder: Folder = None, *, progress: bool = False) -> Located:
-    """Download a dataset into the folder unless it is there already, and verify it.
+    """Download a dataset into the folder unless it is there already, and verify it; `progress` shows bars.
 
     Raises:
         InputError: no mirror could be used, or the files that are there are damaged or incomplete.
@@ -139,11 +131,7 @@ def fetch(name: str, folder: Folder = None, *, progress: bool = False) -> Locate
 
 
 def verify(name: str, folder: Folder = None) -> Located:
-    """Verify the files of a dataset; downloads nothing.
-
-    Raises:
-        InputError: they are missing, damaged or incomplete.
-    """
+    """Verify the files of a dataset without downloading any; missing or damaged ones are an `InputError`."""
     root = files.data_folder(folder)
     if found := files.find(name, root):
         return _located(name, found)
@@ -151,12 +139,12 @@ def verify(name: str, folder: Folder = None) -> Located:
 
 
 def _located(name: str, found: dict[str, Path]) -> Located:
-    path = Path(os.path.commonpath([path.parent for path in found.values()]))
-    return Located(name, "real", files.verified_hash(name, found), path)
+    files.verify_changed(name, found)
+    return Located(name, "real", source(name).hash, files.common_folder(found))
 
 
 def _find(name: str, data: Choice, folder: Folder) -> dict[str, Path]:
-    """The files of the real data, downloaded if need be; empty for a stand-in."""
+    """Find the files of the real data, downloaded if need be; the result is empty for a stand-in."""
     source(name)
     if data not in ("auto", "real", "standin"):
         raise InputError(f"data={data!r} is not a choice; there are auto, real, standin")
@@ -164,19 +152,20 @@ def _find(name: str, data: Choice, folder: Folder) -> dict[str, Path]:
         return {}
     root = files.data_folder(folder)
     found = files.find(name, root)
-    if not found:
-        reason = download_once(name, root)
-        if reason is None:
-            return files.find(name, root)
-        if data == "real":
-            raise InputError(
-                f"{name}: data='real', but it is not in {root} and {reason}; put its files there as data/README.md "
-                "says, set GADAM_DATA to a folder that has them, or choose data='standin'"
-            )
-        warnings.warn(
-            f"STAND-IN DATA for {name}: it is not in {root} and {reason}. "
-            "Nothing that is computed on a stand-in may be compared with the paper.",
-            StandInWarning,
-            stacklevel=3,
+    if found:
+        return found
+    reason = download_once(name, root)
+    if reason is None:
+        return files.find(name, root)
+    if data == "real":
+        raise InputError(
+            f"{name}: data='real', but it is not in {root} and {reason}; put its files there as data/README.md "
+            "says, set GADAM_DATA to a folder that has them, or choose data='standin'"
         )
-    return found
+    warnings.warn(
+        f"STAND-IN DATA for {name}: it is not in {root} and {reason}. "
+        "Nothing that is computed on a stand-in may be compared with the paper.",
+        StandInWarning,
+        stacklevel=3,
+    )
+    return {}

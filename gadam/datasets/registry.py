@@ -1,4 +1,4 @@
-"""What each dataset of Sections 5.1 and 5.4 is: its files and their hashes, who serves them, its rows and classes."""
+"""The published datasets of Sections 5.1 and 5.4: files with their hashes, mirrors, rows and classes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Source:
     """One dataset as its authors published it.
 
     Attributes:
-        folder: where its files lie below the data folder.
-        checks: SHA-256 (hex) of the joined payloads (`files.payload`) of some files, for every file in one check.
-        hash: SHA-256 (hex) of the joined payloads of all files: what `Dataset.hash` is once they are verified.
+        folder: place of its files below the data folder.
+        checks: SHA-256 (hex) of the joined payloads (`files.payload`) of some files; every file is in one check.
+        hash: SHA-256 (hex) of the joined payloads of all files; identifies the dataset in stored runs.
         mirrors: addresses, best first: of one archive that holds all files, or with `{file}` of each file.
         rows: instances, training and test together.
         features: shape of one instance as published, for people.
@@ -37,7 +37,15 @@ class Source:
         return tuple(file for files in self.checks for file in files)
 
 
-_UCI = "https://archive.ics.uci.edu"
+def _uci(number: int, archive: str, folder: str) -> tuple[str, ...]:
+    uci = "https://archive.ics.uci.edu"
+    return f"{uci}/static/public/{number}/{archive}.zip", f"{uci}/ml/machine-learning-databases/{folder}/{{file}}"
+
+
+_FACES = tuple(f"s{person}/{image}.pgm" for person in range(1, 41) for image in range(1, 11))
+_FACES_HASH = "2e4844a9f4fa4397058f69d6208047170f2e9d399cda18b55c1e8d28f0a83431"
+_YEAST_HASH = "7cf61776fc04f527f93bf57a327b863893a1225d82df02d457e8950173218258"
+_LETTER_HASH = "2b89f3602cf768d3c8355267d2f13f2417809e101fc2b5ceee10db19a60de6e2"
 
 SOURCES: dict[str, Source] = {
     "mnist": Source(
@@ -59,12 +67,8 @@ SOURCES: dict[str, Source] = {
     ),
     "orl": Source(
         folder="orl",
-        checks={
-            tuple(f"s{person}/{image}.pgm" for person in range(1, 41) for image in range(1, 11)): (
-                "2e4844a9f4fa4397058f69d6208047170f2e9d399cda18b55c1e8d28f0a83431"
-            )
-        },
-        hash="2e4844a9f4fa4397058f69d6208047170f2e9d399cda18b55c1e8d28f0a83431",
+        checks={_FACES: _FACES_HASH},
+        hash=_FACES_HASH,
         mirrors=(
             "https://www.cl.cam.ac.uk/research/dtg/attarchive/pub/data/att_faces.zip",
             "http://www.idiap.ch/software/bob/data/bob/att_faces.zip",
@@ -76,9 +80,9 @@ SOURCES: dict[str, Source] = {
     ),
     "yeast": Source(
         folder="yeast",
-        checks={("yeast.data",): "7cf61776fc04f527f93bf57a327b863893a1225d82df02d457e8950173218258"},
-        hash="7cf61776fc04f527f93bf57a327b863893a1225d82df02d457e8950173218258",
-        mirrors=(f"{_UCI}/static/public/110/yeast.zip", f"{_UCI}/ml/machine-learning-databases/yeast/{{file}}"),
+        checks={("yeast.data",): _YEAST_HASH},
+        hash=_YEAST_HASH,
+        mirrors=_uci(110, "yeast", "yeast"),
         rows=1_484,
         features="8",
         classes=("CYT", "ERL", "EXC", "ME1", "ME2", "ME3", "MIT", "NUC", "POX", "VAC"),
@@ -90,19 +94,16 @@ SOURCES: dict[str, Source] = {
             ("adult.test",): "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05",
         },
         hash="4b73a16de3b96fc1f83196b80c0bdd55bb5d6c3d00ed06e21b326477c84f73a9",
-        mirrors=(f"{_UCI}/static/public/2/adult.zip", f"{_UCI}/ml/machine-learning-databases/adult/{{file}}"),
+        mirrors=_uci(2, "adult", "adult"),
         rows=48_842,
         features="14",
         classes=("<=50K", ">50K"),
     ),
     "letter": Source(
         folder="letter",
-        checks={("letter-recognition.data",): "2b89f3602cf768d3c8355267d2f13f2417809e101fc2b5ceee10db19a60de6e2"},
-        hash="2b89f3602cf768d3c8355267d2f13f2417809e101fc2b5ceee10db19a60de6e2",
-        mirrors=(
-            f"{_UCI}/static/public/59/letter+recognition.zip",
-            f"{_UCI}/ml/machine-learning-databases/letter-recognition/{{file}}",
-        ),
+        checks={("letter-recognition.data",): _LETTER_HASH},
+        hash=_LETTER_HASH,
+        mirrors=_uci(59, "letter+recognition", "letter-recognition"),
         rows=20_000,
         features="16",
         classes=tuple(string.ascii_uppercase),
@@ -113,11 +114,7 @@ NAMES = tuple(SOURCES)
 
 
 def source(name: str) -> Source:
-    """The entry of one dataset.
-
-    Raises:
-        InputError: there is no dataset of this name.
-    """
+    """Return the entry of a dataset; an unknown name is an `InputError`."""
     if not isinstance(name, str) or name not in SOURCES:
         raise InputError(f"name={name!r} is not a dataset; there are {', '.join(NAMES)}")
     return SOURCES[name]

@@ -1,4 +1,4 @@
-"""Which rows train and which test (Sections 5.1 and 5.4), from the contents of the files to encoded tensors."""
+"""Training and test rows (Sections 5.1 and 5.4), encoded; all scales and categories are those of the training rows."""
 
 from __future__ import annotations
 
@@ -6,35 +6,25 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from gadam.datasets.encoding import encode_images, encode_table
-from gadam.datasets.idx import read_idx
-from gadam.datasets.pgm import read_pgm
+from gadam.datasets.parsers import CATEGORICAL, read_face, read_idx, read_table
 from gadam.datasets.registry import source
-from gadam.datasets.tables import FORMATS, read_table
 
-Contents: TypeAlias = Mapping[str, bytes]
 Part: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Inputs float32 [n, *features] and targets int64 [n]."""
 
 IMAGES_PER_PERSON = 10  # ORL
 YEAST_TRAIN, LETTER_TRAIN = 1_038, 16_000  # the gcForest paper's protocol (arXiv 1702.08835), whose numbers Table 4 has
 
 
-def split(name: str, contents: Contents, *, seed: int, images_per_person: int) -> tuple[Part, Part]:
-    """Parse, split and encode a dataset; what is fitted is fitted on the training part alone.
+def split(name: str, contents: Mapping[str, bytes], *, seed: int, images_per_person: int) -> tuple[Part, Part]:
+    """Parse, split and encode the contents of the files of a dataset: its training and its test part.
 
-    Args:
-        name: the dataset.
-        contents: what each of its files contains.
-        seed: draws the rows of YEAST and the images of ORL, at least 0.
-        images_per_person: training images in ORL, 1 to 9.
-
-    Returns:
-        The training and the test part, each inputs float32 [n, *features] and targets int64 [n].
-
-    Raises:
-        InputError: a file is damaged.
+    `seed` draws the rows of YEAST and the `images_per_person` (1 to 9) for training in ORL.
     """
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     if name == "mnist":
@@ -44,17 +34,17 @@ def split(name: str, contents: Contents, *, seed: int, images_per_person: int) -
     return _table(name, contents, random)
 
 
-def _mnist(contents: Contents) -> tuple[Part, Part]:
+def _mnist(contents: Mapping[str, bytes]) -> tuple[Part, Part]:
     images, labels = (
-        [read_idx(contents[file], size, file) for file in (f"{part}-{kind}-ubyte" for part in ("train", "t10k"))]
+        [read_idx(contents[f"{part}-{kind}-ubyte"], size, f"{part}-{kind}-ubyte") for part in ("train", "t10k")]
         for kind, size in (("images-idx3", 3), ("labels-idx1", 1))
     )
     train, test = encode_images(*images)
-    return (train, labels[0]), (test, labels[1])
+    return (train, labels[0].long()), (test, labels[1].long())
 
 
-def _orl(contents: Contents, images_per_person: int, random: np.random.Generator) -> tuple[Part, Part]:
-    faces = torch.from_numpy(np.stack([read_pgm(contents[file], file) for file in source("orl").files]))
+def _orl(contents: Mapping[str, bytes], images_per_person: int, random: np.random.Generator) -> tuple[Part, Part]:
+    faces = torch.from_numpy(np.stack([read_face(contents[file], file) for file in source("orl").files]))
     targets = torch.arange(len(source("orl").classes)).repeat_interleave(IMAGES_PER_PERSON)
     people = np.arange(len(faces)).reshape(-1, IMAGES_PER_PERSON)
     shuffled = torch.from_numpy(random.permuted(people, axis=1))
@@ -63,13 +53,39 @@ def _orl(contents: Contents, images_per_person: int, random: np.random.Generator
     return (inputs[0], targets[train]), (inputs[1], targets[test])
 
 
-def _table(name: str, contents: Contents, random: np.random.Generator) -> tuple[Part, Part]:
-    form = FORMATS[name]
-    tables = [read_table(contents[file], form, source(name).classes, file) for file in source(name).files]
+def _table(name: str, contents: Mapping[str, bytes], random: np.random.Generator) -> tuple[Part, Part]:
+    tables = [read_table(name, contents[file], file) for file in source(name).files]
     if name != "adult":
         features, targets = tables[0]
         train = YEAST_TRAIN if name == "yeast" else LETTER_TRAIN
         rows = random.permutation(len(targets)) if name == "yeast" else np.arange(len(targets))
         tables = [(features.iloc[part], targets[part]) for part in (rows[:train], rows[train:])]
-    inputs = encode_table(tables[0][0], tables[1][0], form)
+    inputs = encode_table(tables[0][0], tables[1][0])
     return (inputs[0], torch.from_numpy(tables[0][1])), (inputs[1], torch.from_numpy(tables[1][1]))
+
+
+def encode_images(train: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Standardise images by the scalar mean and standard deviation of all training pixels, after division by 255.
+
+    uint8 [n, height, width] becomes float32 [n, 1, height, width]; all 0 if training has a single colour.
+    """
+    counts = torch.bincount(train.flatten(), minlength=256).double()  # exact, and without a float copy of the images
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = (counts @ values / counts.sum()).item()
+    deviation = (counts @ (values - mean) ** 2 / counts.sum()).sqrt().item() or 1.0
+    encoded = [part.unsqueeze(1).float().div_(255).sub_(mean).div_(deviation) for part in (train, test)]
+    return encoded[0], encoded[1]
+
+
+def encode_table(train: pd.DataFrame, test: pd.DataFrame) -> tuple[torch.Tensor, torch.Tensor]:
+    """Standardise numeric columns and write categorical ones one-hot: float32 [n, features], the numeric first.
+
+    A column that is constant in `train` is 0 there; a category that `train` lacks is all zeros.
+    """
+    categorical = [column for column in train if column in CATEGORICAL]
+    numeric = [column for column in train if column not in CATEGORICAL]
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    encoder = ColumnTransformer([("numeric", StandardScaler(), numeric), ("categorical", one_hot, categorical)])
+    encoder.fit(train)
+    encoded = [torch.from_numpy(encoder.transform(part)).float() for part in (train, test)]
+    return encoded[0], encoded[1]

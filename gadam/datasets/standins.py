@@ -6,6 +6,7 @@ A stand-in is the contents of the very files it stands in for, so that it takes 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,29 +14,28 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits, make_classification
 
-from gadam.datasets.files import fingerprint
-from gadam.datasets.idx import write_idx
-from gadam.datasets.pgm import write_pgm
-from gadam.datasets.registry import SOURCES
-from gadam.datasets.tables import FORMATS
+from gadam.datasets.files import payload
+from gadam.datasets.parsers import CATEGORICAL, COLUMNS, write_face, write_idx
+from gadam.datasets.registry import source
 
 SEED = 180_507_500
 MNIST_TRAIN = 1_437  # of the 1,797 digits, about 80 %
 
-_CATEGORIES = dict(zip(FORMATS["adult"].categorical, (9, 16, 7, 15, 6, 5, 2, 42), strict=True))
+_CATEGORIES = dict(zip(CATEGORICAL, (9, 16, 7, 15, 6, 5, 2, 42), strict=True))
 _UNKNOWN = ("workclass", "occupation", "native-country")  # where ADULT has `?`
 
 
 @functools.cache
 def standin(name: str) -> tuple[dict[str, bytes], str]:
-    """The contents of the files of a stand-in, and its hash."""
+    """Return the contents of the files of a stand-in, and its hash as `Source.hash` has it of the real."""
     make = {"mnist": _mnist, "orl": _orl, "yeast": _yeast, "adult": _adult, "letter": _letter}[name]
     contents = make(np.random.default_rng(SEED))
-    return contents, fingerprint(name, contents)
+    payloads = b"".join(payload(file, contents[file]) for file in source(name).files)
+    return contents, hashlib.sha256(payloads).hexdigest()
 
 
 def _mnist(random: np.random.Generator) -> dict[str, bytes]:
-    """scikit-learn's 1,797 digits of 8 x 8 pixels, enlarged to 20 x 20 in a frame of 28 x 28 as in MNIST."""
+    """Enlarge scikit-learn's 1,797 digits of 8 x 8 pixels to 20 x 20 in a frame of 28 x 28 as in MNIST."""
     digits = load_digits()
     small = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     images = np.stack([np.pad(_enlarged(image, 20, 20), 4) for image in small])
@@ -48,23 +48,23 @@ def _mnist(random: np.random.Generator) -> dict[str, bytes]:
 
 
 def _orl(random: np.random.Generator) -> dict[str, bytes]:
-    """A smooth random pattern per person; each image of it is shifted, lit differently and noisy."""
+    """Draw a smooth pattern for each person; each image of it is shifted, lit differently and noisy."""
     common = random.integers(60, 190, (7, 6))
     contents = {}
-    for person in SOURCES["orl"].classes:
+    for person in source("orl").classes:
         face = common + random.integers(-60, 61, (7, 6))
         for image in range(1, 11):
             pattern = face + random.integers(-20, 21, (7, 6)) + random.integers(-20, 21)
             large = _enlarged(pattern.clip(0, 255).astype(np.uint8), 124, 104).astype(np.int64)
             top, left = random.integers(0, 13, 2)
             pixels = large[top : top + 112, left : left + 92] + random.integers(-12, 13, (112, 92))
-            contents[f"{person}/{image}.pgm"] = write_pgm(pixels.clip(0, 255).astype(np.uint8))
+            contents[f"{person}/{image}.pgm"] = write_face(pixels.clip(0, 255).astype(np.uint8))
     return contents
 
 
 def _yeast(random: np.random.Generator) -> dict[str, bytes]:
-    """Overlapping clouds in the real proportions of classes; `erl` and `pox` nearly constant, as there."""
-    classes = SOURCES["yeast"].classes
+    """Draw overlapping clouds in the real proportions of classes; `erl` and `pox` nearly constant, as there."""
+    classes = source("yeast").classes
     proportions = np.array([463, 5, 35, 44, 51, 163, 244, 429, 20, 30]) / 1_484
     points, targets = make_classification(
         1_484, 6, n_informative=5, n_redundant=0, n_classes=10, n_clusters_per_class=1, weights=list(proportions),
@@ -81,8 +81,8 @@ def _yeast(random: np.random.Generator) -> dict[str, bytes]:
 
 
 def _letter(random: np.random.Generator) -> dict[str, bytes]:
-    """Whole numbers from 0 to 15 around one centre per letter."""
-    classes = SOURCES["letter"].classes
+    """Draw whole numbers from 0 to 15 around one centre per letter."""
+    classes = source("letter").classes
     points, targets = make_classification(
         20_000, 16, n_informative=14, n_redundant=2, n_classes=26, n_clusters_per_class=1, flip_y=0, class_sep=1.8,
         random_state=SEED,
@@ -93,7 +93,7 @@ def _letter(random: np.random.Generator) -> dict[str, bytes]:
 
 
 def _adult(random: np.random.Generator) -> dict[str, bytes]:
-    """Numbers and categories of which a noisy score decides who is among the best-paid 24 %."""
+    """Draw numbers and categories, of which a noisy score decides who is among the best-paid 24 %."""
     n, train = 48_842, 32_561
     columns: dict[str, NDArray] = {}
     score = 0.7 * random.logistic(size=n)
@@ -116,7 +116,7 @@ def _adult(random: np.random.Generator) -> dict[str, bytes]:
     score += columns["hours-per-week"] / 15 + 2.0 * (columns["capital-gain"] > 5_000) + (columns["capital-loss"] > 0)
     rich = score > np.quantile(score, 0.7607)
     columns["class"] = np.where(rich, ">50K", "<=50K")
-    rows = [", ".join(map(str, row)) for row in zip(*(columns[name] for name in FORMATS["adult"].columns), strict=True)]
+    rows = [", ".join(map(str, row)) for row in zip(*(columns[name] for name in COLUMNS["adult"]), strict=True)]
     test = _text(["|stand-in", *(f"{row}." for row in rows[train:])])
     return {"adult.data": _text(rows[:train]), "adult.test": test}
 

@@ -16,13 +16,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import nn
 
 from gadam.config import GadamConfig, InputError
-from gadam.ensembles import soup
-from gadam.estimators.factories import continued, fresh_units
-from gadam.estimators.rescaling import Mean, Rescale
-from gadam.estimators.weighting import Rows, prepared, row_weights, split, weighted
+from gadam.ensembles import Ensemble, greedy_soup
+from gadam.estimators.rows import Rows, weighted
+from gadam.estimators.units import Rescale, continue_units, fresh_units
 from gadam.evolution.loop import evolve
 from gadam.result import Callback, Result
 from gadam.runtime import intra_operator_threads
@@ -59,18 +58,15 @@ class _Estimator(BaseEstimator):
     verbose: bool = False
     callbacks: Iterable[Callback] = ()
 
-    def _rows(self, X: Any, **asked: Any) -> Any:  # noqa: N803
-        """What `validate_data` gives, X as float32 [n, features]; what is sparse is made dense."""
+    def _validated(self, X: Any, **asked: Any) -> Any:  # noqa: N803
+        """Return what `validate_data` gives, X as dense float32 [n, features]."""
         found = validate_data(self, X, accept_sparse="csr", dtype=np.float32, **asked)
         X, *y = found if isinstance(found, tuple) else (found,)
         X = X.toarray() if issparse(X) else X
         return (X, *y) if y else X
 
     def _evolve(self, table: Rows, outputs: int, loss: Loss, finish: nn.Module) -> Self:
-        """Evolve modules from the features to `outputs`.
-
-        `finish` makes predictions of what they put out.
-        """
+        """Evolve modules from the features to `outputs`, which `finish` turns into predictions."""
         self._check_predict_with()
         try:
             random = check_random_state(self.random_state)
@@ -79,17 +75,8 @@ class _Estimator(BaseEstimator):
         seed = int(random.randint(2**31 - 1))
         if table.weights is not None:
             loss = partial(weighted, loss)
-        # Before rows are repeated, or copies of a row that is held out would be trained on.
-        train, held = split(table.targets, self._share_held_out(), random)
-
-        def rows(index: np.ndarray) -> tuple[Tensor, Tensor]:
-            index = table.repeated(index)
-            chosen = torch.from_numpy(table.targets[index])
-            if table.weights is not None:  # they travel with the targets, in a column of their own
-                share = table.weights[index] / table.weights[index].mean()
-                chosen = torch.column_stack([chosen.float(), torch.from_numpy(share).float()])
-            return torch.from_numpy(table.X[index]), chosen
-
+        share = self._share_held_out()
+        train, held = table.hold_out(share, random) if share else (np.arange(len(table.X)), None)
         sizes = table.X.shape[1], outputs
         config = self._config(len(table.repeated(train)), seed)
         make_unit = fresh_units(self.make_model, self.hidden_layer_sizes, *sizes)
@@ -98,34 +85,37 @@ class _Estimator(BaseEstimator):
             if sizes != self._sizes:
                 have, must = ("{} features and {} outputs".format(*each) for each in (sizes, self._sizes))
                 raise InputError(f"warm_start=True: X and y have {have}, must have {must} as in the last fit")
-            make_unit = continued(last.population, make_unit)
+            make_unit = continue_units(last.population, make_unit)
             config = replace(config, initialisation="module")  # any other would draw these units anew
+        validation = None if held is None else table.tensors(held)
         result = evolve(
-            make_unit, rows(train), config, loss=loss, validation=None if held is None else rows(held),
+            make_unit, table.tensors(train), config, loss=loss, validation=validation,
             executor=self.executor, device=self.device, callbacks=self.callbacks, progress=bool(self.verbose),
         )  # fmt: skip
         self.result_, self.history_, self._finish = result, result.history, finish
         self._sizes: tuple[int, int] = sizes
         self._models: dict[str, nn.Module] = {}
-        if self.predict_with == "soup" and held is not None:  # now, for its rows are not kept
-            mixed = soup(result.population, rows(held), loss)
-            self._models["soup"] = nn.Sequential(mixed, finish).eval()
+        if self.predict_with == "soup" and validation is not None:  # now, for its rows are not kept
+            soup, _ = greedy_soup(result.population, validation, loss)
+            self._models["soup"] = nn.Sequential(soup, finish).eval()
         return self
 
-    def _share_held_out(self) -> float | None:
+    def _share_held_out(self) -> float:
         share = self.validation_fraction
-        if self.predict_with != "soup":
-            return share
-        if share is not None and share == 0:
+        if share is None:
+            return _SOUP_SHARE if self.predict_with == "soup" else 0
+        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 <= share < 1:
+            raise InputError(f"validation_fraction={share!r} is not allowed; give a number in [0, 1), or None")
+        if share == 0 and self.predict_with == "soup":
             raise InputError(
                 f"validation_fraction={share!r} leaves predict_with='soup' no rows to mix by that did not train it; "
                 f"give a number in (0, 1), or None for {_SOUP_SHARE}"
             )
-        return _SOUP_SHARE if share is None else share
+        return float(share)
 
     @property
     def model_(self) -> nn.Module:
-        """What predicts by `predict_with`, which may be changed after `fit`.
+        """The module that predicts by `predict_with`, which may be changed after `fit`.
 
         Raises:
             InputError: `predict_with` is no choice, or is "soup" and was not when the estimator was fitted.
@@ -135,10 +125,12 @@ class _Estimator(BaseEstimator):
         if self.predict_with not in self._models:
             if self.predict_with == "soup":
                 raise InputError("predict_with='soup' must be given before fit, which has the rows that a soup needs")
-            alone = self.predict_with == "best"
-            units = [self.result_.best] if alone else self.result_.population.to("cpu").units()
-            self._models[self.predict_with] = Mean(nn.Sequential(unit, self._finish) for unit in units).eval()
+            best = nn.Sequential(self.result_.best, self._finish).eval()
+            self._models[self.predict_with] = best if self.predict_with == "best" else self._ensemble()
         return self._models[self.predict_with]
+
+    def _ensemble(self) -> nn.Module:
+        return nn.Sequential(Ensemble(self.result_.population.to("cpu"), "outputs"), self._finish).eval()
 
     def _check_predict_with(self) -> None:
         if self.predict_with not in _PREDICT_WITH:
@@ -159,9 +151,9 @@ class _Estimator(BaseEstimator):
         return GadamConfig(**given, **further, seed=seed)
 
     def _predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """What `model_` says of X, [n, outputs]."""
+        """Return what `model_` gives for X, [n, outputs]."""
         model = self.model_
-        inputs = torch.tensor(self._rows(X, reset=False))
+        inputs = torch.tensor(self._validated(X, reset=False))
         count = len(inputs)
         padded = nn.functional.pad(inputs, (0, 0, 0, -count % _CHUNK))
         # Threads within an operator would spend longer waiting for each other than so few rows take.
@@ -185,16 +177,11 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         hidden_layer_sizes: units of each hidden layer of a multilayer perceptron with ReLU.
         make_model: (features, outputs) -> a fresh module from float32 [n, features] to [n, outputs] (of a classifier:
             logits, an output for each class), instead of the perceptron.
-        population_size: g; this and what follows to `validation_size` is as in `GadamConfig`.
-        generations: K.
+        population_size: see `GadamConfig`; so too for generations, batch_size, learning_rate, mutation_rate, threshold
+            and validation_size.
         steps: optimizer steps per unit per generation. "auto": twenty passes over the training rows, but from 100
             to 2,000 steps; a fit takes time of the order of `MLPClassifier`.
-        batch_size: b.
-        learning_rate: eta of Eq. 2.
-        mutation_rate: p of Eq. 12.
-        threshold: theta of Eq. 13.
-        validation_size: rows of a validation batch.
-        settings: what else `GadamConfig` takes, by name, such as {"optimizer": "sgd"}.
+        settings: further settings of `GadamConfig` by name, such as {"optimizer": "sgd"}.
         predict_with: the "best" unit of the last generation, the "ensemble" of all (for classes the mean of their
             probabilities), or their "soup", see `gadam.ensembles`. May be changed after `fit`, to "soup" only if it was
             that then.
@@ -208,14 +195,14 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         class_weight: a factor of the loss for each label, at least 0 and 1 where there is none, beside `sample_weight`;
             "balanced": inverse to their frequency. Only for classes.
         random_state: an int for results that can be repeated.
-        executor: threads, or what else `evolve` takes; no result depends on their number.
+        executor: threads, or another executor of `evolve`; no result depends on their number.
         device: "auto" or a torch device, for training; predictions are made on the CPU.
         verbose: whether a progress bar is shown.
         callbacks: `gadam.Callback`s.
 
     Attributes:
         classes_: the labels, sorted.
-        model_: what predicts by `predict_with`, a module from float32 [n, features] to probabilities [n, classes].
+        model_: the module that predicts by `predict_with`, from float32 [n, features] to probabilities [n, classes].
         result_: the `Result` of the evolution.
         history_: its history.
         n_features_in_: columns of X.
@@ -236,27 +223,33 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         Raises:
             ValueError: an argument or a parameter cannot be used (of gadam's own: `InputError`, one line).
         """
-        X, y = self._rows(X, y=y)
+        X, y = self._validated(X, y=y)
         check_classification_targets(y)
         self.classes_, targets = np.unique(y, return_inverse=True)
-        table = prepared(X, targets, row_weights(sample_weight, X), self._class_factors(y))
+        table = Rows.weigh(X, targets, sample_weight, self._class_factors(y))
         return self._evolve(table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
+        """Return probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
         return self._predict(X)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Logarithms of the probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
+        """Return logarithms of the probabilities of the classes, float32 [n, classes], in the order of `classes_`."""
         with np.errstate(divide="ignore"):  # a probability may be too small for float32
             return np.log(self._predict(X))
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The most probable labels, [n]."""
+        """Return the most probable labels, [n]."""
         probabilities = self._predict(X)
         return self.classes_[probabilities.argmax(1)]
 
+    def _ensemble(self) -> nn.Module:
+        if len(self.classes_) == 1:  # which is certain whatever the outputs are, and which `Ensemble` takes for a fault
+            return super()._ensemble()
+        return Ensemble(self.result_.population.to("cpu"), "probabilities")
+
     def _class_factors(self, y: np.ndarray) -> np.ndarray:
+        given = f"class_weight={shown(self.class_weight)}"
         try:
             factors: np.ndarray = compute_sample_weight(self.class_weight, y)
         except ValueError as error:
@@ -264,10 +257,9 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
             if isinstance(self.class_weight, Mapping):
                 unknown = [label for label in self.class_weight if label not in self.classes_.tolist()]
                 reason = f": {shown(unknown[0])} is no label of y" if unknown else f": {error}"
-            wanted = "must be 'balanced', a mapping of labels to numbers, or None"
-            raise InputError(f"class_weight={shown(self.class_weight)} {wanted}{reason}") from None
+            raise InputError(f"{given} must be 'balanced', a mapping of labels to numbers, or None{reason}") from None
         if not (np.isfinite(factors) & (factors >= 0)).all():
-            raise InputError(f"class_weight={shown(self.class_weight)} must hold numbers of at least 0")
+            raise InputError(f"{given} must hold numbers of at least 0")
         return factors
 
 
@@ -283,27 +275,22 @@ class GADAMRegressor(RegressorMixin, _Estimator):
         """Evolve.
 
         Args:
-            X: [n, features], finite numbers: an array, a DataFrame or a sparse matrix, which is made dense.
+            X: as for `GADAMClassifier.fit`.
             y: [n] or [n, outputs], finite numbers.
-            sample_weight: [n], at least 0. Whole weights repeat a row, others multiply its loss; 0 leaves it out.
+            sample_weight: as for `GADAMClassifier.fit`.
 
         Raises:
-            ValueError: an argument or a parameter cannot be used (of gadam's own: `InputError`, one line).
+            ValueError: as for `GADAMClassifier.fit`.
         """
-        X, y = self._rows(X, y=y, multi_output=True, y_numeric=True)
-        targets = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-        table = prepared(X, targets, row_weights(sample_weight, X))
-        every = table.repeated(np.arange(len(table.X)))
-        weights = None if table.weights is None else table.weights[every]
-        mean = np.average(table.targets[every], axis=0, weights=weights)
-        deviation = np.sqrt(np.average((table.targets[every] - mean) ** 2, axis=0, weights=weights))
-        deviation[deviation == 0] = 1
+        X, y = self._validated(X, y=y, multi_output=True, y_numeric=True)
+        table = Rows.weigh(X, np.asarray(y, dtype=np.float64).reshape(len(y), -1), sample_weight)
+        mean, deviation = table.moments()
         standard = replace(table, targets=((table.targets - mean) / deviation).astype(np.float32))
         self._single = y.ndim == 1
-        return self._evolve(standard, targets.shape[1], nn.functional.mse_loss, Rescale(mean, deviation))
+        return self._evolve(standard, len(mean), nn.functional.mse_loss, Rescale(mean, deviation))
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Targets, float64, [n] or [n, outputs] as y had it."""
+        """Return targets, float64, [n] or [n, outputs] as y had it."""
         predicted = self._predict(X)
         return predicted[:, 0] if self._single else predicted
 

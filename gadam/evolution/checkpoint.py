@@ -36,7 +36,7 @@ from gadam.display import describe_error
 from gadam.evolution.state import EvolutionState, from_file, to_file
 from gadam.parallel.workers import WorkersError
 from gadam.population import Population, outline
-from gadam.saving import CHECKPOINT
+from gadam.result import CHECKPOINT
 from gadam.training.inputs import targets_of
 from gadam.training.shards import TrainingError, split_into_shards
 from gadam.types import Batch
@@ -137,7 +137,7 @@ class Checkpointer:
             message = f"checkpoint: {error}; give another path, or remove it to start anew"
             if self._own:
                 raise InputError(message) from None
-            warnings.warn(message.rpartition(";")[0] + "; the training starts anew", stacklevel=4)
+            warnings.warn(message.rpartition(";")[0] + "; the training starts anew", stacklevel=stacklevel_of_caller())
             return None
         for index, owner in enumerate(self._states):
             own = {
@@ -246,7 +246,7 @@ class Checkpointer:
             warnings.warn(
                 f"{self.path} was computed by {kept['computed_by']}, this is {here['computed_by']}: it goes on, but "
                 "the last bits may differ from those of a training that was never stopped",
-                stacklevel=5,
+                stacklevel=stacklevel_of_caller(),
             )
 
 
@@ -284,6 +284,14 @@ def identify(
         "fresh_loss": repr(fresh_loss),  # JSON has no NaN
         "computed_by": f"PyTorch {torch.__version__} on {_processor(device)}",
     }
+
+
+def stacklevel_of_caller() -> int:
+    """Return the `stacklevel` with which a warning points at the code that called `evolve` and its kind."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("gadam.evolution."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _plain(owner: Any, state: Mapping[str, Any]) -> str:

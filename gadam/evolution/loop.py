@@ -252,15 +252,16 @@ def train(
     with training.running():
         training.data = draw_validation_batches(training.data, 0, training.configs)
         training.is_over = training.train()
-    units = Population.join([shard.population for shard in training.state.shards])
-    if not training.is_over:
+        if training.is_over and training.state.seeds[0].history.empty:  # else it was over before this call
+            trained = Shard.join(training.state.shards)
+            order = genetics.survivors(trained.tensors["loss_survival"].double(), config.population_size)
+            history = history_rows(trained, 2 * config.generations * config.steps).assign(survived=True)
+            units = trained.population.take(order)
+            training.advance(replace(training.state, population=units, seeds=[SeedState(history)]))
+    if not training.is_over:  # some units are in the middle of their training and have an optimizer's state
+        units = Population.join([replace(shard.population, moments={}) for shard in training.state.shards])
         training.advance(replace(training.state, population=units))
-        return training.results(["stop"])[0]
-    trained = Shard.join(training.state.shards)
-    order = genetics.survivors(trained.tensors["loss_survival"].double(), len(units))
-    history = history_rows(trained, 2 * config.generations * config.steps).assign(survived=True)
-    training.advance(replace(training.state, population=units.take(order), seeds=[SeedState(history)]))
-    return training.results(["generations"])[0]
+    return training.results(["generations" if training.is_over else "stop"])[0]
 
 
 def _checked(config: GadamConfig | None) -> GadamConfig:

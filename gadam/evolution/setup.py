@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from gadam.config import GadamConfig, InputError
 from gadam.display import front_end, shown
 from gadam.evolution.breeding import no_history, units_of_seed
-from gadam.evolution.checkpoint import Checkpointer, identify
+from gadam.evolution.checkpoint import Checkpointer, identify, stacklevel_of_caller
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.parallel.executors import Pool, as_pool, run_until_stopped, train_shards
 from gadam.parallel.workers import cluster_size
@@ -132,13 +132,14 @@ class Training:
             return
         self._trainer, count, warning = planned
         if warning:
-            warnings.warn(warning, stacklevel=4)
+            warnings.warn(warning, stacklevel=stacklevel_of_caller())
 
         def identity() -> dict[str, Any]:
             rows = [train] if validation is None else [train, held_out]
             found = identify(config, population, rows, self._trainer.way, fresh_loss)
             found["config"]["seed"] = seeds[0] if len(seeds) == 1 else seeds
-            return found if evolves else found | {"config": found["config"] | {"evolves": False}}
+            alone = f"{found['mode']}, {self._steps:,} steps of each unit without evolution"
+            return found if evolves else found | {"mode": alone}
 
         # An executor of one's own may watch too, and can be told nothing of what was before.
         watching = [*chain.from_iterable(self.callbacks), *records, None if isinstance(executor, int) else executor]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from gadam import storage
 from gadam.population import Population
-from gadam.saving import as_population
+from gadam.result import as_population
 from gadam.training.shards import Shard
 
 SHARD_TENSORS = ("steps", "batches", "draws", "loss_start", "loss_trained", "loss_survival", "seconds")
@@ -122,7 +123,7 @@ def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Po
     def shards(place: str, role: str) -> list[Shard]:
         found: list[Shard] = []
         first = 0
-        for index, (word, size, *_) in enumerate(facts[place]):
+        for index, (word, size, *seconds) in enumerate(facts[place]):
             units = range(first, first + size)
             first = units.stop
             initial = word == "initial"
@@ -132,11 +133,13 @@ def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Po
             if len(own) != size or word not in ("initial", "fresh", "begun", "trained"):
                 raise ValueError(f"{len(own)} units are {word!r}, must be {size}")
             own_tensors = {n: there[key] for n in SHARD_TENSORS if (key := f"{place}/{index}/{n}") in there}
-            shard = Shard(own, units, role, facts["generation"], **own_tensors)
             needed = {"begun": SHARD_TENSORS[:4], "trained": SHARD_TENSORS[3:6]}.get(word, ())
             if missing := [name for name in needed if name not in own_tensors]:
                 raise ValueError(f"{missing[0]} of a shard is missing")
-            found.append(shard)
+            if needed:  # earlier versions kept no steps of trained units, and the seconds of a shard as a whole
+                own_tensors.setdefault("steps", torch.full((size,), facts["identity"]["config"]["steps"]))
+                own_tensors.setdefault("seconds", torch.full((size,), sum(seconds) / size, dtype=torch.float64))
+            found.append(Shard(own, units, role, facts["generation"], **own_tensors))
         return found
 
     seeds = [

@@ -10,18 +10,18 @@ from typing import Any, Literal
 from gadam.paper import verdicts
 from gadam.paper.runs import Run
 from gadam.paper.statistics import LEVEL, bonferroni
-from gadam.paper.verdicts import Evidence, Rule, Verdict
+from gadam.paper.verdicts import BUDGET, OPEN, QUOTED, REACHED, UNDECIDED, Evidence, Rule, Verdict
 
 Kind = Literal["greater", "value", "reaches", "within", "always", "varies", "weakest", "open"]
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """Numbers at less than the whole budget.
+    """Numbers at less than the whole budget, with an earlier look.
 
     Attributes:
         now: at the share of the budget that the claim states.
-        before: the same runs at `share_before`, at most half of that; None if nobody looked: then nothing is decided.
+        before: the same runs at `share_before`, at most half of that; None if nobody looked: as bare `Evidence`.
         share_before: the share of the budget of `before`.
     """
 
@@ -105,7 +105,7 @@ class Arms(dict[str, tuple[int, int]]):
 
     @classmethod
     def of(cls, runs: Iterable[Run], there: Callable[[Run], bool] = lambda run: True) -> Arms:
-        """The arms of some runs, of which those are there that `there` says."""
+        """Count the arms of some runs, of which those are there that `there` says."""
         arms = cls()
         arms.add(runs, there)
         return arms
@@ -117,11 +117,11 @@ class Arms(dict[str, tuple[int, int]]):
             self[run.arm] = found + there(run), planned + 1
 
     def complete(self, *names: str) -> bool:
-        """Whether all planned runs of these arms are there, and any are planned."""
+        """Tell whether all planned runs of these arms are there, and any are planned."""
         return all(self.get(name, (0, 0))[0] == self.get(name, (0, 1))[1] for name in names)
 
     def count(self, *names: str) -> str:
-        """The runs of the arm that has the fewest: "20", or "3 of 20" where some are missing.
+        """Say the runs of the arm that has the fewest: "20", or "3 of 20" where some are missing.
 
         An arm of a single run stands for every seed of the others.
         """
@@ -132,62 +132,54 @@ class Arms(dict[str, tuple[int, int]]):
 
 
 def judge(claim: Claim, arms: Arms, profile: str, level: float = LEVEL) -> Verdict:
-    """What the rules say of a claim, for the runs that are there."""
+    """Apply the rules to a claim, for the runs that are there."""
     if claim.data == "stand-in":
-        return verdicts.undecided("stand-in data")
-    if not arms.complete(*claim.arms):
-        lacking = next(name for name in claim.arms if not arms.complete(name))
-        return verdicts.undecided("not computed", f"{arms.count(lacking)} runs of {lacking} are there")
+        return Verdict(UNDECIDED, "stand-in data")
+    for name in claim.arms:
+        if not arms.complete(name):
+            return Verdict(UNDECIDED, "not computed", decides=f"{arms.count(name)} runs of {name} are there")
     found = _verdict(claim, level)
     if claim.quoted and claim.budget < 1:
-        return verdicts.quoted(found.ours, found.low, found.high, found.interval)
+        return replace(found, mark=QUOTED, reason="", decides="")
     if profile == "smoke":
-        return replace(found, mark=verdicts.UNDECIDED, reason="profile smoke", decides="")
+        return replace(found, mark=UNDECIDED, reason="profile smoke", decides="")
     return found
 
 
 def judge_headline(claim: Claim, arms: Arms, profile: str) -> Verdict:
-    """The same with an interval that holds together with those of the other headlines."""
+    """Judge a claim with an interval that holds together with those of the other headlines."""
     return judge(claim, arms, profile, bonferroni(LEVEL, len(HEADLINES)) if claim.kind == "greater" else LEVEL)
 
 
 def _verdict(claim: Claim, level: float) -> Verdict:
     found = claim.evidence()
     if claim.kind == "open":
-        return verdicts.opened(*found)
+        return Verdict(OPEN, "", *found)
     if claim.kind == "always":
         return verdicts.always(*found)
     if claim.kind == "varies":
         return _without_trend(verdicts.varies_more(*found), claim)
     if claim.kind == "weakest":
         return _without_trend(verdicts.weakest(found), claim)
-    now = found if isinstance(found, Evidence) else found.now
-    verdict, count = _judged(claim, found, now.apart(), _rule(claim, level)), now.count_collapsed
-    if not count:
+    rule, now = _rule(claim, level), found if isinstance(found, Evidence) else found.now
+    if isinstance(found, Smaller):
+        verdict = verdicts.at_half(rule, now.apart(), found.half.apart())
+    elif isinstance(found, Reduced) and found.before is not None:
+        looks = {"share": claim.budget, "share_before": found.share_before, "margin": claim.margin or 0}
+        verdict = verdicts.at_budget(rule, now.apart(), found.before.apart(now), **looks)
+    else:
+        verdict = _without_trend(rule(now.apart()), claim)
+    if not (count := now.count_collapsed):
         return verdict
     told = f"without {count} run{'s' * (count > 1)} that collapsed"
     return replace(verdict, decides=f"{verdict.decides}; {told}" if verdict.decides else told)
 
 
-def _judged(claim: Claim, found: Evidence | Reduced | Smaller, now: Evidence, rule: Rule) -> Verdict:
-    """What a rule says of numbers, as far as they were reduced."""
-    if isinstance(found, Smaller):
-        return verdicts.at_half(rule, now, found.half.apart())
-    if not isinstance(found, Reduced) or found.before is None:
-        return _without_trend(rule(now), claim)
-    before = found.before.apart(found.now)
-    return verdicts.at_budget(
-        rule, now, before, share=claim.budget, share_before=found.share_before, margin=claim.margin or 0
-    )
-
-
 def _without_trend(verdict: Verdict, claim: Claim) -> Verdict:
-    """At less than the whole budget, and with no earlier look, nothing is decided but what has been reached."""
-    if claim.budget >= 1 or verdict.mark == verdicts.UNDECIDED or verdict.reason == verdicts.REACHED:
+    """Decide nothing at less than the whole budget and with no earlier look, but what has been reached."""
+    if claim.budget >= 1 or verdict.mark == UNDECIDED or verdict.reason == REACHED:
         return verdict
-    said = f"{verdict.mark} ({verdict.reason})" if verdict.reason else verdict.mark
-    decides = f"{claim.budget:.2g} of the budget says: {said}"
-    return replace(verdict, mark=verdicts.UNDECIDED, reason=verdicts.BUDGET, decides=decides)
+    return replace(verdict, mark=UNDECIDED, reason=BUDGET, decides=f"{claim.budget:.2g} of the budget says: {verdict}")
 
 
 def _rule(claim: Claim, level: float) -> Rule:
@@ -204,13 +196,13 @@ def _rule(claim: Claim, level: float) -> Rule:
 
 
 def own(values: Iterable[float], rows: int, dataset: str) -> Evidence:
-    """Accuracies of a method in percent, over so many test rows of a dataset."""
+    """Gather accuracies of a method in percent, over so many test rows of a dataset."""
     values = tuple(values)
     return Evidence(values, None, rows, verdicts.collapsed(values, dataset))
 
 
 def unpaired(ours: Iterable[float], theirs: Iterable[float], rows: int, dataset: str) -> Evidence:
-    """Accuracies of two methods whose runs share nothing."""
+    """Gather accuracies of two methods whose runs share nothing."""
     first, second = own(ours, rows, dataset), own(theirs, rows, dataset)
     return Evidence(first.values, second.values, rows, first.collapsed, second.collapsed)
 
@@ -218,7 +210,7 @@ def unpaired(ours: Iterable[float], theirs: Iterable[float], rows: int, dataset:
 def paired(
     ours: Mapping[Any, float], theirs: Mapping[Any, float], rows: int | None = None, dataset: str = ""
 ) -> Evidence:
-    """Differences by seed, of the seeds that both have, in the order of ours; a single number stands for every seed.
+    """Subtract by seed, for the seeds that both have, in the order of ours; a single number stands for every seed.
 
     With `rows` and `dataset`, of accuracies in percent: where one of the two collapsed the difference counts apart.
     """

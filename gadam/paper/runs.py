@@ -2,7 +2,7 @@
 
 A run is named by what it computes: the word that its function declares, the config without what is at its default, the
 hash of its data, and the versions of what is computed. Moving a file, renaming a function or adding a setting changes
-none of these, so it costs no stored run; whoever changes results raises a version (tests/test_golden.py holds that).
+none of these, so it costs no stored run; a change of results raises a version (tests/test_golden.py holds that).
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from gadam.config import RESULTS_VERSION, GadamConfig
 
 Row = dict[str, Any]
 Rows = list[Row]
+Together = Callable[..., list[Rows]]
 
 
 class RunFunction:
@@ -29,20 +30,15 @@ class RunFunction:
         name: the word under which its runs are kept, "mnist/gadam".
         version: raised when the function's rows for the same config change.
         engine: whether it trains with the engine, so that the engine's results version counts too.
-        together: computes several runs that differ in `seed` alone: it takes `seeds` in place of that and returns the
-            rows of each, those of the function but for rounding. None if there is none.
+        together: computes several runs that differ in `seed` alone: takes `seeds` in its place, and returns the rows of
+            each, those of the function but for rounding. None if there is none.
         defaults: the default of each setting, in JSON values.
     """
 
     def __init__(
-        self,
-        compute: Callable[..., Rows],
-        name: str,
-        version: int,
-        engine: bool,
-        settings: type | None,
-        together: Callable[..., list[Rows]] | None,
-    ) -> None:
+        self, compute: Callable[..., Rows], name: str, version: int, engine: bool, settings: type | None,
+        together: Together | None,
+    ) -> None:  # fmt: skip
         self.name, self.version, self.engine, self.together = name, version, engine, together
         self.defaults = _defaults(compute, settings)
         self._compute = compute
@@ -56,18 +52,11 @@ class RunFunction:
         # Pickled as the name in its module that it replaces, so that a worker process finds it as any function.
         return str(self._compute.__qualname__)
 
-    def __repr__(self) -> str:
-        return f"<RunFunction {self.name} of {self._compute.__module__}>"
-
 
 def run_function(
-    name: str,
-    *,
-    version: int = 1,
-    engine: bool = True,
-    settings: type | None = GadamConfig,
-    together: Callable[..., list[Rows]] | None = None,
-) -> Callable[[Callable[..., Rows]], RunFunction]:
+    name: str, *, version: int = 1, engine: bool = True, settings: type | None = GadamConfig,
+    together: Together | None = None,
+) -> Callable[[Callable[..., Rows]], RunFunction]:  # fmt: skip
     """Declare a function of a module as one whose runs are kept.
 
     It takes its config as keywords, every seed and size among them, depends on nothing but them and the dataset, and
@@ -75,15 +64,15 @@ def run_function(
 
     Args:
         name: unique, "section/what"; never changed, for stored runs are filed under it.
-        version: raise it when the rows of an unchanged config change.
-        engine: False if nothing is trained by the engine: then its runs survive a change of the engine's results.
+        version: see `RunFunction`.
+        engine: see `RunFunction`; runs without it survive a change of the engine's results.
         settings: the dataclass whose fields its `**settings` are, for their defaults.
         together: see `RunFunction`.
     """
 
     def declare(compute: Callable[..., Rows]) -> RunFunction:
         known = RUN_FUNCTIONS.get(name)
-        if known is not None and f"{known}" != f"<RunFunction {name} of {compute.__module__}>":
+        if known is not None and known.__module__ != compute.__module__:
             raise TypeError(f"run_function: {name!r} is declared twice, by {known.__module__} and {compute.__module__}")
         RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, settings, together)
         return RUN_FUNCTIONS[name]
@@ -92,34 +81,32 @@ def run_function(
 
 
 RUN_FUNCTIONS: dict[str, RunFunction] = {}
-"""Those that the modules imported so far declare, by name."""
+"""The run functions that the modules imported so far declare, by name."""
 
 
 def _defaults(function: Callable[..., Any], settings: type | None) -> dict[str, Any]:
-    """The settings that may be left out of a config, and what they then are, in JSON values."""
-    parameters = inspect.signature(function).parameters.values()
-    found = {one.name: one.default for one in parameters if one.default is not one.empty}
-    if settings is not None and any(one.kind is one.VAR_KEYWORD for one in parameters):
-        named = {one.name for one in parameters}
-        found |= {
-            one.name: one.default for one in fields(settings) if one.name not in named and one.default is not MISSING
-        }
+    """The settings that may be left out of a config, and their values then, in JSON values."""
+    parameters = inspect.signature(function).parameters
+    found = {name: one.default for name, one in parameters.items() if one.default is not one.empty}
+    if settings is not None and any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        more = [one for one in fields(settings) if one.name not in parameters and one.default is not MISSING]
+        found |= {one.name: one.default for one in more}
     return dict(_plain(found))
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is computed once and then read: `function(**config)`, on one dataset or none.
+    """A result that is computed once and then read: `function(**config)`, on one dataset or none.
 
     Attributes:
         function: a declared function, see `run_function`.
         config: JSON values only.
         data_hash: identifies the contents of the dataset that the function loads; "" where it loads none.
-        label: what a progress line calls it. Not part of what it is; nor is what follows.
+        label: its name in a progress line. Not part of its identity; nor is what follows.
         arm: what it is a repetition of, "yeast/MLP (GADAM)": an arm decides something once all its planned runs are
             there. The function's name if not given.
         priority: runs of a lower number are computed first.
-        wide: it is so long that it gets all cores; its rows do not depend on how many those are (see `threads`).
+        wide: so long that it gets all cores; its rows do not depend on how many those are (see `threads`).
     """
 
     function: RunFunction
@@ -131,18 +118,19 @@ class Run:
     wide: bool = False
 
     def __post_init__(self) -> None:
-        if not self.arm:
-            object.__setattr__(self, "arm", self.function.name)
+        object.__setattr__(self, "arm", self.arm or self.function.name)
+
+    @property
+    def title(self) -> str:
+        """Its label, or the function's name."""
+        return self.label or self.function.name
 
     def identity(self) -> dict[str, Any]:
         """Everything that the rows depend on, in JSON values; settings at their default are left out."""
-        config = _plain(self.config)
-        defaults = self.function.defaults
+        config, defaults = _plain(self.config), self.function.defaults
         return {
             "run": self.function.name,
-            "config": {
-                name: config[name] for name in sorted(config) if name not in defaults or config[name] != defaults[name]
-            },
+            "config": {name: config[name] for name in sorted(config) if (name, config[name]) not in defaults.items()},
             "data": self.data_hash,
             "version": self.function.version,
             "engine": RESULTS_VERSION if self.function.engine else None,
@@ -158,9 +146,10 @@ class Run:
         return self.function(**self.config)
 
     def kin(self) -> str:
-        """Equal for runs that can be computed together."""
-        apart = {name: value for name, value in self.config.items() if name != "seed"}
-        return replace(self, config=apart).key
+        """A key that is equal for runs that differ in their seed alone."""
+        identity = self.identity()
+        identity["config"].pop("seed", None)
+        return key_of(identity)
 
 
 def key_of(identity: Mapping[str, Any]) -> str:
@@ -168,17 +157,18 @@ def key_of(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def execute_together(runs: Sequence[Run]) -> list[Rows]:
-    """The rows of each of several kin runs, computed in one call."""
-    config = {name: value for name, value in runs[0].config.items() if name != "seed"}
-    together = runs[0].function.together
-    if together is None:
-        raise TypeError(f"{runs[0].function.name} computes no runs together")
-    return together(seeds=[run.config["seed"] for run in runs], **config)
+def execute(runs: Sequence[Run]) -> list[Rows]:
+    """Compute the rows of one run, or of each of several that differ in their seed alone, in one call."""
+    if len(runs) == 1:
+        return [runs[0].execute()]
+    function, config = runs[0].function, {name: value for name, value in runs[0].config.items() if name != "seed"}
+    if function.together is None:
+        raise TypeError(f"{function.name} computes no runs together")
+    return function.together(seeds=[run.config["seed"] for run in runs], **config)
 
 
 def dataset_config(name: str, data: str) -> tuple[dict[str, str], str]:
-    """What the config of a run on a dataset says of it, and the hash of its contents.
+    """The part of a config that names a dataset, and the hash of its contents.
 
     Args:
         name: of the dataset.
@@ -204,10 +194,10 @@ THREADS_VARIABLE = "GADAM_THREADS"
 
 
 def threads() -> int:
-    """How many threads a run that is `wide` may train on: what computes it says so in its environment; else one."""
+    """The number of threads that a run that is `wide` may train on, set by what computes it; else one."""
     return int(os.environ.get(THREADS_VARIABLE) or 1)
 
 
 def _plain(value: Any) -> Any:
-    """As JSON reads it back: tuples are lists."""
+    """A value as JSON reads it back: tuples are lists."""
     return json.loads(json.dumps(value, allow_nan=False))

@@ -9,7 +9,7 @@ draws, from U[0, 1), lie in the wrong wells.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,33 +17,42 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from gadam.config import GadamConfig
 from gadam.evolution.loop import evolve
 from gadam.paper import seeds_of
 from gadam.paper.claims import Arms, Claim, paired
+from gadam.paper.palette import BLUE, GREEN, ORANGE, say_missing
 from gadam.paper.runs import Rows, Run, run_function
 from gadam.paper.statistics import proportion_interval
 from gadam.paper.verdicts import Evidence
 from gadam.population import Population
 from gadam.result import Callback, Generation
 from gadam.tracing.programs import Programs
-from gadam.training.shards import Data, Shard
+from gadam.training.shards import Data, Shard, Step
 from gadam.training.trainer import Trainer
 
 TILT = 0.3
 GLOBAL = 1.035_579  # where h has its lowest minimum
 LOCAL = -0.960_150  # and its other one
 RANGE = 2.0  # starting points are drawn from [-RANGE, RANGE]^2
-SETTINGS: dict[str, Any] = {
-    "learning_rate": 0.05, "batch_size": 1, "validation_size": 1, "mode": "vectorised", "shards": 1,
-}  # fmt: skip
+LANDSCAPES = ("as drawn", "mirrored")
 STEPS = 60
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 0.05, "batch_size": 1, "validation_size": 1, "mode": "vectorised", "shards": 1, "steps": STEPS,
+}  # fmt: skip
+NOTHING = (torch.zeros(1, 1), torch.zeros(1))
+"""Data for a model that needs none."""
 
-PROFILES = {"smoke": {"trials": 4}, "quick": {"trials": 24}, "standard": {"trials": 200}, "paper": {"trials": 400}}
+TRIALS = {"smoke": 4, "quick": 24, "standard": 200, "paper": 400}
+PORTIONS = 4  # in which the trials on a landscape are computed
 G, K = 4, 3
-RATES = (0.0, 0.3)
+RATES = (0.0, 0.3)  # the paper's 0.01 would change one of eight entries in a dozen generations
 BUDGETS = {
     "Adam, 1 start": STEPS,
     "Adam, g starts": G * STEPS,
@@ -51,9 +60,7 @@ BUDGETS = {
     "GADAM, p = 0.3": 2 * G * K * STEPS,
     "Adam, 2gK starts": 2 * G * K * STEPS,
 }
-"""Gradient steps of each method: GADAM with g = 4 and K = 3, without and with mutation, between its controls. The
-paper's rate of 0.01 would change one of eight entries in a dozen generations."""
-LANDSCAPES = ("as drawn", "mirrored")
+"""Gradient steps of each method: GADAM without and with mutation, between its controls."""
 MARGIN = 5.0
 """Percentage points of success that matter least. Ours: the paper gives no numbers here."""
 
@@ -78,8 +85,8 @@ class Point(nn.Module):
         self.w = nn.Parameter(RANGE * (2 * torch.rand(2) - 1) if start is None else torch.tensor(start))
 
     def forward(self, inputs: Tensor) -> Tensor:  # noqa: D102
-        value: Tensor = landscape(self.w[0], self.w[1], self.mirrored)
-        return value.expand(len(inputs))
+        height: Tensor = landscape(self.w[0], self.w[1], self.mirrored)
+        return height.expand(len(inputs))
 
 
 def value(output: Tensor, _: Tensor) -> Tensor:
@@ -87,50 +94,41 @@ def value(output: Tensor, _: Tensor) -> Tensor:
     return output.mean()
 
 
-NOTHING = (torch.zeros(1, 1), torch.zeros(1))
-"""Data for a model that needs none."""
-
-
 def arm(place: str) -> str:
-    """What the portions of the trials on a landscape are repetitions of."""
+    """Name the arm that the portions of the trials on a landscape are repetitions of."""
     return f"section41/{place}"
 
 
-def runs(profile: str, data: str = "auto") -> list[Run]:
-    """The trials behind table section41_success, in portions. They need no dataset, whatever `data` says."""
-    trials, portions = PROFILES[profile]["trials"], 4
+def runs(profile: str, data: str) -> list[Run]:
+    """List the trials behind table section41_success, in portions. They need no dataset, whatever `data` says."""
     planned = []
-    for mirrored, portion in itertools.product((False, True), range(portions)):
-        seeds = list(seeds_of(profile, trials)[portion::portions])
-        place = LANDSCAPES[mirrored]
-        label = f"{len(seeds)} trials, {place} ({portion + 1}/{portions})"
-        config = {"mirrored": mirrored, "seeds": seeds}
+    for (mirrored, place), portion in itertools.product(enumerate(LANDSCAPES), range(PORTIONS)):
+        seeds = list(seeds_of(profile, TRIALS[profile])[portion::PORTIONS])
+        label = f"{len(seeds)} trials, {place} ({portion + 1}/{PORTIONS})"
+        config = {"mirrored": bool(mirrored), "seeds": seeds}
         planned.append(Run(success, config, label=label, arm=arm(place), priority=2))
     return planned
 
 
-def picture_runs() -> list[Run]:
-    """The run behind figure2a."""
+def picture_runs(profile: str, data: str) -> list[Run]:
+    """Return the run behind figure2a, the same in every profile."""
     return [Run(trajectories, {}, label="trajectories of the engine", priority=2)]
+
+
+RUNS = (runs, picture_runs)
 
 
 @run_function("section41/success")
 def success(mirrored: bool, seeds: list[int]) -> Rows:
-    """Which methods find the global minimum from the same starting points, trial by trial."""
+    """Tell which methods find the global minimum from the same starting points, trial by trial."""
     make_model = partial(Point, mirrored)
     programs = Programs(make_model(), value)
     rows: Rows = []
     for seed in seeds:
         found = _in_global_well(_adam(make_model, 2 * G * K, seed, programs), mirrored)
-        outcomes = {
-            "Adam, 1 start": found[0],
-            "Adam, g starts": found[:G].any(),
-            "Adam, 2gK starts": found.any(),
-        }
+        outcomes = {"Adam, 1 start": found[0], "Adam, g starts": found[:G].any(), "Adam, 2gK starts": found.any()}
         for rate in RATES:
-            config = GadamConfig(
-                population_size=G, generations=K, steps=STEPS, mutation_rate=rate, seed=seed, **SETTINGS
-            )
+            config = GadamConfig(population_size=G, generations=K, mutation_rate=rate, seed=seed, **SETTINGS)
             result = evolve(make_model, NOTHING, config, loss=value, progress=False)
             outcomes[f"GADAM, p = {rate:g}"] = _in_global_well(result.population.parameters["w"], mirrored)[0]
         rows += [
@@ -140,61 +138,92 @@ def success(mirrored: bool, seeds: list[int]) -> Rows:
     return rows
 
 
+def _adam(make_model: Callable[[], nn.Module], units: int, seed: int, programs: Programs) -> Tensor:
+    """Train by Adam from where GADAM's initial units of the same seed start; return where they end, [units, 2]."""
+    population = Population.make(make_model, units, seed=seed)
+    batch, index = ((NOTHING[0],), NOTHING[1]), torch.zeros(1, 1, dtype=torch.int64)
+    config = GadamConfig(population_size=units, seed=seed, **SETTINGS)
+    shard = Shard(population, range(units), "parent", 1)
+    trained = Trainer(config, value, (seed,), programs).train(shard, Data(batch, batch, index, index))
+    return trained.population.parameters["w"]
+
+
+def _in_global_well(points: Tensor, mirrored: bool) -> Tensor:
+    """Tell whether points [n, 2] have come to the global minimum, [n] bool."""
+    target = -GLOBAL if mirrored else GLOBAL
+    return ((points - target).abs() < 0.2).all(dim=1)
+
+
 @run_function("section41/trajectories")
 def trajectories() -> Rows:
-    """The paths of figure2a: for each panel the units' positions at every step, and where each child came from."""
+    """Return the paths of figure2a: the units' positions at every step by panel, and where each child came from."""
     starts = [(-0.5, -1.6), (1.7, -0.6), (-1.8, 0.9), (0.6, 1.8), (-0.2, -0.4), (0.4, -1.9)]
-    crossed, mutated = [(0.3, -1.5), (-1.5, 0.3)], [(0.4, -0.5), (1.7, -1.6), (0.5, -1.7), (1.6, -0.4)]
-    return [
-        *_parents(_paths("one start", starts, 0, rate=0.0), 1),
-        *_parents(_paths("many starts", starts, 0, rate=0.0), len(starts)),
-        *_first_success("crossover", crossed, rate=0.0),
-        *_first_success("mutation", mutated, rate=0.3),
-    ]
+    paths = journey(starts, generations=1, seed=0, mutation_rate=0.0)
+    parents = paths[paths["role"] == "parent"]  # Adam, before any evolution
+    panels = [parents[parents["unit"] == 0].assign(panel="one start", seed=0)]
+    panels += [parents.assign(panel="many starts", seed=0)]
+    panels += [_first_success("crossover", [(0.3, -1.5), (-1.5, 0.3)], rate=0.0)]
+    panels += [_first_success("mutation", [(0.4, -0.5), (1.7, -1.6), (0.5, -1.7), (1.6, -0.4)], rate=0.3)]
+    rows = pd.concat(panels).fillna({"parent_a": -1, "parent_b": -1}).astype({"parent_a": int, "parent_b": int})
+    columns = ["panel", "seed", "role", "unit", "parent_a", "parent_b", "step", "w1", "w2"]
+    return [{str(name): cell for name, cell in row.items()} for row in rows[columns].to_dict("records")]
 
 
-def _parents(paths: Rows, units: int) -> Rows:
-    """The first parents alone: Adam, before any evolution."""
-    return [row for row in paths if row["role"] == "parent" and row["unit"] < units]
+def _first_success(panel: str, starts: list[tuple[float, float]], rate: float) -> pd.DataFrame:
+    """Return the paths of the first seed for which a child ends in the global minimum: the parents' and that child's.
 
-
-def _first_success(panel: str, starts: list[tuple[float, float]], rate: float) -> Rows:
-    """The paths of the first seed for which a child ends in the global minimum; section41_success says how often."""
+    Table section41_success says how often that happens.
+    """
     for seed in range(1_000):
-        paths = _paths(panel, starts, seed, rate)
-        ends = [row for row in paths if row["role"] == "child" and row["step"] == STEPS]
-        for end in ends:
-            if _in_global_well(torch.tensor([[end["w1"], end["w2"]]]), False)[0]:
-                return [row for row in paths if row["role"] == "parent" or row["unit"] == end["unit"]]
+        paths = journey(starts, generations=1, seed=seed, mutation_rate=rate)
+        ends = paths[(paths["role"] == "child") & (paths["step"] == STEPS)]
+        hits = _in_global_well(torch.tensor(ends[["w1", "w2"]].to_numpy()), False)
+        if hits.any():
+            unit = int(hits.int().argmax())
+            return paths[(paths["role"] == "parent") | (paths["unit"] == unit)].assign(panel=panel, seed=seed)
     raise RuntimeError(f"{panel}: no child in 1,000 seeds reached the global minimum")
 
 
-def _paths(panel: str, starts: list[tuple[float, float]], seed: int, rate: float) -> Rows:
-    """One generation from given starts."""
-    remaining = iter(starts)
-    config = GadamConfig(
-        population_size=len(starts), generations=1, steps=STEPS, mutation_rate=rate, seed=seed, **SETTINGS
-    )
-    seen: list[tuple[int, Tensor]] = []
-    callback = _Keep()
+def journey(starts: Sequence[tuple[float, float]], *, mirrored: bool = False, **settings: Any) -> pd.DataFrame:
+    """Evolve points, and tell where every unit is at each step of each generation.
+
+    Args:
+        starts: the initial units, at least 2.
+        mirrored: which landscape.
+        settings: of `GadamConfig`, beside `SETTINGS`: generations, seed, mutation_rate, …
+
+    Returns:
+        Tidy: generation, role, unit, parent_a, parent_b (missing for parents), survived, step (0 where it starts),
+        w1, w2.
+    """
+    watch, remaining = _Watch(starts), iter(starts)
     evolve(
-        lambda: Point(start=next(remaining)), NOTHING, config, loss=value, callbacks=[callback], progress=False,
-        record=lambda step: seen.append((step.number, step.parameters["w"].clone())),
+        lambda: Point(mirrored, next(remaining)), NOTHING,
+        GadamConfig(population_size=len(starts), **SETTINGS, **settings), loss=value, callbacks=[watch],
+        record=watch.on_step, progress=False, device="cpu", executor=1,
     )  # fmt: skip
-    assert callback.generation is not None
-    generation = callback.generation
-    begins = [torch.tensor(starts), generation.newborn.parameters["w"]]
-    parents, children = ([(0, begin), *seen[part * STEPS : (part + 1) * STEPS]] for part, begin in enumerate(begins))
-    rows: Rows = []
-    for role, path in (("parent", parents), ("child", children)):
-        for step, points in path:
-            for unit, point in enumerate(points.tolist()):
-                a, b = generation.pairs[unit].tolist() if role == "child" else (-1, -1)
-                rows.append({
-                    "panel": panel, "seed": seed, "role": role, "unit": unit, "parent_a": a, "parent_b": b,
-                    "step": step, "w1": point[0], "w2": point[1],
-                })  # fmt: skip
-    return rows
+    return pd.concat(watch.frames, ignore_index=True)
+
+
+class _Watch(Callback):
+    """Collects where every unit is at each step."""
+
+    def __init__(self, starts: Sequence[tuple[float, float]]) -> None:
+        self.frames: list[pd.DataFrame] = []
+        self._paths = {"parent": [torch.tensor(starts)], "child": []}
+
+    def on_step(self, step: Step) -> None:
+        self._paths[step.role].append(step.parameters["w"].clone())
+
+    def on_generation(self, generation: Generation) -> None:
+        self._paths["child"].insert(0, generation.newborn.parameters["w"])
+        columns = ["generation", "role", "unit", "parent_a", "parent_b", "survived"]
+        for role, path in self._paths.items():
+            own = generation.history.loc[generation.history["role"] == role, columns]
+            first, second = torch.cat(path).T.tolist()
+            steps = np.repeat(np.arange(len(path)), len(own))
+            self.frames.append(pd.concat([own] * len(path)).assign(step=steps, w1=first, w2=second))
+        self._paths = {"parent": [generation.next.parameters["w"].clone()], "child": []}
 
 
 def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
@@ -212,21 +241,21 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
     """The three claims of Section 4.1 on each landscape, as differences of success in percentage points."""
-    compared = {
-        "More starting points have a larger chance of the global optimum": ("Adam, g starts", "Adam, 1 start"),
-        "Crossover lets GADAM leave local optima (beside the same starts without evolution)": (
-            "GADAM, p = 0",
-            "Adam, g starts",
+    compared = (
+        ("More starting points have a larger chance of the global optimum", "Adam, g starts", "Adam, 1 start"),
+        (
+            "Crossover lets GADAM leave local optima (beside the same starts without evolution)",
+            "GADAM, p = 0", "Adam, g starts",
         ),
-        "Mutation lets GADAM leave local optima (beside crossover alone)": ("GADAM, p = 0.3", "GADAM, p = 0"),
-    }
+        ("Mutation lets GADAM leave local optima (beside crossover alone)", "GADAM, p = 0.3", "GADAM, p = 0"),
+    )  # fmt: skip
     return [
         Claim(
             text=f"{text}; landscape {place}", section="section41", exhibit="section41_success", kind="greater",
-            evidence=partial(_gained, rows, place, *methods), arms=[arm(place)], paper="greater", margin=MARGIN,
+            evidence=partial(_gained, rows, place, ours, other), arms=[arm(place)], paper="greater", margin=MARGIN,
             data="none", repetitions=f"{rows['trial'].nunique()} trials" if len(rows) else "",
         )
-        for place, (text, methods) in itertools.product(LANDSCAPES, compared.items())
+        for place, (text, ours, other) in itertools.product(LANDSCAPES, compared)
     ]  # fmt: skip
 
 
@@ -247,27 +276,77 @@ def _found(rows: pd.DataFrame, place: str, method: str) -> dict[int, int]:
     return dict(zip(own["trial"].tolist(), own["found"].tolist(), strict=True))
 
 
-class _Keep(Callback):
-    """Keeps the last generation."""
+def figure2a(rows: pd.DataFrame) -> Figure:
+    """Draw figure 2 of Section 4.1: four panels of paths on the landscape."""
+    figure, axes = plt.subplots(2, 2, figsize=(9.6, 9.4), layout="constrained", sharex=True, sharey=True)
+    titles = {
+        "one start": "(a) Adam, one starting point",
+        "many starts": "(b) GADAM, several starting points",
+        "crossover": "(c) Crossover: $w_1$ from B, $w_2$ from A",
+        "mutation": "(d) Mutation: out of a local minimum",
+    }
+    for axis, (panel, title) in zip(axes.flat, titles.items(), strict=True):
+        contours(axis)
+        if rows.empty:
+            say_missing(axis)
+        else:
+            _draw_paths(axis, rows[rows["panel"] == panel])
+        axis.set_title(title)
+        axis.label_outer()
+    mark = partial(Line2D, [], [], linestyle="")
+    handles = {
+        "start": mark(marker="o", color="#555555", markersize=7),
+        "path of a parent (Adam)": Line2D([], [], color=BLUE),
+        "newborn child": mark(marker="o", color=ORANGE, markersize=8),
+        "path of a child": Line2D([], [], color=ORANGE),
+        "global minimum": mark(marker="*", color=GREEN, markersize=14),
+        "local minimum": mark(marker="x", color="black", markersize=8),
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
 
-    generation: Generation | None = None
 
-    def on_generation(self, generation: Generation) -> None:
-        self.generation = generation
+def contours(axis: Axes, mirrored: bool = False, margin: float = 0.0) -> None:
+    """Draw the landscape and its minima, the global one a star, with so much beyond RANGE on every side."""
+    edge = RANGE + margin
+    grid = np.linspace(-edge, edge, 201)
+    heights = landscape(grid[None, :], grid[:, None], mirrored)
+    # Levels crowd at the minima, where the paths end.
+    levels = heights.min() + np.ptp(heights) * np.linspace(0, 1, 16) ** 2.2
+    # A picture inside the SVG: as paths the contours would be two megabytes.
+    axis.contourf(grid, grid, heights, levels=levels, cmap="Greys", alpha=0.55).set_rasterized(True)
+    axis.contour(grid, grid, heights, levels=levels, colors="#888888", linewidths=0.4).set_rasterized(True)
+    wells = [-well if mirrored else well for well in (LOCAL, GLOBAL)]
+    for place in itertools.product(wells, wells):
+        if place == (wells[1], wells[1]):
+            axis.scatter(*place, marker="*", s=260, zorder=2, color=GREEN, linewidth=1.5, edgecolor="white")
+        else:
+            axis.scatter(*place, marker="x", s=60, zorder=2, color="black", linewidth=1.5)
+    axis.set(xlabel="$w_1$", ylabel="$w_2$", aspect="equal")
+    axis.grid(visible=False)
 
 
-def _adam(make_model: Callable[[], nn.Module], units: int, seed: int, programs: Programs) -> Tensor:
-    """Where independent Adam runs end that start where GADAM's initial units of the same seed do, [units, 2]."""
-    population = Population.make(make_model, units, seed=seed)
-    batch = ((NOTHING[0],), NOTHING[1])
-    config = GadamConfig(population_size=units, steps=STEPS, seed=seed, **SETTINGS)
-    shard = Shard(population, range(units), "parent", 1)
-    some = torch.zeros(1, 1, dtype=torch.int64)
-    trained = Trainer(config, value, (seed,), programs).train(shard, Data(batch, batch, some, some))
-    return trained.population.parameters["w"]
+def _draw_paths(axis: Axes, rows: pd.DataFrame) -> None:
+    for (role, _), path in rows.sort_values("step").groupby(["role", "unit"]):
+        child = role == "child"
+        colour, face = (ORANGE, ORANGE) if child else (BLUE, "#555555")
+        w1, w2 = path["w1"].to_numpy(), path["w2"].to_numpy()
+        axis.plot(w1, w2, color=colour, linewidth=2, zorder=4 if child else 3)
+        axis.scatter(w1[0], w2[0], s=60, color=face, zorder=5, edgecolor="white")
+        axis.scatter(w1[-1], w2[-1], s=28, color=colour, zorder=5)
+        if child:
+            _draw_lineage(axis, rows, path.iloc[0])
 
 
-def _in_global_well(points: Tensor, mirrored: bool) -> Tensor:
-    """Whether points [n, 2] have come to the global minimum, [n] bool."""
-    target = -GLOBAL if mirrored else GLOBAL
-    return ((points - target).abs() < 0.2).all(dim=1)
+def _draw_lineage(axis: Axes, rows: pd.DataFrame, newborn: pd.Series[Any]) -> None:
+    """Draw arrows from the parents' ends, A and B, to the newborn child, C."""
+    ends = rows[(rows["role"] == "parent") & (rows["step"] == STEPS)].set_index("unit")[["w1", "w2"]]
+    parents = ends.loc[list(dict.fromkeys((int(newborn["parent_a"]), int(newborn["parent_b"]))))]
+    # Parents that ended in one minimum are one point of the picture.
+    apart = [(one["w1"], one["w2"]) for one in parents[~parents.round(0).duplicated()].to_dict("records")]
+    target = (newborn["w1"], newborn["w2"])
+    arrow = {"arrowstyle": "-|>", "color": ORANGE, "linestyle": ":", "linewidth": 1.5}
+    for origin in apart:
+        axis.annotate("", target, origin, arrowprops=arrow, zorder=4)
+    for name, place in [*zip("AB", apart, strict=False), ("C", target)]:
+        axis.annotate(name, place, (-16, -16), textcoords="offset points", weight="bold", fontsize=13)

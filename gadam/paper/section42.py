@@ -14,6 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from gadam.config import GadamConfig
 from gadam.datasets import load
@@ -21,6 +25,7 @@ from gadam.evolution.loop import evolve
 from gadam.models import MLP_HIDDEN, mlp
 from gadam.paper import seeds_of
 from gadam.paper.claims import Arms, Claim
+from gadam.paper.palette import BLUE, ORANGE, say_missing
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
 from gadam.paper.statistics import proportion_interval
 from gadam.paper.units import Part, held_out, scorer
@@ -33,54 +38,51 @@ PROFILES: dict[str, dict[str, Any]] = {
     "standard": {"g": 10, "K": 10, "steps": {"short": 50, "letter": 400, "long": 1_000}, "seeds": 60},
     "paper": {"g": 10, "K": 10, "steps": {"short": 50, "letter": 400, "long": 1_000}, "seeds": 10},
 }
-SETTINGS = {"short": ("yeast", "YEAST"), "long": ("yeast", "YEAST, long"), "letter": ("letter", "LETTER")}
-"""What is trained: the dataset, and its name for a reader."""
-
+PROBLEMS = {"YEAST": ("yeast", "short"), "YEAST, long": ("yeast", "long"), "LETTER": ("letter", "letter")}
+"""A problem's name for a reader -> its dataset, and which steps."""
 VALIDATION_SIZE = 256  # a quarter of YEAST's training rows
-FIXED, HELD_OUT, NEW = "fixed V in T", "fixed V, held out", "new batches"
-REGIMES = {
-    FIXED: "one V of the training rows for all evaluations, as in the proof",
-    HELD_OUT: "one V for all evaluations, which nothing is trained on",
-    NEW: "a new batch of the training rows each time, as in Section 3.4",
-}
+FIXED = "fixed V in T"  # one V of the training rows for all evaluations, as in the proof
+HELD_OUT = "fixed V, held out"  # one V for all evaluations, which nothing is trained on
+NEW = "new batches"  # a new batch of the training rows each time, as in Section 3.4
+REGIMES = (FIXED, HELD_OUT, NEW)
 INEQUALITIES = {
     "learning": "L after learning ≤ L(k)",
     "selection": "L(k+1) ≤ L after learning",
     "decrease": "L(k+1) ≤ L(k)",
 }
 HELD = "runs in which it always holds"
-LOSSES = [f"{prefix}{stage}" for prefix in ("", "test_") for stage in ("before", "learned", "selected")]
-COLUMNS = ["setting", "regime", "seed", "steps", "data", "generation", *LOSSES]
 TOLERANCE = 1e-6
 """Relative. The fixed V comes in a new order at every evaluation: the sum over its rows may differ in its last bits."""
 
 
-def arm(setting: str, regime: str) -> str:
-    """What the seeds of a setting and a regime are repetitions of."""
-    return f"section42/{setting}/{regime}"
+def arm(problem: str, regime: str) -> str:
+    """Name the arm that the seeds of a problem and a regime are repetitions of."""
+    return f"section42/{problem}/{regime}"
 
 
 def runs(profile: str, data: str) -> list[Run]:
-    """A run per setting, regime and seed."""
+    """List a run per problem, seed and regime."""
     budget, planned = PROFILES[profile], []
-    for setting, (dataset, label) in SETTINGS.items():
+    for label, (dataset, steps) in PROBLEMS.items():
         rows, digest = dataset_config(dataset, data)
-        for seed in seeds_of(profile, budget["seeds"]):
-            for regime in REGIMES:
-                config = {
-                    **rows, "setting": label, "regime": regime, "seed": seed,
-                    "population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][setting],
-                }  # fmt: skip
-                planned.append(Run(losses, config, digest, f"{label} · {regime} · seed {seed}", arm(label, regime), 2))
+        for seed, regime in itertools.product(seeds_of(profile, budget["seeds"]), REGIMES):
+            config = {
+                **rows, "setting": label, "regime": regime, "seed": seed,
+                "population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][steps],
+            }  # fmt: skip
+            planned.append(Run(losses, config, digest, f"{label} · {regime} · seed {seed}", arm(label, regime), 2))
     return planned
+
+
+RUNS = (runs,)
 
 
 @run_function("section42/losses")
 def losses(dataset: str, data: Any, setting: str, regime: str, seed: int, **settings: Any) -> Rows:
-    """A row per generation: its mean loss before and after learning and after selection, on V and on the test rows.
+    """Return a row per generation: its mean loss before learning, after it and after selection, on V and on test rows.
 
-    In the regime of new batches each value is on the batch that the algorithm has at that moment: learning is judged
-    on the generation's first batch, selection on its second (Sections 3.3.1 and 3.4).
+    With new batches each value is on the batch that the algorithm has at that moment: learning is judged on the
+    generation's first batch, selection on its second (Sections 3.3.1 and 3.4).
     """
     rows = load(dataset, data=data, seed=seed)
     rest, chosen = held_out(rows.train, VALIDATION_SIZE, seed)
@@ -96,101 +98,6 @@ def losses(dataset: str, data: Any, setting: str, regime: str, seed: int, **sett
     )
     about = {"setting": setting, "regime": regime, "seed": seed, "steps": settings["steps"], "data": rows.source}
     return [about | row for row in sums.rows]
-
-
-def inequalities(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column per inequality, of V and of the test rows ("test_…"): whether it holds.
-
-    A generation starts from what the one before it selected, and L(k) is the loss that it was selected with, as in
-    Eq. 13. The first was not selected by a loss: it has the one before learning.
-    """
-    if rows.empty:
-        rows = pd.DataFrame(columns=COLUMNS, dtype=float)
-    frame = rows.sort_values("generation", kind="stable").reset_index(drop=True)
-    for prefix in ("", "test_"):
-        before, learned, selected = (frame[f"{prefix}{name}"] for name in ("before", "learned", "selected"))
-        previous = selected.groupby([frame["setting"], frame["regime"], frame["seed"]]).shift().fillna(before)
-        for name, (left, right) in {
-            "learning": (learned, before),
-            "selection": (selected, learned),
-            "decrease": (selected, previous),
-        }.items():
-            frame[f"{prefix}{name}"] = left <= right * (1 + TOLERANCE)
-    return frame
-
-
-def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
-    """How often each inequality held, and in how many runs it held in every generation.
-
-    Shares are of seeds × generations, in percent, with 95 % intervals (Wilson).
-    """
-    frame, lines = inequalities(rows), []
-    for (_, label), regime in itertools.product(SETTINGS.values(), REGIMES):
-        group = cell(frame, label, regime)
-        for name, text in INEQUALITIES.items():
-            lines.append({
-                "problem": label, "steps": int(group["steps"].iloc[0]) if len(group) else pd.NA, "regime": regime,
-                "inequality": text, **_share(group[name], ""), **_share(group[f"test_{name}"], " (test rows)"),
-                "of": len(group), HELD: int(_held(group, name).sum()) if len(group) else pd.NA,
-                "seeds": arms.count(arm(label, regime)), "data": group["data"].iloc[0] if len(group) else None,
-            })  # fmt: skip
-    return pd.DataFrame(lines).astype(dict.fromkeys(("steps", HELD), "Int64"))
-
-
-def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
-    """What the proof says of every generation; a trial is one run, whatever its problem.
-
-    The paper's V is part of T, so the regime with V held out is no claim of its.
-    """
-    texts = {
-        "learning": "Learning never raises the loss of a generation (proof of Theorem 1)",
-        "selection": "Selection never raises the loss of a generation (Eq. 15)",
-        "decrease": "L(k) keeps decreasing (proof of Theorem 1)",
-    }
-    places = {FIXED: "all evaluated on one fixed V", NEW: "each on a new batch, as in Section 3.4"}
-    source = "stand-in" if "data" in rows and "stand-in" in set(rows["data"]) else "real"
-    common: dict[str, Any] = {"section": "section42", "exhibit": "section42_theorem", "data": source}
-    never = [
-        Claim(
-            text=f"{texts[name]}; {where}", kind="always", paper=0.0, arms=_arms(regime),
-            evidence=partial(_violations, rows, regime, name),
-            headline="theorem" if (regime, name) == (NEW, "decrease") else "", **common,
-        )
-        for (regime, where), name in itertools.product(places.items(), texts)
-    ]  # fmt: skip
-    finite = Claim(
-        text="GADAM converges in a finite number of evolution rounds (Theorem 1); ours: the share of runs that met "
-        f"Eq. 13 with θ = 0 in {PROFILES[profile]['K']} generations",
-        kind="open", paper="finite", arms=_arms(NEW), evidence=partial(_converged, rows), **common,
-    )  # fmt: skip
-    return [*never, finite]
-
-
-def cell(frame: pd.DataFrame, setting: str, regime: str) -> pd.DataFrame:
-    """The rows of a setting and a regime, of those that `inequalities` gives."""
-    return frame[(frame["setting"] == setting) & (frame["regime"] == regime)]
-
-
-def _violations(rows: pd.DataFrame, regime: str, inequality: str) -> tuple[int, int]:
-    """The runs in which some generation violates an inequality, and all of them."""
-    held = _held(inequalities(rows[rows["regime"] == regime]), inequality)
-    return int((~held).sum()), len(held)
-
-
-def _held(frame: pd.DataFrame, inequality: str) -> pd.Series[bool]:
-    """Whether an inequality held in all generations, by run."""
-    return frame.groupby(["setting", "regime", "seed"])[inequality].all()
-
-
-def _converged(rows: pd.DataFrame) -> tuple[float, float, float, str]:
-    """The share of runs that met Eq. 13 with θ = 0, which the proof needs, in the generations they had."""
-    new = rows[rows["regime"] == NEW].sort_values("generation")
-    met = [bool((run["selected"].diff() == 0).any()) for _, run in new.groupby(["setting", "seed"])]
-    return *proportion_interval(sum(met), len(met)), f"share of {len(met)} runs, 95 % (Wilson)"
-
-
-def _arms(regime: str) -> list[str]:
-    return [arm(label, regime) for _, label in SETTINGS.values()]
 
 
 class _Sums(Callback):
@@ -225,6 +132,148 @@ class _Sums(Callback):
         return float(self._score(population, self._test)[0].mean())
 
 
+def inequalities(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add a column per inequality, of V and of the test rows ("test_…"): whether it holds.
+
+    A generation starts from what the one before it selected, and L(k) is the loss that it was selected with, as in
+    Eq. 13. The first was not selected by a loss: it has the one before learning.
+    """
+    if rows.empty:
+        values = [f"{prefix}{stage}" for prefix in ("", "test_") for stage in ("before", "learned", "selected")]
+        columns = ["setting", "regime", "seed", "steps", "data", "generation", *values]
+        rows = pd.DataFrame(columns=columns, dtype=float)
+    frame = rows.sort_values("generation", kind="stable").reset_index(drop=True)
+    for prefix in ("", "test_"):
+        before, learned, selected = (frame[f"{prefix}{name}"] for name in ("before", "learned", "selected"))
+        previous = selected.groupby([frame["setting"], frame["regime"], frame["seed"]]).shift().fillna(before)
+        frame[f"{prefix}learning"] = learned <= before * (1 + TOLERANCE)
+        frame[f"{prefix}selection"] = selected <= learned * (1 + TOLERANCE)
+        frame[f"{prefix}decrease"] = selected <= previous * (1 + TOLERANCE)
+    return frame
+
+
+def cell(frame: pd.DataFrame, problem: str, regime: str) -> pd.DataFrame:
+    """Select the rows of a problem and a regime."""
+    return frame[(frame["setting"] == problem) & (frame["regime"] == regime)]
+
+
+def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
+    """How often each inequality held, and in how many runs it held in every generation.
+
+    Shares are of seeds × generations, in percent, with 95 % intervals (Wilson).
+    """
+    frame, lines = inequalities(rows), []
+    for problem, regime in itertools.product(PROBLEMS, REGIMES):
+        group = cell(frame, problem, regime)
+        for name, text in INEQUALITIES.items():
+            lines.append({
+                "problem": problem, "steps": group["steps"].max(), "regime": regime,
+                "inequality": text, **_share(group[name], ""), **_share(group[f"test_{name}"], " (test rows)"),
+                "of": len(group), HELD: _held(group, name).sum() if len(group) else pd.NA,
+                "seeds": arms.count(arm(problem, regime)), "data": group["data"].iloc[0] if len(group) else None,
+            })  # fmt: skip
+    return pd.DataFrame(lines).astype(dict.fromkeys(("steps", HELD), "Int64"))
+
+
 def _share(holds: pd.Series[bool], where: str) -> dict[str, float]:
     share, low, high = proportion_interval(int(holds.sum()), len(holds)) if len(holds) else (np.nan,) * 3
     return {f"holds, %{where}": 100 * share, f"low{where}": 100 * low, f"high{where}": 100 * high}
+
+
+def _held(frame: pd.DataFrame, inequality: str) -> pd.Series[bool]:
+    """Whether an inequality held in all generations, by run."""
+    return frame.groupby(["setting", "regime", "seed"])[inequality].all()
+
+
+def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
+    """What the proof says of every generation; a trial is one run, whatever its problem.
+
+    The paper's V is part of T, so the regime with V held out is no claim of its.
+    """
+    texts = {
+        "learning": "Learning never raises the loss of a generation (proof of Theorem 1)",
+        "selection": "Selection never raises the loss of a generation (Eq. 15)",
+        "decrease": "L(k) keeps decreasing (proof of Theorem 1)",
+    }
+    places = {FIXED: "all evaluated on one fixed V", NEW: "each on a new batch, as in Section 3.4"}
+    arms = {regime: [arm(problem, regime) for problem in PROBLEMS] for regime in places}
+    source = "stand-in" if "data" in rows and "stand-in" in set(rows["data"]) else "real"
+    common: dict[str, Any] = {"section": "section42", "exhibit": "section42_theorem", "data": source}
+    never = [
+        Claim(
+            text=f"{texts[name]}; {where}", kind="always", paper=0.0, arms=arms[regime],
+            evidence=partial(_violations, rows, regime, name),
+            headline="theorem" if (regime, name) == (NEW, "decrease") else "", **common,
+        )
+        for (regime, where), name in itertools.product(places.items(), texts)
+    ]  # fmt: skip
+    finite = Claim(
+        text="GADAM converges in a finite number of evolution rounds (Theorem 1); ours: the share of runs that met "
+        f"Eq. 13 with θ = 0 in {PROFILES[profile]['K']} generations",
+        kind="open", paper="finite", arms=arms[NEW], evidence=partial(_converged, rows), **common,
+    )  # fmt: skip
+    return [*never, finite]
+
+
+def _violations(rows: pd.DataFrame, regime: str, inequality: str) -> tuple[int, int]:
+    """The runs in which some generation violates an inequality, and all of them."""
+    held = _held(inequalities(rows[rows["regime"] == regime]), inequality)
+    return int((~held).sum()), len(held)
+
+
+def _converged(rows: pd.DataFrame) -> tuple[float, float, float, str]:
+    """The share of runs that met Eq. 13 with θ = 0, which the proof needs, in the generations they had."""
+    new = rows[rows["regime"] == NEW].sort_values("generation")
+    met = [bool((run["selected"].diff() == 0).any()) for _, run in new.groupby(["setting", "seed"])]
+    return *proportion_interval(sum(met), len(met)), f"share of {len(met)} runs, 95 % (Wilson)"
+
+
+def figure_losses(rows: pd.DataFrame) -> Figure:
+    """Draw L(k) before learning, after it and after selection, on V and on test rows; a column per problem."""
+    figure, axes = plt.subplots(3, len(PROBLEMS), figsize=(11.5, 9), layout="constrained", sharex=True, sharey="col")
+    frame = inequalities(rows)
+    lines = {"": (BLUE, "on V, which selection sees"), "test_": (ORANGE, "on test rows, which nothing sees")}
+    for line, regime in zip(axes, REGIMES, strict=True):
+        line[0].set_ylabel(f"{regime}\nmean loss of a unit")
+        for axis, problem in zip(line, PROBLEMS, strict=True):
+            group = cell(frame, problem, regime)
+            if group.empty:
+                say_missing(axis)
+                continue
+            for prefix, (colour, _) in lines.items():
+                _draw_path(axis, group, prefix, colour)
+            falls = f"L(k+1) ≤ L(k): V {group['decrease'].sum()}, test {group['test_decrease'].sum()} of {len(group)}"
+            axis.text(0.98, 0.97, falls, transform=axis.transAxes, ha="right", va="top", fontsize=9.5)
+            axis.margins(y=0.12)
+    generations = 0 if frame.empty else int(frame["generation"].max())
+    for top, bottom, problem in zip(axes[0], axes[-1], PROBLEMS, strict=True):
+        bottom.set(xlabel="generations completed", xticks=range(0, generations + 1, max(1, generations // 5)))
+        first = frame[(frame["setting"] == problem) & (frame["generation"] == 1)]
+        top.set_title(problem if first.empty else f"{problem}: {int(first['steps'].iloc[0])} steps a generation")
+        if len(first):
+            # Where the first learning takes nearly all of the loss, all that follows would be a flat line.
+            top.set_ylim(top=min(1.1 * first["before"].max(), 1.35 * first["test_learned"].max()))
+    seeds = frame["seed"].nunique()
+    figure.legend(
+        [Line2D([], [], color=colour) for colour, _ in lines.values()], [text for _, text in lines.values()],
+        loc="outside upper center", ncols=2, frameon=False,
+        title=f"mean of {seeds or 'all'} seed{'s' * (seeds != 1)}, band from the lowest to the highest; "
+        "disc: before learning, ring: after it",
+    )  # fmt: skip
+    return figure
+
+
+def _draw_path(axis: Axes, group: pd.DataFrame, prefix: str, colour: Any) -> None:
+    """Draw losses in their order; where a generation starts on another batch than the last ended, the line jumps."""
+    # A generation k begins at k - 1, has learned halfway, and is selected at k, where the next one begins.
+    stages = (("selected", 0.0), ("before", -1.0), ("learned", -0.5))
+    points = pd.concat(
+        pd.DataFrame({"place": group["generation"] + shift, "order": order, "loss": group[f"{prefix}{stage}"]})
+        for order, (stage, shift) in enumerate(stages)
+    )
+    path = points.groupby(["place", "order"])["loss"].agg(["mean", "min", "max"]).reset_index()
+    axis.fill_between(path["place"], path["min"], path["max"], color=colour, alpha=0.2, linewidth=0)
+    axis.plot(path["place"], path["mean"], color=colour, linewidth=1.4)
+    for order, face in ((1, colour), (2, "white")):
+        stage = path[path["order"] == order]
+        axis.scatter(stage["place"], stage["mean"], s=22, color=face, edgecolor=colour, linewidth=1.3, zorder=3)

@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from torch import nn
 
 from gadam.config import GadamConfig
@@ -28,6 +30,7 @@ from gadam.evolution.loop import evolve
 from gadam.models import MLP_HIDDEN, lenet5, mlp
 from gadam.paper import seeds_of
 from gadam.paper.claims import Claim
+from gadam.paper.palette import BLUE, GREEN, GREY, ORANGE, RED, say_missing
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
 from gadam.paper.statistics import mean_interval
 from gadam.paper.units import Part
@@ -36,85 +39,91 @@ from gadam.randomness import stream
 
 T = TypeVar("T")
 
-PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {"g": (2, 4, 8), "width": (32, 64, 128), "steps": (1, 4, 16), "problems": ("yeast",)},
-    "quick": {
-        "g": (2, 4, 8, 16), "width": (64, 128, 256, 512), "steps": (1, 4, 16, 64),
-        "problems": ("yeast", "letter", "mnist"),
-    },
-    "standard": {
-        "g": (2, 4, 8, 16, 32), "width": (64, 128, 256, 512, 1_024), "steps": (1, 8, 64, 512),
-        "problems": ("yeast", "letter", "mnist"),
-    },
-    "paper": {
-        "g": (2, 4, 8, 16, 32), "width": (64, 128, 256, 512, 1_024), "steps": (1, 8, 64, 512, 5_000),
-        "problems": ("yeast", "letter", "mnist"),
-    },
-}  # fmt: skip
-"""Each factor is varied alone, around `BASE`; the problems are those of Section 5, with g = 10."""
-
 FACTORS = {"g": "units g", "entries": "entries |w|", "steps": "Adam steps k"}
 BASE = {"g": 4, "width": 64, "steps": 1}
+SIZES: dict[str, dict[str, tuple[int, ...]]] = {
+    "smoke": {"g": (2, 4, 8), "width": (32, 64, 128), "steps": (1, 4, 16)},
+    "quick": {"g": (2, 4, 8, 16), "width": (64, 128, 256, 512), "steps": (1, 4, 16, 64)},
+    "standard": {"g": (2, 4, 8, 16, 32), "width": (64, 128, 256, 512, 1_024), "steps": (1, 8, 64, 512)},
+    "paper": {"g": (2, 4, 8, 16, 32), "width": (64, 128, 256, 512, 1_024), "steps": (1, 8, 64, 512, 5_000)},
+}
+"""Each factor is varied alone, around `BASE`; |w| by the width of the hidden layers."""
 SEEDS = 2  # bytes do not depend on the seed; two show it
 MARGIN = 0.1  # of a power
 GENERATION_STEPS = 8_000  # of a unit on MNIST: 80,000 along a line of descent, five times parents and children
-MLP, LENET = "MLP", "LeNet-5"
 
 
-def runs(profile: str, data: str) -> list[Run]:
-    """A run per point of the growth curves and seed; they need no dataset."""
-    points = [point for factor in BASE for point in _points(profile, factor)]
-    # Each once: the base lies on every curve.
-    points = [dict(point) for point in dict.fromkeys(tuple(point.items()) for point in points)]
-    return [
-        Run(
-            growing, {**point, "seed": seed}, label=f"bytes at {_named(point)} · seed {seed}", arm=arm(point),
-            priority=2,
-        )
-        for point in points for seed in seeds_of(profile, SEEDS)
-    ]  # fmt: skip
+def problems_of(profile: str) -> tuple[str, ...]:
+    """Name the problems of Section 5 on which bytes are counted, with g = 10."""
+    return ("yeast",) if profile == "smoke" else ("yeast", "letter", "mnist")
 
 
 def arm(what: str | dict[str, int]) -> str:
-    """What the seeds of a point of the growth curves are repetitions of; the one run on a problem has its own."""
+    """Name the arm of a problem, or that which the seeds of a point of the growth curves are repetitions of."""
     return f"section43/{what if isinstance(what, str) else _named(what)}"
 
 
+def runs(profile: str, data: str) -> list[Run]:
+    """List a run per point of the growth curves and seed; they need no dataset."""
+    points = {arm(point): point for factor in FACTORS for point in _points(profile, factor)}  # the base once
+    return [
+        Run(growing, {**point, "seed": seed}, "", f"bytes at {_named(point)} · seed {seed}", arm(point), 2)
+        for point in points.values()
+        for seed in seeds_of(profile, SEEDS)
+    ]
+
+
 def problem_runs(profile: str, data: str) -> list[Run]:
-    """The runs behind table section43_bytes."""
+    """List the runs behind table section43_bytes."""
     planned = []
-    for name in PROFILES[profile]["problems"]:
+    for name in problems_of(profile):
         config, digest = dataset_config(name, data)
         planned.append(Run(problem, config, digest, f"bytes of a generation on {name.upper()}", arm(name), 2))
     return planned
 
 
-@run_function("section43/growing")
+RUNS = (runs, problem_runs)
+
+
+def _points(profile: str, factor: str) -> list[dict[str, int]]:
+    """List the points of a curve."""
+    varied = _varied(factor)
+    return [BASE | {varied: size} for size in SIZES[profile][varied]]
+
+
+def _varied(factor: str) -> str:
+    """Name the setting that makes a factor vary."""
+    return "width" if factor == "entries" else factor
+
+
+def _named(point: dict[str, int]) -> str:
+    return ", ".join(f"{name} = {size}" for name, size in point.items())
+
+
+@run_function("section43/growing", version=2)
 def growing(g: int, width: int, steps: int, seed: int) -> Rows:
-    """The bytes of one generation of MLPs with two hidden layers of some width, on 500 generated rows."""
+    """Count the bytes of one generation of MLPs with two hidden layers of some width, on 500 generated rows."""
     draw = stream("cpu", seed)
     rows = torch.randn(500, 16, generator=draw), torch.randint(10, (500,), generator=draw)
     counted = exchanged(partial(mlp, 16, 10, (width, width)), rows, g=g, steps=steps, batch_size=16, seed=seed)
     return [{"width": width, "seed": seed, "data": "none", **counted}]
 
 
-@run_function("section43/problem")
+@run_function("section43/problem", version=2)
 def problem(dataset: str, data: Any) -> Rows:
-    """The bytes of one generation of g = 10 units on a problem of Section 5; one step, since none exchanges any."""
+    """Count the bytes of one generation of g = 10 units on a problem of Section 5; one step, since none sends any."""
     rows = load(dataset, data=data)
     images = len(rows.feature_shape) > 1
-    make_model: Callable[[], nn.Module] = (
-        lenet5 if images else partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[dataset])
-    )
-    counted = exchanged(make_model, rows.train, g=10, steps=1, batch_size=128, seed=0)
-    model = LENET if images else MLP
-    return [{"dataset": dataset, "model": model, "rows": len(rows.train[1]), "data": rows.source, **counted}]
+    model = lenet5 if images else partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[dataset])
+    counted = exchanged(model, rows.train, g=10, steps=1, batch_size=128, seed=0)
+    about = {"dataset": dataset, "model": "LeNet-5" if images else "MLP", "rows": len(rows.train[1])}
+    return [{**about, "data": rows.source, **counted}]
 
 
 def exchanged(
     make_model: Callable[[], nn.Module], rows: Part, *, g: int, steps: int, batch_size: int, seed: int
 ) -> dict[str, int]:
-    """Bytes of one generation in which every unit is a shard, trained by a process of its own.
+    """Count the bytes of one generation in which every unit is a shard, trained by a process of its own.
 
     Returns:
         g, steps, entries (|w|), messages, and the bytes: population (shards out and back, with all that goes with
@@ -151,18 +160,21 @@ class Counting(Executor):
         """Call `gadam.parallel.workers.work` on copies of its arguments; the future holds a copy of its answer."""
         token, common, task = args
         self.common = Path(common).stat().st_size
-        task, task_bytes = _copied(task)
-        answer, answer_bytes = _copied(fn(token, common, task))
-        self.messages += 2
-        self.population += task_bytes + answer_bytes
         future: Future[T] = Future()
-        future.set_result(answer)
+        future.set_result(self._sent(fn(token, common, self._sent(task))))
         return future
+
+    def _sent(self, thing: T) -> T:
+        """Return what another process gets to see of a thing, and count the bytes that it takes to tell."""
+        message = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
+        self.messages += 1
+        self.population += len(message)
+        return pickle.loads(message)
 
 
 def table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     """What one generation of each problem exchanges, in megabytes; empty cells where it was not counted."""
-    names = list(PROFILES[profile]["problems"])
+    names = list(problems_of(profile))
     columns = ["dataset", "model", "entries", "g", "floor", "population", "train_data", "rest", "data"]
     frame = rows.reindex(columns=columns).set_index("dataset").reindex(names)
     mega = frame[["floor", "population", "train_data", "rest"]].astype(float) / 1e6
@@ -175,12 +187,13 @@ def table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
 
 
 def curve(rows: pd.DataFrame, factor: str) -> pd.DataFrame:
-    """The points at which one factor varies and the others are those of `BASE`; a column `size` is the factor's."""
+    """Average the bytes over the seeds at the points at which one factor varies, by its size."""
+    lines = list(LINES)
     if rows.empty:
-        return pd.DataFrame(columns=["size", "seed", "population", "train_data", "rest", "floor"], dtype=float)
+        return pd.DataFrame(columns=lines, dtype=float)
     others = [name for name in BASE if name != _varied(factor)]
     chosen = rows[(rows[others] == pd.Series(BASE)[others]).all(axis=1)]
-    return chosen.assign(size=chosen[factor]).sort_values(["size", "seed"]).reset_index(drop=True)
+    return chosen.groupby(factor)[lines].mean()
 
 
 def slopes(rows: pd.DataFrame, factor: str) -> list[float]:
@@ -188,20 +201,10 @@ def slopes(rows: pd.DataFrame, factor: str) -> list[float]:
 
     Bytes are counted, not drawn: seeds repeat them exactly, and only from point to point can a power vary.
     """
-    points = curve(rows, factor).groupby("size")["population"].mean()
+    points = curve(rows, factor)["population"]
     powers = np.diff(np.log(points.to_numpy(float))) / np.diff(np.log(points.index.to_numpy(float)))
     # A slope of nothing is nothing, and not the last bits of a difference, which differ between machines.
     return [round(power, 9) for power in powers.tolist()]
-
-
-def exponents(rows: pd.DataFrame) -> pd.DataFrame:
-    """By which power the bytes of the population grow with each factor: mean of `slopes`, 95 % interval (t)."""
-    lines = []
-    for factor, label in FACTORS.items():
-        powers = slopes(rows, factor)
-        mean, low, high = mean_interval(powers) if powers else (np.nan,) * 3
-        lines.append({"factor": factor, "label": label, "exponent": mean, "low": low, "high": high})
-    return pd.DataFrame(lines)
 
 
 def claims(rows: pd.DataFrame, problems: pd.DataFrame, profile: str) -> list[Claim]:
@@ -224,7 +227,7 @@ def claims(rows: pd.DataFrame, problems: pd.DataFrame, profile: str) -> list[Cla
         )
         for factor, (text, power) in said.items()
     ]  # fmt: skip
-    names = PROFILES[profile]["problems"]
+    names = problems_of(profile)
     minor = Claim(
         text="Communication costs are minor; ours: the population's bytes as a share, in %, of those of a gradient "
         f"at each step, on {', '.join(names).upper()}, with {GENERATION_STEPS:,} steps a generation",
@@ -244,22 +247,38 @@ def _beside_gradients(problems: pd.DataFrame) -> tuple[float, float, float, str]
     return share.mean(), share.min(), share.max(), "least and most of the problems"
 
 
-def _points(profile: str, factor: str) -> list[dict[str, int]]:
-    """The points of a curve."""
-    varied = _varied(factor)
-    return [BASE | {varied: size} for size in PROFILES[profile][varied]]
+LINES: dict[str, tuple[str, Any, str]] = {
+    "population": ("units, out and back (measured)", BLUE, "o-"),
+    "train_data": ("training rows, once to each worker", ORANGE, "s-"),
+    "rest": ("model and settings, once to each worker", GREEN, "^-"),
+    "floor": ("16 g |w|: parameters alone", GREY, "--"),
+}
 
 
-def _varied(factor: str) -> str:
-    """What is set so that a factor varies."""
-    return "width" if factor == "entries" else factor
-
-
-def _named(point: dict[str, int]) -> str:
-    return ", ".join(f"{name} = {size}" for name, size in point.items())
-
-
-def _copied(thing: T) -> tuple[T, int]:
-    """What another process gets to see of a thing, and the bytes that it takes to tell."""
-    message = pickle.dumps(thing, pickle.HIGHEST_PROTOCOL)
-    return pickle.loads(message), len(message)
+def figure_growth(rows: pd.DataFrame) -> Figure:
+    """Draw the bytes of a generation on logarithmic axes, a panel per factor, with the exponent of the units' bytes."""
+    figure, axes = plt.subplots(1, len(FACTORS), figsize=(12, 4.6), layout="constrained", sharey=True)
+    for axis, (factor, label) in zip(axes, FACTORS.items(), strict=True):
+        points, powers = curve(rows, factor), slopes(rows, factor)
+        axis.set(xlabel=label, title="units")
+        if points.empty:
+            say_missing(axis)
+            axis.set_xticks([])
+            continue
+        for name, (text, colour, style) in LINES.items():
+            axis.plot(points.index, points[name], style, color=colour, label=text, markersize=6)
+        if factor == "steps":
+            bound = points["floor"].iloc[0] * points.index / points.index[0]
+            axis.plot(points.index, bound, ":", color=RED, label="16 k g |w|: the paper's bound")
+        if len(powers) > 1:
+            exponent, low, high = mean_interval(powers)
+            axis.set_title(f"units: exponent {exponent:z.2f} [{low:z.2f}, {high:z.2f}]")
+        axis.set(xscale="log", yscale="log")
+        ticks = [f"{size:,.0f}" if size < 1_000 else f"{size / 1_000:,.0f}k" for size in points.index]
+        axis.set_xticks(points.index, ticks)
+        axis.minorticks_off()
+    axes[0].set_ylabel("bytes per generation, or once")
+    handles, labels = axes[-1].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    return figure

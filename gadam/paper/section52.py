@@ -1,24 +1,27 @@
 """Section 5.2: what generations and the size of the population do to LeNet-5 on MNIST (figures 3, 4 and 5).
 
-Which runs decide a claim is settled before any is computed, as in `gadam.paper.section51_results`: those of the
-paper's whole budget, if they are complete, else those of a tenth of it. Several sizes of the population have runs at
-one scale only, which decides what is said of them. A look at less of a run is one after fewer generations: after two
+Claims are decided at the deepest complete scale, see `gadam.paper.mnist`; but several sizes of the population have runs
+at one scale only, which decides what is said of them. A look at less of a run is one after fewer generations: after two
 of five, and after four of the ten of figure 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from gadam.paper import mnist
-from gadam.paper.claims import Arms, Claim, Reduced
+from gadam.paper.claims import Arms, Claim
+from gadam.paper.mnist import GADAM, PROFILES
+from gadam.paper.palette import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, say_missing
 from gadam.paper.runs import Run
-from gadam.paper.section51 import EVIDENT, GADAM, arm, complete_scale, evidence_at, percent, select, share_of, source
 from gadam.paper.statistics import accuracy_interval, mean_interval
 from gadam.paper.verdicts import LOSS_MARGIN, Evidence
 
@@ -33,93 +36,80 @@ FROM_TO = 2, 20
 def runs(profile: str, data: str) -> list[Run]:
     """GADAM with the paper's population for the most generations, and with each other population for K."""
     return [
-        mnist.gadam_run(scale, data, seed, size, budget["longest"] if size == budget["g"] else budget["K"], EVIDENT)
+        mnist.gadam_run(scale, data, seed, size, budget["longest"] if size == budget["g"] else budget["K"])
         for scale in mnist.scales(profile)
-        for budget in [mnist.PROFILES[scale]]
+        for budget in [PROFILES[scale]]
         for size, count in budget["sizes"].items()
         for seed in mnist.seeds(scale, count)
     ]
 
 
+RUNS = (runs,)
+
+
+def arm(scale: str) -> str:
+    """The arm of GADAM with the paper's population."""
+    return mnist.gadam_arm(scale, PROFILES[scale]["g"])
+
+
 def scale_of_generations(profile: str, arms: Arms) -> str:
     """Where figure 3 and the left of figure 5 are taken from: the deepest scale of which there are any runs."""
     scales = mnist.scales(profile)
-    return next((scale for scale in scales if arms.get(arm(scale, GADAM), (0, 0))[0]), scales[0])
+    return next((scale for scale in scales if arms.get(arm(scale), (0, 0))[0]), scales[0])
 
 
 def scale_of_populations(profile: str) -> str:
     """Where figure 4 and the right of figure 5 are taken from: the deepest scale with several populations."""
-    return next(scale for scale in mnist.scales(profile) if len(mnist.PROFILES[scale]["sizes"]) > 1)
+    return next(scale for scale in mnist.scales(profile) if len(PROFILES[scale]["sizes"]) > 1)
 
 
-def units(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
-    """The histories: a row per unit, generation, seed and population, with its size `g`."""
-    frame = _of_all_sizes(rows, scale, "unit")
-    whole = ["g", "seed", "generation", "unit"]
-    frame[whole] = frame[whole].astype(int)
-    losses = ["loss_start", "loss_trained", "loss_survival"]
-    frame[losses] = frame[losses].astype(float)
-    frame["survived"] = frame["survived"].astype(bool)
-    return frame[[*whole, "role", *losses, "survived", "data"]]
-
-
-def _of_all_sizes(rows: pd.DataFrame, scale: str, kind: str) -> pd.DataFrame:
-    sizes = [select(rows, scale, GADAM, kind, size=size) for size in mnist.PROFILES[scale]["sizes"]]
-    return pd.concat([one for one in sizes if len(one)] or sizes[:1], ignore_index=True)
+KEY = ["g", "seed", "generation"]
 
 
 def generations(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
-    """Figure 3: by generation and role the units' mean, spread and lowest loss on the new batch, a row per seed."""
-    frame = units(rows, scale)
-    frame = frame[frame["g"] == mnist.PROFILES[scale]["g"]]
-    grouped = frame.groupby(["generation", "role", "seed"])["loss_survival"]
-    return grouped.agg(mean="mean", spread="std", best="min").reset_index()
+    """What figures 3 to 5 show: a row per population g, seed and generation.
+
+    "parent mean", "parent spread", "parent best" are the mean, standard deviation and minimum of the parents' losses on
+    the generation's new validation batch; the same for "child" and "survivor". `adopted` is the share of children among
+    the survivors, `accuracy` the test accuracy (%) of the fittest unit.
+    """
+    units, fittest = (
+        mnist.select(rows, scale, GADAM, kind, sizes=PROFILES[scale]["sizes"]) for kind in ("unit", "checkpoint")
+    )
+    units = units.astype({"loss_survival": float, "survived": bool})
+    survivors = units[units["survived"]].assign(adopted=lambda one: one["role"] == "child")
+    parents, children = (units[units["role"] == role] for role in ("parent", "child"))
+    found = {
+        f"{role} {name}": group.groupby(KEY)["loss_survival"].agg(how)
+        for role, group in {"parent": parents, "child": children, "survivor": survivors}.items()
+        for name, how in {"mean": "mean", "spread": "std", "best": "min"}.items()
+    }
+    found["adopted"] = survivors.groupby(KEY)["adopted"].mean()
+    fittest = fittest.set_index(KEY)[["test_correct", "test_rows"]].astype(float)
+    found |= {"accuracy": 100 * fittest["test_correct"] / fittest["test_rows"], "test_rows": fittest["test_rows"]}
+    return pd.DataFrame(found).reset_index().astype(dict.fromkeys(KEY, int))
 
 
-def accuracies(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
-    """Test accuracy in percent of the fittest unit of each generation: g, generation, seed, accuracy, test_rows."""
-    frame = _of_all_sizes(rows, scale, "checkpoint")
-    accuracy = 100 * frame["test_correct"].astype(float) / frame["test_rows"].astype(float)
-    whole = frame[["g", "generation", "seed", "test_rows"]].astype(int)
-    return whole.assign(accuracy=accuracy)[["g", "generation", "seed", "accuracy", "test_rows"]]
-
-
-def populations(rows: pd.DataFrame, scale: str, generation: int | None = None) -> pd.DataFrame:
-    """Figure 4: by population size the survivors of a generation (K): mean, spread and lowest loss, a row per seed."""
-    frame = units(rows, scale)
-    last = frame[(frame["generation"] == (generation or mnist.PROFILES[scale]["K"])) & frame["survived"]]
-    grouped = last.groupby(["g", "seed"])["loss_survival"]
-    return grouped.agg(mean="mean", spread="std", best="min").reset_index()
-
-
-def adoption(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
-    """Figure 5: the share of children among the survivors: g, generation, seed, adopted in [0, 1]."""
-    frame = units(rows, scale)
-    survivors = frame[frame["survived"]]
-    share = (survivors["role"] == "child").groupby([survivors[name] for name in ("g", "generation", "seed")]).mean()
-    return share.rename("adopted").reset_index()
-
-
-def adoption_by_size(adopted: pd.DataFrame, until: int) -> pd.DataFrame:
-    """The mean adoption rate of the first so many generations: g, seed, adopted."""
-    return adopted[adopted["generation"] <= until].groupby(["g", "seed"])["adopted"].mean().reset_index()
+def adoption(frame: pd.DataFrame, until: int) -> pd.DataFrame:
+    """The mean adoption rate of the first so many generations, from `generations`: g, seed, adopted."""
+    return frame[frame["generation"] <= until].groupby(["g", "seed"])["adopted"].mean().reset_index()
 
 
 def summary(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     """Table section52_settings: what figures 4 and 5 show by depth and population, with 95 % intervals over seeds."""
     lines = []
     for scale in mnist.scales(profile):
-        budget = mnist.PROFILES[scale]
-        frame = populations(rows, scale).merge(
-            adoption_by_size(adoption(rows, scale), budget["K"]), on=["g", "seed"]
-        ).merge(accuracies(rows, scale).query("generation == @budget['K']"), on=["g", "seed"])  # fmt: skip
+        budget = PROFILES[scale]
+        frame = generations(rows, scale)
+        last = frame[frame["generation"] == budget["K"]].drop(columns="adopted")
+        frame = last.merge(adoption(frame, budget["K"]), on=["g", "seed"])
         for size in budget["sizes"]:
             group = frame[frame["g"] == size]
             lines.append({
                 "steps": mnist.depth(scale), "g": size, **_means(group),
-                "seeds": arms.count(mnist.gadam_arm(scale, size, EVIDENT)),
+                "seeds": arms.count(mnist.gadam_arm(scale, size)),
                 "gradient steps": 2 * size * budget["K"] * budget["steps"],
-                "data": source(rows) if len(group) else None,
+                "data": mnist.source(rows) if len(group) else None,
             })  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -128,199 +118,260 @@ def _means(group: pd.DataFrame) -> dict[str, float | None]:
     """Means over seeds and their intervals; empty where there are none."""
     found: dict[str, float | None] = {}
     for name, text in (
-        ("mean", "mean loss"), ("spread", "spread of loss"), ("best", "lowest loss"),
+        ("survivor mean", "mean loss"), ("survivor spread", "spread of loss"), ("survivor best", "lowest loss"),
         ("accuracy", "test accuracy, %"), ("adopted", "adoption rate"),
     ):  # fmt: skip
-        values = group[name].dropna().tolist()
         interval: tuple[float | None, ...] = (None, None, None)
-        if values and name == "accuracy":
-            interval = accuracy_interval(values, int(group["test_rows"].iloc[0]))
-        elif values:
-            mean, low, high = mean_interval(values)
+        if group[name].notna().any():
+            mean, low, high = _interval(group, name)
             interval = mean, max(low, 0.0), min(high, 1.0) if name == "adopted" else high
         found |= dict(zip((text, f"{text} · low", f"{text} · high"), interval, strict=True))
     return found
 
 
+def _interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
+    """The mean over seeds and its 95 % interval."""
+    values = group[name].dropna().tolist()
+    if name == "accuracy":
+        return accuracy_interval(values, int(group["test_rows"].iloc[0]))
+    return mean_interval(values)
+
+
 def captions(profile: str, arms: Arms) -> dict[str, str]:
     """What the figures and the table show, by id: which scale, how many seeds."""
     aged, sized = scale_of_generations(profile, arms), scale_of_populations(profile)
-    last = mnist.PROFILES[sized]["K"]
-    several = ", ".join(
-        f"g = {size}: {arms.count(mnist.gadam_arm(sized, size, EVIDENT))}" for size in mnist.PROFILES[sized]["sizes"]
-    )
+    last, count = PROFILES[sized]["K"], arms.count(arm(aged))
+    several = ", ".join(f"g = {size}: {arms.count(mnist.gadam_arm(sized, size))}" for size in PROFILES[sized]["sizes"])
     return {
         "figure3": f"Parents and children by generation: loss on the shared new validation batch after training, and "
-        f"test accuracy of the fittest unit. {_trained(aged)}; seeds: {arms.count(arm(aged, GADAM))}.",
+        f"test accuracy of the fittest unit. {_trained(aged)}; seeds: {count}.",
         "figure4": f"The survivors of generation {last} by the size of the population; g units cost g times as much. "
         f"{_trained(sized)}; seeds: {several}.",
         "figure5": "Child adoption rate: the share of children among the g units that survive a generation. Left: "
-        f"{_trained(aged)}; seeds: {arms.count(arm(aged, GADAM))}. Right: "
-        + ("the same" if aged == sized else _trained(sized))
-        + f"; seeds: {several}.",
+        f"{_trained(aged)}; seeds: {count}. Right: {'the same' if aged == sized else _trained(sized)}; seeds: "
+        f"{several}.",
         "section52_settings": f"The survivors of generation {last} by steps of a unit and population size, with 95 % "
         "intervals over seeds.",
     }
 
 
 def _trained(scale: str) -> str:
-    budget = mnist.PROFILES[scale]
+    budget = PROFILES[scale]
     return (
         f"{budget['steps']:,} steps of {budget['batch_size']} images for parents and for children of each generation, "
-        f"{percent(scale)}"
+        f"{mnist.percent(scale)}"
     )
 
 
 def note(profile: str) -> str:
     """What a reader of the table must know."""
-    depths = " or ".join(f"{mnist.depth(scale):,} ({percent(scale)})" for scale in mnist.scales(profile))
+    depths = " or ".join(f"{mnist.depth(scale):,} ({mnist.percent(scale)})" for scale in mnist.scales(profile))
     return (
         f"steps: of one unit, {depths}. Losses on the generation's validation batch; the lowest of more units is lower "
         "for that reason alone. adoption rate: mean of generations. gradient steps: of all units."
     )
 
 
+def figure3(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
+    """Loss of parents and children by generation, and the test accuracy of the fittest unit."""
+    scale = scale_of_generations(profile, arms)
+    size, frame = PROFILES[scale]["g"], generations(rows, scale)
+    frame = frame[frame["g"] == size]
+    figure, (left, right) = _panels(2, 4.6)
+    for role, name in (("parent", "parents"), ("child", "children")) if len(frame) else ():
+        means, colour = frame.groupby("generation").mean(), ROLE_COLOURS[role]
+        mean, spread, best = (means[f"{role} {one}"] for one in ("mean", "spread", "best"))
+        low, high = (mean - spread).clip(lower=best), mean + spread
+        left.fill_between(means.index, low, high, color=colour, alpha=0.18, linewidth=0)
+        _line(left, frame, "generation", f"{role} mean", colour, label=f"{name}, mean")
+        left.plot(means.index, best, color=colour, linestyle="--", label=f"{name}, lowest")
+    left.set(xlabel="generation", ylabel="loss on the generation's new validation batch", yscale="log")
+    left.set_title(f"{size} parents and {size} children\n(band: ± 1 standard deviation of the units)")
+    _line(right, frame, "generation", "accuracy", GREEN)
+    right.set(xlabel="generation", ylabel="test accuracy, %", title="Fittest unit of each generation")
+    if frame.empty:
+        say_missing(left)
+    else:
+        left.legend(loc="lower left", fontsize=9)
+        for axis in (left, right):
+            axis.set_xticks(sorted(frame["generation"].unique()))
+    return figure
+
+
+def figure4(rows: pd.DataFrame, profile: str) -> Figure:
+    """The survivors' losses and the fittest unit's test accuracy by the size of the population."""
+    scale = scale_of_populations(profile)
+    frame = generations(rows, scale)
+    frame = frame[frame["generation"] == PROFILES[scale]["K"]]
+    figure, axes = _panels(3, 4.2)
+    _line(axes[0], frame, "g", "survivor mean", BLUE, label="mean of the units", beside=-0.12)
+    axes[0].set(ylabel="loss on the last validation batch", title="Units of the last generation")
+    if len(frame):
+        _line(axes[0], frame, "g", "survivor best", PURPLE, label="lowest", beside=0.12)
+        axes[0].legend()
+    _line(axes[1], frame, "g", "survivor spread", GREY)
+    axes[1].set(ylabel="standard deviation of the units' losses", title="Spread of the units")
+    axes[1].set_ylim(bottom=0)  # an interval by Student's t does not know that there is no less
+    _line(axes[2], frame, "g", "accuracy", GREEN)
+    axes[2].set(ylabel="test accuracy, %", title="Fittest unit")
+    for axis in axes:
+        axis.set(xlabel="population size g")
+        if len(frame):
+            axis.set_xticks(sorted(frame["g"].unique()))
+    return figure
+
+
+def figure5(rows: pd.DataFrame, profile: str, arms: Arms) -> Figure:
+    """The share of children among the survivors, by generation and by population size."""
+    aged, sized = scale_of_generations(profile, arms), scale_of_populations(profile)
+    size, last = PROFILES[aged]["g"], PROFILES[sized]["K"]
+    by_generation = generations(rows, aged)
+    by_generation = by_generation[by_generation["g"] == size]
+    by_size = adoption(generations(rows, sized), last)
+    figure, (left, right) = _panels(2, 4.2, sharey=True)
+    left.set(xlabel="generation", ylabel="adoption rate: share of children\namong the survivors", ylim=(-0.02, 1.02))
+    left.set(title=f"By generation, g = {size}")
+    right.set(xlabel="population size g", title=f"By population size, mean of generations 1 to {last}")
+    panels = ((left, by_generation, "generation", BLUE), (right, by_size, "g", GREEN))
+    for axis, frame, x, colour in panels:
+        _line(axis, frame, x, "adopted", colour)
+        if len(frame):
+            axis.set_xticks(sorted(frame[x].unique()))
+            axis.axhline(0.5, color="black", linestyle=":", linewidth=1.2)
+    if len(by_generation):
+        text, place = "as many children as parents", ("axes fraction", "data")
+        left.annotate(text, (0.99, 0.51), xycoords=place, ha="right", fontsize=9)
+    return figure
+
+
+def _panels(count: int, height: float, **settings: Any) -> tuple[Figure, Any]:
+    figure, axes = plt.subplots(
+        1, count, figsize=(11.5 if count == 2 else 12, height), layout="constrained", **settings
+    )
+    figure.supxlabel("points and bars: mean over seeds with its 95 % interval", fontsize=10)
+    return figure, axes
+
+
+def _line(
+    axis: Axes, frame: pd.DataFrame, x: str, y: str, colour: Any, label: str | None = None, beside: float = 0.0
+) -> None:
+    """The mean over seeds with its 95 % interval, so far beside its place."""
+    if frame.empty:
+        say_missing(axis)
+        return
+    points = [(place, *_interval(group, y)) for place, group in frame.groupby(x)]
+    places, means, lows, highs = np.array(points, dtype=float).T
+    axis.errorbar(
+        places + beside, means, yerr=[means - lows, highs - means], color=colour, marker="o", capsize=3, label=label
+    )
+
+
 def claims(rows: pd.DataFrame, profile: str, arms: Arms) -> list[Claim]:
     """What Section 5.2 says of figures 3 to 5; changes of a loss are shares of it."""
     found = [*_of_generations(rows, profile, arms), *_of_populations(rows, profile)]
-    order = ("figure3", "figure4", "figure5")
-    found.sort(key=lambda one: order.index(one["exhibit"]))
-    return [Claim(**{"section": "section52", "data": source(rows), **one}) for one in found]
+    return sorted(found, key=lambda one: one.exhibit)
 
 
-Values = Callable[[int], pd.Series]
-"""Numbers by seed, from runs of so many of K generations."""
+def _claim(scale: str, text: str, numbers: Callable[[int], pd.Series], **about: Any) -> Claim:
+    """A claim on numbers by seed, from runs of so many of K generations."""
+    steps = 2 * PROFILES[scale]["steps"]
+    return mnist.claim(scale, text, lambda until: Evidence(tuple(numbers(until // steps).tolist())), **about)
 
 
-def _evidence(scale: str, values: Values) -> Callable[[], Evidence | Reduced]:
-    def at(until: int) -> Evidence:
-        return Evidence(tuple(values(until // (2 * mnist.PROFILES[scale]["steps"])).astype(float).tolist()))
-
-    return lambda: evidence_at(scale, at)
-
-
-def _of_generations(rows: pd.DataFrame, profile: str, arms: Arms) -> list[dict[str, Any]]:
+def _of_generations(rows: pd.DataFrame, profile: str, arms: Arms) -> Iterator[Claim]:
     """Figure 3 and the left of figure 5."""
-    scales = mnist.scales(profile)
-    scale = complete_scale(scales, arms, lambda one: [arm(one, GADAM)], otherwise=scales[0])
-    budget = mnist.PROFILES[scale]
-    common = {"arms": [arm(scale, GADAM)], "budget": share_of(scale)}
+    scale = mnist.complete_scale(profile, arms, lambda one: [arm(one)])
+    budget, frame = PROFILES[scale], generations(rows, scale)
+    frame = frame[frame["g"] == budget["g"]]
 
-    @cache
-    def losses(role: str) -> pd.DataFrame:
-        table = generations(rows, scale)
-        table = table[table["role"] == role].pivot_table(index="seed", columns="generation", values="mean")
-        return table.div(table[1], axis=0)
+    def places(to: int) -> tuple[int, int, int]:
+        """Of figure 3 as seen after so many of K generations: its middle, two generations before its end, its end."""
+        last = int(budget["longest"]) * to // int(budget["K"])
+        return max(1, round(last / 2)), max(1, last - 2), last
 
-    @cache
-    def adopted() -> pd.DataFrame:
-        found = adoption(rows, scale)
-        return found[found["g"] == budget["g"]].pivot_table(index="seed", columns="generation", values="adopted")
+    def by_seed(name: str) -> pd.DataFrame:
+        return frame.pivot_table(index="seed", columns="generation", values=name)
 
-    def last(generation: int) -> int:
-        """Where figure 3 ends that is looked at after so many of K generations."""
-        return int(budget["longest"]) * generation // int(budget["K"])
+    def improves(role: str, to: int) -> pd.Series:
+        losses = by_seed(f"{role} mean")
+        return 1 - losses[places(to)[0]] / losses[1]
 
-    def middle(generation: int) -> int:
-        return max(1, round(last(generation) / 2))
-
-    def before_last(generation: int) -> int:
-        return max(1, last(generation) - 2)
-
-    def improves(role: str) -> Values:
-        return lambda to: 1 - losses(role)[middle(to)]
-
-    def moves(role: str) -> Values:
-        return lambda to: losses(role)[last(to)] - losses(role)[before_last(to)]
+    def moves(role: str, to: int) -> pd.Series:
+        losses, (_, before, last) = by_seed(f"{role} mean"), places(to)
+        return losses[last] / losses[1] - losses[before] / losses[1]
 
     def parents(to: int) -> pd.Series:
-        return 0.5 - adopted().loc[:, before_last(to) : last(to)].mean(axis=1)
+        _, before, last = places(to)
+        return 0.5 - by_seed("adopted").loc[:, before:last].mean(axis=1)
 
-    def first() -> Evidence | Reduced:
-        now = Evidence(tuple((adopted()[1] - 0.5).tolist()))
-        return now if share_of(scale) >= 1 else Reduced(now)  # nobody looks inside a generation
-
-    whole, found = budget["K"], []
-    aged = common | {"exhibit": "figure3", "margin": STABLE}
+    middle, before, last = places(budget["K"])
+    claim = partial(_claim, scale, section="section52", data=mnist.source(rows), arms=[arm(scale)])
     for role, name in (("parent", "parents"), ("child", "children")):
-        found.append(aged | {
-            "text": f"The {name} first improve with the generations: lower mean loss in generation {middle(whole)} "
-            "than in 1 (share of generation 1's loss)",
-            "kind": "greater", "paper": "improve", "evidence": _evidence(scale, improves(role)),
-            "headline": "generations" if role == "child" else "",
-        })  # fmt: skip
-        found.append(aged | {
-            "text": f"The {name} then remain stable: generation {last(whole)} beside {before_last(whole)} "
-            f"(± {STABLE:.0%} of generation 1's loss)",
-            "kind": "within", "paper": "stable", "evidence": _evidence(scale, moves(role)),
-        })  # fmt: skip
-    survive = common | {"exhibit": "figure5", "margin": ADOPTION_MARGIN, "kind": "greater"}
-    found.append(survive | {
-        "text": "In the first generation most survivors are children (adoption rate minus 1/2)", "paper": "children",
-        "evidence": first,
-    })  # fmt: skip
-    found.append(survive | {
-        "text": f"In the last generations ({before_last(whole)} to {last(whole)}) most survivors are parents "
-        "(1/2 minus adoption rate)",
-        "paper": "parents", "evidence": _evidence(scale, parents),
-    })  # fmt: skip
-    return found
+        yield claim(
+            f"The {name} first improve with the generations: lower mean loss in generation {middle} than in 1 "
+            "(share of generation 1's loss)",
+            partial(improves, role), exhibit="figure3", kind="greater", margin=STABLE, paper="improve",
+            headline="generations" if role == "child" else "",
+        )  # fmt: skip
+        yield claim(
+            f"The {name} then remain stable: generation {last} beside {before} (± {STABLE:.0%} of generation 1's loss)",
+            partial(moves, role), exhibit="figure3", kind="within", margin=STABLE, paper="stable",
+        )  # fmt: skip
+    survive = partial(claim, exhibit="figure5", kind="greater", margin=ADOPTION_MARGIN)
+    yield survive(
+        "In the first generation most survivors are children (adoption rate minus 1/2)",
+        lambda to: by_seed("adopted")[1] - 0.5, paper="children", looks=False,  # nobody looks inside a generation
+    )  # fmt: skip
+    yield survive(
+        f"In the last generations ({before} to {last}) most survivors are parents (1/2 minus adoption rate)",
+        parents, paper="parents",
+    )  # fmt: skip
 
 
-def _of_populations(rows: pd.DataFrame, profile: str) -> list[dict[str, Any]]:
+def _of_populations(rows: pd.DataFrame, profile: str) -> Iterator[Claim]:
     """Figure 4 and the right of figure 5."""
     scale = scale_of_populations(profile)
-    by_size = cache(lambda generation: populations(rows, scale, generation))
-    rates = cache(lambda generation: adoption_by_size(adoption(rows, scale), generation))
+    frame, sizes = generations(rows, scale), PROFILES[scale]["sizes"]
 
-    def changes(name: str, sign: int = 1) -> Callable[[], Evidence | Reduced]:
-        return _evidence(scale, lambda to: sign * change(by_size(to), name, relative=True))
+    def changes(name: str, to: int) -> pd.Series:
+        return change(frame[frame["generation"] == to], f"survivor {name}", relative=True)
 
-    def rate_changes(sign: int) -> Callable[[], Evidence | Reduced]:
-        return _evidence(scale, lambda to: sign * change(rates(to), "adopted"))
+    def rises(to: int) -> pd.Series:
+        return change(adoption(frame, to), "adopted")
 
-    common = {
-        "arms": [mnist.gadam_arm(scale, size, EVIDENT) for size in mnist.PROFILES[scale]["sizes"]],
-        "budget": share_of(scale),
-    }  # fmt: skip
-    losses = common | {"exhibit": "figure4", "margin": STABLE}
-    adopted = common | {"exhibit": "figure5", "margin": ADOPTION_MARGIN}
+    claim = partial(
+        _claim, scale, section="section52", data=mnist.source(rows),
+        arms=[mnist.gadam_arm(scale, size) for size in sizes],
+    )  # fmt: skip
+    losses = partial(claim, exhibit="figure4", margin=STABLE)
+    adopted = partial(claim, exhibit="figure5", margin=ADOPTION_MARGIN)
     from_to = f"from {FROM_TO[0]} to {FROM_TO[1]}"
-    return [
-        losses | {
-            "text": f"The mean loss of the units changes only slightly with the population (± {STABLE:.0%} {from_to})",
-            "kind": "within", "paper": "slightly", "evidence": changes("mean"),
-        },
-        losses | {
-            "text": f"The spread of the units' losses gets larger with the population (share of it, {from_to})",
-            "kind": "greater", "paper": "larger", "evidence": changes("spread"),
-        },
-        losses | {
-            "text": "With more units some are better: the lowest loss falls with the population (share of it, "
-            f"{from_to})",
-            "kind": "greater", "paper": "better", "evidence": changes("best", -1), "headline": "population",
-        },
-        adopted | {
-            "text": f"The population has no significant impact on the adoption rate (± {ADOPTION_MARGIN} {from_to})",
-            "kind": "within", "paper": "not significant", "evidence": rate_changes(1),
-        },
-        adopted | {
-            "text": f"With a larger population the adoption rate is lower (its fall {from_to})",
-            "kind": "greater", "paper": "lower", "evidence": rate_changes(-1),
-        },
-    ]  # fmt: skip
+    yield losses(
+        f"The mean loss of the units changes only slightly with the population (± {STABLE:.0%} {from_to})",
+        partial(changes, "mean"), kind="within", paper="slightly",
+    )  # fmt: skip
+    yield losses(
+        f"The spread of the units' losses gets larger with the population (share of it, {from_to})",
+        partial(changes, "spread"), kind="greater", paper="larger",
+    )  # fmt: skip
+    yield losses(
+        f"With more units some are better: the lowest loss falls with the population (share of it, {from_to})",
+        lambda to: -changes("best", to), kind="greater", paper="better", headline="population",
+    )  # fmt: skip
+    yield adopted(
+        f"The population has no significant impact on the adoption rate (± {ADOPTION_MARGIN} {from_to})",
+        rises, kind="within", paper="not significant",
+    )  # fmt: skip
+    yield adopted(
+        f"With a larger population the adoption rate is lower (its fall {from_to})",
+        lambda to: -rises(to), kind="greater", paper="lower",
+    )  # fmt: skip
 
 
 def change(frame: pd.DataFrame, name: str, relative: bool = False) -> pd.Series:
     """The change of a number from the smallest to the largest of the paper's populations, by the slope of each seed.
 
-    Args:
-        frame: columns g, seed and `name`.
-        name: of the number.
-        relative: as a share of the seed's mean.
-
-    Returns:
-        By seed, of those that all sizes have: least-squares slope over g, times 18.
+    By seed, of those that all sizes have: the least-squares slope over g, times 18; `relative` to the seed's mean.
     """
     table = frame.pivot_table(index="seed", columns="g", values=name).dropna()
     slopes = np.polyfit(table.columns.to_numpy(dtype=float), table.to_numpy().T, 1)[0]

@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from gadam.config import GadamConfig
 from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.models import lenet5
 from gadam.paper.claims import Claim
+from gadam.paper.palette import BLUE, GREY, ORANGE, say_missing
+from gadam.paper.report.machine import cpu_model, usable_cores
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
 from gadam.paper.statistics import mean_interval
 from gadam.paper.verdicts import RATIO, Evidence
@@ -47,16 +49,18 @@ PROFILES: dict[str, dict[str, Any]] = {
     "standard": {"threads": THREADS, "repeats": 10, "steps": 20, "warm_up": 1, "validation_size": 256},
     "paper": {"threads": THREADS, "repeats": 5, "steps": 5_000, "warm_up": 0, "validation_size": 1_024},
 }
-"""`warm_up`: generations before those that are timed; 5,000 steps need none. V is small where the steps are few, or
-its evaluation would be what is timed."""
+"""`warm_up`: generations before those that are timed; 5,000 steps need none. The validation batch is small where the
+steps are few, or its evaluation would be what is timed."""
 
 
 def runs(profile: str, data: str) -> list[Run]:
     """One run, because its measurements must not run beside each other; let it run alone (`workers=1`)."""
     rows, digest = dataset_config(DATASET, data)
-    budget = PROFILES[profile] | {"threads": list(PROFILES[profile]["threads"])}
-    config = {**rows, **budget}
+    config = {**rows, **PROFILES[profile], "threads": list(PROFILES[profile]["threads"])}
     return [Run(generation_times, config, digest, "LeNet-5 · a generation on 1 to 10 threads", ARM)]
+
+
+RUNS = (runs,)
 
 
 @run_function("section53/threads")
@@ -73,26 +77,50 @@ def generation_times(
     rows: Rows = []
     for repeat in range(repeats):
         order = [threads[place] for place in torch.randperm(len(threads), generator=stream("cpu", repeat))]
-        pool = _Threads([*order[:1] * warm_up, *order])
+        pool = _TimedThreads([*order[:1] * warm_up, *order])
         config = GadamConfig(
             population_size=G, generations=len(pool.plan), steps=steps, batch_size=128,
             validation_size=validation_size, mode="auto", shards=G,
         )  # fmt: skip
-        evolve(lenet5, images.train, config, executor=pool, device="cpu", callbacks=[pool.clock], progress=False)
-        about = {"repeat": repeat, "steps": steps, **machine(), "data": images.source}
-        rows += [about | row for row in pool.clock.rows[warm_up:]]
+        evolve(lenet5, images.train, config, executor=pool, device="cpu", callbacks=[pool], progress=False)
+        about = {"repeat": repeat, "steps": steps, "cpu": cpu_model(), "cores": usable_cores(), "data": images.source}
+        rows += [about | row for row in pool.rows[warm_up:]]
     return rows
 
 
-def machine() -> dict[str, Any]:
-    """The processor's name and the cores that this process may use: what the times depend on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return {"cpu": name, "cores": cores}
+class _TimedThreads(Executor, Callback):
+    """Times every generation on threads whose number changes between generations, by a plan.
+
+    What comes before the first generation is not timed.
+    """
+
+    def __init__(self, plan: list[int]) -> None:
+        self.plan = plan
+        self.rows: Rows = []
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Let one of the threads call `fn`."""
+        return self._pool.submit(fn, *args, **kwargs)
+
+    def on_start(self, config: GadamConfig, population: Population) -> None:
+        self._start(0)
+
+    def on_generation(self, generation: Generation) -> None:
+        seconds = time.perf_counter() - self._started
+        digest = hashlib.sha256()  # of the population, to the last bit
+        for name, tensor in generation.next.parameters.items():
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        self.rows.append({
+            "threads": self.plan[generation.number - 1], "generation": generation.number, "seconds": seconds,
+            "digest": digest.hexdigest()[:16],
+        })  # fmt: skip
+        self._pool.shutdown()  # nothing is under way between generations
+        if generation.number < len(self.plan):
+            self._start(generation.number)
+
+    def _start(self, place: int) -> None:
+        self._pool = ThreadPoolExecutor(self.plan[place])
+        self._started = time.perf_counter()
 
 
 def describe(rows: pd.DataFrame) -> str:
@@ -118,21 +146,49 @@ def table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     budget, lines = PROFILES[profile], []
     measured = dict(iter(speedups(rows).groupby("threads"))) if len(rows) else {}
     for threads in budget["threads"]:
-        line: dict[str, Any] = {"threads": threads}
+        line: dict[str, Any] = {"threads": threads, "repeats, as seeds": f"0 of {budget['repeats']}"}
         if threads in measured:
             group = measured[threads]
-            speedup, low, high = mean_interval(group["speedup"].tolist())
+            seconds, (speedup, low, high) = group["seconds"], mean_interval(group["speedup"].tolist())
             line |= {
-                "median s": group["seconds"].median(), "min s": group["seconds"].min(),
-                "max s": group["seconds"].max(), "speed-up": speedup, "low": low, "high": high,
-                "efficiency": group["efficiency"].mean(), "repeats, as seeds": len(group),
+                "median s": seconds.median(), "min s": seconds.min(), "max s": seconds.max(), "speed-up": speedup,
+                "low": low, "high": high, "efficiency": group["efficiency"].mean(), "repeats, as seeds": len(group),
                 "data": group["data"].iloc[0],
             }  # fmt: skip
-        else:
-            line["repeats, as seeds"] = f"0 of {budget['repeats']}"
         lines.append(line)
     columns = ["threads", "median s", "min s", "max s", "speed-up", "low", "high", "efficiency", "repeats, as seeds"]
     return pd.DataFrame(lines).reindex(columns=[*columns, "data"])
+
+
+def figure6(rows: pd.DataFrame) -> Figure:
+    """Seconds, speed-up and efficiency against the number of threads; every repeat is a dot."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained", sharex=True)
+    if rows.empty:
+        for axis, name in zip(axes, ("Time", "Speed-up", "Efficiency"), strict=True):
+            say_missing(axis)
+            axis.set(title=name, xlabel="threads", xticks=[], yticks=[])
+        return figure
+    frame, cores = speedups(rows), int(rows["cores"].iloc[0])
+    counts = np.arange(1, int(frame["threads"].max()) + 1)
+    # Ten units are dealt out whole: on 4 threads somebody trains three of them, and 5 to 9 take two rounds alike.
+    ideal = np.minimum(G / np.ceil(G / counts), cores)
+    panels = {
+        "seconds": ("seconds per generation", "Time", None),
+        "speedup": ("time on one thread / time", "Speed-up", ideal),
+        "efficiency": ("speed-up / threads", "Efficiency", ideal / counts),
+    }
+    for axis, (name, (label, title, limit)) in zip(axes, panels.items(), strict=True):
+        by_count = frame.groupby("threads")[name].agg(["median", "min", "max"])
+        axis.fill_between(by_count.index, by_count["min"], by_count["max"], color=BLUE, alpha=0.2, linewidth=0)
+        axis.plot(by_count.index, by_count["median"], color=BLUE, label="median, lowest to highest")
+        axis.scatter(frame["threads"], frame[name], color=BLUE, s=14, alpha=0.6, label="one repeat", zorder=3)
+        axis.axvline(cores, color=ORANGE, linestyle="--", label="cores of this machine")
+        if limit is not None:
+            axis.plot(counts, limit, color=GREY, linestyle=":", label=f"at best, with {G} units")
+        axis.set(xlabel="threads", ylabel=label, title=title, xticks=counts)
+        axis.set_ylim(bottom=0)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return figure
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
@@ -143,25 +199,25 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     rules.
     """
     cores = int(rows["cores"].iloc[0]) if len(rows) else max(THREADS)
-    common: dict[str, Any] = {
-        "section": "section53", "exhibit": "figure6", "arms": [ARM], "paper": "greater",
-        "data": rows["data"].iloc[0] if len(rows) else "real",
-        "repetitions": f"{rows['repeat'].nunique()} repeats" if len(rows) else "",
-    }  # fmt: skip
+    claim = partial(
+        Claim, section="section53", exhibit="figure6", arms=[ARM], paper="greater",
+        data=rows["data"].iloc[0] if len(rows) else "real",
+        repetitions=f"{rows['repeat'].nunique()} repeats" if len(rows) else "",
+    )  # fmt: skip
     return [
-        Claim(
+        claim(
             text="A generation is faster on as many threads as cores, at most ten, than on one (speed-up beside 1; "
             "repeats as seeds)",
-            kind="greater", margin=round(RATIO - 1, 9), evidence=partial(_faster, rows), **common,
+            kind="greater", margin=round(RATIO - 1, 9), evidence=partial(_faster, rows),
         ),
-        Claim(
+        claim(
             text="Time decreases with every thread up to the number of cores, at most ten (weakest, %; repeats as "
             "seeds)",
-            kind="weakest", evidence=partial(_decreases, rows), headline="threads", **common,
+            kind="weakest", evidence=partial(_decreases, rows), headline="threads",
         ),
-        Claim(
+        claim(
             text="Time decreases with every thread up to 10, which takes 10 cores (weakest, %; repeats as seeds)",
-            kind="weakest", evidence=partial(_decreases, rows), budget=min(1.0, cores / max(THREADS)), **common,
+            kind="weakest", evidence=partial(_decreases, rows), budget=min(1.0, cores / max(THREADS)),
         ),
     ]  # fmt: skip
 
@@ -182,54 +238,3 @@ def _decreases(rows: pd.DataFrame) -> list[Evidence]:
 def _up_to_cores(rows: pd.DataFrame) -> list[int]:
     """The numbers of threads that were timed, without those above the cores."""
     return sorted({count for count in rows["threads"].tolist() if count <= rows["cores"].iloc[0]})
-
-
-class _Threads(Executor):
-    """Threads whose number changes from generation to generation, by a plan."""
-
-    def __init__(self, plan: list[int]) -> None:
-        self.plan = plan
-        self.clock = _Clock(self)
-
-    def use(self, generation: int) -> None:
-        """Change to the number of threads of a generation, counted from 0."""
-        self._pool = ThreadPoolExecutor(self.plan[generation])
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Let one of the threads call `fn`."""
-        return self._pool.submit(fn, *args, **kwargs)
-
-    def release(self) -> None:
-        """End the threads; nothing is under way between generations."""
-        self._pool.shutdown()
-
-
-class _Clock(Callback):
-    """Times every generation, without what comes before the first, and changes the threads between them."""
-
-    def __init__(self, pool: _Threads) -> None:
-        self.rows: Rows = []
-        self._pool = pool
-
-    def on_start(self, config: GadamConfig, population: Population) -> None:
-        self._pool.use(0)
-        self._started = time.perf_counter()
-
-    def on_generation(self, generation: Generation) -> None:
-        seconds = time.perf_counter() - self._started
-        self.rows.append({
-            "threads": self._pool.plan[generation.number - 1], "generation": generation.number, "seconds": seconds,
-            "digest": _digest(generation.next),
-        })  # fmt: skip
-        self._pool.release()
-        if generation.number < len(self._pool.plan):
-            self._pool.use(generation.number)
-        self._started = time.perf_counter()
-
-
-def _digest(population: Population) -> str:
-    """Equal for populations that are equal to the last bit."""
-    digest = hashlib.sha256()
-    for name, tensor in population.parameters.items():
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Section 5.4: MLPs on YEAST, ADULT and LETTER by GADAM and by Adam, beside three other classifiers (Table 4).
+"""Section 5.4: MLPs on YEAST, ADULT and LETTER by GADAM and by Adam, beside four other classifiers (Table 4).
 
 The paper gives neither g, K nor the steps. A unit here is trained for 2 K times the steps of a generation along its
 longest line of descent (`depths`), and so is every unit by Adam; whether more steps would help is looked up on
@@ -8,77 +8,78 @@ seeds, and but for "standard" and "paper" smaller forests.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import nn
 
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load
-from gadam.evolution.loop import evolve
 from gadam.models import MLP_HIDDEN, mlp
-from gadam.paper import seeds_of
+from gadam.paper import comparison, published, seeds_of
 from gadam.paper.baselines import classical
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
+from gadam.paper.claims import Arms, Claim
+from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Column, answers
+from gadam.paper.palette import GREEN, GREY, RED
 from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
-from gadam.paper.units import KEPT, first_rows, held_out, independent, kept, scorer, validation_size, whole
-from gadam.population import Population
-from gadam.training.shards import Step
+from gadam.paper.statistics import paired_interval
+from gadam.paper.units import first_rows
 
 DATASETS = ("yeast", "adult", "letter")
-GADAM, ADAM, ADAM_BEST = "MLP (GADAM)", "MLP (Adam)", "MLP (Adam, best of g)"
-GCFOREST, FOREST, SVM, KNN = "gcForest", "Random Forest", "SVM (rbf)", "kNN (k=3)"
-METHODS = (GADAM, ADAM, ADAM_BEST, GCFOREST, FOREST, SVM, KNN)
+METHODS = GADAM, ADAM, ADAM_BEST, *_ = (
+    "MLP (GADAM)", "MLP (Adam)", "MLP (Adam, best of g)", GCFOREST, FOREST, SVM, KNN,
+)  # fmt: skip
 TRAIN_ROWS = {"yeast": 1_038, "adult": 32_561, "letter": 16_000}
 TEST_ROWS = {"yeast": 446, "adult": 16_281, "letter": 4_000}
 
+FULL: dict[str, Any] = {
+    "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 200, "letter": 8_000}, "trees": 2_000, "train_rows": None,
+    "curve": {"yeast": 2_000, "adult": 6_000, "letter": 80_000},
+    "gcforest": {"forests": 4, "trees": 500, "folds": 3, "max_levels": 20},
+}  # fmt: skip
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {
         "seeds": 2, "g": 4, "K": 2, "steps": {"yeast": 20, "adult": 20, "letter": 20}, "trees": 20,
         "train_rows": 1_000, "curve": {"yeast": 160, "adult": 160, "letter": 160},
         "gcforest": {"forests": 1, "trees": 5, "folds": 3, "max_levels": 2},
-        "gcforest_seeds": {"yeast": 2, "adult": 2, "letter": 2},
+        "gcforest_seeds": dict.fromkeys(DATASETS, 2),
     },
     "quick": {
         "seeds": 3, "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 100, "letter": 200}, "trees": 100,
         "train_rows": 4_000, "curve": {"yeast": 1_000, "adult": 1_000, "letter": 2_000},
         "gcforest": {"forests": 1, "trees": 20, "folds": 3, "max_levels": 2},
-        "gcforest_seeds": {"yeast": 2, "adult": 2, "letter": 2},
+        "gcforest_seeds": dict.fromkeys(DATASETS, 2),
     },
-    "standard": {
-        "seeds": 20, "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 200, "letter": 8_000}, "trees": 2_000,
-        "train_rows": None, "curve": {"yeast": 2_000, "adult": 6_000, "letter": 80_000},
-        "gcforest": {"forests": 4, "trees": 500, "folds": 3, "max_levels": 20},
-        "gcforest_seeds": {"yeast": 10, "adult": 3, "letter": 3},
-    },
-    "paper": {
-        "seeds": 10, "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 200, "letter": 8_000}, "trees": 2_000,
-        "train_rows": None, "curve": {"yeast": 2_000, "adult": 6_000, "letter": 80_000},
-        "gcforest": {"forests": 4, "trees": 500, "folds": 3, "max_levels": 20},
-        "gcforest_seeds": {"yeast": 10, "adult": 10, "letter": 10},
-    },
+    "standard": FULL | {"seeds": 20, "gcforest_seeds": {"yeast": 10, "adult": 3, "letter": 3}},
+    "paper": FULL | {"seeds": 10, "gcforest_seeds": dict.fromkeys(DATASETS, 10)},
 }  # fmt: skip
 """`train_rows`: so many training rows only, drawn by the seed; None takes all. `gcforest_seeds`: the first so many."""
 
 
 def depths(profile: str) -> dict[str, int]:
-    """Adam steps along the longest line of descent, for each dataset: 2 K times the steps of a generation."""
+    """Return the Adam steps along the longest line of descent: 2 K times the steps of a generation, by dataset."""
     budget = PROFILES[profile]
     return {name: 2 * budget["K"] * steps for name, steps in budget["steps"].items()}
 
 
 def arm(dataset: str, method: str) -> str:
-    """What the seeds of a method on a dataset are repetitions of; the best of g is of the same runs as Adam alone."""
+    """Name the arm of a method on a dataset; the best of g is of the same runs as Adam alone."""
     return f"{dataset}/{ADAM if method == ADAM_BEST else method}"
 
 
 def depends_on_seed(method: str, dataset: str, profile: str) -> bool:
-    """Whether a method draws anything, or the seed draws its rows; else one run stands for every seed."""
+    """Tell whether a method draws anything, or the seed draws its rows; else one run stands for every seed."""
     return method not in (SVM, KNN) or dataset == "yeast" or PROFILES[profile]["train_rows"] is not None
 
 
 def runs(profile: str, data: str) -> list[Run]:
-    """Every run behind Table 4. A method that draws nothing has one run for all seeds where the split is fixed too."""
+    """List every run behind Table 4. A method that draws nothing has one for all seeds where the split is fixed too."""
     budget = PROFILES[profile]
     planned = []
     for name in DATASETS:
@@ -103,7 +104,7 @@ def runs(profile: str, data: str) -> list[Run]:
 
 
 def curve_runs(profile: str, data: str) -> list[Run]:
-    """The runs behind figure section54_budget."""
+    """List the runs behind figure section54_budget."""
     planned = []
     for name in DATASETS:
         rows, digest = dataset_config(name, data)
@@ -113,112 +114,172 @@ def curve_runs(profile: str, data: str) -> list[Run]:
     return planned
 
 
+RUNS = (runs, curve_runs)
+
+
 @run_function("tables/gadam")
 def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
-    """An MLP by GADAM: the best unit of the last generation, chosen by its loss on the last validation batch.
-
-    And a row of method `KEPT`, for what else the generation is good for, see `gadam.paper.beyond`.
-    """
+    """Train MLPs by GADAM, see `comparison.run_gadam`."""
     rows = _load(dataset, data, seed, train_rows)
-    config = GadamConfig(seed=seed, validation_size=validation_size(rows), **settings)
-    result = whole(evolve(partial(_mlp, rows), rows.train, config, progress=False))
-    validation = held_out(rows.train, validation_size(rows), seed)[1]
-    about = {"method": KEPT, "seed": seed, "test_rows": len(rows.test[1])}
-    return [
-        _row(rows, GADAM, seed, result.population.take(slice(0, 1)), result.gradient_steps),
-        _common(rows) | about | kept(result, validation, rows.test),
-    ]
+    return comparison.run_gadam(rows, maker(rows), GADAM, GadamConfig(seed=seed, **settings))
 
 
 @run_function("tables/adam")
 def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, population_size: int, steps: int) -> Rows:
-    """Equal compute without evolution: g independent MLPs by Adam; the first, and the best on a validation batch."""
+    """Train as many MLPs by Adam alone, see `comparison.run_adam`."""
     rows = _load(dataset, data, seed, train_rows)
     config = GadamConfig(population_size=population_size, steps=steps, seed=seed)
-    population = independent(partial(_mlp, rows), rows.train, config)
-    losses, _ = scorer(population.template)(population, held_out(rows.train, validation_size(rows), seed)[1])
-    best = int(losses.argmin())
-    return [
-        _row(rows, ADAM, seed, population.take(slice(0, 1)), steps),
-        _row(rows, ADAM_BEST, seed, population.take(slice(best, best + 1)), population_size * steps),
-    ]
+    return comparison.run_adam(rows, maker(rows), (ADAM, ADAM_BEST), config)
 
 
 @run_function("tables/gcforest", engine=False, settings=GcForestSettings)
 def deep_forest(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
-    """The cascade of gcForest; no scanning, since the columns of a table have no order."""
+    """Grow the cascade of gcForest; no scanning, since the columns of a table have no order."""
     rows = _load(dataset, data, seed, train_rows)
-    said = gcforest(*rows.train, rows.test[0], settings=GcForestSettings(**settings), seed=seed)
-    return [_right(rows, GCFOREST, seed, said.probabilities.argmax(1))]
+    found = gcforest(*rows.train, rows.test[0], settings=GcForestSettings(**settings), seed=seed)
+    return [answers(rows, GCFOREST, seed, found.probabilities.argmax(1))]
 
 
 @run_function("tables/forest", engine=False)
 def random_forest(dataset: str, data: Any, seed: int, train_rows: int | None, trees: int) -> Rows:
-    """A random forest with scikit-learn's defaults but for the number of trees."""
+    """Grow a random forest with scikit-learn's defaults but for the number of trees."""
     rows = _load(dataset, data, seed, train_rows)
-    predicted = classical.random_forest(*rows.train, rows.test[0], trees=trees, seed=seed)
-    return [_right(rows, FOREST, seed, predicted)]
+    return [answers(rows, FOREST, seed, classical.random_forest(*rows.train, rows.test[0], trees=trees, seed=seed))]
 
 
 @run_function("tables/svm", engine=False)
 def svm(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
-    """A support vector machine with scikit-learn's defaults on standardised features."""
+    """Fit a support vector machine with scikit-learn's defaults on standardised features."""
     rows = _load(dataset, data, seed, train_rows)
-    return [_right(rows, SVM, seed, classical.svm(*rows.train, rows.test[0]))]
+    return [answers(rows, SVM, seed, classical.svm(*rows.train, rows.test[0]))]
 
 
 @run_function("tables/neighbours", engine=False)
 def nearest_neighbours(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
-    """The k = 3 nearest neighbours on standardised features."""
+    """Ask the k = 3 nearest neighbours on standardised features."""
     rows = _load(dataset, data, seed, train_rows)
-    return [_right(rows, KNN, seed, classical.nearest_neighbours(*rows.train, rows.test[0]))]
+    return [answers(rows, KNN, seed, classical.nearest_neighbours(*rows.train, rows.test[0]))]
 
 
 @run_function("tables/curve")
 def held_out_curve(dataset: str, data: Any, steps: int, units: int) -> Rows:
-    """Accuracy of MLPs by Adam on a fifth of the training rows, held out, at 40 points of their training."""
+    """Follow MLPs by Adam on held-out training rows, at 40 points of their training."""
     rows = load(dataset, data=data, seed=0)
-    kept, held = held_out(rows.train, len(rows.train[1]) // 5, 0)
-    points: Rows = []
-    template = _mlp(rows)
-    scores = scorer(template)
-
-    def record(step: Step) -> None:
-        if step.number % max(1, steps // 40) == 0:
-            _, correct = scores(Population(template, step.parameters, {}), held)
-            for unit, right in zip(step.units, correct.tolist(), strict=True):
-                accuracy = 100 * right / len(held[1])
-                points.append(_common(rows) | {"step": step.number, "unit": unit, "accuracy": accuracy})
-
-    independent(partial(_mlp, rows), kept, GadamConfig(population_size=units, steps=steps), record=record)
-    return points
+    points = comparison.follow_adam(rows, maker(rows), GadamConfig(population_size=units, steps=steps), 40)
+    return [{"dataset": rows.name, "data": rows.source} | point for point in points]
 
 
-def _mlp(rows: Dataset) -> nn.Module:
-    return mlp(rows.feature_shape[0], rows.class_count, MLP_HIDDEN[rows.name])
+def maker(rows: Dataset) -> Callable[[], nn.Module]:
+    """Return what makes the MLP for a dataset."""
+    return partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[rows.name])
 
 
 def _load(dataset: str, data: Any, seed: int, train_rows: int | None) -> Dataset:
     return first_rows(load(dataset, data=data, seed=seed), train_rows, seed)
 
 
-def _row(rows: Dataset, method: str, seed: int, unit: Population, gradient_steps: int) -> dict[str, Any]:
-    """How many test rows a unit, the only one of its population, has right."""
-    _, correct = scorer(unit.template)(unit, rows.test)
-    return _answers(rows, method, seed, int(correct[0]), gradient_steps)
+def table4(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
+    """Set the paper's values of Table 4 beside ours, a row per dataset and method; accuracies in percent."""
+    lines = [
+        {"dataset": dataset.upper(), "method": method, "seeds": arms.count(arm(dataset, method))}
+        | comparison.line_of(cell, published.TABLE4, method, dataset)
+        for (dataset, method, _), cell in _cells(rows).items()
+    ]
+    columns = ("dataset", "method", "paper", "ours", "low", "high", "interval", "seeds", "gradient steps", "data")
+    return comparison.as_table(lines, columns)
 
 
-def _right(rows: Dataset, method: str, seed: int, predicted: Tensor) -> dict[str, Any]:
-    return _answers(rows, method, seed, int((predicted == rows.test[1]).sum()), 0)
+def note(profile: str) -> str:
+    """Say what a reader of Table 4 must know."""
+    size = PROFILES[profile]["gcforest"]
+    return (
+        "ours, low, high: mean and 95 % interval; over seeds, or over test rows where all seeds agree and for a "
+        "method that draws nothing at random on a fixed split: its one run stands for every seed. gradient steps: of "
+        "all units together; 'best of g' is as many independent Adam runs as GADAM has units, at GADAM's full budget. "
+        f"V: a quarter of T, at most 1,024 rows. gcForest here: at most {size['max_levels']} levels of "
+        f"{size['forests']} random and {size['forests']} completely-random forests of {size['trees']} trees, "
+        f"{size['folds']} folds."
+    )
 
 
-def _answers(rows: Dataset, method: str, seed: int, correct: int, gradient_steps: int) -> dict[str, Any]:
-    total = len(rows.test[1])
-    return _common(rows) | {
-        "method": method, "seed": seed, "correct": correct, "test_rows": total, "accuracy": 100 * correct / total,
-        "gradient_steps": gradient_steps,
-    }  # fmt: skip
+def differences(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
+    """Subtract each other method from MLP (GADAM): mean and 95 % interval in points, over the seeds that both have.
+
+    `complete` says whether all planned runs of both are there.
+    """
+    cells = _cells(rows)
+    lines = []
+    for (dataset, method, _), cell in cells.items():
+        if method == GADAM:
+            continue
+        drawn = depends_on_seed(method, dataset, profile)
+        found = comparison.above(cells[dataset, GADAM, 1], cell, TEST_ROWS[dataset], dataset, drawn)
+        points = [one - (found.others or (0.0,))[0] for one in found.values]
+        mean, low, high = paired_interval(points, found.rows) if points else (math.nan,) * 3
+        names = arm(dataset, GADAM), arm(dataset, method)
+        lines.append({
+            "dataset": dataset.upper(), "method": method, "difference": mean, "low": low, "high": high,
+            "seeds": str(len(points)) if arms.complete(*names) else arms.count(*names),
+            "complete": arms.complete(*names), "data": comparison.first(cell, "data"),
+        })  # fmt: skip
+    return pd.DataFrame(lines)
 
 
-def _common(rows: Dataset) -> dict[str, Any]:
-    return {"dataset": rows.name, "data": rows.source}
+def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
+    """State each value of Table 4, and each "outperforms" of Section 5.4."""
+    return comparison.claims_of(
+        "section54", "table4", _cells(rows), [Column(name, name.upper(), name, TEST_ROWS[name]) for name in DATASETS],
+        share=lambda method, dataset: budget_share(method, dataset, profile),
+        arm=lambda dataset, method, _: arm(dataset, method),
+        repeats=lambda method, name: 1 if depends_on_seed(method, name, profile) else PROFILES[profile]["seeds"],
+    )  # fmt: skip
+
+
+def budget_share(method: str, dataset: str, profile: str) -> float:
+    """Return the share of profile paper's training rows, training and trees that was spent."""
+    ours, full = PROFILES[profile], PROFILES["paper"]
+    share = min(1.0, (ours["train_rows"] or TRAIN_ROWS[dataset]) / TRAIN_ROWS[dataset])
+    if method in (GADAM, ADAM, ADAM_BEST):
+        return float(share * (depths(profile)[dataset] / depths("paper")[dataset] * (ours["g"] / full["g"])))
+    return share * comparison.share_of_trees(method, ours, full)
+
+
+def _cells(rows: pd.DataFrame) -> comparison.Cells:
+    keys = [(dataset, method, 1) for dataset in DATASETS for method in METHODS]
+    return comparison.cells_of(rows.assign(shrink=1), "dataset", keys)
+
+
+def differences_figure(frame: pd.DataFrame) -> Figure:
+    """Draw MLP (GADAM) minus each other method, with intervals, a panel per dataset.
+
+    Args:
+        frame: of `differences`. What is not complete is grey, with its seeds beside it.
+    """
+    better, worse = frame["complete"] & (frame["low"] > 0), frame["complete"] & (frame["high"] < 0)
+    colours = {"GADAM better": GREEN, "cannot tell": GREY, "GADAM worse": RED}
+    frame = frame.assign(
+        colour=[GREEN if up else RED if down else GREY for up, down in zip(better, worse, strict=True)]
+    )
+    frame = frame.rename(columns={"method": "label", "difference": "centre"})
+    labels = list(METHODS[1:])
+    figure, axes = plt.subplots(1, len(DATASETS), figsize=(11, 3.6), layout="constrained", sharey=True)
+    for axis, (dataset, lines) in zip(axes, frame.groupby("dataset", sort=False), strict=True):
+        comparison.draw_intervals(axis, lines, labels)
+        axis.set(title=dataset)
+        for line in lines[~lines["complete"]].dropna(subset="centre").to_dict("records"):
+            axis.annotate(
+                f"{line['seeds']} runs", (line["centre"], labels.index(line["label"])), xytext=(0, 6), ha="center",
+                textcoords="offset points", fontsize=8, color=GREY,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            )  # fmt: skip
+    seeds = sorted({int(count) for count in frame.loc[frame["complete"], "seeds"]})
+    over = f" of {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds" if seeds else ""
+    figure.supxlabel(f"MLP (GADAM) minus the method: test accuracy, percentage points (mean{over}, 95 % interval)")
+    comparison.add_legend(figure, colours)
+    return figure
+
+
+def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
+    """Draw the accuracy of Adam on held-out training rows against steps, and the depth that Table 4 uses."""
+    panels = {name: (name.upper(), depth) for name, depth in depths(profile).items()}
+    return comparison.budget_figure(rows, "dataset", panels, "accuracy on held-out\ntraining rows, %")

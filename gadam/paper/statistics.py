@@ -15,24 +15,37 @@ from scipy import special, stats
 LEVEL = 0.95
 FEW = 5
 """Below so many distinct values, numbers of whole test rows are too coarse for their spread to be believed."""
+Interval = tuple[float, float, float]
+"""A number and the bounds around it."""
 
 
-def mean_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float, float]:
-    """Mean and its interval by Student's t; NaN bounds below two values."""
-    mean, spread, count = moments(values)
-    half = student(level, count - 1) * spread / math.sqrt(count) if count > 1 else math.nan
+def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Return the mean and its interval by Student's t; NaN bounds below two values."""
+    return paired_interval(values, level=level)
+
+
+def paired_interval(differences: Sequence[float], rows: int | None = None, level: float = LEVEL) -> Interval:
+    """Return the mean of paired differences and its interval by Student's t; NaN bounds below two.
+
+    With `rows`, the differences are of accuracies in percent over so many test rows. Where fewer than five of them
+    are distinct, the interval then reaches at least one test row / sqrt(n) to either side.
+    """
+    mean, spread, count = moments(differences)
+    if count < 2:
+        return mean, math.nan, math.nan
+    half = max(student(level, count - 1) * spread, least_half_width(differences, rows)) / math.sqrt(count)
     return mean, mean - half, mean + half
 
 
 def prediction_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
-    """Where one more run lies with probability `level` (Student's t): the measure for a single number of the paper."""
+    """Return where one more run lies with probability `level` (Student's t): the measure for a number of the paper."""
     mean, spread, count = moments(values)
     half = student(level, count - 1) * spread * math.sqrt(1 + 1 / count) if count > 1 else math.nan
     return mean - half, mean + half
 
 
-def accuracy_interval(values: Sequence[float], rows: int, level: float = LEVEL) -> tuple[float, float, float]:
-    """Mean accuracy and its interval, all in percent: runs with `rows` test rows each.
+def accuracy_interval(values: Sequence[float], rows: int, level: float = LEVEL) -> Interval:
+    """Return the mean accuracy and its interval, all in percent: runs with `rows` test rows each.
 
     Student's t on the logit scale, with the slope of the logit at the mean, so that the centre is the mean itself.
     Where all runs agree, or there is only one, the exact interval (Clopper-Pearson) over the test rows of one run.
@@ -45,7 +58,7 @@ def accuracy_interval(values: Sequence[float], rows: int, level: float = LEVEL) 
 
 
 def accuracy_prediction(values: Sequence[float], rows: int, level: float = LEVEL) -> tuple[float, float]:
-    """Where the accuracy of one more run lies with probability `level`, in percent; scale as in `accuracy_interval`.
+    """Return where the accuracy of one more run lies with probability `level`, in percent; see `accuracy_interval`.
 
     Half a test row wider to either side: an accuracy stands for all that is rounded to it. Without this no interval
     on the logit scale would ever hold a run that gets every row right.
@@ -58,31 +71,16 @@ def accuracy_prediction(values: Sequence[float], rows: int, level: float = LEVEL
     return max(low - 50 / rows, 0.0), min(high + 50 / rows, 100.0)
 
 
-def proportion_interval(successes: int, trials: int) -> tuple[float, float, float]:
-    """A share and its 95 % interval by Wilson's score, all in [0, 1]."""
+def proportion_interval(successes: int, trials: int) -> Interval:
+    """Return a share and its 95 % interval by Wilson's score, all in [0, 1]."""
     interval = stats.binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
     return successes / trials, float(interval.low), float(interval.high)
 
 
-def paired_interval(
-    differences: Sequence[float], rows: int | None = None, level: float = LEVEL
-) -> tuple[float, float, float]:
-    """Mean of paired differences and its interval by Student's t; NaN bounds below two.
-
-    With `rows`, the differences are of accuracies in percent over so many test rows. Where fewer than five of them
-    are distinct, the interval then reaches at least one test row / sqrt(n) to either side.
-    """
-    mean, spread, count = moments(differences)
-    if count < 2:
-        return mean, math.nan, math.nan
-    half = max(student(level, count - 1) * spread, least_half_width(differences, rows)) / math.sqrt(count)
-    return mean, mean - half, mean + half
-
-
 def unpaired_interval(
     first: Sequence[float], second: Sequence[float], rows: int | None = None, level: float = LEVEL
-) -> tuple[float, float, float]:
-    """Difference of two means and its interval by Welch's t, made safe for few runs; NaN bounds below two a side.
+) -> Interval:
+    """Return the difference of two means and its interval by Welch's t, made safe for few runs; NaN below two a side.
 
     Welch's own misses up to twice as often as it says where three runs meet twenty. So its degrees of freedom are
     rounded down where both sides have the same number of runs, and else are those of the smaller side.
@@ -96,25 +94,22 @@ def unpaired_interval(
     variances = spread**2 / count, other_spread**2 / other_count
     freedom = min(count, other_count) - 1
     if count == other_count and sum(variances) > 0:
-        freedom = max(freedom, int(_welch_freedom(variances, (count, other_count)) + 1e-9))
+        welch = 1 / sum((variance / sum(variances)) ** 2 / (count - 1) for variance in variances)
+        freedom = max(freedom, int(welch + 1e-9))
     floor = max(least_half_width(first, rows), least_half_width(second, rows)) * (1 / count + 1 / other_count) ** 0.5
     half = max(student(level, freedom) * sum(variances) ** 0.5, floor)
     return difference, difference - half, difference + half
 
 
-def deviation_interval(
-    first: Sequence[float], second: Sequence[float], level: float = LEVEL
-) -> tuple[float, float, float]:
-    """Interval of how much more the first varies: Levene's comparison on logarithms, safe for heavy tails.
+def deviation_interval(first: Sequence[float], second: Sequence[float], level: float = LEVEL) -> Interval:
+    """Return how much more the first varies, with an interval: Levene's comparison on logarithms, for heavy tails too.
 
-    Returns:
-        The mean log10 of the absolute deviations from the median, of the first minus of the second (0.3 if it varies
-        twice as much), with its interval by Welch's t. NaN below three values a side, or where nothing varies.
-        Of the longer side the first values count, as many as the other has: the median of fewer lies nearer to them.
+    The number is the mean log10 of the absolute deviations from the median, of the first minus of the second (0.3 if
+    it varies twice as much), the interval Welch's. NaN below three values a side, or where nothing varies. Of the
+    longer side the first values count, as many as the other has: the median of fewer lies nearer to them.
     """
-    pooled = np.unique(np.concatenate([first, second]).astype(float))
-    steps = np.diff(pooled)
-    steps = steps[steps > 1e-12 * np.abs(pooled).max(initial=0)]  # what is less is rounding
+    steps = np.diff(np.unique([*first, *second]))
+    steps = steps[steps > 1e-12 * np.abs([*first, *second]).max(initial=0)]  # what is less is rounding
     count = min(len(first), len(second))
     if count < 3 or not len(steps):
         return math.nan, math.nan, math.nan
@@ -123,18 +118,18 @@ def deviation_interval(
 
 
 def bonferroni(level: float, count: int) -> float:
-    """Level of each of `count` intervals that hold together with probability `level` or more."""
+    """Return the level of each of `count` intervals that hold together with probability `level` or more."""
     return 1 - (1 - level) / count
 
 
 @cache
 def student(level: float, freedom: int) -> float:
-    """Half width, in standard errors, of an interval by Student's t."""
+    """Return the half width, in standard errors, of an interval by Student's t."""
     return float(special.stdtrit(freedom, 0.5 + level / 2))  # as stats.t.ppf, without its cost
 
 
 def moments(values: Sequence[float]) -> tuple[float, float, int]:
-    """Mean, standard deviation and number; NaN for what cannot be had."""
+    """Return mean, standard deviation and number; NaN for what cannot be had."""
     numbers = [float(value) for value in values]
     count = len(numbers)
     if count < 2:
@@ -146,21 +141,15 @@ def moments(values: Sequence[float]) -> tuple[float, float, int]:
     return mean, math.sqrt(squares / (count - 1)), count
 
 
-def _welch_freedom(variances: tuple[float, float], counts: tuple[int, int]) -> float:
-    """Degrees of freedom of the sum of two variances of means, by Welch and Satterthwaite."""
-    shares = [(variance / sum(variances)) ** 2 / (count - 1) for variance, count in zip(variances, counts, strict=True)]
-    return 1 / sum(shares)
-
-
 def least_half_width(values: Sequence[float], rows: int | None) -> float:
-    """The half width, times sqrt(n), below which no interval of these numbers goes: one test row, in percent, or 0."""
+    """Return the least half width, times sqrt(n), of an interval of these numbers: one test row in percent, or 0."""
     if rows is None or len({round(float(value), 9) for value in values}) >= FEW:
         return 0.0
     return 100 / rows
 
 
 def _exact(accuracy: float, rows: int, level: float) -> tuple[float, float]:
-    """Clopper-Pearson interval of an accuracy in percent; a mean need not be a whole number of rows."""
+    """Return the Clopper-Pearson interval of an accuracy in percent; a mean need not be a whole number of rows."""
     right = accuracy / 100 * rows
     low = stats.beta.ppf(0.5 - level / 2, right, rows - right + 1) if right > 1e-9 else 0.0
     high = stats.beta.ppf(0.5 + level / 2, right + 1, rows - right) if rows - right > 1e-9 else 1.0
@@ -168,7 +157,7 @@ def _exact(accuracy: float, rows: int, level: float) -> tuple[float, float]:
 
 
 def _on_logit_scale(accuracy: float, half: float) -> tuple[float, float]:
-    """Bounds around an accuracy, in percent, that would lie `half` away if its scale had no ends."""
+    """Return bounds around an accuracy, in percent, that would lie `half` away if its scale had no ends."""
     share = accuracy / 100
     away = half / 100 / (share * (1 - share))
     low, high = (100 * float(special.expit(special.logit(share) + sign * away)) for sign in (-1, 1))
@@ -176,7 +165,7 @@ def _on_logit_scale(accuracy: float, half: float) -> tuple[float, float]:
 
 
 def _log_deviations(values: Sequence[float], least: float) -> list[float]:
-    """Decimal logarithms of absolute deviations from the median, those of ties taken as `least`.
+    """Return decimal logarithms of absolute deviations from the median, those of ties taken as `least`.
 
     The smallest is left out, as it says nothing of its own: with an odd count it is the median's own, 0, with an
     even count the median lies just between two values and their deviations are the same number.

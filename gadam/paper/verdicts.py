@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import nan
 from statistics import NormalDist
 
@@ -19,6 +18,7 @@ from scipy import stats
 from gadam.config import InputError
 from gadam.paper.statistics import (
     LEVEL,
+    Interval,
     accuracy_interval,
     accuracy_prediction,
     bonferroni,
@@ -35,24 +35,25 @@ from gadam.paper.statistics import (
 REPRODUCED, NOT_REPRODUCED, UNDECIDED, COMPATIBLE, QUOTED, OPEN = (
     "reproduced", "not reproduced", "undecided", "compatible", "quoted", "open as stated",
 )  # fmt: skip
+OPPOSITE, SMALLER, BUDGET, POWER, REACHED = "opposite", "smaller than claimed", "budget", "power", "reached"
 
 MARGINS = {"mnist": 0.2, "adult": 0.5, "letter": 0.5, "yeast": 1.0, "orl": 1.0}
 """Differences in accuracy, in points, up to which two methods are held to be as good as each other."""
 FREQUENT = {"mnist": 11.35, "adult": 76.38, "letter": 4.1, "yeast": 31.2, "orl": 2.5}
-"""Accuracy in percent of whoever always says the most frequent class: what a run that collapsed comes down to."""
+"""Accuracy in percent of always saying the most frequent class: what a run that collapsed comes down to."""
 LOSS_MARGIN = 0.10
-"""The same for a loss, as a share of it."""
+"""The margin of a loss, as a share of it."""
 RATIO = 1.1
-"""The same for a ratio."""
+"""The margin of a ratio, as a factor."""
 
+NARROW = 2 * LEVEL - 1
+"""Level of the interval for two one-sided tests at 95 % each."""
 MANY = 10
 """Runs from which on more of them would tell no more about a single number of the paper, or about who varies more."""
 CLEAN = 59
 """Runs without a violation that leave less than 5 % of runs with one, at 95 % confidence."""
-POWER = 0.8
+CHANCE = 0.8
 """Probability with which the seeds that we ask for would decide."""
-
-SMALLER, BUDGET, POWERLESS, REACHED = "smaller than claimed", "budget", "power", "reached"
 
 RULES = (
     "Every claim states beforehand what kind it is, its margin m and, where the paper has one, the size d of the "
@@ -116,7 +117,7 @@ class Evidence:
             raise InputError(f"evidence: rows={self.rows} must be at least 1, or None")
 
     def apart(self, later: Evidence | None = None) -> Evidence:
-        """The same without the runs that collapsed, or of which a later look says so."""
+        """Return the same without the runs that collapsed, or of which a later look says so."""
         seen = later or self
         values = tuple(one for place, one in enumerate(self.values) if place not in seen.collapsed)
         others = self.others and tuple(
@@ -124,15 +125,20 @@ class Evidence:
         )
         return Evidence(values, others, self.rows)
 
+    def turned(self) -> Evidence:
+        """Return the same of theirs minus ours."""
+        others = None if self.others is None else tuple(-one for one in self.others)
+        return replace(self, values=tuple(-one for one in self.values), others=others)
+
     @property
     def count_collapsed(self) -> int:
-        """How many runs collapsed."""
+        """The number of runs that collapsed."""
         return len(self.collapsed) + len(self.others_collapsed)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a rule says about a claim.
+    """The outcome of a rule.
 
     Attributes:
         mark: one of the six words above.
@@ -150,6 +156,18 @@ class Verdict:
     interval: str = ""
     decides: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.mark} ({self.reason})" if self.reason else self.mark
+
+    def agrees(self, other: Verdict) -> bool:
+        """Tell whether another verdict is the same for the same reason."""
+        return (self.mark, self.reason) == (other.mark, other.reason)
+
+
+Rule = Callable[[Evidence], Verdict]
+Shown = tuple[float, float, float, str]
+"""A number, its interval, and what this is in words."""
+
 
 def greater(now: Evidence, margin: float, size: float | None = None, *, level: float = LEVEL) -> Verdict:
     """Judge "A is greater than B" by the interval of the difference (rule 1).
@@ -160,26 +178,28 @@ def greater(now: Evidence, margin: float, size: float | None = None, *, level: f
         size: the paper's own difference, above 0; None where it states none.
         level: of the interval; above 0.95 where several hold together.
     """
-    _require(margin=margin, size=size)
-    if _too_few(now):
-        return _power(len(now.values), 2, _center(now))
-    ours, low, high, words = _difference(now, level)
-    verdict = partial(Verdict, ours=ours, low=low, high=high, interval=words)
+    _check(margin, size)
+    if _are_too_few(now):
+        return _power(now, 2, _center(now))
+    shown = _difference(now, level)
+    _, low, high, _ = shown
     if high < 0:
-        return verdict(NOT_REPRODUCED, "opposite")
+        return Verdict(NOT_REPRODUCED, OPPOSITE, *shown)
     if low > 0 and (size is None or high >= size / 2):
-        return verdict(REPRODUCED)
-    if size is not None:
-        if high < size / 2 and not too_small(margin, size):
-            return verdict(NOT_REPRODUCED, SMALLER, decides="above 0 is shown" if low > 0 else "direction open")
-    else:
+        return Verdict(REPRODUCED, "", *shown)
+    if size is None:
         narrow = _difference(now, 2 * level - 1)
-        if -margin <= narrow[1] and narrow[2] <= margin:
+        if _is_within(narrow, margin):
             return Verdict(NOT_REPRODUCED, "no difference", *narrow)
-    decides = _words(len(now.values), seeds_needed(now, margin, size))
+    elif high < size / 2 and not too_small(margin, size):
+        return Verdict(NOT_REPRODUCED, SMALLER, *shown, "above 0 is shown" if low > 0 else "direction open")
+    none, full = seeds_needed(now, margin, size)
+    cases = {"there is no effect": none, "it is as large as the paper's": full}
+    needed = [f"{_about(count)} if {case}" for case, count in cases.items() if count is not None]
+    decides = _here(now, ", ".join(needed) or "more than a million whatever the effect")
     if too_small(margin, size):
         decides += "; the paper's is below two margins, too small to be told from half of it"
-    return verdict(UNDECIDED, POWERLESS, decides=decides)
+    return Verdict(UNDECIDED, POWER, *shown, decides)
 
 
 def value(now: Evidence, paper: float, margin: float) -> Verdict:
@@ -187,79 +207,72 @@ def value(now: Evidence, paper: float, margin: float) -> Verdict:
 
     The paper's number is one run of the paper's: that one run varies is no reason to call it wrong.
     """
-    _require(margin=margin)
-    _require_own(now)
-    if _too_few(now):
-        return _power(len(now.values), MANY, *_alone(now))
+    _check(margin, own=now)
+    if _are_too_few(now):
+        return _power(now, MANY, *_alone(now))
     ours, low, high = _mean(now, LEVEL)
     if paper - margin <= low and high <= paper + margin:
         return Verdict(REPRODUCED, "", ours, low, high, f"95 % of the mean{_scale(now)}")
-    outer = _further(now, 0.98)
-    if not outer[0] <= paper <= outer[1] and abs(ours - paper) > margin:
+    low, high = _further(now, 0.98)
+    if not low <= paper <= high and abs(ours - paper) > margin:
         reason = "higher" if ours > paper else "lower"
-        return Verdict(NOT_REPRODUCED, reason, ours, *outer, f"98 % of one further run{_scale(now)}")
+        return Verdict(NOT_REPRODUCED, reason, ours, low, high, f"98 % of one further run{_scale(now)}")
     low, high = _further(now, LEVEL)
-    verdict = partial(Verdict, ours=ours, low=low, high=high, interval=f"95 % of one further run{_scale(now)}")
+    shown = ours, low, high, f"95 % of one further run{_scale(now)}"
     reach = max(high - ours, ours - low)
     if low <= paper <= high and reach <= 1.5 * margin:
-        return verdict(REPRODUCED)
+        return Verdict(REPRODUCED, "", *shown)
     if len(now.values) >= MANY:
-        return verdict(COMPATIBLE, decides=f"one run varies by ±{reach:.2g}: no number of seeds tells more")
-    return verdict(UNDECIDED, POWERLESS, decides=f"{len(now.values)} seeds here; {MANY} or more")
+        return Verdict(COMPATIBLE, "", *shown, f"one run varies by ±{reach:.2g}: no number of seeds tells more")
+    return Verdict(UNDECIDED, POWER, *shown, _here(now, f"{MANY} or more"))
 
 
 def reaches(now: Evidence, paper: float, margin: float) -> Verdict:
     """Judge "GADAM reaches this number": more is as good (rule 2)."""
-    _require(margin=margin)
-    _require_own(now)
-    limit = paper - margin
-    if _too_few(now):
-        return _power(len(now.values), 2, *_alone(now))
-    ours, low, high = _mean(now, 2 * LEVEL - 1)
-    verdict = partial(Verdict, ours=ours, low=low, high=high, interval=f"95 % to either side, of the mean{_scale(now)}")
-    if low >= limit:
-        return verdict(REPRODUCED, REACHED)
-    if high < limit:
-        return verdict(NOT_REPRODUCED, "lower")
-    needed = _seeds(_spread(now), margin, 2 * LEVEL - 1, POWER)
-    return verdict(
-        UNDECIDED, POWERLESS, decides=f"{len(now.values)} seeds here; {_about(needed)} if it is just reached"
-    )
+    _check(margin, own=now)
+    if _are_too_few(now):
+        return _power(now, 2, *_alone(now))
+    ours, low, high = _mean(now, NARROW)
+    shown = ours, low, high, f"95 % to either side, of the mean{_scale(now)}"
+    if low >= paper - margin:
+        return Verdict(REPRODUCED, REACHED, *shown)
+    if high < paper - margin:
+        return Verdict(NOT_REPRODUCED, "lower", *shown)
+    needed = _about(_seeds(_spread(now), margin, NARROW, CHANCE))
+    return Verdict(UNDECIDED, POWER, *shown, _here(now, f"{needed} if it is just reached"))
 
 
 def within(now: Evidence, margin: float) -> Verdict:
     """Judge "there is no difference" by two one-sided tests against the margin (rule 3)."""
-    _require(margin=margin)
-    if _too_few(now):
-        return _power(len(now.values), 2, _center(now))
-    narrow = _difference(now, 2 * LEVEL - 1)
-    if -margin <= narrow[1] and narrow[2] <= margin:
+    _check(margin)
+    if _are_too_few(now):
+        return _power(now, 2, _center(now))
+    narrow = _difference(now, NARROW)
+    if _is_within(narrow, margin):
         return Verdict(REPRODUCED, "", *narrow)
     # The 95 % interval, not that of 90 %: with a spread far above the margin the latter lies outside by chance in up
     # to 10 % of cases.
-    ours, low, high, words = _difference(now, LEVEL)
-    if low > margin or high < -margin:
-        return Verdict(NOT_REPRODUCED, "outside the margin", ours, low, high, words)
-    needed = seeds_needed(now, margin, None)[0]
-    decides = f"{len(now.values)} seeds here; {_about(needed)} if there is no difference"
-    return Verdict(UNDECIDED, POWERLESS, *narrow, decides)
+    shown = _difference(now, LEVEL)
+    if shown[1] > margin or shown[2] < -margin:
+        return Verdict(NOT_REPRODUCED, "outside the margin", *shown)
+    needed = _about(seeds_needed(now, margin, None)[0])
+    return Verdict(UNDECIDED, POWER, *narrow, _here(now, f"{needed} if there is no difference"))
 
 
 def always(violations: int, trials: int) -> Verdict:
     """Judge "always" or "never" by the runs that violate it; a trial is one independent run (rule 3)."""
     if not 0 <= violations <= trials:
         raise InputError(f"always: violations={violations} must be at least 0 and at most trials={trials}")
+    words = "share of runs that violate it, 95 %"
     if violations:
         exact = stats.binomtest(violations, trials).proportion_ci(LEVEL, method="exact")
         bounds = float(exact.low), float(exact.high)
-        words = "share of runs that violate it, 95 % (exact)"
-        return Verdict(NOT_REPRODUCED, "a violation", violations / trials, *bounds, words)
-    highest = 1 - (1 - LEVEL) ** (1 / trials) if trials else nan
-    shown = (0.0 if trials else nan, 0.0 if trials else nan, highest)
-    words = "share of runs that violate it, 95 % below (exact)"
+        return Verdict(NOT_REPRODUCED, "a violation", violations / trials, *bounds, f"{words} (exact)")
+    bounds = (0.0, 1 - (1 - LEVEL) ** (1 / trials)) if trials else (nan, nan)
+    shown = bounds[0], *bounds, f"{words} below (exact)"
     if trials >= CLEAN:
-        return Verdict(REPRODUCED, "", *shown, words)
-    return Verdict(UNDECIDED, POWERLESS, *shown, words, f"{trials} runs here; {CLEAN} or more without a violation")
+        return Verdict(REPRODUCED, "", *shown)
+    return Verdict(UNDECIDED, POWER, *shown, f"{trials} runs here; {CLEAN} or more without a violation")
 
 
 def varies_more(ours: Sequence[float], other: Sequence[float]) -> Verdict:
@@ -268,20 +281,19 @@ def varies_more(ours: Sequence[float], other: Sequence[float]) -> Verdict:
     The number shown is log10 of the ratio of typical deviations: 0.3 if the other varies twice as much.
     """
     difference, low, high = deviation_interval(other, ours)
-    words = "log10 of the ratio of deviations, 95 % (Levene, on logs)"
-    verdict = partial(Verdict, ours=difference, low=low, high=high, interval=words)
+    shown = difference, low, high, "log10 of the ratio of deviations, 95 % (Levene, on logs)"
     count = min(len(ours), len(other))
     if count < MANY:
-        return verdict(UNDECIDED, POWERLESS, decides=f"{count} seeds here; {MANY} or more a side")
-    if low > 0:
-        return verdict(REPRODUCED)
-    if high < 0:
-        return verdict(NOT_REPRODUCED, "opposite")
+        return Verdict(UNDECIDED, POWER, *shown, f"{count} seeds here; {MANY} or more a side")
     if math.isnan(low):
-        return verdict(UNDECIDED, POWERLESS, decides="neither varies at all")
+        return Verdict(UNDECIDED, POWER, *shown, "neither varies at all")
+    if low > 0:
+        return Verdict(REPRODUCED, "", *shown)
+    if high < 0:
+        return Verdict(NOT_REPRODUCED, OPPOSITE, *shown)
     spread = (high - low) / 2 / student(LEVEL, 2 * (count - 2)) * math.sqrt(count)
-    needed = _about(_seeds(spread, math.log10(2), LEVEL, POWER))
-    return verdict(UNDECIDED, POWERLESS, decides=f"{count} seeds here; {needed} if it varies twice as much")
+    needed = _about(_seeds(spread, math.log10(2), LEVEL, CHANCE))
+    return Verdict(UNDECIDED, POWER, *shown, f"{count} seeds here; {needed} if it varies twice as much")
 
 
 def weakest(several: Sequence[Evidence]) -> Verdict:
@@ -291,25 +303,18 @@ def weakest(several: Sequence[Evidence]) -> Verdict:
     """
     if not several:
         raise InputError("weakest: several is empty; there must be one difference or more")
-    if any(_too_few(one) for one in several):
-        return _power(min(len(one.values) for one in several), 2)
-    level = bonferroni(LEVEL, len(several))
-    found = [_difference(one, level) for one in several]
+    if any(_are_too_few(one) for one in several):
+        return _power(min(several, key=lambda one: len(one.values)), 2)
+    found = [_difference(one, bonferroni(LEVEL, len(several))) for one in several]
     below = [one for one in found if one[2] < 0]
-    shown = min(below, key=lambda one: one[2]) if below else min(found, key=lambda one: one[1])
-    ours, low, high, words = shown
-    verdict = partial(
-        Verdict, ours=ours, low=low, high=high, interval=f"the weakest of {len(several)}, simultaneous: {words}"
-    )
+    weak = min(below, key=lambda one: one[2]) if below else min(found, key=lambda one: one[1])
+    shown = *weak[:3], f"the weakest of {len(several)}, simultaneous: {weak[3]}"
     if below:
-        return verdict(NOT_REPRODUCED, "opposite")
-    if low > 0:
-        return verdict(REPRODUCED)
-    count = len(several[found.index(shown)].values)
-    return verdict(UNDECIDED, POWERLESS, decides=f"{count} seeds here; with {4 * count} its interval is half as wide")
-
-
-Rule = Callable[[Evidence], Verdict]
+        return Verdict(NOT_REPRODUCED, OPPOSITE, *shown)
+    if weak[1] > 0:
+        return Verdict(REPRODUCED, "", *shown)
+    now = several[found.index(weak)]
+    return Verdict(UNDECIDED, POWER, *shown, _here(now, f"with {4 * len(now.values)} its interval is half as wide"))
 
 
 def at_budget(
@@ -323,24 +328,21 @@ def at_budget(
     Args:
         rule: gives the verdict on evidence: `partial(greater, margin=0.2, size=0.3)`.
         now: what there is at `share` of the budget.
-        before: the same runs at `share_before`: the same numbers of values and of others, in the same order.
+        before: the same runs at `share_before`, in the same order.
         share: of the whole budget, above 0; at 1 or more the rule just applies.
         share_before: at most half of `share`.
         margin: that of the claim, above 0.
-
-    Raises:
-        InputError: the shares or the evidence do not fit.
     """
     if share >= 1:
         return rule(now)
-    _require(margin=margin)
+    _check(margin)
     # A look far enough back, or the logarithm of what is left would multiply mere noise. The tolerance is rounding.
     if not 0 < share_before <= share / 2 * (1 + 1e-9):
         raise InputError(f"budget: share_before={share_before} must be above 0 and at most half of share={share}")
-    if len(now.values) != len(before.values) or len(now.others or ()) != len(before.others or ()):
+    counts = [(len(look.values), len(look.others or ())) for look in (before, now)]
+    if counts[0] != counts[1]:
         raise InputError(
-            f"budget: {len(before.values)} values and {len(before.others or ())} others before, now "
-            f"{len(now.values)} and {len(now.others or ())}; they must be those of the same runs"
+            f"budget: before={counts[0]} numbers (values, others), now={counts[1]}; they must be those of the same runs"
         )
     verdict = rule(now)
     # More training would not take back what GADAM has reached, and what is open now is open for another reason.
@@ -350,42 +352,27 @@ def at_budget(
     away = ahead * margin / 2
     # Moved with the verdict nothing changes, but "smaller than claimed" would become "opposite": only up.
     moves = (away,) if verdict.reason == SMALLER else (-away, away)
-    whole = [rule(_whole(now, before, ahead, move)) for move in moves]
-    if all(_same(one, verdict) for one in whole):
-        return verdict
-    other = next(one for one in whole if not _same(one, verdict))
-    decides = f"{share:.2g} of the budget says: {_said(verdict)}; its trend to the whole may say: {_said(other)}"
-    return replace(verdict, mark=UNDECIDED, reason=BUDGET, decides=decides)
+    for move in moves:
+        whole = rule(_carried_on(now, before, ahead, move))
+        if not whole.agrees(verdict):
+            decides = f"{share:.2g} of the budget says: {verdict}; its trend to the whole may say: {whole}"
+            return replace(verdict, mark=UNDECIDED, reason=BUDGET, decides=decides)
+    return verdict
 
 
 def at_half(rule: Rule, now: Evidence, half: Evidence) -> Verdict:
     """Judge at a reduced size, of images for instance: the verdict must be the same at half of it (rule 4)."""
     verdict, smaller = rule(now), rule(half)
-    if verdict.mark == UNDECIDED or _same(verdict, smaller):
+    if verdict.mark == UNDECIDED or verdict.agrees(smaller):
         return verdict
     if {verdict.mark, smaller.mark} == {REPRODUCED, COMPATIBLE}:  # only the numbers of runs differ
-        return verdict if verdict.mark == COMPATIBLE else replace(verdict, mark=COMPATIBLE)
-    decides = f"this size says: {_said(verdict)}; half of it says: {_said(smaller)}"
+        return replace(verdict, mark=COMPATIBLE)
+    decides = f"this size says: {verdict}; half of it says: {smaller}"
     return replace(verdict, mark=UNDECIDED, reason=BUDGET, decides=decides)
 
 
-def undecided(reason: str, decides: str = "") -> Verdict:
-    """Leave a claim undecided that no rule can judge: "not computed", "stand-in data", "profile smoke"."""
-    return Verdict(UNDECIDED, reason, decides=decides)
-
-
-def quoted(ours: float = nan, low: float = nan, high: float = nan, interval: str = "") -> Verdict:
-    """Show ours beside what the paper quotes from others and we run reduced; decides nothing."""
-    return Verdict(QUOTED, "", ours, low, high, interval)
-
-
-def opened(ours: float = nan, low: float = nan, high: float = nan, interval: str = "") -> Verdict:
-    """Show ours beside a claim with nothing in it to contradict; decides nothing."""
-    return Verdict(OPEN, "", ours, low, high, interval)
-
-
 def margin_of(dataset: str, rows: int, decimals: int = 2) -> float:
-    """Margin of an accuracy in points: that of the dataset, never below one test row or one unit of rounding.
+    """Return the margin of an accuracy in points: the dataset's, never below one test row or one unit of rounding.
 
     Args:
         dataset: a key of `MARGINS`.
@@ -405,7 +392,7 @@ def too_small(margin: float, size: float | None) -> bool:
 
 
 def seeds_needed(now: Evidence, margin: float, size: float | None) -> tuple[int | None, int | None]:
-    """Seeds that would decide "A is greater than B" with 80 % probability, if there is no effect and if it is `size`.
+    """Return the seeds that decide "A is greater" with 80 % probability, if there is no effect and if it is `size`.
 
     By the spread of the runs alone: an effect that was seen by chance would promise too much. Unpaired runs: so many
     for each method. None where no number of seeds would, or where there is nothing to tell from: no spread (fewer
@@ -416,17 +403,20 @@ def seeds_needed(now: Evidence, margin: float, size: float | None) -> tuple[int 
         return None, None
     if size is None:
         # Both one-sided tests must succeed: each fails half as often.
-        return _seeds(spread, margin, 2 * LEVEL - 1, (1 + POWER) / 2), None
-    none = None if too_small(margin, size) else _seeds(spread, size / 2, LEVEL, POWER)
-    return none, _seeds(spread, size, LEVEL, POWER)
+        return _seeds(spread, margin, NARROW, (1 + CHANCE) / 2), None
+    none = None if too_small(margin, size) else _seeds(spread, size / 2, LEVEL, CHANCE)
+    return none, _seeds(spread, size, LEVEL, CHANCE)
 
 
 def collapsed(values: Sequence[float], dataset: str) -> frozenset[int]:
-    """Places of the runs that collapsed: below the others' median, and nearer to always saying one class than to it.
+    """Find the runs that collapsed: below the others' median, and nearer to always saying one class than to it.
 
     Args:
         values: accuracies in percent. Where half of them or more collapsed, none is told apart.
         dataset: a key of `FREQUENT`.
+
+    Returns:
+        Their places in `values`.
     """
     chance, found = FREQUENT[dataset], set()
     for place, one in enumerate(values):
@@ -436,25 +426,26 @@ def collapsed(values: Sequence[float], dataset: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def _require(margin: float, size: float | None = 1.0) -> None:
+def _check(margin: float, size: float | None = None, own: Evidence | None = None) -> None:
     for name, number in (("margin", margin), ("size", size)):
         if number is not None and not 0 < number < math.inf:
             raise InputError(f"verdict: {name}={number} must be a number above 0")
-
-
-def _require_own(now: Evidence) -> None:
-    if now.others is not None:
+    if own is not None and own.others is not None:
         raise InputError("verdict: others must be None where our own numbers are judged, not a difference")
 
 
-def _too_few(now: Evidence) -> bool:
+def _are_too_few(now: Evidence) -> bool:
     return len(now.values) < 2 or now.others == ()
 
 
-def _power(count: int, needed: int, ours: float = nan, low: float = nan, high: float = nan) -> Verdict:
+def _power(now: Evidence, needed: int, ours: float = nan, low: float = nan, high: float = nan) -> Verdict:
     """The verdict on fewer than two runs."""
     words = "" if math.isnan(low) else "95 % over the test rows of one run (exact)"
-    return Verdict(UNDECIDED, POWERLESS, ours, low, high, words, f"{count} seeds here; {needed} or more")
+    return Verdict(UNDECIDED, POWER, ours, low, high, words, _here(now, f"{needed} or more"))
+
+
+def _here(now: Evidence, needed: str) -> str:
+    return f"{len(now.values)} seeds here; {needed}"
 
 
 def _center(now: Evidence) -> float:
@@ -464,13 +455,12 @@ def _center(now: Evidence) -> float:
     return float(np.mean(now.values) - (0 if now.others is None else np.mean(now.others)))
 
 
-def _alone(now: Evidence) -> tuple[float, float, float]:
+def _alone(now: Evidence) -> Interval:
     """The number of a single run, of accuracies with its interval; NaN where there is none."""
     return _mean(now, LEVEL) if now.values else (nan, nan, nan)
 
 
-def _difference(now: Evidence, level: float) -> tuple[float, float, float, str]:
-    """Mean difference, its interval, and what this is in words."""
+def _difference(now: Evidence, level: float) -> Shown:
     words = f"{100 * level:.4g} % "
     if now.others is None:
         return *paired_interval(now.values, now.rows, level), words + "(t), paired by seed"
@@ -480,27 +470,29 @@ def _difference(now: Evidence, level: float) -> tuple[float, float, float, str]:
     return *unpaired_interval(now.values, now.others, now.rows, level), words + "(Welch)"
 
 
-def _mean(now: Evidence, level: float) -> tuple[float, float, float]:
-    if _are_accuracies(now) and now.rows:
-        return accuracy_interval(now.values, now.rows, level)
-    return mean_interval(now.values, level)
+def _is_within(shown: Shown, margin: float) -> bool:
+    return -margin <= shown[1] and shown[2] <= margin
+
+
+def _mean(now: Evidence, level: float) -> Interval:
+    rows = _rows_of_accuracies(now)
+    return accuracy_interval(now.values, rows, level) if rows else mean_interval(now.values, level)
 
 
 def _further(now: Evidence, level: float) -> tuple[float, float]:
-    if _are_accuracies(now) and now.rows:
-        return accuracy_prediction(now.values, now.rows, level)
-    return prediction_interval(now.values, level)
-
-
-def _are_accuracies(now: Evidence) -> bool:
-    """Whether the logit scale has a place for these numbers; a trend of accuracies may lead out of it."""
-    return now.rows is not None and all(0 <= one <= 100 for one in now.values)
+    rows = _rows_of_accuracies(now)
+    return accuracy_prediction(now.values, rows, level) if rows else prediction_interval(now.values, level)
 
 
 def _scale(now: Evidence) -> str:
-    if not _are_accuracies(now):
+    if not _rows_of_accuracies(now):
         return " (t)"
     return " (exact)" if len(set(now.values)) == 1 else " (t, logit scale)"
+
+
+def _rows_of_accuracies(now: Evidence) -> int | None:
+    """Test rows, if the logit scale has a place for these numbers; a trend of accuracies may lead out of it."""
+    return now.rows if all(0 <= one <= 100 for one in now.values) else None
 
 
 def _spread(now: Evidence) -> float:
@@ -515,31 +507,17 @@ def _seeds(spread: float, shift: float, level: float, power: float) -> int | Non
     if least > 1_000_000:
         return None
     count = max(2, math.ceil(least))  # as if the spread were known; it is not, which takes a few more
-
-    def reach(count: int) -> float:
-        return student(level, count - 1) + student(2 * power - 1, count - 1)  # both are quantiles of Student's t
-
-    while shift * math.sqrt(count) < spread * reach(count):
+    # Both are quantiles of Student's t.
+    while shift * math.sqrt(count) < spread * (student(level, count - 1) + student(2 * power - 1, count - 1)):
         count += 1
     return count
-
-
-def _words(count: int, needed: tuple[int | None, int | None]) -> str:
-    """What would decide a difference, for a reader."""
-    none, full = needed
-    cases = [
-        f"{_about(number)} if {case}"
-        for number, case in ((none, "there is no effect"), (full, "it is as large as the paper's"))
-        if number is not None
-    ]
-    return f"{count} seeds here; " + (", ".join(cases) or "more than a million whatever the effect")
 
 
 def _about(needed: int | None) -> str:
     return "more than a million" if needed is None else f"about {needed:,}"
 
 
-def _whole(now: Evidence, before: Evidence, ahead: float, move: float) -> Evidence:
+def _carried_on(now: Evidence, before: Evidence, ahead: float, move: float) -> Evidence:
     """The trend to the whole budget, run by run, moved."""
 
     def trend(late: Sequence[float], early: Sequence[float], move: float) -> tuple[float, ...]:
@@ -549,11 +527,3 @@ def _whole(now: Evidence, before: Evidence, ahead: float, move: float) -> Eviden
     rows = None if now.rows is None else max(1, int(now.rows / math.hypot(1 + ahead, ahead)))
     others = None if now.others is None else trend(now.others, before.others or (), 0.0)
     return Evidence(trend(now.values, before.values, move), others, rows)
-
-
-def _same(one: Verdict, other: Verdict) -> bool:
-    return (one.mark, one.reason) == (other.mark, other.reason)
-
-
-def _said(verdict: Verdict) -> str:
-    return f"{verdict.mark} ({verdict.reason})" if verdict.reason else verdict.mark

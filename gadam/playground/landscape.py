@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
+import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
 
-from gadam.config import GadamConfig, InputError
-from gadam.evolution.loop import evolve
-from gadam.live_plot import front_end
-from gadam.paper.section41 import NOTHING, RANGE, SETTINGS, STEPS, Point, value
-from gadam.playground.canvas import Canvas, Frame
-from gadam.playground.widgets import Panel, grid, line, told
-from gadam.result import Callback, Generation
+from gadam.config import InputError
+from gadam.display import front_end
+from gadam.paper.section41 import GLOBAL, LANDSCAPES, RANGE, STEPS, contours, journey
+from gadam.playground.widgets import Panel, grid, line, red_line
+from gadam.plotting import BEST, COLOURS
 
 EVERY = 4  # steps between two frames
 INTERVAL = 100  # milliseconds of a frame
 MOST = 30  # starts
+GENERATIONS = {"smoke": 3, "quick": 5, "standard": 10, "paper": 10}
 PICTURE = "Contours of the landscape with the paths of parents and children"
+Frame = tuple[int, str, int]
+"""Generation; "parent", "child" or "survival"; step."""
 
 
 def landscape_panel(profile: str = "smoke") -> LandscapePanel:
-    """A panel to play on the landscape; where there is no front end it stands at the last frame.
+    """Make a panel to play on the landscape; where there is no front end it stands at the last frame.
 
     Args:
         profile: smoke has 3 generations, quick 5, standard and paper 10.
@@ -36,10 +42,9 @@ def landscape_panel(profile: str = "smoke") -> LandscapePanel:
     Raises:
         InputError: there is no such profile.
     """
-    generations = {"smoke": 3, "quick": 5, "standard": 10, "paper": 10}
-    if profile not in generations:
-        raise InputError(f"profile={profile!r} is not a profile; there are {', '.join(generations)}")
-    return LandscapePanel(generations[profile])
+    if profile not in GENERATIONS:
+        raise InputError(f"profile={profile!r} is not a profile; there are {', '.join(GENERATIONS)}")
+    return LandscapePanel(GENERATIONS[profile])
 
 
 class LandscapePanel(Panel):
@@ -48,21 +53,22 @@ class LandscapePanel(Panel):
     Attributes:
         controls: the widgets of the settings, by name.
         slider: which frame is shown.
-        journey: see `journey`; empty where the settings are not allowed.
+        journey: see `gadam.paper.section41.journey`; empty where the settings are not allowed.
     """
 
     def __init__(self, generations: int = 3) -> None:
         super().__init__()
-        number, slide = ipywidgets.BoundedIntText, partial(ipywidgets.FloatSlider, continuous_update=False, step=0.1)
+        number, choice = ipywidgets.BoundedIntText, ipywidgets.Dropdown
+        slide = partial(ipywidgets.FloatSlider, continuous_update=False, step=0.1)
         self.controls = {
-            "landscape": ipywidgets.Dropdown(options=["as drawn", "mirrored"], description="landscape"),
+            "landscape": choice(options=LANDSCAPES, description="landscape"),
             "starts": number(4, min=2, max=MOST, description="starts g"),
             "generations": number(generations, min=1, max=20, description="generations K"),
             "first": slide(0.0, min=-RANGE, max=RANGE, description="centre, w1"),
             "second": slide(0.0, min=-RANGE, max=RANGE, description="centre, w2"),
             "spread": slide(RANGE, min=0.0, max=RANGE, description="spread"),
             "mutation_rate": slide(0.3, min=0.0, max=1.0, description="mutation rate p"),
-            "mutation": ipywidgets.Dropdown(options=["uniform", "normal"], description="mutation"),
+            "mutation": choice(options=["uniform", "normal"], description="mutation"),
             "seed": number(0, min=0, max=9_999, description="seed"),
             "points": ipywidgets.Text(description="or at points", placeholder="-1 2, 0.5 0.5", continuous_update=False),
         }
@@ -81,16 +87,15 @@ class LandscapePanel(Panel):
         """Place the starts and evolve from them."""
         chosen = {name: control.value for name, control in self.controls.items()}
         mirrored, text = chosen.pop("landscape") == "mirrored", chosen.pop("points").strip()
-        for name in ("starts", "first", "second", "spread"):
+        drawn = {name: chosen.pop(name) for name in ("starts", "first", "second", "spread")}
+        for name in drawn:
             self.controls[name].disabled = bool(text)  # the points say it all
         try:
-            centre = chosen.pop("first"), chosen.pop("second")
-            drawn = starting_points(chosen.pop("starts"), centre, chosen.pop("spread"), chosen["seed"])
-            points = read_points(text) if text else drawn
+            points = read_points(text) if text else starting_points(**drawn, seed=chosen["seed"])
             self.journey = journey(points, mirrored=mirrored, **chosen)
         except Exception as error:
             self.journey = pd.DataFrame()
-            self.status.value, self.picture.value = told(error), ""
+            self.status.value, self.picture.value = red_line(error), ""
             return
         self._frames = frames(chosen["generations"])
         self._drawn: dict[int, bytes] = {}
@@ -111,42 +116,17 @@ class LandscapePanel(Panel):
         self.status.value = line(describe(self.journey, self._frames[place]))
 
 
-class _Watch(Callback):
-    """Collects where every unit is at each step."""
-
-    def __init__(self) -> None:
-        self.steps: list[Tensor] = []
-        self.frames: list[pd.DataFrame] = []
-        self._origin: Tensor | None = None
-
-    def on_start(self, config: GadamConfig, population: Any) -> None:
-        self._origin = population.parameters["w"].clone()
-
-    def on_generation(self, generation: Generation) -> None:
-        half = len(self.steps) // 2
-        for role, origin, path in (
-            ("parent", self._origin, self.steps[:half]),
-            ("child", generation.newborn.parameters["w"], self.steps[half:]),
-        ):
-            assert origin is not None
-            rows = generation.history[generation.history["role"] == role]
-            known = rows[["generation", "role", "unit", "parent_a", "parent_b", "survived"]]
-            for step, points in enumerate([origin, *path]):
-                here = points.tolist()
-                first, second = zip(*here, strict=True)
-                self.frames.append(known.assign(step=step, w1=first, w2=second))
-        self.steps, self._origin = [], generation.next.parameters["w"].clone()
-
-
-def starting_points(starts: int, centre: tuple[float, float], spread: float, seed: int) -> list[tuple[float, float]]:
-    """Starting points drawn uniformly from a square around a centre, inside the picture."""
+def starting_points(
+    starts: int, first: float = 0.0, second: float = 0.0, spread: float = RANGE, seed: int = 0
+) -> list[tuple[float, float]]:
+    """Draw starting points uniformly from a square around a centre, inside the picture."""
     draws = 2 * torch.rand(starts, 2, generator=torch.Generator().manual_seed(seed)) - 1
-    points = (torch.tensor(centre) + spread * draws).clamp(-RANGE, RANGE)
-    return [(first, second) for first, second in points.tolist()]
+    points = (torch.tensor([first, second]) + spread * draws).clamp(-RANGE, RANGE)
+    return [(w1, w2) for w1, w2 in points.tolist()]
 
 
 def read_points(text: str) -> list[tuple[float, float]]:
-    """Starting points as one writes them: "-1 2, 0.5 0.5".
+    """Read starting points as one writes them: "-1 2, 0.5 0.5".
 
     Raises:
         InputError: it cannot be read, there are too few or too many, or one is out of the picture.
@@ -165,57 +145,98 @@ def read_points(text: str) -> list[tuple[float, float]]:
     return points
 
 
-def journey(
-    starts: Sequence[tuple[float, float]],
-    *,
-    mirrored: bool = False,
-    generations: int = 3,
-    seed: int = 0,
-    **settings: Any,
-) -> pd.DataFrame:
-    """Where every unit is at each step of each generation, by the engine.
-
-    Args:
-        starts: the initial units, at least 2.
-        mirrored: which landscape.
-        generations: K.
-        seed: of the engine's streams.
-        settings: others of `GadamConfig`.
-
-    Returns:
-        Tidy: generation, role, unit, parent_a, parent_b, survived, step (0 where it starts), w1, w2.
-    """
-    remaining, watch = iter(starts), _Watch()
-    config = GadamConfig(
-        population_size=len(starts), generations=generations, steps=STEPS, seed=seed, **SETTINGS, **settings
-    )
-    evolve(
-        lambda: Point(mirrored, next(remaining)), NOTHING, config, loss=value, callbacks=[watch], progress=False,
-        device="cpu", executor=1, record=lambda step: watch.steps.append(step.parameters["w"].clone()),
-    )  # fmt: skip
-    return pd.concat(watch.frames, ignore_index=True)
-
-
 def frames(generations: int) -> list[Frame]:
-    """What is played: parents train, children are born and train, the fittest survive; and so on."""
+    """List what is played: parents train, children are born and train, the fittest survive; and so on."""
     steps = range(0, STEPS + 1, EVERY)
-    return [
-        frame
-        for number in range(1, generations + 1)
-        for frame in (
-            *((number, role, step) for role in ("parent", "child") for step in steps),
-            (number, "survival", STEPS),
-        )
-    ]
+    one = [*((role, step) for role in ("parent", "child") for step in steps), ("survival", STEPS)]
+    return [(number, phase, step) for number in range(1, generations + 1) for phase, step in one]
 
 
 def describe(paths: pd.DataFrame, frame: Frame) -> str:
-    """A frame in words."""
+    """Say a frame in words."""
     number, phase, step = frame
-    what = {"parent": f"parents train, step {step} of {STEPS}", "child": f"children train, step {step} of {STEPS}"}
-    if phase == "child" and step == 0:
-        what["child"] = "children are born: each coordinate from one of two parents, or mutated"
     if phase == "survival":
         rows = paths[(paths["generation"] == number) & (paths["step"] == STEPS) & paths["survived"]]
-        what["survival"] = f"the fittest survive, {(rows['role'] == 'child').sum()} of {len(rows)} are children"
-    return f"Generation {number} of {paths['generation'].max()}: {what[phase]}."
+        what = f"the fittest survive, {(rows['role'] == 'child').sum()} of {len(rows)} are children"
+    elif phase == "child" and step == 0:
+        what = "children are born: each coordinate from one of two parents, or mutated"
+    else:
+        what = f"{'parents' if phase == 'parent' else 'children'} train, step {step} of {STEPS}"
+    return f"Generation {number} of {paths['generation'].max()}: {what}."
+
+
+class Canvas:
+    """The landscape, drawn once, and the frames on it: some milliseconds each, so that they can be played."""
+
+    def __init__(self, mirrored: bool) -> None:
+        figure = Figure(figsize=(5, 5.3), dpi=120)
+        self._canvas = FigureCanvasAgg(figure)
+        self._ax = figure.add_axes((0.135, 0.19, 0.85, 0.8))
+        contours(self._ax, mirrored, margin=0.1)
+        marks = {"start or newborn": ("o", "none", "#444444"), "parent": ("o", COLOURS["parent"], "white"),
+                 "child": ("o", COLOURS["child"], "white"), "survives": ("o", "none", BEST),
+                 "global minimum": ("*", BEST, "white"), "local minimum": ("x", "black", "black")}  # fmt: skip
+        handles = [
+            Line2D([], [], marker=marker, linestyle="", markersize=14 if marker == "*" else 9, markerfacecolor=face,
+                   markeredgecolor=edge, markeredgewidth=2 if face == "none" else 1, label=name)
+            for name, (marker, face, edge) in marks.items()
+        ]  # fmt: skip
+        figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=9, handletextpad=0.2)
+        well = -GLOBAL if mirrored else GLOBAL
+        # Last in each frame and hollow: units end there, and both are to be seen.
+        star = {"marker": "*", "s": 1000, "facecolor": "none", "edgecolor": BEST, "linewidth": 1.8}
+        self._star = self._dots(np.array([[well, well]]), **star, animated=True)
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(figure.bbox)
+
+    def png(self, paths: pd.DataFrame, frame: Frame) -> bytes:
+        """Draw one frame, as a file."""
+        number, phase, step = frame
+        now = paths[paths["generation"] == number]
+        parents, children = (now[now["role"] == role] for role in ("parent", "child"))
+        if phase == "parent":
+            drawn = self._paths(parents[parents["step"] <= step], COLOURS["parent"])
+        else:
+            gone = phase == "survival"
+            drawn = self._paths(parents, COLOURS["parent"], gone)
+            drawn += self._paths(children[children["step"] <= step], COLOURS["child"], gone)
+        if phase == "child":
+            drawn.append(self._lineage(parents, children))
+        self._canvas.restore_region(self._background)
+        for artist in drawn:
+            self._ax.draw_artist(artist)
+            artist.remove()
+        self._ax.draw_artist(self._star)
+        buffer = io.BytesIO()
+        Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=3)
+        return buffer.getvalue()
+
+    def _paths(self, rows: pd.DataFrame, colour: str, gone: bool = False) -> list[Any]:
+        """Draw lines, where they begin and where they are now; when `gone`, those that do not survive are pale."""
+        ordered = rows.sort_values(["unit", "step"])
+        points = ordered[["w1", "w2"]].to_numpy().reshape(ordered["unit"].nunique(), -1, 2)
+        alive = ordered.groupby("unit")["survived"].first().to_numpy()
+        drawn: list[Any] = []
+        for some, alpha in ((points[~alive], 0.25 if gone else 1.0), (points[alive], 1.0)):
+            lines = LineCollection(list(some), colors=colour, linewidths=1.8, alpha=alpha)
+            drawn.append(self._ax.add_collection(lines, autolim=False))
+            drawn.append(self._dots(some[:, 0], s=36, facecolor="none", edgecolor="#444444", alpha=alpha))
+            drawn.append(self._dots(some[:, -1], s=60, color=colour, edgecolor="white", alpha=alpha))
+        if gone:
+            drawn.append(self._dots(points[alive, -1], s=190, facecolor="none", edgecolor=BEST, linewidth=2))
+        return drawn
+
+    def _lineage(self, parents: pd.DataFrame, children: pd.DataFrame) -> Any:
+        """Draw dotted lines from where the parents ended to where their child begins."""
+        ends = parents[parents["step"] == STEPS].set_index("unit")[["w1", "w2"]]
+        born = children[children["step"] == 0]
+        lines = [
+            np.stack([ends.loc[parent], place])
+            for name in ("parent_a", "parent_b")
+            for parent, place in zip(born[name], born[["w1", "w2"]].to_numpy(), strict=True)
+        ]
+        dotted = LineCollection(lines, colors=COLOURS["child"], linestyles=":", linewidths=1.2)
+        return self._ax.add_collection(dotted, autolim=False)
+
+    def _dots(self, points: np.ndarray, **style: Any) -> Any:
+        return self._ax.scatter(points[:, 0], points[:, 1], **style)

@@ -6,7 +6,6 @@ import math
 import threading
 import time
 import warnings
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -18,13 +17,13 @@ from torch import nn
 
 from gadam.config import GadamConfig, InputError
 from gadam.datasets import Dataset, StandInWarning, load
+from gadam.display import front_end
 from gadam.evolution.loop import evolve
-from gadam.live_plot import LivePlot, front_end
+from gadam.live_plot import LivePlot
 from gadam.models import MLP_HIDDEN, lenet5, mlp
 from gadam.paper.units import validation_size
-from gadam.playground.widgets import AMBER, Panel, grid, line, told
-from gadam.population import Population
-from gadam.result import Callback, Generation, Result
+from gadam.playground.widgets import AMBER, Panel, grid, line, red_line
+from gadam.result import Generation, Result
 from gadam.training.shards import Step
 from gadam.validation import check_population
 
@@ -39,11 +38,11 @@ SIZES = {
 TEST_ROWS = 2_000  # scored after each generation
 MOST = {"population_size": 200, "batch_size": 10_000}  # more would fill the memory, or take long to prepare or to stop
 _LOOKS = 0.2  # seconds between two moves of the bar
-_made: weakref.ref[TrainingPanel] | None = None  # the last of `training_panel`
+_made: TrainingPanel | None = None  # the last of `training_panel`
 
 
 def training_panel(profile: str = "smoke", data: str = "auto") -> TrainingPanel:
-    """A panel to train with. Where there is no front end, what its Run button does is done here, once.
+    """Make a panel to train with. Where there is no front end, what its Run button does is done here, once.
 
     The one that this made before, which a cell that is executed again replaces, stops: no button would.
 
@@ -55,10 +54,10 @@ def training_panel(profile: str = "smoke", data: str = "auto") -> TrainingPanel:
         InputError: an argument is not allowed; or, where there is no front end, the training failed.
     """
     global _made
-    panel, before = TrainingPanel(profile, data), _made() if _made is not None else None
-    _made = weakref.ref(panel)
-    if before is not None:
-        before.stop()
+    panel = TrainingPanel(profile, data)
+    if _made is not None:
+        _made.stop()
+    _made = panel
     if front_end() != "notebook":
         panel.run()
         panel.wait()
@@ -87,8 +86,7 @@ class TrainingPanel(Panel):
         super().__init__()
         self.result: Result | None = None
         self.error = ""
-        self._data = data
-        self._stop = threading.Event()
+        self._data, self._stop = data, threading.Event()
         self._thread: threading.Thread | None = None
         self.controls = _controls(profile)
         self.controls["dataset"].observe(self._offer_models, "value")
@@ -114,9 +112,14 @@ class TrainingPanel(Panel):
         settings = {name: control.value for name, control in self.controls.items()}
         chosen = settings.pop("dataset"), settings.pop("model")
         try:
-            config = self._config(settings)
+            config = GadamConfig(**settings)
+            for name, most in MOST.items():
+                if settings[name] > most:
+                    said = f"{self.controls[name].description}: {settings[name]:,} is more than this panel takes"
+                    raise InputError(f"{said}, give at most {most:,}")
+            check_population(config)
         except InputError as error:
-            self.error, self.status.value = str(error), told(error)
+            self.error, self.status.value = str(error), red_line(error)
             return
         self.run_button.disabled, self.stop_button.disabled = True, False
         self._thread = threading.Thread(target=self._run, args=(*chosen, config), name="gadam-playground", daemon=True)
@@ -134,56 +137,73 @@ class TrainingPanel(Panel):
             self._thread.join(seconds)
         return not self.running
 
-    def _config(self, settings: dict[str, Any]) -> GadamConfig:
-        config = GadamConfig(**settings)
-        for name, most in MOST.items():
-            if settings[name] > most:
-                label = self.controls[name].description
-                raise InputError(f"{label}: {settings[name]:,} is more than this panel takes, give at most {most:,}")
-        check_population(config)
-        return config
-
     def _run(self, dataset: str, model: str, config: GadamConfig) -> None:
         """The thread: whatever goes wrong is said in the panel."""
         try:
-            self.status.value = self._train(dataset, model, config)
+            self.status.value = line(self._train(dataset, model, config))
         except Exception as error:
             self.error = str(error) or type(error).__name__
-            self.status.value = told(error)
+            self.status.value = red_line(error)
         finally:
             self.run_button.disabled, self.stop_button.disabled = False, True
 
     def _train(self, dataset: str, model: str, config: GadamConfig) -> str:
-        """Returns what to say in the end."""
+        """Train, and return what to say in the end."""
         self.status.value = line(f"Loading {dataset} …")
         loaded, missing = load_dataset(dataset, self._data)
         if self._stop.is_set():
             self.error = "stopped before the training began"
-            return line(f"Stopped before the training began; there is no result of {dataset}.")
+            return f"Stopped before the training began; there is no result of {dataset}."
         self.result, self.picture.value, self.bar.value = None, "", 0
         self.about.value = line(_describe(loaded, model)) + (line(missing, AMBER) if missing else "")
         config = replace(config, validation_size=validation_size(loaded))
         self.bar.max = 2 * config.generations * config.steps * config.population_size
         self.status.value = line("Preparing the first step, which can take some seconds …")
-        test = loaded.test[0][:TEST_ROWS], loaded.test[1][:TEST_ROWS]
-        progress = _Progress(self.bar, self._say_next)
+        watch = _Watch(self, loaded, config.generations)
         self.result = evolve(
-            make_model(model, loaded), loaded.train, config, callbacks=[_Pictures(test, self.show), progress],
-            record=progress, progress=False, stop=self._stop,
+            make_model(model, loaded), loaded.train, config, callbacks=[watch], record=watch.on_step, progress=False,
+            stop=self._stop,
         )  # fmt: skip
-        return line(_outcome(self.result))
-
-    def _say_next(self, number: int, of: int) -> None:
-        if number <= of and not self._stop.is_set():
-            self.status.value = line(f"Generation {number} of {of} …")
+        return _outcome(self.result)
 
     def _offer_models(self, change: Any) -> None:
         self.controls["model"].options = [MLP, LENET] if change["new"] == "mnist" else [MLP]
 
 
+class _Watch(LivePlot):
+    """Moves a panel's bar by the steps of all units; says which generation goes on; shows pictures after each."""
+
+    def __init__(self, panel: TrainingPanel, dataset: Dataset, generations: int) -> None:
+        super().__init__((dataset.test[0][:TEST_ROWS], dataset.test[1][:TEST_ROWS]))
+        self._panel, self._of = panel, generations
+        self._done, self._moved, self._lock = 0, 0.0, threading.Lock()
+
+    def on_step(self, step: Step) -> None:
+        with self._lock:  # shards are trained side by side
+            if not self._done:  # before it, units are made and traced
+                self._say(1)
+            self._done += len(step.units)
+            if time.monotonic() - self._moved > _LOOKS or self._done == self._panel.bar.max:
+                self._panel.bar.value, self._moved = self._done, time.monotonic()
+
+    def on_generation(self, generation: Generation) -> None:
+        super().on_generation(generation)
+        self._say(generation.number + 1)
+
+    def _say(self, number: int) -> None:
+        if number <= self._of and not self._panel._stop.is_set():
+            self._panel.status.value = line(f"Generation {number} of {self._of} …")
+
+    def _present(self) -> None:
+        self._panel.show(self.pictures())
+
+    def on_end(self, result: Result) -> None:
+        """All pictures have been shown."""
+
+
 @lru_cache(maxsize=2)
 def load_dataset(name: str, data: Any) -> tuple[Dataset, str]:
-    """A dataset and, if it is a stand-in, what to say of that. `digits` are the images that scikit-learn carries."""
+    """Load a dataset; with it, if it is a stand-in, what to say of that. `digits` are the images of scikit-learn."""
     if name == "digits":
         from sklearn.datasets import load_digits
 
@@ -204,53 +224,20 @@ def load_dataset(name: str, data: Any) -> tuple[Dataset, str]:
 
 
 def make_model(model: str, dataset: Dataset) -> Callable[[], nn.Module]:
-    """What `evolve` makes units with: LeNet-5, or an MLP with the paper's hidden layers (LETTER's for images)."""
+    """Return what `evolve` makes units with: LeNet-5, or an MLP with the paper's hidden layers."""
     if model == LENET:
         return lenet5
-    hidden = MLP_HIDDEN.get(dataset.name, MLP_HIDDEN["letter"])
     features = math.prod(dataset.feature_shape)
-    return lambda: nn.Sequential(nn.Flatten(), mlp(features, dataset.class_count, hidden))
+    return lambda: nn.Sequential(nn.Flatten(), mlp(features, dataset.class_count, _hidden(dataset)))
 
 
-class _Pictures(LivePlot):
-    """Hands on its pictures, each by itself."""
-
-    def __init__(self, test: Any, show: Callable[[dict[str, bytes]], None]) -> None:
-        super().__init__(test)
-        self._hand_on = show
-
-    def _present(self) -> None:
-        self._hand_on(self.pictures())
-
-    def on_end(self, result: Result) -> None:
-        """All have been handed on."""
-
-
-class _Progress(Callback):
-    """Tells which generation goes on, from its first step, and of how many; moves a bar by the steps of all units."""
-
-    def __init__(self, bar: Any, tell: Callable[[int, int], None]) -> None:
-        self._bar, self._tell = bar, tell
-        self._of, self._done, self._moved = 0, 0, 0.0
-        self._lock = threading.Lock()
-
-    def on_start(self, config: GadamConfig, population: Population) -> None:
-        self._of = config.generations
-
-    def on_generation(self, generation: Generation) -> None:
-        self._tell(generation.number + 1, self._of)
-
-    def __call__(self, step: Step) -> None:
-        with self._lock:
-            if not self._done:  # before it, units are made and traced
-                self._tell(1, self._of)
-            self._done += len(step.units)
-            if time.monotonic() - self._moved > _LOOKS or self._done == self._bar.max:
-                self._bar.value, self._moved = self._done, time.monotonic()
+def _hidden(dataset: Dataset) -> tuple[int, ...]:
+    """The paper's hidden layers; LETTER's for images."""
+    return MLP_HIDDEN.get(dataset.name, MLP_HIDDEN["letter"])
 
 
 def _controls(profile: str) -> dict[str, Any]:
-    """Numbers are typed, so that `GadamConfig` is what says no to them."""
+    """Make the widgets of the settings. Numbers are typed, so that `GadamConfig` is what says no to them."""
     sizes, default = SIZES[profile], GadamConfig()
     number, real, choice = ipywidgets.IntText, ipywidgets.FloatText, ipywidgets.Dropdown
     return {
@@ -270,15 +257,15 @@ def _controls(profile: str) -> dict[str, Any]:
 
 def _describe(dataset: Dataset, model: str) -> str:
     rows = f"{len(dataset.train[1]):,} rows to train with, {min(TEST_ROWS, len(dataset.test[1])):,} to test with"
-    layers = "-".join(map(str, MLP_HIDDEN.get(dataset.name, MLP_HIDDEN["letter"])))
-    return f"{dataset.name}: {rows}, {dataset.class_count} classes; {model}{f' {layers}' if model == MLP else ''}."
+    layers = f" {'-'.join(map(str, _hidden(dataset)))}" if model == MLP else ""
+    return f"{dataset.name}: {rows}, {dataset.class_count} classes; {model}{layers}."
 
 
 def _outcome(result: Result) -> str:
     done = 0 if result.history.empty else int(result.history["generation"].max())
     after = f"{done} of {result.config.generations} generations, {result.seconds:.1f} s"
-    if result.stopped == "stop" and not done:
-        return "Stopped before the first generation was complete: the result holds the initial units, untrained."
     if result.stopped == "stop":
+        if not done:
+            return "Stopped before the first generation was complete: the result holds the initial units, untrained."
         return f"Stopped after {after}; the result is that of the last complete generation."
     return f"{'Converged' if result.stopped == 'converged' else 'Done'}: {after}."

@@ -8,13 +8,13 @@ from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
 
-from gadam.live_plot import front_end, side_by_side
+from gadam.display import front_end, side_by_side
 
 RED, AMBER = "#b00020", "#8a4b00"
 
 
 def grid(*controls: Any) -> Any:
-    """Controls side by side, as many as there is room for."""
+    """Put controls side by side, as many as there is room for."""
     for control in controls:
         control.layout.width = "auto"
         control.style.description_width = "9em"
@@ -24,13 +24,13 @@ def grid(*controls: Any) -> Any:
 
 
 def line(text: str, colour: str = "inherit") -> str:
-    """A paragraph of a panel; the text is no HTML."""
+    """Make a paragraph of a panel; the text is no HTML."""
     weight = "normal" if colour == "inherit" else "bold"
     return f'<p style="margin:2px 0; line-height:1.4; color:{colour}; font-weight:{weight}">{escape(text)}</p>'
 
 
-def told(error: Exception) -> str:
-    """An error as a red line: an `InputError` speaks for itself, any other says what it is."""
+def red_line(error: Exception) -> str:
+    """Say an error as a red line: an `InputError` speaks for itself, any other says what it is."""
     words = " ".join(str(error).split())
     return line(words if type(error).__name__ == "InputError" else f"{type(error).__name__}: {words}", RED)
 

@@ -22,8 +22,6 @@ SETTINGS = {  # no questions at the start, and every cell is in the page, also o
     "notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
 }
 SECONDS = 600_000  # of a busy machine, in milliseconds
-HIGHEST = 16_000  # pixels that Chromium draws
-WIDE, NARROW = {"width": 1280, "height": 1000}, {"width": 800, "height": 1000}
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +94,7 @@ def lab(browser, lab_root):  # without a browser there is no need for it
 @pytest.fixture(scope="session")
 def context(browser):
     """What all pages share: JupyterLab's own files, which are then loaded once."""
-    with browser.new_context(viewport=WIDE) as context:
+    with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
         context.set_default_timeout(SECONDS)
         yield context
 
@@ -105,36 +103,6 @@ def context(browser):
 def page(context):
     with context.new_page() as opened:
         yield opened
-
-
-@pytest.fixture
-def shoot(page):
-    """Takes a picture of the whole notebook at both widths, into `$GADAM_SCREENSHOTS`; without it none."""
-    folder = os.environ.get("GADAM_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-
-    def shoot(name):
-        if not folder:
-            return
-        for size in (NARROW, WIDE):
-            page.set_viewport_size(size)
-            page.wait_for_timeout(700)
-            # The notebook scrolls, not the page: with a window that is higher by what is hidden all of it is seen.
-            hidden = page.locator(".jp-WindowedPanel-outer:visible").first.evaluate(
-                "element => element.scrollHeight - element.clientHeight"
-            )
-            page.set_viewport_size(size | {"height": min(size["height"] + hidden, HIGHEST)})
-            page.wait_for_timeout(700)
-            page.locator(".jp-WindowedPanel-outer:visible").first.evaluate("element => { element.scrollTop = 0 }")
-            # Below the last cell JupyterLab leaves half a window empty.
-            last = page.locator(".jp-Notebook .jp-Cell:visible").last.bounding_box()
-            height = min(last["y"] + last["height"] + 20, page.viewport_size["height"])
-            whole = {"x": 0, "y": 0, "width": size["width"], "height": height}
-            page.screenshot(path=Path(folder) / f"{name}-{size['width']}.png", clip=whole)
-        page.set_viewport_size(WIDE)
-
-    return shoot
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the tests of the datasets share: no network unless a test serves one itself, real files where there are some."""
+"""Fixtures of the datasets' tests: no network unless a test serves one itself, real files where there are some."""
 
 import dataclasses
 import hashlib
@@ -21,15 +21,14 @@ def _no_network(monkeypatch):
 
 @pytest.fixture
 def real_folder():
-    folder = os.environ.get("GADAM_DATA")
-    if not folder:
+    if not (folder := os.environ.get("GADAM_DATA")):
         pytest.skip("the real data is not here: set GADAM_DATA to a folder that has it")
     return Path(folder)
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """A mirror on this machine: fill `.pages` (path -> bytes); `.address`; `.asked` lists the paths that were."""
+    """A mirror on this machine: fill `.pages` (path -> bytes); `.asked` lists the paths that were asked for."""
     monkeypatch.delenv("GADAM_OFFLINE")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     pages, asked = {}, []
@@ -61,13 +60,14 @@ def publish(monkeypatch):
     """Let the stand-in of a dataset count as what was published: `publish(name, mirrors)` gives its contents."""
 
     def published(name, mirrors=()):
-        contents, _ = standin(name)
+        contents, digest = standin(name)
         pixels = 112 * 92 if name == "orl" else 0  # of an image the header does not count
         checks = {
             files: hashlib.sha256(b"".join(contents[file][-pixels:] for file in files)).hexdigest()
             for files in SOURCES[name].checks
         }
-        monkeypatch.setitem(SOURCES, name, dataclasses.replace(SOURCES[name], checks=checks, mirrors=tuple(mirrors)))
+        changed = dataclasses.replace(SOURCES[name], checks=checks, hash=digest, mirrors=tuple(mirrors))
+        monkeypatch.setitem(SOURCES, name, changed)
         return dict(contents)
 
     return published

@@ -1,4 +1,4 @@
-"""Run functions for the tests of the run store. A module of its own, since worker processes import it by name."""
+"""Run functions for the tests of reports. A module of its own, since worker processes import it by name."""
 
 import errno
 import os
@@ -10,9 +10,23 @@ from pathlib import Path
 from gadam.paper.runs import THREADS_VARIABLE, Run, run_function
 
 VALUES = [0.1, 1 / 3, 5e-324, -0.0, 1e308, float("nan"), float("inf"), float("-inf"), 7, True, None, "ä|<b>", [1.5, 2]]
-
-
 LIMIT = 300.0  # seconds; who waits for longer fails
+
+
+def wait_for(condition):
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, f"in vain for {LIMIT:g} s"
+        time.sleep(0.02)
+
+
+def count(folder, what=""):
+    """Leave a file for each execution."""
+    (Path(folder) / f"{time.time_ns()}-{what}-{uuid.uuid4().hex}").touch()
+
+
+def executions(folder):
+    return len(list(Path(folder).iterdir()))
 
 
 @run_function("test/rows", engine=False, settings=None)
@@ -43,29 +57,33 @@ def all_values():
 def fails(folder, others=0):
     """Fails when so many others have begun."""
     count(folder)
-    wait_for(lambda: len(list(Path(folder).iterdir())) > others)
+    wait_for(lambda: executions(folder) > others)
     raise AwkwardError("first line", "no such thing as 3")
 
 
+class AwkwardError(Exception):
+    """Pickles, but does not unpickle."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one}\n{two}")
+
+
 @run_function("test/dies", engine=False, settings=None)
-def dies(folder=None, after=None):
-    """Ends its process, once so many others have begun."""
-    if after is not None:
-        wait_for(lambda: len(list(Path(folder).iterdir())) >= after)
-    os._exit(9)
-
-
-@run_function("test/dies_once", engine=False, settings=None)
-def dies_once(folder):
-    count(folder)
-    if len(list(Path(folder).iterdir())) == 1:
+def dies(folder=None, times=99):
+    """Ends its process, so many times."""
+    if folder is not None:
+        count(folder)
+    if folder is None or executions(folder) <= times:
         os._exit(9)
     return [{"value": 1}]
 
 
 @run_function("test/full_disk", engine=False, settings=None)
 def full_disk():
-    os.fsync = lambda descriptor: raise_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    os.fsync = full
     return [{"value": 1}]
 
 
@@ -86,36 +104,12 @@ def standin():
 
 @run_function("test/learned", settings=None)
 def learned(seed, dataset=None, data=None, size=3):
-    """What a training may give, of the engine's version."""
+    """Rows as of a training, of the engine's version."""
     return [{"seed": seed, "step": step, "loss": 1 / (step + seed + 1), "correct": 90 + seed} for step in range(size)]
 
 
 def learned_runs(seeds=5):
     return [Run(learned, {"seed": seed}, label=f"seed {seed}", arm="test/learned") for seed in range(seeds)]
-
-
-def raise_error(error):
-    raise error
-
-
-class AwkwardError(Exception):
-    """Pickles, but does not unpickle."""
-
-    def __init__(self, one, two):
-        super().__init__(f"{one}\n{two}")
-
-
-def count(folder, what=""):
-    """Leave a file for each execution."""
-    (Path(folder) / f"{time.time_ns()}-{what}-{uuid.uuid4().hex}").touch()
-
-
-def wait_for(condition):
-    end = time.monotonic() + LIMIT
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"in vain for {LIMIT:g} s")
-        time.sleep(0.02)
 
 
 STEPS_SEEN = []
@@ -145,11 +139,10 @@ def trains(interrupt_at, **settings):
 
     import gadam
 
-    rows = torch.arange(12.0).view(6, 2), torch.tensor([0, 1] * 3)
-    config = gadam.GadamConfig(
-        **{"population_size": 2, "generations": 2, "steps": 50, "batch_size": 2, "mode": "loop"} | settings
-    )
+    data = torch.arange(12.0).view(6, 2), torch.tensor([0, 1] * 3)
+    small = {"population_size": 2, "generations": 2, "steps": 50, "batch_size": 2, "mode": "loop"}
     result = gadam.evolve(
-        lambda: torch.nn.Linear(2, 2), rows, config, executor=1, record=Interrupting(interrupt_at), progress=False
-    )
+        lambda: torch.nn.Linear(2, 2), data, gadam.GadamConfig(**small | settings), executor=1,
+        record=Interrupting(interrupt_at), progress=False,
+    )  # fmt: skip
     return [{"loss": loss} for loss in result.history["loss_survival"]]

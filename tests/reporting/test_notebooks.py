@@ -1,49 +1,45 @@
-import json
+"""Notebooks run to their end or fail in one line; a failure or a signal leaves no process and costs nothing."""
+
+import errno
 import os
 import re
+import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
-import pandas as pd
 import psutil
 import pytest
 import run_functions
+from report_scene import files, write_notebook
+from run_functions import wait_for
 
-from gadam import InputError
+from gadam import InputError, cli
 from gadam.paper import SECTIONS
-from gadam.paper.report import NotebookError, notebooks, reproduce, reproduction
-from gadam.paper.report.scoreboard import COLUMNS
+from gadam.paper.report import NotebookError, ReportError, RunError, compute, notebooks, paths, reproduce, reproduction
 from gadam.paper.runs import Run
 
 PARAMETERS = {"profile": "quick", "data": "auto"}
+HINT = "; finished runs are stored, the same command goes on from there"
 
 
 @pytest.fixture
 def execute(tmp_path):
     """Execute a notebook of these cells, in a folder of its own."""
 
-    def run(*cells, limit=600.0, promised=(), parameters=PARAMETERS):
-        notebook = write(tmp_path / "notebooks" / "tiny.ipynb", *cells)
-        return notebooks.execute(notebook, tmp_path / "out" / "tiny.ipynb", parameters, limit=limit, promised=promised)
+    def run(*cells, limit=600.0, parameters=PARAMETERS, **more):
+        notebook = write_notebook(tmp_path / "notebooks" / "tiny.ipynb", *cells)
+        return notebooks.execute(notebook, tmp_path / "out" / "tiny.ipynb", parameters, limit=limit, **more)
 
     return run
 
 
-def write(path, *cells):
-    parameters = nbformat.v4.new_code_cell('profile = "smoke"\ndata = "auto"', metadata={"tags": ["parameters"]})
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    everything = [nbformat.v4.new_markdown_cell("# tiny"), parameters, *map(nbformat.v4.new_code_cell, cells)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=everything, metadata={"kernelspec": kernel}), path)
-    return path
-
-
-def test_notebook_gets_its_parameters_streams_its_lines_and_must_write_what_it_promises(execute, tmp_path, capsys):
+def test_it_gets_its_parameters_streams_its_lines_and_must_write_what_it_promises(execute, tmp_path, capsys):
     new, stale = tmp_path / "new.csv", tmp_path / "stale.csv"
     stale.touch()
-    os.utime(stale, (time.time() - 60,) * 2)
     cells = [
         "import os, pathlib, sys",
         f"pathlib.Path({str(new)!r}).touch()",
@@ -58,29 +54,24 @@ def test_notebook_gets_its_parameters_streams_its_lines_and_must_write_what_it_p
     assert "careful" in str(executed.cells[-2].outputs)
 
 
-def test_failing_cell_is_named_with_its_exception(execute, tmp_path):
-    with pytest.raises(
-        NotebookError, match=r"^tiny\.ipynb: cell \[3\] failed: ValueError: second \(executed so far: "
-    ) as info:
-        execute("raise ValueError('first\\nsecond')", "1 / 0")
+@pytest.mark.parametrize(
+    ("cell", "complaint"),
+    [
+        ("raise ValueError('first\\nsecond')", r"cell \[3\] failed: ValueError: second"),
+        ("import sys; sys.exit(0)", r"cell \[3\] failed: SystemExit: 0"),
+        ("import os; os._exit(0)", r"its kernel died .*; cell \[3\] was not executed to its end"),
+    ],
+)
+def test_a_cell_that_fails_or_exits_is_named(execute, tmp_path, cell, complaint):
+    with pytest.raises(NotebookError, match=rf"^tiny\.ipynb: {complaint} \(executed so far: ") as info:
+        execute(cell, "done = True")
     assert "\n" not in str(info.value)
-    assert "second" in (tmp_path / "out" / "tiny.failed.ipynb").read_text()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tiny.failed.ipynb"]
+    assert list(files(tmp_path / "out")) == ["tiny.failed.ipynb"]
 
 
-def test_exit_in_a_cell_is_a_failure(execute):
-    with pytest.raises(NotebookError, match=r"cell \[3\] failed: SystemExit: 0"):
-        execute("import sys; sys.exit(0)", "done = True")
-
-
-def test_dying_kernel_is_a_failure(execute):
-    with pytest.raises(NotebookError, match=r"tiny\.ipynb: .*Kernel died"):
-        execute("import os; os._exit(0)")
-
-
-def test_hanging_notebook_is_stopped_with_all_that_it_started(execute, tmp_path, monkeypatch):
-    """Its limit is over by a clock that jumps as soon as it hangs, however long its kernel takes to start."""
-    pids = tmp_path / "pids"
+@pytest.mark.parametrize("by", ["limit", "stop"])
+def test_a_hanging_one_is_stopped_with_all_that_it_started(execute, tmp_path, monkeypatch, by):
+    pids, stop = tmp_path / "pids", threading.Event()
     hang = f"""
 import os, pathlib, subprocess, time
 child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
@@ -89,17 +80,23 @@ new.write_text(f"{{os.getpid()}} {{child.pid}}")
 new.rename({str(pids)!r})
 time.sleep(3600)
 """
-    started, limit = time.monotonic(), 1_800
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + limit * pids.exists())
-    monkeypatch.setattr(notebooks, "time", clock)
-    with pytest.raises(NotebookError, match=f"after its limit of {limit} s; ") as stopped:
-        execute(hang, limit=limit)
-    assert time.monotonic() - started < limit / 3
-    assert re.search(r"cell \[\d\] was not executed to its end", str(stopped.value))
-    end = time.monotonic() + 60  # both are killed; the system may take a moment over it
-    while any(alive := [runs_still(pid) for pid in map(int, pids.read_text().split())]) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert alive == [False, False]
+    clock = time.monotonic
+
+    class Clock:
+        """Is over the limit as soon as the notebook hangs, however long its kernel takes to start."""
+
+        @staticmethod
+        def monotonic():
+            if by == "stop" and pids.exists():
+                stop.set()
+            return clock() + (1e6 if by == "limit" and pids.exists() else 0)
+
+    monkeypatch.setattr(notebooks, "time", Clock)
+    with pytest.raises(NotebookError, match="stopped") as stopped:
+        execute(hang, limit=1_800, stop=stop)
+    assert re.search(r"cell \[3\] was not executed to its end", str(stopped.value))
+    assert ("after its limit of 1800 s" in str(stopped.value)) == (by == "limit")
+    wait_for(lambda: not any(runs_still(int(pid)) for pid in pids.read_text().split()))
 
 
 def runs_still(pid):
@@ -109,107 +106,187 @@ def runs_still(pid):
         return False
 
 
-def test_undeclared_parameter_is_refused_before_anything_is_executed(execute, tmp_path):
-    with pytest.raises(InputError, match=r"tiny\.ipynb: 'profil' is not a parameter; there are profile, data"):
-        execute(parameters={"profil": "quick"})
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"parameters": {"profil": "quick"}}, "tiny.ipynb: 'profil' is not a parameter; there are profile, data"),
+        *(({"limit": limit}, f"limit={limit!r} must be a number") for limit in (float("nan"), -1, 0, "60", None, True)),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_executed(given, message, execute, tmp_path):
+    with pytest.raises(InputError, match=re.escape(message)):
+        execute("1", **given)
     assert not (tmp_path / "out").exists()
 
 
-def test_absent_notebook_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.ipynb' is not a file"):
-        notebooks.execute(tmp_path / "nowhere.ipynb", tmp_path / "out.ipynb", {}, limit=5)
-
-
-SECTION = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import matplotlib.pyplot as plt
-import pandas as pd
-import run_functions
-from gadam.paper import SECTIONS
-from gadam.paper.claims import Claim
-from gadam.paper.runs import Run
-from gadam.paper.verdicts import Evidence
-from gadam.paper.report import Report
-report = Report.open(profile, data=data)
-rows = report.rows([Run(run_functions.standin, {{}}, data_hash="abc", label="tiny")])
-for name in SECTIONS["section54"].tables:
-    report.table(name, rows, caption="losses")
-for name in SECTIONS["section54"].figures:
-    report.figure(name, plt.figure(figsize=(2, 1)), caption="nothing", alt="nothing")
-claim = Claim(text="c", section="section54", exhibit="table4", kind="greater", evidence=lambda: Evidence((1.0, 2.0)),
-              arms=["test/standin"], paper="> 0", margin=1.0, data="stand-in")
-report.claims("section54", [claim])
-"""
-
-
-def test_reproduce_executes_a_section_and_writes_the_report(tmp_path, monkeypatch, capsys):
-    section = SECTIONS["section54"]
-    write(tmp_path / "notebooks" / section.notebook, SECTION)
-    monkeypatch.setattr(reproduction, "project_root", lambda: tmp_path)
-    tiny = Run(run_functions.standin, {}, data_hash="abc", label="tiny")
-    monkeypatch.setattr(reproduction, "all_runs", lambda *_: [tiny])
-    monkeypatch.setattr(reproduction.reference, "write", lambda folder: None)
-    monkeypatch.setenv("GADAM_RUNS", str(tmp_path / "runs"))
-    other = tmp_path / "reports" / "smoke" / "claims" / "section41.csv"
-    other.parent.mkdir(parents=True)
-    line = dict.fromkeys(COLUMNS, "") | {
-        "claim": "earlier", "section": "section41", "kind": "value", "data": "real", "verdict": "reproduced"
-    }  # fmt: skip
-    pd.DataFrame([line]).to_csv(other, index=False)
-
-    page = reproduce("smoke", only="table4", data="standin", folder=tmp_path / "reports")
-
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("[1/1] tiny: "), "first the runs are computed"
-    assert "  section54: 1 run: all read" in lines
-    assert lines[-2].startswith(f"{section.title} … ")
-    assert lines[-1] == f"report: {page}"
-    folder = tmp_path / "reports" / "smoke"
-    assert page == folder / "index.html"
-    assert len((folder / "scoreboard.csv").read_text().splitlines()) == 3
-    provenance = json.loads((folder / "provenance.json").read_text())
-    (run,) = provenance["runs"].values()
-    assert run["label"] == "tiny"
-    assert provenance["machines"][run["machine"]]["torch"]["threads"] == 1
-    assert provenance["sections"]["section54"]["seconds"] > 0
-    assert provenance["sections"]["section54"]["data"] == "standin"
-    text = page.read_text()
-    assert "earlier" in text
-    assert "STAND-IN DATA" in text
-    assert f'href="notebooks/{section.notebook}"' in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"profile": "big"}, "profile='big' is not allowed; it must be one of smoke, quick, standard, paper"),
-        ({"profile": "quick", "data": "fake"}, "data='fake' is not allowed; it must be one of auto, real, standin"),
-        ({"data": "standin"}, "data='standin' is not allowed; it must be one of auto, real"),
-        ({"only": "tabel4"}, "only='tabel4' is not allowed; it must be one of section3, "),
-    ],
-)
-def test_wrong_arguments_are_refused(arguments, message):
-    with pytest.raises(InputError, match=f"^{message}"):
-        reproduce(**arguments)
-
-
-def test_only_takes_a_section_or_an_exhibit():
-    assert reproduction.sections_of(None) == list(SECTIONS)
-    assert reproduction.sections_of("section41") == reproduction.sections_of("figure2a") == ["section41"]
+@pytest.mark.parametrize(("content", "said"), [(None, "is not a file"), ("{", "is not a notebook: ")])
+def test_a_notebook_that_is_none_is_refused(tmp_path, content, said):
+    path = tmp_path / "x.ipynb"
+    if content:
+        path.write_text(content)
+    with pytest.raises(InputError, match=f"notebook='{path}' {said}"):
+        notebooks.execute(path, tmp_path / "out.ipynb", {}, limit=5)
 
 
 def test_limit_from_the_environment(monkeypatch):
     monkeypatch.setenv("GADAM_NOTEBOOK_SECONDS", "7")
     assert reproduction._limit("smoke") == 7
-    for wrong in ("soon", "nan", "-1", "0", "-inf"):
+    for wrong in ("soon", "nan", "-1", "0"):
         monkeypatch.setenv("GADAM_NOTEBOOK_SECONDS", wrong)
-        with pytest.raises(InputError, match=f"^GADAM_NOTEBOOK_SECONDS='{wrong}' is not allowed; .* above 0$"):
+        with pytest.raises(InputError, match=f"^GADAM_NOTEBOOK_SECONDS='{wrong}' .* above 0$"):
             reproduction._limit("smoke")
 
 
-@pytest.mark.parametrize("limit", [float("nan"), -1, 0, "60", None, True])
-def test_a_limit_that_is_none_is_refused_before_anything_is_executed(limit, execute, tmp_path):
-    with pytest.raises(InputError, match=rf"^limit={limit!r} must be a number of seconds, above 0$"):
-        execute("1", limit=limit)
-    assert not (tmp_path / "out").exists()
+# --- publishing: a section whole or not at all ---
+
+
+def test_a_failing_notebook_leaves_the_section_as_it_was(folders, monkeypatch):
+    monkeypatch.setattr(reproduction.paths, "project_root", lambda: folders)
+    monkeypatch.setattr(reproduction, "all_runs", lambda *_: [])
+    report = folders / "reports" / "smoke"
+    before = ["claims/section54.csv", "used/section54.json", "tables/table4.csv", "notebooks/section54_tables.ipynb"]
+    for name in before:
+        paths.write_atomic(report / name, f"earlier {name}")
+    half = """
+import os, pathlib
+folder = pathlib.Path(os.environ["GADAM_REPORTS"], profile, "tables")
+folder.mkdir(parents=True)
+(folder / "table4.csv").write_text("new")
+raise OSError(28, "No space left on device")
+"""
+    write_notebook(folders / "notebooks" / SECTIONS["section54"].notebook, half)
+    with pytest.raises(NotebookError, match=r"cell \[3\] failed: OSError: \[Errno 28\] No space left on device \(exec"):
+        reproduce("smoke", "table4", "standin")
+    after = files(report)
+    assert b"No space left" in after.pop("notebooks/section54_tables.failed.ipynb")
+    assert after == {name: f"earlier {name}".encode() for name in before}
+    assert not list(report.glob(".*"))
+
+
+def test_a_section_replaces_its_own_files_and_no_claims_of_others(tmp_path):
+    new, report = tmp_path / "new", tmp_path / "report"
+    for folder, name in ((report, "section41"), (report, "section54"), (new, "section41")):
+        paths.write_atomic(folder / "claims" / f"{name}.csv", folder.name)
+    paths.write_atomic(new / "tables" / "table4.csv", "new")
+    paths.write_atomic(report / "tables" / "table3.csv", "report")
+    reproduction._publish(new, report, "section54")
+    left = {"claims/section41.csv": b"report", "tables/table3.csv": b"report", "tables/table4.csv": b"new"}
+    assert files(report) == left
+
+
+# --- files and folders ---
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_file_that_cannot_be_written_is_named_and_the_old_one_is_kept(tmp_path, monkeypatch, number):
+    path = tmp_path / "folder" / "table4.csv"
+    paths.write_atomic(path, "old")
+
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    advice = paths.ADVICE.get(number, "see that it can be written")
+    with pytest.raises(ReportError, match=f"^cannot write {path}: {os.strerror(number)}; {advice}"):
+        paths.write_atomic(path, "new")
+    assert files(path.parent) == {"table4.csv": b"old"}
+
+
+def test_a_store_or_report_that_cannot_be_written_is_refused_before_anything_is_computed(folders, monkeypatch):
+    (folders / "file").touch()
+    run = Run(run_functions.rows, {"folder": str(folders / "counts")})
+    with pytest.raises(
+        ReportError, match=r"file/runs: Not a directory; see .*, or set \$GADAM_RUNS to another folder$"
+    ):
+        compute([run], root=folders / "file" / "runs")
+    with pytest.raises(ReportError, match=r"or set \$GADAM_REPORTS to another folder$"):
+        reproduce("smoke", "table4", "standin", folders / "file")
+    assert files(folders) == {"file": b""}
+
+
+def test_leavings_of_killed_writers_go_after_a_day_and_checkpoints_after_a_month(tmp_path):
+    ages = {"tables/.a.csv.1.tmp": 2, ".b.tmp": 2, ".c.tmp": 0, ".d.checkpoints": 2, ".e.checkpoints": 31}
+    for name, days in ages.items():
+        (tmp_path / name).mkdir(parents=True)
+        os.utime(tmp_path / name, (time.time() - days * paths.DAY,) * 2)
+    paths.remove_stale(tmp_path)
+    assert [name for name in ages if (tmp_path / name).exists()] == [".c.tmp", ".d.checkpoints"]
+
+
+def test_the_second_one_in_a_folder_says_so_and_waits(tmp_path, capsys):
+    order, said = [], []
+
+    def second():
+        with paths.alone_in(tmp_path):
+            order.append("second")
+
+    with paths.alone_in(tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        wait_for(lambda: said.append(capsys.readouterr().out) or any("waiting" in one for one in said) or order)
+        order.append("first")
+    thread.join(60)
+    assert order == ["first", "second"]
+
+
+# --- signals and exit statuses ---
+
+COMMAND = """
+import signal
+import sys
+import run_functions
+from gadam import cli
+from gadam.paper.runs import Run
+from gadam.paper.report import reproduction
+counts = sys.argv[1]
+runs = [Run(run_functions.rows, {"folder": counts, "until": until}) for until in (None, f"{counts}/never")]
+reproduction.all_runs = lambda *_: runs
+reproduction.later_runs = lambda name: None
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
+    sys.argv = ["gadam", "reproduce", "--profile", "smoke", "--only", "table4", "--data", "standin", "--runs-only"]
+    cli.main()
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_a_reproduction_in_one_line(folders, name, status):
+    (folders / "command.py").write_text(COMMAND)
+    here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, str(folders / "command.py"), str(folders / "counts")],
+        env=os.environ | {"PYTHONPATH": here, "GADAM_WORKERS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,  # a terminal's Ctrl-C goes to the whole group, which is not to be ours
+    )  # fmt: skip
+    assert process.stdout.readline().startswith("[1/2] test/rows: ")
+    others = [one.pid for one in psutil.Process(process.pid).children(recursive=True)]
+    os.killpg(process.pid, signal.SIGINT) if name == "SIGINT" else process.terminate()
+    _, complaint = process.communicate(timeout=300)
+    assert (process.returncode, complaint) == (status, f"gadam: stopped by {name}{HINT}\n")
+    wait_for(lambda: not any(map(runs_still, others)))
+    assert len(files(folders / "runs")) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (RunError("run 'x' failed: y"), 1, f"run 'x' failed: y{HINT}"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, f"No space left on device{HINT}"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a.json"), 1, f"/a.json: Permission denied{HINT}"),
+        (reproduction.SampleError("1 of 2 agree"), 1, "1 of 2 agree"),
+        (InputError("profile='big'"), 2, "profile='big'"),
+    ],
+)
+def test_a_command_ends_in_one_line(monkeypatch, capsys, error, status, line):
+    def fail(*given, **named):
+        assert (given, named) == (("standard", None, "auto", "tcp://host:8786"), {"recompute": False})
+        raise error
+
+    monkeypatch.setattr("gadam.paper.report.compute_runs", fail, raising=False)
+    monkeypatch.setattr(sys, "argv", ["gadam", "reproduce", "--runs-only", "--scheduler", "tcp://host:8786"])
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert (stopped.value.code, capsys.readouterr().err) == (status, f"gadam: {line}\n")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -14,6 +14,7 @@ from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRO
 ARMS = Arms(a=(7, 7), b=(3, 7))
 NUMBERS = Evidence(tuple(92.5 + 0.1 * step for step in range(-3, 4)))
 DIFFERENCES = Evidence(tuple(0.5 + 0.1 * step for step in range(-3, 4)))
+ITEM = "table4/MLP (GADAM)/yeast"
 
 
 def value(**changes):
@@ -30,7 +31,7 @@ def lines(*claims, profile="standard"):
     return scoreboard.judged(claims, ARMS, profile)
 
 
-def test_a_line_says_what_was_claimed_what_came_out_and_what_that_means():
+def test_a_line_has_claim_number_and_verdict():
     frame = lines(value(), greater(size=4.0, budget=0.25, evidence=lambda: Reduced(DIFFERENCES)), greater(arms=["b"]))
     assert tuple(frame) == scoreboard.COLUMNS
     first, second, third = frame.to_dict("records")
@@ -62,10 +63,6 @@ def test_a_headline_has_a_second_line_with_a_wider_interval_and_counts_once():
     assert [row["question"] for row in scoreboard.readable(questions)] == [HEADLINES["mnist"], HEADLINES["letter"]]
     assert scoreboard.plain(frame)["claim"].tolist() == ["letter", "mnist", "accuracy 92.5"]
     assert scoreboard.counts(frame) == {REPRODUCED: 2, NOT_REPRODUCED: 1}
-    assert scoreboard.headlines(lines(value())).empty
-
-
-ITEM = "table4/MLP (GADAM)/yeast"
 
 
 def test_every_mark_is_counted_and_every_reason():
@@ -82,13 +79,10 @@ def test_every_mark_is_counted_and_every_reason():
     assert scoreboard.counts(frame) == {**dict.fromkeys(every, 1), UNDECIDED: 4}
     assert list(scoreboard.reasons(frame).items()) == [("not computed", 3), ("budget", 1)]
     table = scoreboard.by_section(frame).set_index("section")
-    assert len(table) == len(SECTIONS)
     own = table.loc[SECTIONS["section54"].title]
     assert own[["claims", *scoreboard.MARKS]].tolist() == [8, 1, 1, 1, 1, 1, 3]
     assert own["undecided because of"] == "not computed 2, budget 1"
-    assert table.loc[SECTIONS["section41"].title, UNDECIDED] == 1
     assert table.loc[SECTIONS["section3"].title, "undecided because of"] == "no claims in this report"
-    assert scoreboard.reasons(lines(value())) == {}
     assert set(scoreboard.reasons(lines(value(), value(), profile="smoke"))) == {"profile smoke"}
 
 
@@ -97,8 +91,7 @@ def test_numbers_are_shown_for_a_reader():
     rows = scoreboard.readable(lines(*(value(budget=share) for share in shares), greater(size=0.25), value(arms=["b"])))
     assert [row["budget"] for row in rows] == ["", "1.3 %", "50 %", "99 %", "0.046 %", "", "", ""]
     assert rows[0]["ours"] == "92.50 [92.30, 92.70]"
-    assert rows[0]["mark"] == REPRODUCED
-    assert (rows[0]["size"], rows[0]["question"], rows[-2]["size"]) == ("", "", "0.25")
+    assert (rows[0]["mark"], rows[0]["size"], rows[-2]["size"]) == (REPRODUCED, "", "0.25")
     assert (rows[-1]["ours"], rows[-1]["seeds"]) == ("", "3 of 7")
 
 
@@ -106,58 +99,41 @@ def test_every_number_of_the_papers_tables_can_be_linked_to_a_claim():
     printed = scoreboard.paper_numbers()
     assert len(printed) == 6 * 2 + 5 + 6 * 3 + 6 * 3
     assert (printed["table1/GADAM/loss"], printed["table3/gcForest/5"], printed[ITEM]) == (0.0396, 91.0, 63.7)
-    assert "table1/gcForest/loss" not in printed
     claims = {item: value(paper=number, item=item) for item, number in printed.items() if item.startswith("table4/")}
     assert scoreboard.without_claim(lines(*claims.values())) == []
     claims[ITEM] = value(paper=63.7)
     adult = "table4/MLP (GADAM)/adult"
     claims[adult] = greater(paper=printed[adult], item=adult)  # says nothing about the number itself
-    letter = "table4/MLP (GADAM)/letter"
-    claims[letter] = value(kind="reaches", paper=printed[letter], item=letter)
     assert scoreboard.without_claim(lines(*claims.values())) == [ITEM, adult]
-    elsewhere = [value(section="section3", paper=printed[item], item=item) for item in claims]
-    assert scoreboard.without_claim(lines(*elsewhere)) == []
+    assert scoreboard.without_claim(lines(value(section="section3"))) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        ({"kind": "less"}, "kind='less' of 'accuracy 92.5' is not allowed; it must be one of value, reaches, greater"),
-        ({"data": "fake"}, "data='fake' of 'accuracy 92.5' is not allowed; it must be one of real, stand-in"),
-        ({"section": "5.4"}, "section='5.4' of"),
-        ({"budget": -0.1}, r"budget=-0\.1 of 'accuracy 92\.5' must be a share"),
-        ({"budget": math.inf}, "budget=inf of"),
-        ({"headline": "best"}, "headline='best' of 'accuracy 92.5' is none of HEADLINES"),
-        ({"item": "table4/MLP/yeast"}, "item='table4/MLP/yeast' of 'accuracy 92.5' is none of"),
-        ({"item": ITEM}, r"paper=92\.5 of 'accuracy 92\.5', but table4/.* is 63\.7"),
+        {"kind": "less"}, {"data": "fake"}, {"section": "5.4"}, {"budget": -0.1}, {"budget": math.inf},
+        {"headline": "best"}, {"item": "table4/MLP/yeast"}, {"paper": 1.5, "item": ITEM},
     ],
-)
-def test_wrong_claims_are_refused(change, message):
-    with pytest.raises(InputError, match=message):
+)  # fmt: skip
+def test_a_claim_that_contradicts_itself_or_the_paper_is_refused(change):
+    name, wrong = next(iter(change.items()))
+    with pytest.raises(
+        InputError, match=rf"^claims: {name}={wrong!r} of 'accuracy 92\.5' must be ".replace("(", r"\(")
+    ):
         lines(value(**change))
 
 
 def test_claims_are_merged_in_the_order_of_sections_without_a_change(tmp_path):
+    assert scoreboard.merge(tmp_path).empty
     judged = scoreboard.write_claims(tmp_path, "section54", [value(), greater(headline="letter")], ARMS, "standard")
     scoreboard.write_claims(tmp_path, "section3", [value(text="first", arms=["b"])], ARMS, "standard")
     (tmp_path / "elsewhere.csv").write_text("nobody reads this")
     merged = scoreboard.merge(tmp_path)
     assert merged["claim"].tolist() == ["first", "accuracy 92.5", "better than Adam", "better than Adam"]
-    assert merged["paper"].tolist() == ["92.5", "92.5", "greater", "greater"]
     assert scoreboard.counts(merged) == {REPRODUCED: 2, UNDECIDED: 1}
     assert scoreboard.headlines(merged)["headline"].tolist() == ["letter"]
     shown = [[{**row, "low": "", "high": ""} for row in scoreboard.readable(one)] for one in (merged, judged)]
     assert shown[0][1:] == shown[1]  # but for digits that no reader sees
-
-
-def test_no_claims_yet(tmp_path):
-    merged = scoreboard.merge(tmp_path)
-    assert merged.empty
-    assert tuple(merged) == scoreboard.COLUMNS
-    assert scoreboard.counts(merged) == scoreboard.reasons(merged) == {}
-    assert scoreboard.without_claim(merged) == scoreboard.readable(merged) == []
-    assert scoreboard.headlines(merged).empty
-    assert scoreboard.by_section(merged)["claims"].sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -165,10 +141,8 @@ def test_no_claims_yet(tmp_path):
     [
         (lambda text: "", "No columns"),
         (lambda text: text[: len(text) // 3], "its columns are others"),
-        (lambda text: text.replace("margin", "edge", 1), "its columns are others"),
         (lambda text: text.replace(",reproduced,", ",proven,"), "verdict is 'proven'"),
         (lambda text: text.replace(",real,", ",invented,"), "data is 'invented'"),
-        (lambda text: text.replace(",value,", ",less,"), "kind is 'less'"),
         (lambda text: text.rstrip("\n") + ",more\n", "Length of header"),
         (lambda text: text + '"', "EOF"),
         (lambda text: b"\xff\xfe" + text.encode(), "codec can't decode"),

@@ -1,9 +1,15 @@
+"""Tables as CSV, Markdown, LaTeX and cells; and two reports held against each other."""
+
 import numpy as np
 import pandas as pd
 import pytest
+from report_scene import files
+from typer.testing import CliRunner
 
 from gadam import InputError
+from gadam.cli import app
 from gadam.paper.report import tables
+from gadam.paper.report.compare import compare, describe
 
 FRAME = pd.DataFrame(
     {
@@ -16,16 +22,13 @@ FRAME = pd.DataFrame(
 )
 
 
-def test_csv_has_eight_digits_and_unix_lines():
+def test_csv_has_eight_digits_and_unix_lines_whatever_the_type_of_a_column():
     assert tables.to_csv(FRAME) == (
         "method,accuracy,loss,seeds,steps\n"
         "MLP | GADAM,98.234567,0.01234567,10,80000\n"
         "k_NN & 50 %,100,0.5,,1\n"
         ",,-1e-09,3,2\n"
     )
-
-
-def test_last_bits_of_a_sum_do_not_show_whatever_the_type_of_the_column():
     one, other = pd.DataFrame({"a": [0.1 + 0.2], "b": ["x"]}), pd.DataFrame({"a": [0.3], "b": ["x"]})
     assert tables.to_csv(one) == tables.to_csv(other) == tables.to_csv(one.astype(object))
 
@@ -39,51 +42,28 @@ def test_cells_have_fixed_decimals_per_column():
         ["k_NN & 50 %", "100.00", "0.5000", "–", "1"],
         ["–", "–", "0.0000", "3", "2"],
     ]
-    assert [row[1:3] for row in tables.cells(FRAME, decimals=1).rows] == [
-        ["98.2", "0.0"],
-        ["100.0", "0.5"],
-        ["–", "0.0"],
-    ]
-
-
-def test_decimals_that_are_asked_for_are_there_beside_a_large_value_too():
-    frame = pd.DataFrame({"megabytes": [0.4152, 1886.4], "whole": [1.0, 2000.0]})
-    assert tables.cells(frame, decimals=2).rows == [["0.42", "1"], ["1886.40", "2000"]]
+    assert [row[1:3] for row in tables.cells(FRAME, 1).rows] == [["98.2", "0.0"], ["100.0", "0.5"], ["–", "0.0"]]
+    large = pd.DataFrame({"megabytes": [0.4152, 1886.4], "whole": [1.0, 2000.0]})
+    assert tables.cells(large, decimals=2).rows == [["0.42", "1"], ["1886.40", "2000"]]
+    strange = tables.cells(pd.DataFrame({"a": [np.inf, -np.inf, 0.5], "b": [True, False, True]}))
+    assert strange.rows == [["∞", "True"], ["-∞", "False"], ["0.5000", "True"]]
+    assert strange.numeric == [True, False]
 
 
 @pytest.mark.parametrize(
     ("values", "decimals"),
-    [
-        ([], 0),
-        ([1.0, 20.0], 0),
-        ([99.4], 2),
-        ([100.0, 99.5], 2),
-        ([0.5], 4),
-        ([1234.5], 0),
-        ([1e-12], 6),
-        ([1.5, np.inf], 3),
-    ],
-)
+    [([], 0), ([1.0, 20.0], 0), ([99.4], 2), ([100.0, 99.5], 2), ([0.5], 4), ([1234.5], 0), ([1e-12], 6),
+     ([1.5, np.inf], 3)],
+)  # fmt: skip
 def test_decimals_follow_the_largest_value(values, decimals):
     assert tables.decimals_for(values) == decimals
 
 
-def test_infinities_and_truth_values_are_text():
-    cells = tables.cells(pd.DataFrame({"a": [np.inf, -np.inf, 0.5], "b": [True, False, True]}))
-    assert cells.rows == [["∞", "True"], ["-∞", "False"], ["0.5000", "True"]]
-    assert cells.numeric == [True, False]
-
-
-def test_markdown_escapes_pipes_and_aligns_numbers():
-    text = tables.to_markdown(tables.cells(FRAME), "Table 4:\nall", "a | note")
-    lines = text.splitlines()
-    assert lines[0] == "**Table 4: all**"
+def test_markdown_and_latex_escape_text_and_align_numbers():
+    lines = tables.to_markdown(tables.cells(FRAME), "Table 4:\nall", "a | note").splitlines()
+    assert (lines[0], lines[-1]) == ("**Table 4: all**", "a \\| note")
     assert "MLP \\| GADAM" in lines[4]
     assert lines[3].replace("-", "") == "|:|:|:|:|:|"
-    assert lines[-1] == "a \\| note"
-
-
-def test_latex_escapes_text_and_has_rules_caption_and_label():
     text = tables.to_latex(tables.cells(FRAME), r"100 % of $x_1$ \ done", "note #1", "table4")
     assert r"k\_NN \& 50 \%" in text
     assert r"\caption{100 \% of \$x\_1\$ \textbackslash{} done note \#1}" in text
@@ -95,29 +75,106 @@ def test_latex_escapes_text_and_has_rules_caption_and_label():
 def test_index_with_a_name_and_columns_of_several_levels_become_plain():
     columns = pd.MultiIndex.from_tuples([("YEAST", "ours"), ("YEAST", "paper")])
     frame = pd.DataFrame([[1.0, 2.0]], columns=columns, index=pd.Index(["MLP"], name="method"))
-    plain = tables.flat(frame)
-    assert list(plain) == ["method", "YEAST · ours", "YEAST · paper"]
-    assert tables.to_csv(plain).splitlines()[1] == "MLP,1,2"
+    assert tables.to_csv(tables.flat(frame)) == "method,YEAST · ours,YEAST · paper\nMLP,1,2\n"
 
 
-def test_frame_is_left_alone(tmp_path):
+def test_files_are_the_same_bytes_twice_and_the_frame_is_left_alone(tmp_path):
     before = FRAME.copy()
-    tables.write(tmp_path, "table4", FRAME, "caption")
+    for folder in ("one", "two"):
+        tables.write(tmp_path / folder, "table4", FRAME.sample(frac=1, random_state=0), "caption", "note")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert sorted(files(tmp_path / "one")) == ["table4.csv", "table4.md", "table4.tex"]
     pd.testing.assert_frame_equal(FRAME, before)
 
 
-def test_files_are_the_same_bytes_twice(tmp_path):
-    for folder in ("one", "two"):
-        tables.write(tmp_path / folder, "table4", FRAME.sample(frac=1, random_state=0), "caption", "note")
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == ["table4.csv", "table4.md", "table4.tex"]
-    for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pd.DataFrame(columns=["a", "b"]), r"frame of 'table4' has shape \(0, 2\)"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), r"columns=\['a', 'a'\] must be unique"),
+    ],
+)
+def test_empty_and_ambiguous_tables_are_refused(tmp_path, frame, message):
+    with pytest.raises(InputError, match=message):
+        tables.write(tmp_path / "made", "table4", frame, "caption")
+    assert not (tmp_path / "made").exists()
 
 
-def test_empty_and_ambiguous_tables_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"frame of 'table4' has shape \(0, 2\)"):
-        tables.write(tmp_path, "table4", pd.DataFrame(columns=["a", "b"]), "caption")
-    with pytest.raises(InputError, match=r"columns=\['a', 'a'\] must be unique"):
-        tables.write(tmp_path, "table4", pd.DataFrame([[1, 2]], columns=["a", "a"]), "caption")
-    assert list(tmp_path.iterdir()) == []
+# --- two reports ---
+
+TABLE = pd.DataFrame({
+    "method": ["GADAM", "Adam"], "paper": [97.2, 96.0], "ours": [97.0, 96.5], "low": [96.0, 95.5], "high": [98.0, 97.5],
+    "YEAST · ours": [60.0, 59.0], "seconds": [1.0, 2.0], "steps low": [1.0, 1.0],
+})  # fmt: skip
+CLAIMS = pd.DataFrame({
+    "claim": ["A is better", "A is better", "B is 92.5"], "headline": ["", "mnist", ""],
+    "verdict": ["reproduced", "undecided", "undecided"], "reason": ["", "power", "power"],
+})  # fmt: skip
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A report with these tables and claims; of the first row of the table some columns are others."""
+
+    def make(name, table=TABLE, claims=CLAIMS, **changed):
+        table = table.copy()
+        for column, value in changed.items():
+            table.loc[0, column] = value
+        (tmp_path / name / "tables").mkdir(parents=True)
+        table.to_csv(tmp_path / name / "tables" / "table4.csv", index=False)
+        claims.to_csv(tmp_path / name / "scoreboard.csv", index=False)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"ours": 97.0 * (1 + 1e-8)}, "identical"),
+        ({"ours": 97.5}, "inside"),
+        ({"ours": 99.0}, "outside"),
+        ({"ours": None}, "outside"),
+        ({"ours": 95.0, "low": 90.0, "high": 100.0}, "outside"),  # a wide interval says nothing for the narrow one
+        ({"paper": 99.9}, "outside"),
+        ({"steps low": 7.0}, "inside"),  # bounds move with what they bound
+        ({"YEAST · ours": 70.0}, "inside"),
+        ({"seconds": 99.0}, "identical"),  # of the machine
+    ],
+)
+def test_where_a_number_lies(made, changes, where):
+    found = compare(made("a"), made("b", **changes))
+    assert len(found.outside) == (where == "outside")
+    assert (found.inside > 0) == (where == "inside" or len(changes) > 1)
+    assert found.identical + found.inside + len(found.outside) == TABLE.shape[0] * (TABLE.shape[1] - 2)
+    assert found.agree == (where != "outside")
+    assert all(line.startswith(f"table4.csv, {next(iter(changes))}, GADAM: ") for line in found.outside)
+
+
+def test_verdicts_that_changed_and_missing_parts_are_named(made):
+    other = CLAIMS.assign(verdict=["reproduced", "reproduced", "undecided"], reason=["", "", "power"])
+    a, b = made("a"), made("b", TABLE.iloc[:1], pd.concat([other, CLAIMS.iloc[:1].assign(claim="C is new")]))
+    (b / "tables" / "table3.csv").write_text("a\n1\n")
+    found = compare(a, b)
+    assert found.verdicts == ["A is better [headline: mnist]: undecided (power), now reproduced"]
+    assert [line.partition(":")[0] for line in found.missing] == ["table3.csv", "table4.csv", "claim 'C is new'"]
+    text = describe(found, a, b).splitlines()
+    assert text[0] == f"{a}  beside  {b}"
+    assert text[1:3] == ["verdicts that are others:", f"    {found.verdicts[0]}"]
+    assert text[-1].endswith("1 verdicts changed")
+
+
+def test_the_command_exits_with_1_where_they_differ_and_refuses_other_folders(made, tmp_path, monkeypatch):
+    one, same, other = made("a"), made("b"), made("c", ours=90.0)
+    for pair, status in (((one, same), 0), ((one, other), 1)):
+        done = CliRunner().invoke(app, ["compare", *map(str, pair)])
+        assert done.exit_code == status, done.output
+        assert "numbers identical" in done.stdout
+    # Without folders: the committed report of a profile beside the one made here.
+    monkeypatch.setattr("gadam.paper.report.paths.project_root", lambda: tmp_path)
+    a, b = made("reports/quick"), made("reports/out/quick")
+    monkeypatch.delenv("GADAM_REPORTS", raising=False)
+    done = CliRunner().invoke(app, ["compare", "--profile", "quick"])
+    assert done.stdout.startswith(f"{a}  beside  {b}\n")
+    with pytest.raises(InputError, match=r"^compare: .*nowhere holds no report \(no scoreboard\.csv\); give"):
+        compare(one, tmp_path / "nowhere")

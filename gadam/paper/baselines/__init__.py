@@ -1,1 +1,1 @@
-"""What the paper compares GADAM with, other than optimizers: functions from training and test rows to predictions."""
+"""Methods that the paper compares GADAM with, other than optimizers: from training and test rows to predictions."""

@@ -16,28 +16,22 @@ from gadam.config import InputError
 from gadam.paper.baselines.classical import check_shapes
 from gadam.randomness import stream
 
-_PRETRAINING, _TUNING = range(2)  # what a stream is for
+_PRETRAINING, _TUNING = range(2)  # purposes of random streams
 
 
 class Rbm(NamedTuple):
-    """A restricted Boltzmann machine of logistic units.
+    """A restricted Boltzmann machine of logistic units."""
 
-    Attributes:
-        weights: [visible, hidden].
-        visible_bias: [visible].
-        hidden_bias: [hidden].
-    """
-
-    weights: Tensor
+    weights: Tensor  # [visible, hidden]
     visible_bias: Tensor
     hidden_bias: Tensor
 
     def up(self, visible: Tensor) -> Tensor:
-        """Probability that each hidden unit is on: [n, visible] -> [n, hidden]."""
+        """Compute the probability that each hidden unit is on: [n, visible] -> [n, hidden]."""
         return torch.sigmoid(visible @ self.weights + self.hidden_bias)
 
     def down(self, hidden: Tensor) -> Tensor:
-        """Probability that each visible unit is on: [n, hidden] -> [n, visible]."""
+        """Compute the probability that each visible unit is on: [n, hidden] -> [n, visible]."""
         return torch.sigmoid(hidden @ self.weights.T + self.visible_bias)
 
 
@@ -97,14 +91,9 @@ def deep_belief_net(
 
 
 def pretrain(rows: Tensor, hidden: Sequence[int], *, epochs: int, batch_size: int, generator: Generator) -> list[Rbm]:
-    """A machine for each layer, the lowest first; each learns from the probabilities of the one below.
+    """Train a machine for each layer, the lowest first, on the probabilities of the one below.
 
-    Args:
-        rows: float32 [n, visible] in [0, 1].
-        hidden: units of each layer.
-        epochs: passes over the rows for each layer.
-        batch_size: rows of a step.
-        generator: of everything that is drawn.
+    `rows` are float32 [n, visible] in [0, 1]; `epochs` are passes over them for each layer.
     """
     machines = []
     for size in hidden:
@@ -120,28 +109,22 @@ def pretrain(rows: Tensor, hidden: Sequence[int], *, epochs: int, batch_size: in
 
 
 def new_rbm(rows: Tensor, hidden: int, *, generator: Generator) -> Rbm:
-    """Small random weights, and visible biases that give the mean of the rows (practical guide, Section 8)."""
+    """Draw small weights, and set visible biases that give the mean of the rows (practical guide, Section 8)."""
     weights = 0.01 * torch.randn(rows.shape[1], hidden, generator=generator)
     return Rbm(weights, torch.logit(rows.mean(0), eps=0.01), torch.zeros(hidden))
 
 
 def cd1(
-    machine: Rbm,
-    velocity: Rbm,
-    visible: Tensor,
-    *,
-    momentum: float,
-    rate: float = 0.1,
-    decay: float = 2e-4,
+    machine: Rbm, velocity: Rbm, visible: Tensor, *, momentum: float, rate: float = 0.1, decay: float = 2e-4,
     generator: Generator,
-) -> tuple[Rbm, Rbm]:
-    """One step of contrastive divergence, CD-1: towards the data, away from the machine's reconstruction of them.
+) -> tuple[Rbm, Rbm]:  # fmt: skip
+    """Take a step of contrastive divergence, CD-1: towards the data, away from the machine's reconstruction of them.
 
     Args:
         machine: before the step.
-        velocity: of its parts.
+        velocity: of its parts, of which the share `momentum` is kept.
         visible: float32 [n, visible] in [0, 1].
-        momentum: share of the velocity that is kept.
+        momentum: in [0, 1).
         rate: step size.
         decay: pulls weights, not biases, towards 0.
         generator: draws the hidden units.
@@ -163,7 +146,7 @@ def cd1(
 
 
 def to_unit_range(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Both parts moved and scaled to [0, 1] by the least and the greatest value of the training part; test is clamped.
+    """Move and scale both parts to [0, 1] by the least and greatest value of the training part; test is clamped.
 
     One scale for all features: of standardised images it gives back the grey values.
     """

@@ -1,8 +1,9 @@
 """gcForest: a cascade of forests in place of a deep network (Zhou and Feng, arXiv 1702.08835).
 
-A level of the cascade is a few forests. What each says of a row, its class vector, joins the row's features for the
-next level; levels are added until the accuracy on training rows, each judged by forests that have not seen it, stops
-rising. Images are first scanned by windows: what two forests say of every window takes the place of the pixels.
+A level of the cascade is a few forests. The class vector that each gives a row joins the row's features for the next
+level; levels are added until the accuracy on training rows, each judged by forests that have not seen it, stops
+rising. Images are first scanned by windows: the class vectors that two forests give every window take the place of the
+pixels.
 
 Training and prediction are one call here, since a forest is let go as soon as it has voted (`baselines.forests`).
 Where the paper leaves open or differs: a class vector is out-of-fold (the paper's text would average forests that have
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +24,12 @@ from gadam.config import InputError
 from gadam.paper.baselines.classical import check_shapes
 from gadam.paper.baselines.forests import KINDS, Floats, Integers, class_vectors
 
-_SCAN, _CASCADE = range(2)  # what a seed is for
+_SCAN, _CASCADE = range(2)  # purposes of seeds
 
 
 @dataclass(frozen=True)
 class GcForestSettings:
-    """How much of everything; the defaults are those of arXiv 1702.08835, without windows.
+    """Sizes of a gcForest; the defaults are those of arXiv 1702.08835, without windows.
 
     Attributes:
         forests: of each of the two kinds in a level.
@@ -65,17 +67,11 @@ class GcForestSettings:
                 raise InputError(f"GcForestSettings: windows has {window}; each side must be at least 1")
 
 
-@dataclass(frozen=True, eq=False)
-class GcForestResult:
-    """What a cascade says.
+class GcForestResult(NamedTuple):
+    """Predictions of a cascade."""
 
-    Attributes:
-        probabilities: float32 [m, classes], of the test rows, from the level with the best out-of-fold accuracy.
-        accuracies: out-of-fold accuracy on the training rows in [0, 1], for each level that was grown.
-    """
-
-    probabilities: Tensor
-    accuracies: tuple[float, ...]
+    probabilities: Tensor  # float32 [m, classes] of the test rows, from the level with the best out-of-fold accuracy
+    accuracies: tuple[float, ...]  # out of fold on the training rows, in [0, 1], for each level that was grown
 
 
 def gcforest(
@@ -91,11 +87,8 @@ def gcforest(
             does not matter to a tree.
         targets: int64 [n], from 0.
         test_inputs: float32 [m, *features].
-        settings: how much of everything; None is the paper's.
+        settings: sizes; None is the paper's.
         seed: of everything that is drawn, at least 0.
-
-    Returns:
-        The class probabilities, and how accurate each level was.
 
     Raises:
         InputError: the shapes do not fit, there are fewer rows than folds, or an image is smaller than a window.
@@ -116,40 +109,29 @@ def gcforest(
 def scan(
     train: Floats, targets: Integers, test: Floats, settings: GcForestSettings, seed: int
 ) -> list[tuple[Floats, Floats]]:
-    """Multi-grained scanning: the class vectors of all windows of an image, for each size of window.
+    """Compute the class vectors of all windows of an image, for each size of window (multi-grained scanning).
 
-    Returns:
-        For each window with p positions the features [n, 2 * p * classes] and [m, 2 * p * classes].
-
-    Raises:
-        InputError: an image is smaller than a window, or the inputs are no images.
+    For each window with p positions these are the features [n, 2 * p * classes] and [m, 2 * p * classes].
     """
     classes = int(targets.max()) + 1
     grains = []
     for number, window in enumerate(settings.windows):
         if train.ndim < 3 or any(side > size for side, size in zip(window, train.shape[-2:], strict=True)):
             raise InputError(f"gcforest: inputs are {list(train.shape[1:])}, too small for a window of {window}")
+        view = partial(windows, size=window, stride=settings.stride)
         vectors = [
             class_vectors(
-                kind,
-                train,
-                targets,
-                test,
-                classes=classes,
-                trees=settings.scan_trees,
-                folds=settings.folds,
-                seed=(seed, _SCAN, number, place),
-                view=partial(windows, size=window, stride=settings.stride),
-                pieces=settings.scan_pieces,
+                kind, train, targets, test, classes=classes, trees=settings.scan_trees, folds=settings.folds,
+                seed=(seed, _SCAN, number, place), view=view, pieces=settings.scan_pieces,
             )
             for place, kind in enumerate(KINDS)
-        ]
+        ]  # fmt: skip
         grains.append((np.hstack([one for one, _ in vectors]), np.hstack([one for _, one in vectors])))
     return grains
 
 
 def windows(images: Floats, size: tuple[int, int], stride: int) -> Floats:
-    """All windows of images [n, ..., height, width]: [n * p, pixels], those of an image together, row by row."""
+    """Cut images [n, ..., height, width] into all windows: [n * p, pixels], those of an image together, row by row."""
     views = np.lib.stride_tricks.sliding_window_view(images, size, axis=(-2, -1))  # [n, ..., down, across, *size]
     views = np.moveaxis(views[..., ::stride, ::stride, :, :], (-4, -3), (1, 2))  # [n, down, across, ..., *size]
     positions = views.shape[0] * views.shape[1] * views.shape[2]
@@ -170,17 +152,11 @@ def _cascade(
         )
         said = [
             class_vectors(
-                kind,
-                train,
-                targets,
-                test,
-                classes=classes,
-                trees=settings.trees,
-                folds=settings.folds,
+                kind, train, targets, test, classes=classes, trees=settings.trees, folds=settings.folds,
                 seed=(seed, _CASCADE, level, place),
             )
             for place, kind in enumerate(kinds)
-        ]
+        ]  # fmt: skip
         mean_train, mean_test = (np.mean([one[part] for one in said], axis=0) for part in (0, 1))
         accuracies.append(float((mean_train.argmax(1) == targets).mean()))
         if accuracies[-1] > max(accuracies[:-1], default=-1.0):

@@ -17,18 +17,12 @@ __all__ = [
     "reproduce", "write_page",
 ]  # fmt: skip
 
-_PLACES = {
-    "notebooks": ("NotebookError",),
-    "paths": ("ReportError",),
-    "report": ("Report",),
-    "reproduction": ("SampleError", "archive_runs", "compute_runs", "reproduce", "write_page"),
-    "workers": ("RunError", "compute"),
-}
+_PLACES = {"NotebookError": "notebooks", "Report": "report", "ReportError": "paths", "RunError": "workers",
+           "compute": "workers"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for only then: a benchmark needs no statistics, and a command of another kind nothing."""
-    for module, names in _PLACES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a public name when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES.get(name, 'reproduction')}"), name)

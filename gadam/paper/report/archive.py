@@ -20,7 +20,8 @@ from __future__ import annotations
 import functools
 import json
 import lzma
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,11 @@ NAME = "runs.jsonl.xz"
 
 @dataclass(frozen=True)
 class Archive:
-    """What an archive holds, by key.
+    """The content of an archive.
 
     Attributes:
-        lines: what is whole and of the present versions and data.
-        refused: how many lines are not, by why: "damaged", "another version", "other data".
+        lines: those that are whole and of the present versions and data, by the key of their run.
+        refused: how many are not, by why: "damaged", "another version", "other data".
     """
 
     lines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -54,14 +55,9 @@ class Archive:
         content = self.lines.get(run.key)
         return None if content is None else store.from_content(run, content)
 
-    def cpu_seconds(self, run: Run) -> float | None:
-        """The CPU seconds that this very run took where it was computed."""
-        content = self.lines.get(run.key)
-        return None if content is None else float(content["metadata"]["cpu_seconds"])
-
 
 def read(path: Path) -> Archive:
-    """The archive in a file; empty where there is no such file. Lines that cannot be used are refused and counted."""
+    """Read an archive; empty where there is no such file. Lines that cannot be used are refused and counted."""
     try:
         found = path.stat()
     except OSError:
@@ -73,22 +69,22 @@ def read(path: Path) -> Archive:
 def _read(path: Path, changed: int, size: int) -> Archive:
     import_sections()  # which declare the run functions
     lines: dict[str, Mapping[str, Any]] = {}
-    refused: dict[str, int] = {}
+    refused: Counter[str] = Counter()
     for line in _lines(path):
         try:
             content = json.loads(line)
             key = store.check(content)
             why = _stale(content["identity"])
         except (ValueError, KeyError, TypeError, AttributeError):
-            key, why = "", "damaged"
+            why = "damaged"
         if why:
-            refused[why] = refused.get(why, 0) + 1
+            refused[why] += 1
         else:
             lines[key] = content
-    return Archive(lines, refused)
+    return Archive(lines, dict(refused))
 
 
-def _lines(path: Path) -> Iterable[bytes]:
+def _lines(path: Path) -> Iterator[bytes]:
     """The lines of the file, as far as it can be read; then one that is none, for what is lost counts as damaged."""
     try:
         with lzma.open(path) as file:
@@ -102,9 +98,9 @@ def _stale(identity: Mapping[str, Any]) -> str:
     from gadam.datasets.registry import SOURCES
 
     function = RUN_FUNCTIONS.get(identity["run"])
-    if function is None or identity["version"] != function.version:
-        return "another version"
-    if identity["engine"] != (RESULTS_VERSION if function.engine else None):
+    if function is None or (identity["version"], identity["engine"]) != (
+        function.version, RESULTS_VERSION if function.engine else None,
+    ):  # fmt: skip
         return "another version"
     name, data = identity["config"].get("dataset"), identity["config"].get("data")
     if data == "standin" or (name in SOURCES and identity["data"] != SOURCES[name].hash):
@@ -113,14 +109,14 @@ def _stale(identity: Mapping[str, Any]) -> str:
 
 
 def write(path: Path, contents: Iterable[Mapping[str, Any]]) -> None:
-    """Write an archive of what is stored of runs, whole or not at all."""
+    """Write an archive of stored contents, whole or not at all."""
     ordered = sorted(contents, key=lambda content: json.dumps(content["identity"], sort_keys=True))
     text = "".join(json.dumps(content, allow_nan=False, ensure_ascii=False) + "\n" for content in ordered)
     write_atomic(path, lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
 def to_frame(archive: Archive, run: str | None = None) -> pd.DataFrame:
-    """The rows of archived runs as one DataFrame.
+    """Return the rows of archived runs as one DataFrame.
 
     Args:
         archive: from `read`.

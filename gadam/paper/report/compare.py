@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +16,9 @@ TIMES = re.compile(r"seconds|\bs$|speed-up|efficiency|\btime\b")
 TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass
 class Comparison:
-    """What two reports have in common.
+    """The differences between two reports.
 
     Attributes:
         identical: numbers that are equal.
@@ -28,11 +28,11 @@ class Comparison:
         missing: files, rows and claims that one of them lacks.
     """
 
-    identical: int
-    inside: int
-    outside: list[str]
-    verdicts: list[str]
-    missing: list[str]
+    identical: int = 0
+    inside: int = 0
+    outside: list[str] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     @property
     def agree(self) -> bool:
@@ -44,40 +44,63 @@ def compare(first: Path, second: Path) -> Comparison:
     """Compare the tables and the claims of two report folders.
 
     Raises:
-        InputError: one of them holds no report, or they are of different profiles.
+        InputError: one of them holds no report.
     """
     for folder in (first, second):
         if not (folder / "scoreboard.csv").is_file():
             raise InputError(f"compare: {folder} holds no report (no scoreboard.csv); give the folder of a report")
-    identical, inside = 0, 0
-    outside: list[str] = []
-    missing: list[str] = []
-    names = {folder: {path.name for path in (folder / "tables").glob("*.csv")} for folder in (first, second)}
-    missing += [f"{name}: only in one of them" for name in sorted(names[first] ^ names[second])]
-    for name in sorted(names[first] & names[second]):
-        if any(part in name for part in ("threads", "scoreboard")):
-            continue
-        a, b = (pd.read_csv(folder / "tables" / name) for folder in (first, second))
-        if list(a.columns) != list(b.columns) or len(a) != len(b):
-            missing.append(f"{name}: other rows or columns ({len(a)} and {len(b)} rows)")
-            continue
-        same, near, far = _numbers(name, a, b)
-        identical, inside = identical + same, inside + near
-        outside += far
-    claims = [_claims(folder) for folder in (first, second)]
-    missing += [
-        f"claim {text!r}: only in one of them" for text in claims[0].index.symmetric_difference(claims[1].index)
+    found = Comparison()
+    a, b = ({path.name: path for path in (folder / "tables").glob("*.csv")} for folder in (first, second))
+    found.missing += [f"{name}: only in one of them" for name in sorted(a.keys() ^ b.keys())]
+    for name in sorted(a.keys() & b.keys()):
+        if "threads" not in name and "scoreboard" not in name:
+            _compare_tables(found, name, pd.read_csv(a[name]), pd.read_csv(b[name]))
+    before, after = _claims(first), _claims(second)
+    found.missing += [f"claim {text!r}: only in one of them" for text in before.keys() ^ after.keys()]
+    found.verdicts += [
+        f"{text}: {said}, now {after[text]}" for text, said in before.items() if after.get(text, said) != said
     ]
-    verdicts = []
-    for text in claims[0].index.intersection(claims[1].index):
-        before, after = (_said(one.loc[text]) for one in claims)
-        if before != after:
-            verdicts.append(f"{text}: {before}, now {after}")
-    return Comparison(identical, inside, outside, verdicts, missing)
+    return found
+
+
+def _compare_tables(found: Comparison, name: str, a: pd.DataFrame, b: pd.DataFrame) -> None:
+    """Add the numbers of two tables to a comparison."""
+    if list(a.columns) != list(b.columns) or len(a) != len(b):
+        found.missing.append(f"{name}: other rows or columns ({len(a)} and {len(b)} rows)")
+        return
+    numeric = set(a.select_dtypes("number")) & set(b.select_dtypes("number"))
+    for column in (one for one in a.columns if one in numeric and not TIMES.search(one)):
+        for row in range(len(a)):
+            x, y = float(a[column].iloc[row]), float(b[column].iloc[row])
+            if (math.isnan(x) and math.isnan(y)) or math.isclose(x, y, rel_tol=TOLERANCE, abs_tol=1e-12):
+                found.identical += 1
+            elif _inside(a.iloc[row], b.iloc[row], column):
+                found.inside += 1
+            else:
+                label = " · ".join(str(value) for value in a.iloc[row] if isinstance(value, str))[:80]
+                found.outside.append(f"{name}, {column}, {label}: {x:g}, now {y:g}")
+
+
+def _inside(a: pd.Series, b: pd.Series, column: str) -> bool:
+    """Whether each number lies in the interval that stands beside the other; bounds move with what they bound."""
+    if column.endswith(("low", "high", "from", "to")) or column.rpartition(" · ")[0]:
+        return True
+    for low, high in ((f"{column} · low", f"{column} · high"), (f"{column} low", f"{column} high"), ("low", "high")):
+        if low in a and high in a:
+            return bool(b[low] <= a[column] <= b[high] and a[low] <= b[column] <= a[high])
+    return False
+
+
+def _claims(folder: Path) -> dict[str, str]:
+    """The verdict on each claim."""
+    frame = pd.read_csv(folder / "scoreboard.csv", dtype=str, keep_default_na=False)
+    names = frame["claim"] + frame["headline"].map(lambda key: f" [headline: {key}]" if key else "")
+    verdicts = frame["verdict"] + frame["reason"].map(lambda reason: f" ({reason})" if reason else "")
+    return dict(zip(names, verdicts, strict=True))
 
 
 def describe(found: Comparison, first: Path, second: Path) -> str:
-    """A comparison as text for a terminal."""
+    """Return a comparison as text for a terminal."""
     lines = [f"{first}  beside  {second}"]
     for title, several in (
         ("numbers outside the other's interval", found.outside),
@@ -90,43 +113,3 @@ def describe(found: Comparison, first: Path, second: Path) -> str:
         f"outside; {len(found.verdicts)} verdicts changed"
     )
     return "\n".join(lines)
-
-
-def _numbers(name: str, a: pd.DataFrame, b: pd.DataFrame) -> tuple[int, int, list[str]]:
-    """Of two tables alike: numbers that are equal, those inside the other's interval, and the others in words."""
-    identical, inside, outside = 0, 0, []
-    for column in a.columns:
-        if TIMES.search(column) or not all(pd.api.types.is_numeric_dtype(one[column]) for one in (a, b)):
-            continue
-        for row in range(len(a)):
-            x, y = float(a[column].iloc[row]), float(b[column].iloc[row])
-            if (math.isnan(x) and math.isnan(y)) or math.isclose(x, y, rel_tol=TOLERANCE, abs_tol=1e-12):
-                identical += 1
-            elif _inside(a.iloc[row], b.iloc[row], column):
-                inside += 1
-            else:
-                label = " · ".join(str(value) for value in a.iloc[row] if isinstance(value, str))[:80]
-                outside.append(f"{name}, {column}, {label}: {x:g}, now {y:g}")
-    return identical, inside, outside
-
-
-def _inside(a: pd.Series, b: pd.Series, column: str) -> bool:
-    """Whether each number lies in the interval that stands beside the other; bounds move with what they bound."""
-    prefix = column.rpartition(" · ")[0]
-    pairs = ([f"{column}{between}{end}" for end in ("low", "high")] for between in (" · ", " "))
-    bounds = next((pair for pair in (*pairs, ["low", "high"]) if all(name in a for name in pair)), [])
-    if column in bounds or column.endswith(("low", "high", "from", "to")) or prefix:
-        return True
-    if len(bounds) < 2:
-        return False
-    return bool(b[bounds[0]] <= a[column] <= b[bounds[1]] and a[bounds[0]] <= b[column] <= a[bounds[1]])
-
-
-def _claims(folder: Path) -> pd.DataFrame:
-    frame = pd.read_csv(folder / "scoreboard.csv", dtype=str, keep_default_na=False)
-    frame["claim"] += frame["headline"].map(lambda key: f" [headline: {key}]" if key else "")
-    return frame.set_index("claim")
-
-
-def _said(row: pd.Series) -> str:
-    return f"{row['verdict']} ({row['reason']})" if row["reason"] else str(row["verdict"])

@@ -15,19 +15,11 @@ DPI = 160
 SUFFIXES = ("png", "svg")
 MARK = "STAND-IN DATA: not the paper's dataset, says nothing about the paper's numbers"
 STYLE: dict[str, Any] = {
-    "figure.figsize": (8.0, 4.5),
-    "figure.dpi": 100,
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.labelsize": 11,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "legend.fontsize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.8,
-    "image.cmap": "viridis",
-}
+    "figure.figsize": (8.0, 4.5), "figure.dpi": 100, "font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11,
+    "xtick.labelsize": 10, "ytick.labelsize": 10, "legend.fontsize": 10, "axes.spines.top": False,
+    "axes.spines.right": False, "lines.linewidth": 1.8, "image.cmap": "viridis",
+}  # fmt: skip
+METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # no dates and no versions
 
 
 def use_style() -> None:
@@ -41,7 +33,7 @@ def save(figure: Any, path: Path, *, mark: str = "") -> bytes:
     """Write `<path>.png` and `<path>.svg`, without dates, versions or random ids in them.
 
     Args:
-        figure: a matplotlib figure, or what has one as its `figure` (axes, a seaborn grid).
+        figure: a matplotlib figure, or an object that has one as its `figure` (axes, a seaborn grid).
         path: without suffix.
         mark: a line in red above the figure, in the files only.
 
@@ -55,19 +47,18 @@ def save(figure: Any, path: Path, *, mark: str = "") -> bytes:
     if mark:
         top = canvas.get_tightbbox().y1 / canvas.get_figheight()  # legends may stand above the axes
         line = canvas.text(0.5, top + 0.02, mark, ha="center", va="bottom", color="#b00020", weight="bold", fontsize=11)
+    drawn = {}
     try:
         with rc_context({"svg.hashsalt": "gadam", "svg.fonttype": "path", "savefig.facecolor": "white"}):
-            png = _render(canvas, "png", {"Software": None})
-            svg = _render(canvas, "svg", {"Date": None, "Creator": None})
+            for kind in SUFFIXES:
+                buffer = io.BytesIO()
+                canvas.savefig(
+                    buffer, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.12, metadata=METADATA[kind]
+                )
+                drawn[kind] = buffer.getvalue()
     finally:
         if line is not None:
             line.remove()
-    write_atomic(path.with_name(f"{path.name}.png"), png)
-    write_atomic(path.with_name(f"{path.name}.svg"), svg)
-    return png
-
-
-def _render(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.12, metadata=metadata)
-    return buffer.getvalue()
+    for kind, content in drawn.items():
+        write_atomic(path.with_name(f"{path.name}.{kind}"), content)
+    return drawn["png"]

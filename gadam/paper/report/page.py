@@ -1,4 +1,4 @@
-"""HTML from templates, everything escaped; and what shows itself in a notebook."""
+"""HTML from templates, everything escaped; and objects that show themselves in a notebook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a cell ends with: it shows itself in a notebook."""
+    """The last value of a cell: it shows itself in a notebook."""
 
     html: str = ""
     png: bytes = b""
@@ -22,9 +22,8 @@ class Shown:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         if self.png:
-            return {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}, {
-                "image/png": {"alt": self.alt}
-            }
+            image = base64.b64encode(self.png).decode()
+            return {"image/png": image, "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
         return {"text/html": self.html, "text/plain": self.alt}, {}
 
 

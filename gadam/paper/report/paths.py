@@ -1,4 +1,4 @@
-"""Where runs and reports live, how a file is written whole or not at all, and the error that a reader understands."""
+"""Folders of runs and reports, files written whole or not at all, and `ReportError`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import hashlib
 import os
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import gadam
 from gadam.config import InputError
 
 DAY = 24 * 60 * 60
 ARCHIVED = ("standard", "paper")
-"""Profiles that are rendered from what was computed before, of which nothing is computed unasked."""
+"""Profiles that are rendered from runs computed before; nothing of them is computed unasked."""
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "make the folder writable"),
@@ -32,8 +30,8 @@ class ReportError(RuntimeError):
 
 
 def checkout() -> Path | None:
-    """The folder of the project's own source tree; None where the package is installed elsewhere."""
-    folder = Path(gadam.__file__).resolve().parents[1]
+    """The source tree of the project; None where the package is installed elsewhere."""
+    folder = Path(__file__).resolve().parents[3]
     return folder if (folder / "pyproject.toml").is_file() else None
 
 
@@ -43,45 +41,39 @@ def project_root() -> Path:
 
 
 def committed_root() -> Path:
-    """`reports/` of the project: the reports that are committed, and the archives behind them."""
+    """Folder of the committed reports and their archives: `reports/` of the project."""
     return project_root() / "reports"
 
 
 def archive_path(profile: str) -> Path:
-    """The archive of a profile: `$GADAM_ARCHIVE/<profile>/runs.jsonl.xz`, or of the project's `reports`."""
-    root = Path(os.environ.get("GADAM_ARCHIVE") or committed_root()).expanduser().absolute()
-    return root / profile / "runs.jsonl.xz"
+    """The archive of a profile: `$GADAM_ARCHIVE/<profile>/runs.jsonl.xz`, or in the project's `reports`."""
+    return _folder("GADAM_ARCHIVE", committed_root()) / profile / "runs.jsonl.xz"
 
 
 def reports_root() -> Path:
-    """Where reports are written: `$GADAM_REPORTS`, or `reports/out` of the project, which git ignores."""
-    return Path(os.environ.get("GADAM_REPORTS") or committed_root() / "out").expanduser().absolute()
+    """Folder that reports are written to: `$GADAM_REPORTS`, or `reports/out`, which git ignores."""
+    return _folder("GADAM_REPORTS", committed_root() / "out")
 
 
 def runs_root() -> Path:
-    """`$GADAM_RUNS`, or `reports/runs` of the project."""
-    return Path(os.environ.get("GADAM_RUNS") or project_root() / "reports" / "runs").expanduser().absolute()
+    """Folder of the run store: `$GADAM_RUNS`, or `reports/runs` of the project."""
+    return _folder("GADAM_RUNS", committed_root() / "runs")
+
+
+def _folder(variable: str, default: Path) -> Path:
+    return Path(os.environ.get(variable) or default).expanduser().absolute()
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that whoever looks sees the old one or the new one, after a crash too.
+    """Write a file so that a reader sees the old one or the new one, after a crash too.
 
     Raises:
         ReportError: it cannot be written (a full disk, a read-only folder); the old one is as it was.
     """
-    # Not tempfile: its files are readable by their owner alone, and these are meant to be shared.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    from gadam import storage  # here, for it brings torch
+
     with _saying_where(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):  # most often it is not there any more
-                temporary.unlink()
+        storage.write_bytes(path, content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
@@ -107,23 +99,19 @@ def require_writable(folder: Path, variable: str) -> None:
         raise ReportError(f"{error}, or set ${variable} to another folder") from None
 
 
-def remove_stale(folder: Path, age: float = DAY) -> None:
-    """Remove what writers that were killed left behind in a folder and below, so many seconds ago or earlier.
+def remove_stale(folder: Path) -> None:
+    """Remove what killed writers left in a folder and below a day ago, and checkpoints of runs after a month."""
+    from gadam import storage
 
-    Checkpoints of runs that nobody went on with stay a month.
-    """
-    for pattern, limit in ((".*.tmp", age), (".*.checkpoints", max(age, 30 * DAY))):
-        for path in list(folder.rglob(pattern)):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > limit:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    storage.remove_stale(folder, "**/.*.tmp", DAY)
+    storage.remove_stale(folder, "**/.*.checkpoints", 30 * DAY)
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; where another one holds it, say so and wait until that one is done.
+    """Lock a folder for this process, waiting for another one that holds it; the end of the process frees it.
 
-    The system gives it back when the process ends, however it ends. Where it has no such locks nothing is held.
+    Nothing is locked where the system has no such locks.
     """
     with _saying_where(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +136,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _saying_where(path: Path) -> Iterator[None]:
-    """The system's error as one that names the file and says what to do."""
+    """Turn an error of the system into one that names the file and says what to do."""
     try:
         yield
     except OSError as error:
@@ -156,20 +144,20 @@ def _saying_where(path: Path) -> Iterator[None]:
         raise ReportError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
-def check(argument: str, value: Any, allowed: Any) -> None:
-    """Refuse what is not one of those allowed."""
-    if value not in allowed:
-        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {choices(value, allowed)}")
+def check(argument: str, value: Any, allowed: Iterable[str]) -> None:
+    """Refuse a value that is not one of those allowed."""
+    if value not in (listed := list(allowed)):
+        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {choices(value, listed)}")
 
 
 def choices(value: Any, allowed: Iterable[str]) -> str:
-    """The choices there are, and which of them was probably meant."""
+    """List the choices there are, and which of them was probably meant."""
     listed = list(allowed)
     near = get_close_matches(str(value), listed)
     return ", ".join(listed) + (f"; did you mean {' or '.join(near)}?" if near else "")
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hex."""
+    """SHA-256 (hex) of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
-from gadam.paper.fidelity import EQUATIONS
 from gadam.paper.report.paths import scratch_folder
+from gadam.paper.section6 import EQUATIONS
 
 TEMPLATES = Path(__file__).with_name("templates") / "reference"
 """An index of our own, with the equations, and a link to it on each page: pdoc links submodules of a package that names
 what is public to nothing."""
 
 MODULES = (
-    "gadam", "gadam.evolution.loop", "gadam.config", "gadam.genetics", "gadam.evolution.breeding",
-    "gadam.evolution.seeds", "gadam.result", "gadam.population", "gadam.training.trainer",
-    "gadam.training.optimizers", "gadam.training.shards", "gadam.parallel.executors", "gadam.parallel.cluster",
-    "gadam.evolution.checkpoint", "gadam.ensembles", "gadam.saving", "gadam.plotting", "gadam.estimators",
-    "gadam.playground", "gadam.models", "gadam.datasets", "gadam.paper.baselines.classical",
-    "gadam.paper.baselines.dbn", "gadam.paper.baselines.gcforest",
+    "gadam", "gadam.evolution.loop", "gadam.config", "gadam.genetics", "gadam.evolution.breeding", "gadam.result",
+    "gadam.population", "gadam.training.trainer", "gadam.training.optimizers", "gadam.training.shards",
+    "gadam.parallel.executors", "gadam.parallel.workers", "gadam.evolution.checkpoint", "gadam.ensembles",
+    "gadam.plotting", "gadam.estimators", "gadam.playground", "gadam.models", "gadam.datasets",
+    "gadam.paper.baselines.classical", "gadam.paper.baselines.dbn", "gadam.paper.baselines.gcforest",
 )  # fmt: skip
-"""What a user may call, in the order of the index."""
+"""Modules that a user may call, in the order of the index."""
 
 
 def write(folder: Path) -> None:
     """Write the pages into `<folder>/api`, the first of them `gadam.html`; nothing where pdoc is not installed.
 
-    `index.html` has every module, and every equation of the paper with the function that is it. A page is the old one
-    until the new one is whole.
+    `index.html` has every module, and every equation of the paper with its function. A page is the old one until the
+    new one is whole.
     """
     try:
         import pdoc
     except ImportError:
         return
-    from gadam import __version__
-
-    pdoc.render.configure(docformat="google", footer_text=f"gadam {__version__}", template_directory=TEMPLATES)
+    pdoc.render.configure(docformat="google", footer_text=f"gadam {version('gadam')}", template_directory=TEMPLATES)
     pdoc.render.env.globals["equations"] = EQUATIONS
     with warnings.catch_warnings(), scratch_folder(folder) as scratch:
         warnings.simplefilter("ignore")  # of annotations that have a meaning for type checkers only

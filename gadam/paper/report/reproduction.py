@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gadam.paper.report import (
     archive,
     figures,
     notebooks,
+    paths,
     provenance,
     reference,
     sample,
@@ -24,42 +26,21 @@ from gadam.paper.report import (
     store,
     tables,
 )
-from gadam.paper.report.cluster import check_scheduler
-from gadam.paper.report.paths import (
-    ReportError,
-    alone_in,
-    archive_path,
-    check,
-    committed_root,
-    project_root,
-    remove_stale,
-    reports_root,
-    require_writable,
-    runs_root,
-    scratch_folder,
-    write_atomic,
-)
-from gadam.paper.report.plan import (
-    ARCHIVED,
-    Planned,
-    Source,
-    all_runs,
-    data_of,
-    duration,
-    later_runs,
-    planned,
-    sections_of,
-    to_do,
-)
+from gadam.paper.report.paths import ARCHIVED, ReportError, check, write_atomic
+from gadam.paper.report.plan import Source, all_runs, data_of, estimate, later_runs, planned, sections_of, to_do
 from gadam.paper.report.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
 from gadam.paper.report.sample import Compared
-from gadam.paper.report.workers import Bar, Progress, RunError, compute, joined, worker_count
+from gadam.paper.report.workers import RunError, check_scheduler, compute, duration, joined, worker_count
 from gadam.paper.runs import Run
 from gadam.validation import check_path
 
 HOUR = 60 * 60
 LIMITS = {"smoke": HOUR / 2, "quick": 4 * HOUR, "standard": HOUR, "paper": HOUR}
 """Seconds for a notebook, on a slow machine; those of standard and paper compute nothing."""
+
+
+class SampleError(ReportError):
+    """Runs that were recomputed differ from the archive."""
 
 
 def reproduce(
@@ -82,7 +63,7 @@ def reproduce(
         only: a section ("section54") or an exhibit ("table4"), whose section is then executed; default all. What the
             other sections left behind before stays in the report.
         data: real, standin, or auto: real where it can be had. Standard and paper are of the real data alone.
-        folder: the root of the reports; default `$GADAM_REPORTS`, or `reports/out` of the project.
+        folder: root of the reports; default `$GADAM_REPORTS`, or `reports/out` of the project.
         scheduler: address of a dask scheduler whose workers compute the runs, "tcp://host:8786"; default this machine.
         recompute: take nothing from the archive: compute every run, going on from those in the store.
 
@@ -101,24 +82,17 @@ def reproduce(
     """
     data = data_of(profile, data)
     chosen = sections_of(only)
-    root = Path(folder).absolute() if folder else reports_root()
+    root = Path(folder).absolute() if folder else paths.reports_root()
     report = root / profile
     rendered = profile in ARCHIVED and not recompute
     if data == "real" and not rendered:
         _require_data(chosen, profile)
-    require_writable(report, "GADAM_REPORTS")
+    paths.require_writable(report, "GADAM_REPORTS")
     results: list[Compared] = []
-    with alone_in(report):
-        remove_stale(report)
+    with paths.alone_in(report):
+        paths.remove_stale(report)
         if rendered:
-            lines = planned(profile, only, data)
-            source = Source(profile)
-            sampled = sample.choose(lines)
-            _announce(lines, source, sampled, report)
-            if sampled:
-                with Bar(sampled, "sample") as bar:
-                    results = sample.recompute(sampled, source, report, progress=bar)
-            sample.write(report, results)
+            results = _recompute_sample(profile, only, report)
         else:
             compute_runs(profile, only, data, scheduler, recompute=recompute)
         render(profile, chosen, data, root, recompute=recompute)
@@ -128,59 +102,50 @@ def reproduce(
         for one in results:
             if one.outcome in (sample.DIFFERENT, sample.ABSENT):
                 print(f"{one.outcome}: {one.section}, {one.label}: {one.detail}", flush=True)
-        print(sample.summary(results), flush=True)
+        print(summary := sample.summary(results), flush=True)
         if any(one.outcome == sample.DIFFERENT for one in results):
-            raise SampleError(f"{sample.summary(results)}; see the page: {page}")
+            raise SampleError(f"{summary}; see the page: {page}")
     return page
 
 
-class SampleError(ReportError):
-    """Runs that were recomputed differ from the archive."""
-
-
-def _announce(lines: Sequence[Planned], source: Source, sampled: Sequence[Planned], report: Path) -> None:
-    """What there is, what will be done, and what is missing."""
-    there = sum(bool(line.where) for line in lines)
-    workers = worker_count()
-    seconds = sum(line.seconds or 0 for line in sampled) / workers
-    print(
-        f"{len(lines):,} runs: {there:,} archived, {len(sampled)} to recompute as a sample, about {duration(seconds)}, "
-        f"into {report}",
-        flush=True,
-    )
+def _recompute_sample(profile: str, only: str | None, report: Path) -> list[Compared]:
+    """Recompute some of the runs that are there; says first what is there and what is missing."""
+    source, lines, workers = Source(profile), planned(profile, only), worker_count()
+    sampled, there = sample.choose(lines), sum(bool(line.where) for line in lines)
+    seconds = duration(sum(line.seconds or 0 for line in sampled) / workers)
+    print(f"{len(lines):,} runs: {there:,} archived, {len(sampled)} to recompute as a sample, about {seconds}, "
+          f"into {report}", flush=True)  # fmt: skip
     if there < len(lines):
-        unknown = sum(line.seconds is None and not line.where for line in lines)
+        unknown = sum(line.seconds is None for line in lines)
         more = f", and {unknown} of unknown length" if unknown else ""
-        print(
-            f"{len(lines) - there:,} runs are missing: about {duration(to_do(lines, workers)[1])} on {workers} "
-            f"cores{more}",
-            flush=True,
-        )
+        print(f"{len(lines) - there:,} runs are missing: about {duration(to_do(lines, workers)[1])} on {workers} "
+              f"cores{more}", flush=True)  # fmt: skip
     if source.archive.refused:
         refused = ", ".join(f"{count} {why}" for why, count in source.archive.refused.items())
         print(f"refused lines of the archive, which count as missing: {refused}", flush=True)
+    results = sample.recompute(sampled, lines, source, report) if sampled else []
+    sample.write(report, results)
+    return results
 
 
 def render(profile: str, chosen: Sequence[str], data: str, root: Path, *, recompute: bool = False) -> None:
     """Execute the notebooks of the chosen sections into `<root>/<profile>`, side by side."""
     from gadam.datasets.files import data_folder  # here, for it brings scikit-learn, which workers may not need
 
-    report = root / profile
+    report, limit, stop = root / profile, _limit(profile), threading.Event()
     environment = {
-        "GADAM_RUNS": str(runs_root()), "GADAM_DATA": str(data_folder()),
-        "GADAM_ARCHIVE": str(archive_path(profile).parents[1]), RECOMPUTE_VARIABLE: "1" if recompute else "",
+        "GADAM_RUNS": str(paths.runs_root()), "GADAM_DATA": str(data_folder()),
+        "GADAM_ARCHIVE": str(paths.archive_path(profile).parents[1]), RECOMPUTE_VARIABLE: "1" if recompute else "",
     }  # fmt: skip
-    limit = _limit(profile)
-    stop = threading.Event()
 
     def execute(name: str) -> None:
         section = SECTIONS[name]
-        with scratch_folder(report) as scratch:
+        with paths.scratch_folder(report) as scratch:
             new = scratch / profile
             if section.last and (report / "claims").is_dir():
                 shutil.copytree(report / "claims", new / "claims", ignore=shutil.ignore_patterns(f"{name}.csv", ".*"))
             seconds = notebooks.execute(
-                project_root() / "notebooks" / section.notebook,
+                paths.project_root() / "notebooks" / section.notebook,
                 report / "notebooks" / section.notebook,
                 {"profile": profile, "data": data},
                 limit=limit,
@@ -193,55 +158,15 @@ def render(profile: str, chosen: Sequence[str], data: str, root: Path, *, recomp
             _publish(new, report, name)
         print(f"{section.title} … {seconds:.0f} s", flush=True)
 
-    for group in ([name for name in chosen if SECTIONS[name].last == last] for last in (False, True)):
+    for last in (False, True):
         with ThreadPoolExecutor(worker_count()) as pool:
             try:
-                for done in as_completed([pool.submit(execute, name) for name in group]):
+                for done in as_completed([pool.submit(execute, one) for one in chosen if SECTIONS[one].last == last]):
                     done.result()
             except BaseException:
                 stop.set()  # the other notebooks end now, not when they are done
                 pool.shutdown(cancel_futures=True)
                 raise
-
-
-def archive_runs(profile: str = "standard", *, rendering: bool = True) -> Path:
-    """Write the archive of a profile, and render its committed report from it.
-
-    The archive is the union of what it has, as far as that is still valid, and of the runs in the store; so no
-    valid run is ever lost. Lines of another version or of other data are dropped, and said.
-
-    Args:
-        profile: standard or paper.
-        rendering: whether to render the report too, into `reports/<profile>` of the project.
-
-    Returns:
-        The file of the archive.
-
-    Raises:
-        ReportError: a line of the archive is damaged; it is left as it is.
-    """
-    check("profile", profile, ARCHIVED)
-    path, folder = archive_path(profile), runs_root()
-    kept = archive.read(path)
-    if damaged := kept.refused.get("damaged"):
-        raise ReportError(
-            f"{path}: {damaged} of its lines are damaged; get it back before runs are added: git checkout {path}"
-        )
-    contents = dict(kept.lines)
-    before = len(contents)
-    for line in planned(profile):
-        if line.where == "stored":
-            contents[line.run.key] = json.loads(store.path_of(folder, line.run.key).read_bytes())
-    archive.write(path, contents.values())
-    dropped = "".join(f", {count} dropped ({why})" for why, count in kept.refused.items())
-    print(f"{path}: {len(contents):,} runs, {len(contents) - before} of them new{dropped}", flush=True)
-    if rendering:
-        report = committed_root() / profile
-        with alone_in(report):
-            remove_stale(report)
-            render(profile, sections_of(None), "real", committed_root())
-            write_page(profile, committed_root())
-    return path
 
 
 def _publish(new: Path, report: Path, name: str) -> None:
@@ -256,15 +181,63 @@ def _publish(new: Path, report: Path, name: str) -> None:
             path.replace(report / place)
 
 
+def promised(report: Path, name: str) -> list[Path]:
+    """The files of every exhibit that a section promises."""
+    section = SECTIONS[name]
+    return [
+        *(report / "tables" / f"{one}.{suffix}" for one in section.tables for suffix in tables.SUFFIXES),
+        *(report / "figures" / f"{one}.{suffix}" for one in section.figures for suffix in figures.SUFFIXES),
+    ]
+
+
+def archive_runs(profile: str = "standard", *, rendering: bool = True) -> Path:
+    """Write the archive of a profile, and render its committed report from it.
+
+    The archive is the union of the lines that it has, as far as they are still valid, and of the runs in the store; so
+    no valid run is ever lost. Lines of another version or of other data are dropped, and said.
+
+    Args:
+        profile: standard or paper.
+        rendering: whether to render the report too, into `reports/<profile>` of the project.
+
+    Returns:
+        The file of the archive.
+
+    Raises:
+        ReportError: a line of the archive is damaged; it is left as it is.
+    """
+    check("profile", profile, ARCHIVED)
+    path, folder = paths.archive_path(profile), paths.runs_root()
+    kept = archive.read(path)
+    if damaged := kept.refused.get("damaged"):
+        raise ReportError(
+            f"{path}: {damaged} of its lines are damaged; get it back before runs are added: git checkout {path}"
+        )
+    contents = dict(kept.lines)
+    for line in planned(profile):
+        if line.where == "stored":
+            contents[line.run.key] = json.loads(store.path_of(folder, line.run.key).read_bytes())
+    archive.write(path, contents.values())
+    dropped = "".join(f", {count} dropped ({why})" for why, count in kept.refused.items())
+    print(f"{path}: {len(contents):,} runs, {len(contents) - len(kept.lines)} of them new{dropped}", flush=True)
+    if rendering:
+        report = paths.committed_root() / profile
+        with paths.alone_in(report):
+            paths.remove_stale(report)
+            render(profile, sections_of(None), "real", paths.committed_root())
+            write_page(profile, paths.committed_root())
+    return path
+
+
 def write_page(profile: str, folder: Path | None = None) -> Path:
     """Write scoreboard, provenance, API reference and page from what the notebooks left behind; executes nothing."""
     check("profile", profile, PROFILES)
     if folder is not None:
         check_path("folder", folder)
-    report = (Path(folder).absolute() if folder else reports_root()) / profile
+    report = (Path(folder).absolute() if folder else paths.reports_root()) / profile
     write_atomic(report / "scoreboard.csv", tables.to_csv(scoreboard.merge(report / "claims")))
     content = provenance.collect(report, profile)
-    provenance.write(report, content)
+    write_atomic(report / "provenance.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     reference.write(report)
     return site.write(report, content)
 
@@ -276,22 +249,13 @@ def compute_runs(
     scheduler: str | None = None,
     *,
     recompute: bool = False,
-    progress: Progress | None = None,
 ) -> int:
     """Compute and store the runs of the sections, without their notebooks: neither Jupyter nor papermill is needed.
 
     So a machine with a GPU computes, and another renders: copy the run store (`$GADAM_RUNS`) there and `reproduce`.
+    Runs of an archived profile are computed past one that fails; those that failed are named at the end.
 
-    Args:
-        profile: see `reproduce`.
-        only: see `reproduce`.
-        data: see `reproduce`.
-        scheduler: see `reproduce`.
-        recompute: compute what is archived too.
-        progress: see `compute`.
-
-    Runs of a profile that takes hours are computed by their priority, past one that fails; those that failed are named
-    at the end.
+    Arguments are those of `reproduce`.
 
     Returns:
         How many runs the sections have.
@@ -306,53 +270,44 @@ def compute_runs(
     if data == "real" and profile not in ARCHIVED:
         _require_data(chosen, profile)
     source = Source(profile, recompute=recompute)
-    # What measures time would measure its neighbours; it is not begun unasked where the others take hours.
-    alone = [name for name in chosen if SECTIONS[name].alone and (only or profile not in ARCHIVED)]
-    together = [name for name in chosen if not SECTIONS[name].alone]
-    done: dict[str, Run] = {}
+    done: set[str] = set()
     failures: list[RunError] = []
 
-    def add(runs: Iterable[Run], workers: int | None) -> None:
+    def add(runs: Sequence[Run], workers: int | None = None) -> None:
         wanted = {run.key: run for run in runs if run.key not in done}
         done.update(wanted)
-        missing = [run for key, run in wanted.items() if not source.archive.find(run)]
+        there = {key: found for key, run in wanted.items() if (found := source.archive.find(run))}
+        missing = [run for key, run in wanted.items() if key not in there]
+        known = zip(missing, estimate(missing, list(there.values()), profile), strict=True)
+        seconds = {run.key: took for run, took in known if took is not None}
         try:
-            compute(missing, workers, scheduler=scheduler, keep_going=profile in ARCHIVED, progress=progress)
+            compute(missing, workers, scheduler=scheduler, keep_going=profile in ARCHIVED, seconds=seconds)
         except RunError as error:
             if profile not in ARCHIVED:
                 raise
             failures.append(error)
 
-    first = {name: all_runs(name, profile, data) for name in chosen}
-    add([run for name in together for run in first[name]], None)
-    for name in together:
+    # A section that measures time would measure its neighbours; it is not begun unasked where the others take hours.
+    alone = [name for name in chosen if SECTIONS[name].alone and (only or profile not in ARCHIVED)]
+    first = {name: all_runs(name, profile, data) for name in chosen if not SECTIONS[name].alone}
+    add([run for runs in first.values() for run in runs])
+    for name, runs in first.items():
         if further := later_runs(name):
-            there = [found for run in first[name] if (found := source.find(run)[0])]
-            add(further(profile, data, store.frame(there)), None)
+            add(further(profile, data, store.frame([found for run in runs if (found := source.find(run)[0])])))
     for name in alone:
-        add(first[name], 1)
+        add(all_runs(name, profile, data), 1)
     if failures:
         raise joined(failures)
     return len(done)
 
 
-def promised(report: Path, name: str) -> list[Path]:
-    """The files of every exhibit that a section promises."""
-    section = SECTIONS[name]
-    return [
-        *(report / "tables" / f"{one}.{suffix}" for one in section.tables for suffix in tables.SUFFIXES),
-        *(report / "figures" / f"{one}.{suffix}" for one in section.figures for suffix in figures.SUFFIXES),
-    ]
-
-
-def _require_data(sections: list[str], profile: str) -> None:
+def _require_data(sections: Sequence[str], profile: str) -> None:
     """Fail now where the real data of a run cannot be had."""
     from gadam.datasets import locate
 
-    for name in {str(run.config.get("dataset", "")) for one in sections for run in all_runs(one, profile, "real")} - {
-        ""
-    }:
-        locate(name, data="real")
+    runs = [run for name in sections for run in all_runs(name, profile, "real")]
+    for dataset in dict.fromkeys(str(run.config["dataset"]) for run in runs if run.config.get("dataset")):
+        locate(dataset, data="real")
 
 
 def _limit(profile: str) -> float:
@@ -360,7 +315,7 @@ def _limit(profile: str) -> float:
     try:
         limit = float(given) if given else LIMITS[profile]
     except ValueError:
-        limit = float("nan")
+        limit = math.nan
     if not limit > 0:  # not NaN either
         raise InputError(f"GADAM_NOTEBOOK_SECONDS={given!r} is not allowed; it must be a number of seconds, above 0")
     return limit

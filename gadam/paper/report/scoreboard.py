@@ -1,10 +1,10 @@
-"""Every claim of the paper beside what came out, with a verdict by rule."""
+"""Every claim of the paper beside our number, with a verdict by rule."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ STATED = (
 
 
 def judged(claims: Sequence[Claim], arms: Arms, profile: str = "standard") -> pd.DataFrame:
-    """The claims in their fixed columns, with verdicts, and without our numbers where they come from a stand-in.
+    """Judge claims, in fixed columns, without our numbers where they come from a stand-in.
 
     A claim that is a headline has a second line, with an interval that holds together with those of all headlines.
     """
@@ -50,15 +50,61 @@ def judged(claims: Sequence[Claim], arms: Arms, profile: str = "standard") -> pd
 def _line(claim: Claim, arms: Arms, profile: str, as_headline: bool) -> dict[str, Any]:
     _validate(claim)
     verdict = (judge_headline if as_headline else judge)(claim, arms, profile)
+    numbers = {name: getattr(verdict, name) for name in NUMBERS}
     return {
         "claim": claim.text, "section": claim.section, "exhibit": claim.exhibit, "kind": claim.kind,
         "paper": claim.paper, "margin": claim.margin, "size": claim.size,
-        **{name: _or_none(getattr(verdict, name)) for name in NUMBERS}, "interval": verdict.interval,
-        "budget": claim.budget if claim.budget < 1 else None, "seeds": claim.repetitions or arms.count(*claim.arms),
-        "data": claim.data,
+        **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+        "interval": verdict.interval, "budget": claim.budget if claim.budget < 1 else None,
+        "seeds": claim.repetitions or arms.count(*claim.arms), "data": claim.data,
         "item": "" if as_headline else claim.item, "headline": claim.headline if as_headline else "",
         "verdict": verdict.mark, "reason": verdict.reason, "decides": verdict.decides,
     }  # fmt: skip
+
+
+def _validate(claim: Claim) -> None:
+    """Refuse a claim that contradicts itself or the paper's tables."""
+    printed = paper_numbers()
+    faults = {
+        f"kind={claim.kind!r}": claim.kind not in KINDS and f"must be one of {', '.join(KINDS)}",
+        f"data={claim.data!r}": claim.data not in SOURCES and f"must be one of {', '.join(SOURCES)}",
+        f"section={claim.section!r}": claim.section not in SECTIONS and "must be a section",
+        f"budget={claim.budget!r}": not 0 <= claim.budget < math.inf and "must be a share, 1 for all of it",
+        f"headline={claim.headline!r}": claim.headline not in ("", *HEADLINES) and "must be one of HEADLINES",
+        f"item={claim.item!r}": claim.item not in ("", *printed) and "must be one of paper_numbers()",
+        f"paper={claim.paper!r}": claim.item in printed
+        and claim.paper != printed[claim.item]
+        and f"must be {printed[claim.item]}, as {claim.item} is",
+    }
+    for what, wanted in faults.items():
+        if wanted:
+            raise InputError(f"claims: {what} of {claim.text!r} {wanted}")
+
+
+def paper_numbers() -> dict[str, float]:
+    """Every number of Tables 1, 3 and 4 under the `item` that links a claim to it: "table4/MLP (GADAM)/yeast"."""
+    numbers: dict[str, float] = {}
+    for method, pair in paper.TABLE1.items():
+        printed = dict(zip(("loss", "accuracy"), pair, strict=True))
+        numbers |= {f"table1/{method}/{name}": value for name, value in printed.items() if value is not None}
+    for table, content in (("table3", paper.TABLE3), ("table4", paper.TABLE4)):
+        for method, cells in content.items():
+            numbers |= {f"{table}/{method}/{column}": value for column, value in cells.items()}
+    return numbers
+
+
+def without_claim(claims: pd.DataFrame) -> list[str]:
+    """Return the paper's numbers that no claim about a value links to; from `judged` or `merge`.
+
+    A table counts once the section that promises it has claims: a report may hold some sections only.
+    """
+    there = set(claims["section"])
+    owners = {table: name for name, section in SECTIONS.items() for table in section.tables}
+    linked = set(claims.loc[claims["kind"].isin(("value", "reaches")), "item"])
+    return [item for item in paper_numbers() if owners.get(item.split("/")[0]) in there and item not in linked]
+
+
+# --- kept by section, merged ---
 
 
 def write_claims(folder: Path, section: str, claims: Sequence[Claim], arms: Arms, profile: str) -> pd.DataFrame:
@@ -69,25 +115,13 @@ def write_claims(folder: Path, section: str, claims: Sequence[Claim], arms: Arms
 
 
 def merge(folder: Path) -> pd.DataFrame:
-    """The claims of every section that has any, as text, in the order of the sections; those that are headlines twice.
+    """Return the claims of every section that has any, as text, in the order of the sections; headlines twice.
 
     Raises:
         InputError: a file is damaged; one line that says which.
     """
     frames = [_kept(folder, section) for section in SECTIONS if (folder / f"{section}.csv").is_file()]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS), dtype=str)
-
-
-def headlines(claims: pd.DataFrame) -> pd.DataFrame:
-    """The lines of the headlines in their order, from `judged` or `merge`."""
-    found = claims[claims["headline"] != ""]
-    order = {key: place for place, key in enumerate(HEADLINES)}
-    return found.sort_values("headline", key=lambda keys: keys.map(order), kind="stable").reset_index(drop=True)
-
-
-def plain(claims: pd.DataFrame) -> pd.DataFrame:
-    """The claims without the second lines of the headlines."""
-    return claims[claims["headline"] == ""].reset_index(drop=True)
 
 
 def _kept(folder: Path, section: str) -> pd.DataFrame:
@@ -110,8 +144,48 @@ def _kept(folder: Path, section: str) -> pd.DataFrame:
     return frame
 
 
+# --- counted and shown; claims are from `judged` or `merge` ---
+
+
+def headlines(claims: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines of the headlines in their order."""
+    found = claims[claims["headline"] != ""]
+    order = {key: place for place, key in enumerate(HEADLINES)}
+    return found.sort_values("headline", key=lambda keys: keys.map(order), kind="stable").reset_index(drop=True)
+
+
+def plain(claims: pd.DataFrame) -> pd.DataFrame:
+    """Return the claims without the second lines of the headlines."""
+    return claims[claims["headline"] == ""].reset_index(drop=True)
+
+
+def counts(claims: pd.DataFrame) -> dict[str, int]:
+    """Count the claims of each mark that there is, the headlines' second lines aside."""
+    marks = plain(claims)["verdict"].tolist()
+    return {one: marks.count(one) for one in MARKS if one in marks}
+
+
+def reasons(claims: pd.DataFrame) -> dict[str, int]:
+    """Count why claims are undecided, the most frequent reason first."""
+    undecided = plain(claims).query("verdict == @UNDECIDED")["reason"]
+    return {str(reason): int(count) for reason, count in undecided.value_counts().items()}
+
+
+def by_section(claims: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each section: its claims, how many there are of each mark, and why the undecided ones are."""
+    lines = []
+    for name, section in SECTIONS.items():
+        own = plain(claims[claims["section"] == name])
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons(own).items())
+        lines.append({
+            "section": section.title, "claims": len(own), **dict.fromkeys(MARKS, 0), **counts(own),
+            "undecided because of": why if len(own) else "no claims in this report",
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
 def readable(claims: pd.DataFrame) -> list[dict[str, str]]:
-    """Judged claims for the page, numbers to four digits; from `judged` or `merge`."""
+    """Return claims as text for the page, numbers to four digits."""
     rows = []
     for row in claims.to_dict("records"):
         shown = {str(name): _text(value) for name, value in row.items()}
@@ -121,104 +195,19 @@ def readable(claims: pd.DataFrame) -> list[dict[str, str]]:
             shown["ours"] = f"{ours} [{low}, {high}]"
         budget = _number(row["budget"])
         shown["budget"] = "" if math.isnan(budget) else f"{_percent(budget)} %"
-        shown["question"] = HEADLINES.get(shown["headline"], "")
-        rows.append({**shown, "mark": shown["verdict"]})
+        rows.append({**shown, "question": HEADLINES.get(shown["headline"], ""), "mark": shown["verdict"]})
     return rows
 
 
-def paper_numbers() -> dict[str, float]:
-    """Every number of Tables 1, 3 and 4 under the `item` that links a claim to it: "table4/MLP (GADAM)/yeast"."""
-    numbers: dict[str, float] = {}
-    for method, pair in paper.TABLE1.items():
-        printed = dict(zip(("loss", "accuracy"), pair, strict=True))
-        numbers |= {f"table1/{method}/{name}": value for name, value in printed.items() if value is not None}
-    for table, content in (("table3", paper.TABLE3), ("table4", paper.TABLE4)):
-        for method, cells in content.items():
-            numbers |= {f"{table}/{method}/{column}": value for column, value in cells.items()}
-    return numbers
-
-
-def without_claim(claims: pd.DataFrame) -> list[str]:
-    """The paper's numbers that no claim about a value links to; from `judged` or `merge`.
-
-    A table counts once the section that promises it has claims: a report may hold some sections only.
-    """
-    there = set(claims["section"])
-    owners = {table: name for name, section in SECTIONS.items() for table in section.tables}
-    linked = set(claims.loc[claims["kind"].isin(("value", "reaches")), "item"])
-    return [item for item in paper_numbers() if owners.get(item.split("/")[0]) in there and item not in linked]
-
-
-def counts(claims: pd.DataFrame) -> dict[str, int]:
-    """How many claims there are of each mark, the headlines' second lines aside; what there are none of is left out."""
-    marks = plain(claims)["verdict"].tolist()
-    return {one: marks.count(one) for one in MARKS if one in marks}
-
-
-def reasons(claims: pd.DataFrame) -> dict[str, int]:
-    """Why claims are undecided, and how many, the most frequent reason first."""
-    open_ones = plain(claims).query("verdict == @UNDECIDED")["reason"]
-    return {str(reason): int(count) for reason, count in open_ones.value_counts().items()}
-
-
-def by_section(claims: pd.DataFrame) -> pd.DataFrame:
-    """A row for each section: its claims, how many there are of each mark, and why the undecided ones are."""
-    lines = []
-    for name, section in SECTIONS.items():
-        own = plain(claims[claims["section"] == name])
-        why = ", ".join(f"{reason} {count}" for reason, count in reasons(own).items())
-        marks = {mark: int((own["verdict"] == mark).sum()) for mark in MARKS}
-        lines.append({
-            "section": section.title, "claims": len(own), **marks,
-            "undecided because of": why if len(own) else "no claims in this report",
-        })  # fmt: skip
-    return pd.DataFrame(lines)
-
-
 def _percent(share: float) -> str:
-    """A share in percent: "1.3", "0.045", "100"; what is less than all is never rounded to all."""
-    if share >= 0.995:
-        return f"{math.floor(100 * share + 1e-9)}"
-    return f"{100 * share:.2g}"
+    """A share in percent: "1.3", "0.045", "100"; less than all is never rounded to all."""
+    return f"{math.floor(100 * share + 1e-9)}" if share >= 0.995 else f"{100 * share:.2g}"
 
 
 def _text(value: Any) -> str:
-    """Text for a reader; "" for what is missing."""
-    if _is_missing(value):
+    if tables.is_missing(value):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _or_none(number: float) -> float | None:
-    return None if math.isnan(number) else number
-
-
-def _validate(claim: Claim) -> None:
-    """Refuse a claim that contradicts itself or the paper's tables."""
-    numbers = paper_numbers()
-    _one_of("kind", claim, claim.kind, KINDS)
-    _one_of("data", claim, claim.data, SOURCES)
-    if claim.section not in SECTIONS:
-        raise InputError(f"claims: section={claim.section!r} of {claim.text!r} is none")
-    if not 0 <= claim.budget < math.inf:
-        raise InputError(f"claims: budget={claim.budget!r} of {claim.text!r} must be a share, 1 for all of it")
-    if claim.headline and claim.headline not in HEADLINES:
-        raise InputError(f"claims: headline={claim.headline!r} of {claim.text!r} is none of HEADLINES")
-    if claim.item and claim.item not in numbers:
-        raise InputError(f"claims: item={claim.item!r} of {claim.text!r} is none of paper_numbers()")
-    if claim.item and claim.paper != numbers[claim.item]:
-        raise InputError(f"claims: paper={claim.paper!r} of {claim.text!r}, but {claim.item} is {numbers[claim.item]}")
-
-
-def _one_of(name: str, claim: Claim, value: str, allowed: Iterable[str]) -> None:
-    if value not in allowed:
-        raise InputError(
-            f"claims: {name}={value!r} of {claim.text!r} is not allowed; it must be one of {', '.join(allowed)}"
-        )
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _number(value: Any) -> float:

@@ -17,8 +17,10 @@ from gadam.paper.report.paths import write_atomic
 
 PIXELS_PER_INCH = 104
 REFERENCE = "api/gadam.html"
-TABLE = ("id", "source", "caption", "note", "columns", "numeric", "rows")
-FIGURE = ("id", "source", "caption", "alt")
+NEEDED = {
+    "table": ("id", "source", "caption", "note", "columns", "numeric", "rows"),
+    "figure": ("id", "source", "caption", "alt"),
+}
 PROFILE_TEXT = {
     "smoke": "smoke: does everything run? Budgets far too small to say anything about the paper.",
     "quick": "quick: a laptop's budget. Shorter training and fewer seeds than the paper's.",
@@ -35,13 +37,12 @@ def write(folder: Path, provenance: dict[str, Any]) -> Path:
     """
     claims = scoreboard.merge(folder / "claims")
     sections = [_section(folder, name, provenance) for name in SECTIONS]
-    exhibits = [exhibit for section in sections for exhibit in section["exhibits"]]
-    standin = [exhibit["id"] for exhibit in exhibits if exhibit["source"] == "stand-in"]
+    standin = [one["id"] for section in sections for one in section["exhibits"] if one["source"] == "stand-in"]
     html = page.render(
         "index.html.j2",
         provenance=provenance,
         profile_text=PROFILE_TEXT[provenance["profile"]],
-        groups=_groups(claims),
+        groups=[_group(name, own) for name in SECTIONS if len(own := claims[claims["section"] == name])],
         marks=scoreboard.counts(claims),
         reasons=scoreboard.reasons(claims),
         headlines=scoreboard.readable(scoreboard.headlines(claims)),
@@ -58,9 +59,8 @@ def write(folder: Path, provenance: dict[str, Any]) -> Path:
 
 
 def _sample(folder: Path) -> dict[str, Any] | None:
-    """What was recomputed; None if nothing was."""
-    results = sample.read(folder)
-    if not results:
+    """The comparison of recomputed runs; None if nothing was recomputed."""
+    if not (results := sample.read(folder)):
         return None
     outcomes = [one.outcome for one in results]
     return {
@@ -72,78 +72,65 @@ def _sample(folder: Path) -> dict[str, Any] | None:
     }
 
 
-def _groups(claims: pd.DataFrame) -> list[dict[str, Any]]:
-    """The claims of each section that has any, with how many there are of each verdict."""
-    owner = [name if name in SECTIONS else "" for name in claims["section"]]
-    groups = []
-    for name in dict.fromkeys(owner):
-        own = claims[[one == name for one in owner]]
-        title = SECTIONS[name].title if name else "Other claims"
-        groups.append(
-            {
-                "name": name,
-                "title": title,
-                "rows": scoreboard.readable(scoreboard.plain(own)),
-                "marks": scoreboard.counts(own),
-            }
-        )
-    return groups
+def _group(name: str, claims: pd.DataFrame) -> dict[str, Any]:
+    """The claims of a section, with how many there are of each verdict."""
+    rows = scoreboard.readable(scoreboard.plain(claims))
+    return {"name": name, "title": SECTIONS[name].title, "rows": rows, "marks": scoreboard.counts(claims)}
 
 
 def _section(folder: Path, name: str, provenance: dict[str, Any]) -> dict[str, Any]:
     section = SECTIONS[name]
     notebook = Path("notebooks") / section.notebook
-    readable = _notebook_page(folder / notebook, section.title) if (folder / notebook).is_file() else None
+    there = (folder / notebook).is_file()
+    exhibits = {one: _exhibit(folder, one) for one in (*section.tables, *section.figures)}
     return {
         "name": name,
         "title": section.title,
         "short": _short(section.title),
-        "notebook": notebook.as_posix() if (folder / notebook).is_file() else "",
-        "notebook_page": readable.relative_to(folder).as_posix() if readable else "",
+        "notebook": notebook.as_posix() if there else "",
+        "notebook_page": _notebook_page(folder, notebook, section.title) if there else "",
         "executed": provenance["sections"].get(name, {}),
-        "exhibits": [found for one in (*section.tables, *section.figures) if (found := _exhibit(folder, one))],
-        "absent": [
-            one for one in (*section.tables, *section.figures) if not (folder / "exhibits" / f"{one}.json").is_file()
-        ],
+        "exhibits": [exhibit for exhibit in exhibits.values() if exhibit],
+        "absent": [one for one, exhibit in exhibits.items() if not exhibit],
     }
 
 
 def _short(title: str) -> str:
-    """What the navigation calls a section: "§ 5.1", and more where several have that number."""
+    """The name of a section in the navigation: "§ 5.1", and more where several have that number."""
     number, _, rest = title.partition(": ")
     alone = sum(section.title.startswith(f"{number}:") for section in SECTIONS.values()) == 1
     return (number if alone else f"{number} {rest}").replace("Section", "§")
 
 
-def _notebook_page(path: Path, title: str) -> Path | None:
-    """An executed notebook as HTML beside it; None where nbconvert is not installed."""
+def _notebook_page(folder: Path, notebook: Path, title: str) -> str:
+    """Write an executed notebook as HTML beside it; its link, "" where nbconvert is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries below it
             from nbconvert import HTMLExporter
             from nbconvert.preprocessors import CoalesceStreamsPreprocessor
     except ImportError:
-        return None
+        return ""
     exporter = HTMLExporter(template_name="basic", preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
-    body, _ = exporter.from_filename(str(path))
-    readable = path.with_suffix(".html")
-    write_atomic(readable, page.render("notebook.html.j2", title=title, body=body, notebook=path.name))
-    return readable
+    body, _ = exporter.from_filename(str(folder / notebook))
+    html = page.render("notebook.html.j2", title=title, body=body, notebook=notebook.name)
+    write_atomic((folder / notebook).with_suffix(".html"), html)
+    return notebook.with_suffix(".html").as_posix()
 
 
 def _exhibit(folder: Path, name: str) -> dict[str, Any] | None:
+    """An exhibit as the page shows it; None if it is not there yet."""
     path = folder / "exhibits" / f"{name}.json"
     if not path.is_file():
         return None
     try:
         exhibit: dict[str, Any] = dict(json.loads(path.read_text("utf-8")))
-        needed = TABLE if exhibit["kind"] == "table" else FIGURE
-        if absent := [part for part in needed if part not in exhibit]:
+        if absent := [part for part in NEEDED[exhibit["kind"]] if part not in exhibit]:
             raise ValueError(f"it lacks {absent[0]}")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); execute its section again") from None
-    place, suffixes = ("tables", tables.SUFFIXES) if exhibit["kind"] == "table" else ("figures", figures.SUFFIXES)
-    exhibit["links"] = [(suffix.upper(), f"{place}/{name}.{suffix}") for suffix in suffixes]
+    suffixes = tables.SUFFIXES if exhibit["kind"] == "table" else figures.SUFFIXES
+    exhibit["links"] = [(suffix.upper(), f"{exhibit['kind']}s/{name}.{suffix}") for suffix in suffixes]
     if exhibit["kind"] == "figure":
         png = (folder / "figures" / f"{name}.png").read_bytes()
         # The header of a PNG: its width in pixels. Shown at one scale, the letters of all figures are equally large.

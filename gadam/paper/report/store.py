@@ -1,8 +1,7 @@
-"""The run store: one JSON file a run, under the hash of all that its rows depend on; behind it, the archive.
+"""The run store: one JSON file a run, under its key (`Run.key`).
 
-The key is that of `Run.key`: what is computed, of which data, in which version. The process that computed a run writes
-its file, whole or not at all, so whatever is killed loses only what was not finished, and processes that compute into
-the same folder at once at worst do a run twice.
+The process that computed a run writes its file, whole or not at all, so a kill loses only what was not finished, and
+processes that compute into the same folder at once at worst do a run twice.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +26,10 @@ import pandas as pd
 from gadam.config import InputError
 from gadam.evolution.checkpoint import checkpoints_in
 from gadam.paper.report import machine
-from gadam.paper.report.paths import write_atomic
-from gadam.paper.runs import Row, Run, execute_together, key_of
+from gadam.paper.report.paths import ReportError, write_atomic
+from gadam.paper.runs import Row, Run, execute, key_of
+
+_NOTE_SECONDS = 30.0  # CPU time whose count is lost at most when a process is killed
 
 
 class DamagedRunError(ValueError):
@@ -37,7 +38,7 @@ class DamagedRunError(ValueError):
 
 @dataclass(frozen=True)
 class Stored:
-    """A run that was computed: its rows, and what computed them."""
+    """A run that was computed: its rows, and facts on what computed them."""
 
     run: Run
     rows: list[Row]
@@ -50,12 +51,11 @@ def path_of(root: Path, key: str) -> Path:
 
 
 def read(root: Path, run: Run) -> Stored | None:
-    """The stored run; None where there is none. A damaged file counts as none, with a warning."""
+    """Read a stored run; None where there is none. A damaged file counts as none, with a warning."""
     path = path_of(root, run.key)
     try:
         content = json.loads(path.read_bytes())
-        check(content)
-        if content["identity"] != run.identity():
+        if check(content) != run.key:
             raise DamagedRunError("it is of another run")
         return from_content(run, content)
     except (FileNotFoundError, NotADirectoryError):
@@ -66,14 +66,13 @@ def read(root: Path, run: Run) -> Stored | None:
 
 
 def check(content: Mapping[str, Any]) -> str:
-    """The key of what is stored of a run.
+    """Return the key of the stored content of a run.
 
     Raises:
         DamagedRunError: it is not what was written.
     """
     try:
-        rest = {name: value for name, value in content.items() if name != "sha256"}
-        if digest_of(rest) != content["sha256"]:
+        if digest_of({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
             raise DamagedRunError("its content is not what was written")
         return key_of(content["identity"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -81,53 +80,55 @@ def check(content: Mapping[str, Any]) -> str:
 
 
 def from_content(run: Run, content: Mapping[str, Any]) -> Stored:
-    """A stored run from what its file or its line in an archive holds."""
+    """Return a stored run from the content of its file or of its line in an archive."""
     return Stored(run, rows_of(content), dict(content["metadata"]))
 
 
 def rows_of(content: Mapping[str, Any]) -> list[Row]:
-    """The rows of what is stored of a run."""
+    """Return the rows of the stored content of a run."""
     return [{name: _from_json(value) for name, value in row.items()} for row in content["rows"]]
 
 
 def frame(stored: Sequence[Stored]) -> pd.DataFrame:
-    """Each row of each run, in order."""
+    """Return each row of each run, in order."""
     return pd.DataFrame([row for one in stored for row in one.rows])
 
 
-def execute_and_write(root: Path, run: Run) -> float:
-    """Compute a run and store it; the seconds that it took.
+def execute_and_write(root: Path, *runs: Run) -> float:
+    """Compute a run, or several that differ in their seed alone in one call, and store each.
 
-    Its trainings keep checkpoints beside the store until it is: a run that was stopped goes on.
+    Its trainings keep checkpoints beside the store until then, so a run that was stopped goes on.
+
+    Returns:
+        The seconds of each, an equal share.
     """
-    return execute_and_write_all(root, [run])
-
-
-def execute_and_write_all(root: Path, runs: Sequence[Run]) -> float:
-    """The same for several kin runs, computed in one call; the seconds of each, an equal share."""
     started = time.perf_counter()
     folder = root / f".{digest_of([run.key for run in runs]) if len(runs) > 1 else runs[0].key}.checkpoints"
     with _counting(folder) as spent, checkpoints_in(folder):
-        results = execute_together(runs) if len(runs) > 1 else [runs[0].execute()]
+        results = execute(runs)
     seconds = (time.perf_counter() - started) / len(runs)
     took = {"cpu_seconds": round(spent() / len(runs), 3), "seconds": round(seconds, 3), "together": len(runs)}
-    for run, result in zip(runs, results, strict=True):
-        _write(root, run, result, took)
+    for run, rows in zip(runs, results, strict=True):
+        content = {
+            "label": run.label,
+            "identity": run.identity(),
+            "rows": [{name: _to_json(name, value) for name, value in row.items()} for row in rows],
+            "metadata": {**took, "stored": datetime.now(UTC).isoformat(timespec="seconds"), **machine.describe()},
+        }
+        content["sha256"] = digest_of(content)
+        text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
+        write_atomic(path_of(root, run.key), text + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     return seconds
 
 
-_NOTE_SECONDS = 30.0  # of CPU time are lost at most when a process is killed
-
-
 @contextlib.contextmanager
-def _counting(folder: Path) -> Iterator[Any]:
-    """CPU seconds of this process, and of those before it whose checkpoints it goes on from: a function that says them.
+def _counting(folder: Path) -> Iterator[Callable[[], float]]:
+    """Count CPU seconds, those of earlier processes whose checkpoints this one goes on from among them.
 
-    Wall time would say how busy the machine was.
+    Wall time would say how busy the machine was. The count is noted beside the checkpoints.
     """
-    note, start = folder / "cpu_seconds", time.process_time()
-    before = 0.0
+    note, start, before = folder / "cpu_seconds", time.process_time(), 0.0
     if any(folder.glob("*.safetensors")):
         with contextlib.suppress(OSError, ValueError):
             before = float(note.read_text())
@@ -137,9 +138,11 @@ def _counting(folder: Path) -> Iterator[Any]:
         return before + time.process_time() - start
 
     def keep() -> None:
-        while not done.wait(_NOTE_SECONDS):
+        last = False
+        while not last:
+            last = done.wait(_NOTE_SECONDS)
             if folder.is_dir():
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, ReportError):
                     write_atomic(note, repr(spent()))
 
     thread = threading.Thread(target=keep, daemon=True)
@@ -149,21 +152,6 @@ def _counting(folder: Path) -> Iterator[Any]:
     finally:
         done.set()
         thread.join()
-        if folder.is_dir():
-            with contextlib.suppress(OSError):
-                write_atomic(note, repr(spent()))
-
-
-def _write(root: Path, run: Run, result: Sequence[Row], took: Mapping[str, Any]) -> None:
-    rows = [{name: _to_json(name, value) for name, value in row.items()} for row in result]
-    content: dict[str, Any] = {
-        "label": run.label,
-        "identity": run.identity(),
-        "rows": rows,
-        "metadata": {**took, "stored": datetime.now(UTC).isoformat(timespec="seconds"), **machine.describe()},
-    }
-    content["sha256"] = digest_of(content)
-    write_atomic(path_of(root, run.key), json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1) + "\n")
 
 
 def digest_of(content: Any) -> str:

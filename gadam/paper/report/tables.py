@@ -1,10 +1,10 @@
-"""A frame as CSV for machines, Markdown and LaTeX for papers, and cells of text for the page."""
+"""Write a frame as CSV for machines, as Markdown and LaTeX for papers, and as cells of text for the page."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from gadam.paper.report.paths import write_atomic
 MISSING = "–"
 CSV_DIGITS = 8  # significant: what a float32 carries, and the last bits of a sum stay out
 SUFFIXES = ("csv", "md", "tex")
-
 LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }  # fmt: skip
+Decimals = int | Mapping[str, int] | None
 
 
 @dataclass(frozen=True)
@@ -35,39 +35,44 @@ class Cells:
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame with a plain index and plain, unique column names; an index with a name becomes a column."""
-    plain = frame.reset_index() if any(name is not None for name in frame.index.names) else frame.reset_index(drop=True)
-    plain.columns = pd.Index([_column_name(name) for name in plain.columns])
+    """Return a frame with a plain index and plain, unique column names; an index with a name becomes a column."""
+    plain = frame.reset_index(drop=all(name is None for name in frame.index.names))
+    names = [name if isinstance(name, tuple) else (name,) for name in plain.columns]
+    plain.columns = pd.Index([" · ".join(str(part) for part in parts if str(part)) for parts in names])
     if not plain.columns.is_unique:
         raise InputError(f"table: columns={list(plain.columns)} must be unique")
     return plain
 
 
-Decimals = int | Mapping[str, int] | None
-
-
 def cells(frame: pd.DataFrame, decimals: Decimals = None) -> Cells:
-    """A flat frame as text.
+    """Return a flat frame as text.
 
     Args:
-        frame: what `flat` returns.
+        frame: from `flat`.
         decimals: of every column with fractions, or of those named; None, and a column not named, shows four digits of
             the column's largest value.
     """
     chosen = decimals if isinstance(decimals, Mapping) else dict.fromkeys(frame.columns, decimals)
-    columns = [_column_text(_values(frame, name), chosen.get(name)) for name in frame.columns]
-    numeric = [_is_numeric(_values(frame, name)) for name in frame.columns]
-    return Cells(list(frame.columns), numeric, [list(row) for row in zip(*columns, strict=True)])
+    columns = {str(name): _values(frame[name]) for name in frame}
+    texts = [_column_text(values, chosen.get(name)) for name, values in columns.items()]
+    numeric = [_is_numeric(values) for values in columns.values()]
+    return Cells(list(columns), numeric, [list(row) for row in zip(*texts, strict=True)])
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """A flat frame as CSV, floats to eight significant digits whatever the type of their column."""
-    text = pd.DataFrame({name: [_csv_value(value) for value in _values(frame, name)] for name in frame}, dtype=object)
+    """Return a flat frame as CSV, floats to eight significant digits whatever the type of their column."""
+
+    def plain(value: Any) -> Any:
+        if is_missing(value):
+            return ""
+        return f"{value:.{CSV_DIGITS}g}" if isinstance(value, float) else value
+
+    text = pd.DataFrame({name: [plain(value) for value in _values(frame[name])] for name in frame}, dtype=object)
     return str(text.to_csv(index=False, lineterminator="\n"))
 
 
 def to_markdown(table: Cells, caption: str, note: str = "") -> str:
-    """Cells as a Markdown table under its caption."""
+    """Return cells as a Markdown table under its caption."""
     rows = [[_markdown(text) for text in row] for row in table.rows]
     body = pd.DataFrame(rows, columns=[_markdown(name) for name in table.columns]).to_markdown(
         index=False, disable_numparse=True, colalign=["right" if number else "left" for number in table.numeric]
@@ -75,17 +80,22 @@ def to_markdown(table: Cells, caption: str, note: str = "") -> str:
     return "\n\n".join([f"**{_markdown(caption)}**", body, *([_markdown(note)] if note else [])]) + "\n"
 
 
+def _markdown(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def to_latex(table: Cells, caption: str, note: str = "", label: str = "") -> str:
-    """Cells as a LaTeX table with the rules of booktabs."""
+    """Return cells as a LaTeX table with the rules of booktabs."""
     rows = [[_latex(text) for text in row] for row in table.rows]
     styler = pd.DataFrame(rows, columns=[_latex(name) for name in table.columns]).style.hide(axis="index")
     return styler.to_latex(
-        hrules=True,
-        caption=_latex(f"{caption} {note}".strip()),
-        label=f"tab:{label}",
-        position_float="centering",
+        hrules=True, caption=_latex(f"{caption} {note}".strip()), label=f"tab:{label}", position_float="centering",
         column_format="".join("r" if number else "l" for number in table.numeric),
-    )
+    )  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"[\\~^<>&%$#_{}]", lambda match: LATEX[match[0]], " ".join(text.split()))
 
 
 def write(
@@ -103,64 +113,45 @@ def write(
 
 
 def number(value: float, decimals: int) -> str:
-    """A number with so many decimals, and no minus before a zero."""
+    """Format a number with so many decimals, and no minus before a zero."""
     text = f"{value:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
 
 def decimals_for(values: Iterable[float]) -> int:
-    """The decimals that show four digits of the largest value; 100 counts as two, for accuracies in percent."""
+    """Return the decimals that show four digits of the largest value; 100 counts as two, for accuracies in percent."""
     finite = [abs(value) for value in values if math.isfinite(value)]
     if all(value == int(value) for value in finite):
         return 0
     return min(6, max(0, 3 - math.floor(math.log10(max(finite) / 1.000001))))
 
 
-def _values(frame: pd.DataFrame, name: Hashable) -> list[Any]:
+def is_missing(value: Any) -> bool:
+    """Whether a cell has no value."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+
+
+def _values(column: pd.Series[Any]) -> list[Any]:
     """A column as Python's own values."""
-    return [value.item() if isinstance(value, np.generic) else value for value in frame[name].tolist()]
-
-
-def _column_name(name: Any) -> str:
-    parts = name if isinstance(name, tuple) else (name,)
-    return " · ".join(str(part) for part in parts if str(part))
+    return [value.item() if isinstance(value, np.generic) else value for value in column.tolist()]
 
 
 def _column_text(values: list[Any], decimals: int | None) -> list[str]:
     floats = [value for value in values if isinstance(value, float)]
     fractions = any(math.isfinite(value) and value != int(value) for value in floats)
     places = decimals if decimals is not None and fractions else decimals_for(floats)
-    return [_text(value, places) for value in values]
 
+    def text(value: Any) -> str:
+        if is_missing(value):
+            return MISSING
+        if isinstance(value, float):
+            return number(value, places) if math.isfinite(value) else "∞" if value > 0 else "-∞"
+        return str(value)
 
-def _text(value: Any, decimals: int) -> str:
-    if _is_missing(value):
-        return MISSING
-    if isinstance(value, float):
-        return number(value, decimals) if math.isfinite(value) else "∞" if value > 0 else "-∞"
-    return str(value)
-
-
-def _csv_value(value: Any) -> Any:
-    if _is_missing(value):
-        return ""
-    return f"{value:.{CSV_DIGITS}g}" if isinstance(value, float) else value
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    return [text(value) for value in values]
 
 
 def _is_numeric(values: list[Any]) -> bool:
-    """Whether all that is there are numbers, whatever the type of the column."""
-    present = [value for value in values if not _is_missing(value)]
-    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in present]
-    return bool(numbers) and all(numbers)
-
-
-def _markdown(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def _latex(text: str) -> str:
-    return re.sub(r"[\\~^<>&%$#_{}]", lambda match: LATEX[match[0]], " ".join(text.split()))
+    """Whether all values that are there are numbers, whatever the type of the column."""
+    present = [value for value in values if not is_missing(value)]
+    return bool(present) and all(isinstance(one, int | float) and not isinstance(one, bool) for one in present)

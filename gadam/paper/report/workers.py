@@ -1,30 +1,38 @@
-"""Compute the runs that the store lacks, side by side in worker processes, of this machine or of a cluster."""
+"""Compute the runs that the store lacks: one loop over an executor, of processes here or of a dask.distributed cluster.
+
+A worker of a cluster needs the same version of this package, and the data of the run in its own `$GADAM_DATA`, but not
+the disk of the process that asks: the run's file comes back, and is stored here.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
+import re
 import signal
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from gadam.config import InputError
 from gadam.paper.report import store
 from gadam.paper.report.machine import THREAD_VARIABLES, usable_cores
-from gadam.paper.report.paths import ReportError, remove_stale, require_writable, runs_root
+from gadam.paper.report.paths import ReportError, remove_stale, require_writable, runs_root, write_atomic
 from gadam.paper.report.store import Stored
 from gadam.paper.runs import THREADS_VARIABLE, Run
+
+CONNECT_SECONDS = 10.0
+WORKERLESS_SECONDS = 60.0  # after so long without any worker nobody waits for one any more
+_POLL_SECONDS = 0.5
 
 
 class RunError(ReportError):
@@ -32,11 +40,44 @@ class RunError(ReportError):
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A run that failed, and what `run_error` says of it."""
+class Outcome:
+    """A run that was computed, with the seconds that it took; or that failed, with its error."""
 
     run: Run
-    error: RunError
+    seconds: float = 0.0
+    error: RunError | None = None
+
+
+class Progress:
+    """Print a line for each run that is computed, and how long the others will take as far as that is known.
+
+    Args:
+        total: how many runs there are.
+        done: how many of them are there.
+        seconds: expected CPU seconds of the others, by key.
+        workers: how many compute.
+    """
+
+    def __init__(self, total: int, done: int, seconds: Mapping[str, float], workers: int = 1) -> None:
+        self._total, self._done, self._left, self._workers = total, done, dict(seconds), workers
+
+    def __call__(self, outcome: Outcome) -> None:
+        """Print one more."""
+        self._done += 1
+        self._left.pop(outcome.run.key, None)
+        what = f"failed: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s"
+        if self._left:
+            what += f", about {duration(sum(self._left.values()) / self._workers)} left"
+        print(f"[{self._done}/{self._total}] {outcome.run.title}: {what}", flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them: "0 s", "45 s", "3 min", "2.5 h", "4.1 d"."""
+    if seconds < 100:
+        return f"{-int(-seconds // 1)} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3_600:.1f} h" if seconds < 48 * 3_600 else f"{seconds / 86_400:,.1f} d"
 
 
 def compute(
@@ -46,302 +87,355 @@ def compute(
     scheduler: str | None = None,
     *,
     keep_going: bool = False,
-    progress: Progress | None = None,
+    seconds: Mapping[str, float] | None = None,
+    progress: Callable[[Outcome], None] | None = None,
 ) -> list[Stored]:
     """Read the runs that are stored, compute and store the others.
 
     Args:
-        runs: what is wanted; those of a lower `priority` are computed first. The same run twice is computed once.
+        runs: those wanted; of a lower `priority` first. The same run twice is computed once.
         workers: processes that compute, one thread each; default `$GADAM_WORKERS`, or as many as there are cores; of a
             cluster all.
-        root: the folder of the store; default `$GADAM_RUNS`, or `reports/runs`.
+        root: folder of the store; default `$GADAM_RUNS`, or `reports/runs`.
         scheduler: address of a dask scheduler whose workers compute, "tcp://host:8786"; default processes here.
-        keep_going: compute the others too after a run that fails; all that failed are named at the end.
-        progress: told of each run that is computed; default a line for each.
+        keep_going: compute the others too after a run that fails.
+        seconds: expected CPU seconds by key, for the progress.
+        progress: called with each run that is computed; default a line for each.
 
     Returns:
         A stored run for each of `runs`, in their order.
 
     Raises:
-        RunError: a run failed. Without `keep_going` those under way are finished and stored first, those not begun are
-            not begun.
-        ReportError: the store cannot be written.
+        RunError: runs failed. Without `keep_going` those under way are finished and stored first, and no others begun.
+        ReportError: the store cannot be written, or the scheduler does not answer or has no workers.
     """
-    folder = root or runs_root()
-    count = worker_count(workers)
+    folder, count, started = root or runs_root(), worker_count(workers), time.monotonic()
     wanted = {run.key: run for run in runs}
     found = {key: stored for key, run in wanted.items() if (stored := store.read(folder, run))}
-    missing = {key: replace(run, config=dict(run.config)) for key, run in wanted.items() if key not in found}
-    started = time.monotonic()
-    failures: list[Failure] = []
+    missing = [run for key, run in wanted.items() if key not in found]
+    failures = []
     if missing:
         require_writable(folder, "GADAM_RUNS")
         remove_stale(folder)
-        if scheduler is None:
-            finished = _by_processes(list(missing.values()), folder, count, keep_going)
-        else:
-            from gadam.paper.report.cluster import by_cluster
-
-            finished = by_cluster(list(missing.values()), folder, scheduler, workers, keep_going)
-        report = progress or Lines(len(wanted), len(found))
-        with contextlib.closing(finished):  # an interrupt here must end it too
-            for done in finished:
-                report(done)
-                if isinstance(done, Failure):
-                    failures.append(done)
+        expected = {run.key: seconds[run.key] for run in missing if seconds and run.key in seconds}
+        report = progress or Progress(len(wanted), len(found), expected, count)
+        pool = _processes(count) if scheduler is None else _cluster(scheduler, workers)
+        with pool as executor, contextlib.closing(_outcomes(missing, folder, executor, keep_going)) as outcomes:
+            for outcome in outcomes:
+                report(outcome)
+                failures += [outcome.error] if outcome.error else []
     if failures and not keep_going:
-        raise failures[0].error
-    computed = len(missing) - len(failures)
-    summary = f"{len(found)} read, {computed} computed in {time.monotonic() - started:.0f} s" if missing else "all read"
+        raise failures[0]
     if progress is None:
-        print(f"{len(wanted)} run{'s' * (len(wanted) != 1)}: {summary}", flush=True)
+        took = f"{len(found)} read, {len(missing) - len(failures)} computed in {time.monotonic() - started:.0f} s"
+        print(f"{len(wanted)} run{'s' * (len(wanted) != 1)}: {took if missing else 'all read'}", flush=True)
     if failures:
-        raise joined([failure.error for failure in failures])
-    for key, run in missing.items():
-        stored = store.read(folder, run)
-        if stored is None:
-            raise RunError(f"run {_name(run)!r}: {store.path_of(folder, key)} was removed while runs were computed")
-        found[key] = stored
+        raise joined(failures)
+    for run in missing:
+        if not (stored := store.read(folder, run)):
+            raise RunError(f"run {run.title!r}: {store.path_of(folder, run.key)} was removed while runs were computed")
+        found[run.key] = stored
     return [found[run.key] for run in runs]
 
 
-@dataclass(frozen=True)
-class Done:
-    """A run that was computed, and the seconds that it took here."""
-
-    run: Run
-    seconds: float
-
-
-Progress = Callable[[Done | Failure], None]
-
-
-class Lines:
-    """Says each run in a line, as it comes."""
-
-    def __init__(self, total: int, done: int = 0) -> None:
-        self._total, self._done = total, done
-
-    def __call__(self, done: Done | Failure) -> None:
-        """Say one more."""
-        self._done += 1
-        what = f"{done.seconds:.1f} s" if isinstance(done, Done) else f"failed: {done.error}"
-        print(f"[{self._done}/{self._total}] {_name(done.run)}: {what}", flush=True)
-
-
-class Bar:
-    """One bar over runs whose lengths are known, on a terminal; elsewhere a line for each.
-
-    Args:
-        lines: what will be computed, with its CPU seconds.
-        what: named before the bar.
-    """
-
-    def __init__(self, lines: Sequence[Any], what: str) -> None:
-        self._seconds = {line.run.key: line.seconds or 1.0 for line in lines}
-        self._what, self._lines = what, Lines(len(lines))
-
-    def __enter__(self) -> Bar:
-        """Show it."""
-        self._bar = tqdm(
-            total=round(sum(self._seconds.values())), desc=self._what, unit="s", disable=None,
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix} {elapsed} gone, {remaining} left", postfix="",
-        )  # fmt: skip
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Leave it as it is."""
-        self._bar.close()
-
-    def __call__(self, done: Done | Failure) -> None:
-        """One more is computed."""
-        if self._bar.disable:
-            self._lines(done)
-        else:
-            self._bar.set_postfix_str(_name(done.run)[:40], refresh=False)
-            self._bar.update(self._seconds[done.run.key])
-
-
 def joined(errors: Sequence[RunError]) -> RunError:
-    """Several failures as one, with all that is known of each as a note; one alone stays as it is."""
+    """Join several failures into one, with all that is known of each as a note; one alone stays as it is."""
     if len(errors) == 1:
         return errors[0]
     error = RunError(f"{len(errors)} runs failed: " + "; ".join(map(str, errors)))
-    for one in errors:
-        for note in getattr(one, "__notes__", []):
-            error.add_note(note)
+    for note in (note for one in errors for note in getattr(one, "__notes__", [])):
+        error.add_note(note)
     return error
-
-
-def _by_processes(missing: Sequence[Run], folder: Path, workers: int, keep_going: bool) -> Generator[Done | Failure]:
-    """Compute and store by priority. Runs that are wide come one at a time, and have all cores.
-
-    Without `keep_going` none is begun after one that failed.
-    """
-    ending = False
-    ordered = sorted(missing, key=lambda run: (run.priority, run.wide))
-    for (_, wide), runs in groupby(ordered, key=lambda run: (run.priority, run.wide)):
-        waiting = _groups(list(runs))
-        while waiting:
-            done: set[str] = set()
-            broken = False
-            at_once, threads = (1, workers) if wide else (min(workers, len(waiting)), 1)
-            for result in _in_a_pool(waiting, folder, at_once, threads, keep_going):
-                if result is None:
-                    broken = True
-                    continue
-                done.add(result.run.key)
-                yield result
-                if isinstance(result, Failure) and not keep_going:
-                    ending = True
-            if ending:
-                return
-            waiting = [left for group in waiting if (left := [run for run in group if run.key not in done])]
-            if broken and waiting:
-                # One of those under way has killed its process: which, only a pool of its own can tell.
-                for group in waiting[:at_once]:
-                    outcomes = [one for one in _in_a_pool([group], folder, 1, threads, keep_going) if one is not None]
-                    told = "its process died (out of memory?); fewer at once need less memory: set $GADAM_WORKERS"
-                    outcomes = outcomes or [Failure(run, run_error(run, told)) for run in group]
-                    yield from outcomes
-                    if isinstance(outcomes[0], Failure) and not keep_going:
-                        return
-                waiting = waiting[at_once:]
-
-
-def _in_a_pool(
-    groups: Sequence[Sequence[Run]], folder: Path, workers: int, threads: int, keep_going: bool
-) -> Generator[Done | Failure | None]:
-    """Compute groups of kin runs in processes of one thread, so that rows do not depend on how many processes.
-
-    The last result is None if a process died; then some have no result, as those have that were not begun after one
-    that failed.
-    """
-    others = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    with _environment(threads):
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_initialise)
-        waiting, running = list(groups), dict[Future[tuple[float, str]], Sequence[Run]]()
-        try:
-            while waiting or running:
-                with _interrupts_later():
-                    while waiting and len(running) < workers:  # what the pool has at hand it would begin in any case
-                        runs = waiting.pop(0)
-                        running[pool.submit(_work, folder, runs)] = runs
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    runs = running.pop(future)
-                    seconds, failure = future.result()
-                    if failure and not keep_going:
-                        waiting.clear()
-                    for run in runs:
-                        yield Failure(run, run_error(run, failure)) if failure else Done(run, seconds)
-        except BrokenProcessPool:
-            yield None
-        except BaseException:  # interrupted: nobody waits for what is under way, and it leaves no half file
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _groups(missing: Sequence[Run]) -> list[list[Run]]:
-    """Runs as they are computed: on a GPU, which has room for it, all seeds of an experiment in one."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return [[run] for run in missing]
-    found: dict[str, list[Run]] = {}
-    for run in missing:
-        found.setdefault(run.kin() if run.function.together else run.key, []).append(run)
-    return list(found.values())
-
-
-def _work(folder: Path, runs: Sequence[Run]) -> tuple[float, str]:
-    """In a worker: (seconds of each, what went wrong). As text, since not every exception survives pickling."""
-    try:
-        stored = [store.read(folder, run) for run in runs]
-        if stored[0] and all(stored):  # another process was faster
-            return float(stored[0].metadata["seconds"]), ""
-        return store.execute_and_write_all(folder, runs), ""
-    except Exception as error:
-        return 0.0, failure_of(error)
-
-
-def failure_of(error: Exception) -> str:
-    """An exception as its traceback, and in the last line what `run_error` says of it."""
-    told = isinstance(error, InputError | ReportError)  # written for a person, who needs no name of a class
-    return traceback.format_exc() + (f"{error}\n" if told else "")
-
-
-def _initialise() -> None:
-    """In a worker, before its first run."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone; the parent decides
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    with contextlib.suppress(ImportError):
-        import torch
-
-        torch.set_num_threads(1)
-
-
-def _exit_with_parent() -> None:
-    """Without this, the workers of a killed process wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-@contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Workers inherit it: Ctrl-C would end one with a traceback as long as it is not as far as `_initialise`."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """What workers inherit: one thread for the libraries, and how many a run may train on that is wide."""
-    new = dict.fromkeys(THREAD_VARIABLES, "1") | {THREADS_VARIABLE: str(threads)}
-    before = {name: os.environ.get(name) for name in new}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def worker_count(workers: int | None = None) -> int:
     """Processes that compute: as given, or `$GADAM_WORKERS`, or as many as there are cores, on a GPU two."""
-    given = workers if workers is not None else os.environ.get("GADAM_WORKERS") or _useful()
+    given = workers if workers is not None else os.environ.get("GADAM_WORKERS")
+    if given in (None, ""):
+        return min(2, usable_cores()) if _on_gpu() else usable_cores()  # one keeps a GPU busy but for start and end
     if not str(given).isdecimal() or int(given) < 1:
         raise InputError(f"compute: workers={given!r} is not allowed; it must be a whole number, at least 1")
     return int(given)
 
 
-def _useful() -> int:
-    """One process keeps a GPU busy but for its start and end; each more takes its memory."""
+def _on_gpu() -> bool:
     import torch
 
-    return min(2, usable_cores()) if torch.cuda.is_available() else usable_cores()
+    return torch.cuda.is_available()
+
+
+# --- the loop ---
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The work that is sent to a worker: a run, or several that differ in their seed alone.
+
+    Attributes:
+        runs: to compute.
+        folder: of the store; None on another machine, which sends the file back.
+        threads: how many a run may train on.
+        alone: nothing else may compute beside it.
+        keys: of the runs where they were planned; other code would give others.
+    """
+
+    runs: tuple[Run, ...]
+    folder: Path | None = None
+    threads: int = 1
+    alone: bool = False
+    keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", self.keys or tuple(run.key for run in self.runs))
+
+    def __call__(self) -> tuple[float, bytes, str]:
+        """Compute: seconds of each run, its file if that is to be sent, the traceback if it failed.
+
+        A failure comes as text, since not every exception survives pickling.
+        """
+        os.environ[THREADS_VARIABLE] = str(self.threads)
+        try:
+            if self.folder is not None:
+                stored = [store.read(self.folder, run) for run in self.runs]
+                if stored[0] and all(stored):  # another process was faster
+                    return float(stored[0].metadata["seconds"]), b"", ""
+                return store.execute_and_write(self.folder, *self.runs), b"", ""
+            self._check_worker()
+            with _one_thread(), tempfile.TemporaryDirectory(prefix="gadam-") as scratch:
+                seconds = store.execute_and_write(Path(scratch), *self.runs)
+                return seconds, store.path_of(Path(scratch), self.keys[0]).read_bytes(), ""
+        except Exception as error:
+            told = traceback.format_exc()
+            if isinstance(error, InputError | ReportError):  # written for a person, who needs no name of a class
+                told += f"{error}\n"
+            return 0.0, b"", told if self.folder is not None else f"{told.rstrip()} (worker {_worker().address})"
+
+    def _check_worker(self) -> None:
+        """Refuse a worker of a cluster that would not give the rows that the keys promise."""
+        if _worker().state.nthreads > 1:
+            raise ReportError("its worker has several threads; start it with --nworkers auto --nthreads 1")
+        if tuple(run.key for run in self.runs) != self.keys:
+            raise ReportError("its worker has another version of gadam; install there what is installed here")
+        for run in self.runs:
+            name, data = run.config.get("dataset"), run.config.get("data")
+            if run.data_hash and name and data:
+                from gadam.datasets import locate
+
+                if locate(name, data=data).hash != run.data_hash:
+                    raise ReportError(f"its worker has other data of {name} than is here")
+
+
+def _worker() -> Any:
+    from distributed import get_worker
+
+    return get_worker()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute as in a process of our own: rows may depend on how many threads add up a sum."""
+    import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
+
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+
+
+def _outcomes(
+    missing: Sequence[Run], folder: Path, workers: _Processes | _Cluster, keep_going: bool
+) -> Generator[Outcome]:
+    """Compute by priority and store each run as it comes, never more at once than there are workers.
+
+    What was under way when a process died is tried once more, one by one: which of them killed it, only that can tell.
+    Without `keep_going` nothing is begun after a failure.
+    """
+    waiting, retried = workers.tasks(sorted(missing, key=lambda run: (run.priority, run.wide)), folder), set[str]()
+    running: dict[Future[Any], _Task] = {}
+    while waiting or running:
+        count = workers.count()
+        while waiting and len(running) < count:
+            if running and (waiting[0].alone or any(task.alone for task in running.values())):
+                break
+            task = waiting.pop(0)
+            running[workers.submit(task)] = task
+        for future in wait(running, _POLL_SECONDS, FIRST_COMPLETED).done:
+            task = running.pop(future)
+            try:
+                seconds, content, failure = future.result()
+            except Exception as error:
+                if isinstance(error, BrokenProcessPool) and task.keys[0] not in retried:
+                    retried.add(task.keys[0])
+                    waiting.insert(0, replace(task, alone=True))
+                    continue
+                seconds, content, failure = 0.0, b"", workers.explain(error)
+            if failure and not keep_going:
+                waiting.clear()
+            if content:
+                write_atomic(store.path_of(folder, task.keys[0]), content)
+            yield from (Outcome(run, seconds, run_error(run, failure) if failure else None) for run in task.runs)
+        if not count:
+            time.sleep(_POLL_SECONDS)
 
 
 def run_error(run: Run, failure: str) -> RunError:
     """The last line of a failure, with all of it as a note."""
-    error = RunError(f"run {_name(run)!r} ({run.function.name}) failed: {failure.strip().splitlines()[-1]}")
+    error = RunError(f"run {run.title!r} ({run.function.name}) failed: {failure.strip().splitlines()[-1]}")
     error.add_note(failure)
     return error
 
 
-def _name(run: Run) -> str:
-    return run.label or run.function.name
+# --- processes of this machine ---
+
+
+class _Processes:
+    """A pool of spawned processes, made anew after one of them died."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.pool = self._new()
+
+    def _new(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self._count, mp_context=context, initializer=_initialise)
+
+    def tasks(self, runs: Sequence[Run], folder: Path) -> list[_Task]:
+        """Make a task of each run, and on a GPU, which has room for it, one of all seeds of an experiment."""
+        groups: dict[str, list[Run]] = {}
+        for run in runs:
+            groups.setdefault(run.kin() if run.function.together and _on_gpu() else run.key, []).append(run)
+        threads = {False: 1, True: self._count}
+        return [_Task(tuple(group), folder, threads[group[0].wide], group[0].wide) for group in groups.values()]
+
+    def count(self) -> int:
+        """Tasks that are computed at once."""
+        return self._count
+
+    def submit(self, task: _Task) -> Future[Any]:
+        """Begin a task, in a process that starts with SIGINT blocked: Ctrl-C would end it with a traceback."""
+        mask = getattr(signal, "pthread_sigmask", lambda *_: None)
+        before = mask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self.pool.submit(task)
+        except BrokenProcessPool:
+            self.pool = self._new()
+            return self.pool.submit(task)
+        finally:
+            mask(signal.SIG_SETMASK, before)
+
+    def explain(self, error: BaseException) -> str:
+        """Say why a task has no result."""
+        if isinstance(error, BrokenProcessPool):
+            return "its process died (out of memory?); fewer at once need less memory: set $GADAM_WORKERS"
+        return f"it cannot be sent to a process ({type(error).__name__}: {error})"
+
+
+@contextlib.contextmanager
+def _processes(count: int) -> Iterator[_Processes]:
+    """Processes of one thread, so that rows do not depend on how many processes there are."""
+    others = set(multiprocessing.active_children())
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))  # processes inherit it
+    workers = _Processes(count)
+    try:
+        yield workers
+    except BaseException:  # interrupted: nobody waits for what is under way, and it leaves no half file
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        workers.pool.shutdown(cancel_futures=True)
+        for name, value in before.items():
+            del os.environ[name]
+            os.environ.update({name: value} if value is not None else {})
+
+
+def _initialise() -> None:
+    """Prepare a process before its first run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone; the parent decides
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _exit_with_parent() -> None:
+    """End this process with its parent; the workers of a killed process would wait for work for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
+# --- a cluster ---
+
+
+class _Cluster:
+    """The workers of a dask scheduler, a task each; what one that dies was computing another one computes."""
+
+    def __init__(self, client: Any, scheduler: str, limit: int | None) -> None:
+        self._client, self._scheduler, self._limit = client, scheduler, limit
+        self.executor, self._seen = client.get_executor(pure=False), time.monotonic()
+        self._command = f"dask worker {scheduler} --nworkers auto --nthreads 1"
+
+    def tasks(self, runs: Sequence[Run], folder: Path) -> list[_Task]:
+        """Make a task of each run."""
+        return [_Task((run,)) for run in runs]
+
+    def count(self) -> int:
+        """Tasks that are computed at once now; raises a ReportError if the scheduler has gone or has no workers."""
+        with contextlib.suppress(OSError):
+            if self._client.status == "running":
+                found = len(self._client.nthreads())
+                self._seen = time.monotonic() if found else self._seen
+                if time.monotonic() - self._seen > WORKERLESS_SECONDS:
+                    waited = f"{self._scheduler} has had no workers for {WORKERLESS_SECONDS:g} s"
+                    raise ReportError(f"{waited}; start some: {self._command}")
+                return min(found, self._limit or found)
+        raise ReportError(f"the scheduler {self._scheduler} has gone; start it again, and its workers: {self._command}")
+
+    def submit(self, task: _Task) -> Future[Any]:
+        """Begin a task."""
+        future: Future[Any] = self.executor.submit(task)
+        return future
+
+    def explain(self, error: BaseException) -> str:
+        """Say why a task has no result; a run's own exception comes as text."""
+        self.count()  # which raises if the scheduler has gone
+        if deaths := getattr(error, "allowed_failures", None):  # of a distributed.KilledWorker
+            return f"{deaths + 1} workers died of it, one after another (out of memory?)"
+        return f"it cannot be loaded there ({type(error).__name__}); scheduler and workers need the same gadam"
+
+
+def check_scheduler(scheduler: str) -> None:
+    """Raise an InputError where it is no address that dask can connect to, or distributed is not installed."""
+    # Of what it cannot connect to dask says much more than a line; so it does of ucx, which is no part of it any more.
+    if not re.fullmatch(r"(tcp|tls|ws|wss)://\S+:\d+", scheduler):
+        raise InputError(f"scheduler={scheduler!r} is not an address; give what the scheduler prints: tcp://host:8786")
+    try:
+        from distributed import Security
+    except ModuleNotFoundError:
+        raise InputError("scheduler: dask.distributed is not installed; pip install 'gadam[distributed]'") from None
+    if scheduler.startswith("tls:") and Security().get_connection_args("client")["ssl_context"] is None:
+        raise InputError(f"scheduler={scheduler!r} needs certificates; name them in dask's configuration: comm.tls")
+
+
+@contextlib.contextmanager
+def _cluster(scheduler: str, limit: int | None) -> Iterator[_Cluster]:
+    """Connect to a scheduler."""
+    check_scheduler(scheduler)
+    from distributed import Client
+
+    for name in ("distributed", "distributed.client"):  # what goes wrong is said here
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        told = f"no scheduler answers at {scheduler} within {CONNECT_SECONDS:g} s; start one: dask scheduler"
+        raise ReportError(told) from error
+    workers = _Cluster(client, scheduler, limit)
+    try:
+        yield workers
+    finally:
+        with contextlib.suppress(Exception):  # the scheduler may not be there any more
+            workers.executor.shutdown(wait=False)
+        client.close(timeout=CONNECT_SECONDS)

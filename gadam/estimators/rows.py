@@ -1,0 +1,110 @@
+"""Rows of a table with weights: which count, how often, and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import _check_sample_weight
+from torch import Tensor, nn
+
+from gadam.config import InputError
+
+REPEATED = 10
+"""Whole weights repeat rows while there are at most so many times as many."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that weigh something, in an order that depends only on their contents.
+
+    Whole weights say how often a row is there, so that scikit-learn's rule holds to the last bit: a weight of 2 is the
+    row twice. Any other weights multiply the losses of the rows.
+
+    Attributes:
+        X: [n, features].
+        targets: [n] or [n, outputs].
+        times: int [n], how often each is there.
+        weights: [n], what the losses are multiplied by; None where that is the same for all.
+    """
+
+    X: np.ndarray
+    targets: np.ndarray
+    times: np.ndarray
+    weights: np.ndarray | None
+
+    @classmethod
+    def weigh(cls, X: np.ndarray, targets: np.ndarray, sample_weight: Any, factors: Any = 1.0) -> Rows:  # noqa: N803
+        """Weigh rows by `sample_weight`, [n] or None, and by factors of their losses, which repeat nothing.
+
+        Raises:
+            ValueError: the weights are none, or all 0 (an `InputError`).
+        """
+        weights: np.ndarray = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not (weights * factors).any():
+            raise InputError("sample_weight, class_weight: every row weighs 0, at least one must weigh more")
+        times = (weights > 0).astype(int)
+        if (weights == weights.round()).all() and weights.max() < 2**53:
+            whole = weights.astype(int) // np.gcd.reduce(weights.astype(int))
+            if whole.sum() <= REPEATED * len(whole):
+                times, weights = whole, np.ones(len(whole))
+        weights = weights * factors
+        contents = np.ascontiguousarray(np.column_stack([X, targets, weights]), np.float64)
+        bytewise = contents.view(np.void(contents.shape[1] * contents.itemsize).dtype).ravel()
+        index = np.flatnonzero(times * weights)
+        index = index[np.argsort(bytewise[index], kind="stable")]
+        chosen = weights[index]
+        return cls(X[index], targets[index], times[index], None if (chosen == chosen[0]).all() else chosen)
+
+    def tensors(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets of some rows, each as often as it is there.
+
+        Weights are a last column of the targets, for `weighted`; their mean is 1.
+        """
+        index = self.repeated(index)
+        targets = torch.from_numpy(self.targets[index])
+        if self.weights is not None:
+            weights = self.weights[index] / self.weights[index].mean()
+            targets = torch.column_stack([targets.float(), torch.from_numpy(weights).float()])
+        return torch.from_numpy(self.X[index]), targets
+
+    def repeated(self, index: np.ndarray) -> np.ndarray:
+        """Repeat each row of an index as often as it is there."""
+        return index.repeat(self.times[index])
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the weighted mean and deviation of each target, [outputs] each; a deviation of 0 becomes 1."""
+        every = self.repeated(np.arange(len(self.X)))  # so that the last bits are those of repeated rows too
+        weights = None if self.weights is None else self.weights[every]
+        mean = np.average(self.targets[every], axis=0, weights=weights)
+        deviation = np.sqrt(np.average((self.targets[every] - mean) ** 2, axis=0, weights=weights))
+        return mean, np.where(deviation == 0, 1, deviation)
+
+    def hold_out(self, fraction: float, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+        """Draw rows to train on and rows held out, evenly in the order of the targets: of each class about its share.
+
+        A row that is there several times is on one side with all its copies.
+
+        Raises:
+            InputError: there would be no rows to train on.
+        """
+        total = len(self.X)
+        if total < 2:
+            raise InputError(f"validation_fraction={fraction!r} leaves no rows to train on; n_samples=1, give None")
+        count = min(max(1, round(fraction * total)), total - 1)
+        order = np.lexsort((random.random_sample(total), self.targets.reshape(total, -1)[:, 0]))
+        held = np.zeros(total, dtype=bool)
+        held[order[((np.arange(count) + random.random_sample()) * total / count).astype(int)]] = True
+        return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def weighted(loss: Callable[..., Tensor], output: Tensor, targets: Tensor) -> Tensor:
+    """Return the weighted mean of a loss over rows; the last column of the targets holds their weights."""
+    wanted, weights = targets[:, :-1], targets[:, -1]
+    if loss is nn.functional.cross_entropy:
+        wanted = wanted[:, 0].long()
+    each = loss(output, wanted, reduction="none")
+    return (each.reshape(len(each), -1).mean(1) * weights).mean()

@@ -1,0 +1,93 @@
+"""`gadam.train`: the units that `evolve` starts from, each trained alone for as many steps as a line of descent has."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import zoo
+from evolving import DOUBLE, Stop, Watch, assert_same, double_dropout, double_mlp, run, settings
+from torch.nn import functional
+
+from gadam import Population, train
+from gadam.randomness import BATCHES, ROLES, stream
+
+MODES = pytest.mark.parametrize("mode", ["loop", "vectorised"])
+VALIDATION = (DOUBLE[0][::2], DOUBLE[1][::2])
+
+
+def plainly_trained(unit, config):
+    """The first units of an evolution, trained by plain PyTorch on batches of the stream of each."""
+    module = Population.make(double_mlp, config.population_size, seed=config.seed).unit(unit).train()
+    adam = torch.optim.Adam(module.parameters(), lr=config.learning_rate)
+    draw = stream("cpu", config.seed, BATCHES, 0, ROLES["parent"], unit, 0)
+    taken, steps = 0, 2 * config.generations * config.steps
+    while taken < steps:
+        for batch in torch.randint(40, (64, config.batch_size), generator=draw)[: steps - taken]:
+            adam.zero_grad()
+            functional.cross_entropy(module(DOUBLE[0][batch]), DOUBLE[1][batch]).backward()
+            adam.step()
+            taken += 1
+    return module.eval()
+
+
+def trained_on_rows_of(config, **given):
+    return run(config, double_mlp, DOUBLE, train, validation=VALIDATION, **given)
+
+
+@pytest.mark.parametrize("units", [1, 3])
+@MODES
+def test_units_are_those_of_plain_pytorch_and_sorted_by_their_loss_on_the_validation_batch(mode, units):
+    config = settings(mode=mode, population_size=units, steps=18, validation_size=1_000)  # 72 steps: two blocks of rows
+    result = trained_on_rows_of(config)
+    modules = [plainly_trained(unit, config) for unit in range(units)]
+    with torch.no_grad():
+        losses = [float(functional.cross_entropy(module(VALIDATION[0]), VALIDATION[1])) for module in modules]
+    order = sorted(range(units), key=losses.__getitem__)
+    for place, unit in enumerate(order):
+        found = {name: entry[place] for name, entry in result.population.parameters.items()}
+        expected = {name: entry.detach() for name, entry in modules[unit].named_parameters()}
+        assert zoo.identical(found, expected) if mode == "loop" else zoo.difference(found, expected) <= 1e-9
+    assert zoo.same_population(Population.stack([result.best]), result.population.take(slice(0, 1)))
+    assert not any(module.training for module in result.best.modules())
+
+    history = result.history
+    assert history["loss_survival"].tolist() == pytest.approx(losses, rel=1e-9)
+    assert history["loss_trained"].tolist() == pytest.approx(losses, rel=1e-9)
+    rows = [(0, "parent", unit, True, 72) for unit in range(units)]
+    columns = ["generation", "role", "unit", "survived", "steps"]
+    assert list(history[columns].itertuples(index=False, name=None)) == rows
+    assert history[["parent_a", "parent_b"]].isna().all(axis=None)
+    assert (history["seconds"] > 0).all()
+    assert (result.stopped, result.gradient_steps, result.config) == ("generations", units * 72, config)
+    assert result.ensemble()(DOUBLE[0]).shape == (40, 3)
+
+
+@pytest.mark.parametrize("executor", [None, 3, "processes"])
+@MODES
+def test_the_units_of_evolve_give_the_same_bits_on_any_executor(mode, executor, request):
+    config, watch, evolved = settings(mode=mode, shards=2), Watch(), Watch()
+    given = request.getfixturevalue(executor) if executor == "processes" else executor
+    result = run(config, zoo.dropout_mlp, call=train, executor=given, callbacks=[watch])
+    assert_same(result, run(config, zoo.dropout_mlp, call=train))
+    assert watch.told == ["start", "end"]
+    assert watch.result is result
+    run(replace(config, generations=1), zoo.dropout_mlp, callbacks=[evolved])
+    assert zoo.same_population(watch.initial, evolved.initial)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4])
+@MODES
+def test_stopped_it_returns_the_units_as_they_are(mode, shards, monkeypatch):
+    monkeypatch.setattr("gadam.training.trainer.REPORT_SECONDS", 0)
+    seen = Population.make(double_dropout, 4, seed=1).parameters
+    seen = {name: entry.clone() for name, entry in seen.items()}
+
+    def record(step):
+        for name, entry in step.parameters.items():
+            seen[name][step.units.start : step.units.stop] = entry
+
+    config = settings(mode=mode, shards=shards)
+    result = run(config, double_dropout, DOUBLE, train, stop=Stop(15), record=record)
+    assert (result.stopped, len(result.history), result.gradient_steps) == ("stop", 0, 0)
+    assert zoo.identical(dict(result.population.parameters), seen)
+    assert not result.population.moments

@@ -1,0 +1,114 @@
+"""What the last generation is good for: the runs that are shared with the other sections, the table, the figure."""
+
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from gadam import GadamConfig, evolve
+from gadam.models import mlp
+from gadam.paper import PROFILES, beyond, mnist, section51, section54, section54_orl
+from gadam.paper.claims import Arms
+from gadam.paper.report import tables
+from gadam.paper.statistics import accuracy_interval
+from gadam.paper.units import KEPT, held_out, kept
+
+GOOD = {"best": 90, "ensemble": 93, "soup": 91, "best_units": 1, "ensemble_units": 10, "soup_units": 3}
+FACES = "ORL, 5 images, 56 x 46"
+
+
+def rows(seeds=3):
+    """As the runs give them; the ensemble is 3 points above the best unit and the soup 1, in every seed."""
+    about = {"test_rows": 100, "data": "real"}
+    made = []
+    for seed in range(seeds):
+        right = {name: value + (seed if name in beyond.WAYS else 0) for name, value in GOOD.items()}
+        made += [
+            {"kind": "kept", "method": "GADAM", "seed": seed, **right, **about},
+            {"kind": "unit", "method": "GADAM", "seed": seed},
+            {"dataset": "yeast", "method": KEPT, "seed": seed, **right, **about},
+            {"dataset": "yeast", "method": section54.GADAM, "seed": seed, "accuracy": 1.0, **about},
+            {"dataset": "orl", "images": 5, "shrink": 2, "method": KEPT, "seed": seed, **right, **about},
+        ]
+    return pd.DataFrame(made)
+
+
+@pytest.fixture(scope="module")
+def arms():
+    """Of the runs of profile standard, of which the first three of some arms are there."""
+    some = [beyond.arms_of("standard")[name] for name in ("MNIST", "YEAST", FACES)]
+    planned = beyond.runs("standard", "real")
+    return Arms.of(planned, lambda run: run.arm in some and run.config["seed"] < 203)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_nothing_is_trained_for_it(profile):
+    others = [
+        *section51.runs(profile, "real"), *section54.runs(profile, "real"), *section54_orl.runs(profile, "real"),
+    ]  # fmt: skip
+    planned = beyond.runs(profile, "real")
+    assert {run.key for run in planned} <= {run.key for run in others}
+    assert {run.config["dataset"] for run in planned} == {"mnist", "orl", "yeast", "adult", "letter"}
+    assert set(beyond.arms_of(profile).values()) == {run.arm for run in planned}
+
+
+def test_table_compares_with_the_best_unit_by_seed_and_shows_what_is_missing(arms):
+    frame = beyond.table(rows(), "standard", arms)
+    assert list(dict.fromkeys(frame["dataset"])) == list(beyond.arms_of("standard"))
+    table = frame.set_index(["dataset", "prediction by"])
+    line = table.loc["YEAST", "ensemble of g"]
+    assert line[["accuracy", "above best", "units", "seeds"]].tolist() == [94, 3, 10, "3 of 20"]
+    assert (line["low"], line["high"]) == pytest.approx(accuracy_interval([93, 94, 95], 100)[1:])
+    assert (line["from"], line["to"]) == pytest.approx((3 - 3**-0.5, 3 + 3**-0.5))  # one test row / sqrt(n)
+    assert table.loc["MNIST", "greedy soup"][["above best", "units"]].tolist() == [1, 3]
+    assert pd.isna(table.loc["MNIST", "best unit"]["above best"])
+    assert table.loc[FACES, "seeds"].tolist() == ["3 of 10"] * 3
+    assert table.loc["ADULT"].drop(columns="seeds").isna().all(axis=None)
+    nothing = beyond.table(pd.DataFrame(), "standard", arms)
+    assert nothing[["accuracy", "units", "data"]].isna().all(axis=None)
+    tables.cells(nothing)
+
+
+def test_figure_has_an_interval_for_each_dataset_and_way_that_is_there(arms):
+    figure = beyond.above_best_figure(beyond.table(rows(), "standard", arms))
+    others, faces = figure.axes
+    assert [label.get_text() for label in others.get_yticklabels()] == ["MNIST", "YEAST", "ADULT", "LETTER"]
+    assert FACES in [label.get_text() for label in faces.get_yticklabels()]
+    assert [len(axis.collections) for axis in (others, faces)] == [4, 2]  # a dot for each way and dataset
+    nothing = beyond.above_best_figure(beyond.table(pd.DataFrame(), "standard", arms))
+    assert [text.get_text() for axis in nothing.axes for text in axis.texts] == ["not computed yet"] * 2
+    plt.close("all")
+
+
+def test_a_soup_that_took_the_best_unit_alone_is_not_compared_with_it(arms):
+    alone = rows()
+    alone.loc[alone["dataset"] == "yeast", "soup_units"] = 1
+    alone.loc[(alone["dataset"] == "orl") & (alone["seed"] > 0), "soup_units"] = 1
+    table = beyond.table(alone, "standard", arms).dropna(subset="accuracy")
+    soup = table.set_index(["dataset", "prediction by"]).xs("greedy soup", level=1)
+    assert soup["above best"].notna().to_dict() == {"MNIST": True, FACES: True, "YEAST": False}
+    assert soup["units"].tolist() == [3, 5 / 3, 1]
+    assert tables.cells(table.reset_index(drop=True)).rows[1][8] == "10"
+
+
+def test_what_is_kept_is_scored_on_the_test_rows():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(1_200, 4, generator=generator)
+    part = inputs, (inputs[:, 0] > 0).long()
+    train, test = held_out(part, 600, seed=0)  # more than are evaluated at once
+    config = GadamConfig(population_size=3, generations=1, steps=60, batch_size=32, learning_rate=0.01)
+    result = evolve(lambda: mlp(4, 2, (8,)), train, config, progress=False)
+    found = kept(result, train, test)
+    with torch.no_grad():
+        outputs = torch.stack([unit(test[0]) for unit in result.population.units()])
+    assert found["best"] == (outputs[0].argmax(1) == test[1]).sum()
+    assert found["ensemble"] == (outputs.softmax(-1).mean(0).argmax(1) == test[1]).sum()
+    assert 1 <= found["soup_units"] <= found["ensemble_units"] == 3
+    assert found["soup"] > 500
+
+
+def test_lenets_are_kept_once_a_run():
+    run = mnist.gadam_run("smoke", "standin", seed=0, size=2, generations=1, learning_rate=1e-3)
+    found = [row for row in run.execute() if row["kind"] == "kept"]
+    assert len(found) == 1
+    assert 0 <= found[0]["ensemble"] <= found[0]["test_rows"]

@@ -1,0 +1,211 @@
+"""Who trains the shards changes nothing but the time."""
+
+import math
+import threading
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+
+import pytest
+import torch
+import zoo
+from torch.nn import functional
+
+from gadam.config import GadamConfig
+from gadam.parallel.executors import Threads, as_pool, train_shards
+from gadam.population import Population
+from gadam.tracing.programs import Programs
+from gadam.training import trainer as training
+from gadam.training.batches import BLOCK
+from gadam.training.shards import Data, split_into_shards
+from gadam.training.trainer import Trainer
+
+STEPS = 4
+
+
+def trainer(steps=STEPS, **given):
+    return Trainer(GadamConfig(steps=steps, batch_size=8), functional.cross_entropy, (0,), **given)
+
+
+def shards(count=4, make=zoo.dropout_mlp, size=1):
+    return split_into_shards(Population.make(make, count * size), count, "parent", 1)
+
+
+def data():
+    batch, numbers = ((zoo.FEATURES,), zoo.LABELS), torch.arange(len(zoo.LABELS))[None]
+    return Data(batch, batch, numbers, numbers)
+
+
+def assert_same(results, expected):
+    assert [result.units for result in results] == [other.units for other in expected]
+    for result, other in zip(results, expected, strict=True):
+        assert zoo.same_population(result.population, other.population)
+        for name in ("loss_start", "loss_trained", "loss_survival"):
+            assert torch.equal(result.tensors[name], other.tensors[name])
+
+
+class Failing(zoo.Linear):
+    """Fails in training, in whatever process."""
+
+    def forward(self, inputs):
+        if self.training:
+            raise ZeroDivisionError("in a worker")
+        return self.layer(inputs)
+
+
+class Inline(Executor):
+    """The least that an executor can be, and no kin of a thread pool."""
+
+    def __repr__(self):
+        return "Inline()"
+
+    def submit(self, function, /, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture(params=[1, 2, 4, Inline(), "processes"], ids=repr)
+def executor(request):
+    return request.getfixturevalue("processes") if request.param == "processes" else request.param
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("gadam")]
+
+
+# --- who is a pool ---
+
+
+@pytest.mark.parametrize(("given", "useful", "count"), [(1, 8, 1), (None, 1, 1), (3, 1, 3), (None, 3, 3)])
+def test_a_number_is_that_many_threads_and_none_as_many_as_are_useful(given, useful, count):
+    everybody, found = threading.Barrier(count), set()
+
+    def record(step):
+        found.add(threading.current_thread())
+        everybody.wait(60)
+
+    with as_pool(given, useful) as pool:
+        train_shards(pool, trainer(), shards(count), data(), record=record)
+    assert len(found) == count
+    assert (threading.current_thread() in found) == (count == 1)
+
+
+def test_an_executor_that_is_given_stays_open():
+    with ThreadPoolExecutor(1) as mine:
+        with as_pool(mine, 8) as pool:
+            train_shards(pool, trainer(), shards(), data())
+        assert mine.submit(abs, -1).result() == 1
+
+
+# --- results ---
+
+
+@pytest.mark.parametrize("way", ["loop", "vectorised"])
+def test_results_and_the_sum_of_progress_are_the_same_for_every_executor(executor, way):
+    programs = Programs(zoo.dropout_mlp(), functional.cross_entropy) if way == "vectorised" else None
+    ours, told = trainer(programs=programs), []
+    expected = [ours.train(shard, data()) for shard in shards(size=2)]
+    with as_pool(executor, 1) as pool:
+        assert_same(train_shards(pool, ours, shards(size=2), data(), told.append), expected)
+    assert sum(told) == 4 * 2 * STEPS
+
+
+def test_results_come_in_the_order_of_the_shards_whoever_ends_first():
+    late = threading.Event()
+
+    def record(step):
+        if step.number == STEPS and step.units.start == 0:
+            assert late.wait(60)
+        elif step.number == STEPS and step.units.start == 3:
+            late.set()
+
+    with as_pool(4, 1) as pool:
+        results = train_shards(pool, trainer(), shards(), data(), record=record)
+    assert_same(results, [trainer().train(shard, data()) for shard in shards()])
+
+
+def test_what_pauses_goes_on_as_if_it_had_not_and_is_kept_meanwhile(executor, monkeypatch):
+    monkeypatch.setattr(training, "REPORT_SECONDS", 0)
+    expected = train_shards(Threads(None), trainer(3 * BLOCK), shards(2), data())
+    found, kept, done = shards(2), [], [0]
+
+    def pause(steps):  # after every hundred steps
+        done[0] += steps
+        return done[0] >= 100
+
+    with as_pool(executor, 1) as pool:
+        while not all(shard.is_trained for shard in found):
+            done[0] = 0
+            found = train_shards(
+                pool, trainer(3 * BLOCK), found, data(), pause, keep=lambda now: kept.append(list(now)), seconds=60.0
+            )
+    assert_same(found, expected)
+    assert all([shard.units for shard in each] == [range(1), range(1, 2)] for each in kept)
+    assert kept[-1][0].is_trained
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_rounds_without_time_still_get_on(workers):
+    kept = []
+    with as_pool(workers, 1) as pool:
+        found = train_shards(pool, trainer(3), shards(), data(), keep=kept.append, seconds=0.0)
+    assert_same(found, train_shards(Threads(None), trainer(3), shards(), data()))
+    assert len(kept) >= 4 // workers
+
+
+def test_record_is_told_by_threads_and_not_by_other_executors():
+    for executor, expected in ((Inline(), set()), (2, {(u, s) for u in range(4) for s in range(1, STEPS + 1)})):
+        told = set()
+        with as_pool(executor, 1) as pool:
+            train_shards(
+                pool, trainer(), shards(), data(), record=lambda step, told=told: told.add((step.units[0], step.number))
+            )
+        assert told == expected
+
+
+# --- errors ---
+
+
+def test_progress_may_raise_to_stop(executor):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), as_pool(executor, 1) as pool:
+        train_shards(pool, trainer(), shards(), data(), stop)
+
+
+def test_an_error_in_a_worker_is_raised_here_and_counts_as_no_progress(executor):
+    told = []
+    with pytest.raises(ZeroDivisionError, match="in a worker"), as_pool(executor, 1) as pool:
+        train_shards(pool, trainer(), shards(make=Failing), data(), told.append)
+    assert not any(told)
+
+
+def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start(monkeypatch):
+    monkeypatch.setattr(training, "REPORT_SECONDS", math.inf)
+    steps, running, failed = dict.fromkeys(range(20), 0), threading.Event(), threading.Event()
+
+    class Noticing(Threads):
+        def submit(self, *given):
+            future = super().submit(*given)
+            future.add_done_callback(lambda future: future.exception() and failed.set())
+            return future
+
+    def record(step):
+        steps[step.units.start] = step.number
+        if step.units.start == 0:
+            assert running.wait(60)
+            raise ZeroDivisionError
+        running.set()
+        assert failed.wait(60)
+
+    with ThreadPoolExecutor(2, thread_name_prefix="gadam") as pool, pytest.raises(ZeroDivisionError):
+        train_shards(Noticing(pool), trainer(steps=50_000), shards(20), data(), record=record)
+    assert steps[0] == 1
+    assert 0 < steps[1] < 50_000
+    assert steps[1] % BLOCK == 0, "it stops where progress is told"
+    assert not any(steps[unit] for unit in range(2, 20))

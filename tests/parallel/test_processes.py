@@ -1,0 +1,248 @@
+"""Workers in other processes: what they are sent, and that results are the same bit by bit whatever happens to them."""
+
+import os
+import pickle
+import signal
+import threading
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
+
+import pandas as pd
+import pytest
+import torch
+import zoo
+from joblib.externals.loky import get_reusable_executor
+from loopback import loopback
+from torch.nn import functional
+
+from gadam.config import GadamConfig, InputError
+from gadam.evolution.loop import evolve
+from gadam.models import lenet5
+from gadam.parallel import workers as remote
+from gadam.parallel.workers import Workers, WorkersError, cluster_size
+from gadam.population import Population
+from gadam.training.shards import Data, split_into_shards
+from gadam.training.trainer import Trainer
+
+ROWS = zoo.FEATURES, zoo.LABELS
+WORKERS = 3
+
+
+def settings(**others):
+    given = {"population_size": 6, "generations": 2, "steps": 30, "batch_size": 8, "validation_size": 16, "shards": 3}
+    return GadamConfig(**{**given, "mode": "loop", "mutation_rate": 0.1, **others})
+
+
+def evolved(executor, config=None, **others):
+    return evolve(zoo.dropout_mlp, ROWS, config or settings(), executor=executor, device="cpu", **others)
+
+
+def assert_same(result, expected):
+    assert zoo.same_population(result.population, expected.population)
+    pd.testing.assert_frame_equal(result.history.drop(columns="seconds"), expected.history.drop(columns="seconds"))
+
+
+def shard_and_data(make=zoo.dropout_mlp, size=2):
+    batch, numbers = ((ROWS[0],), ROWS[1]), torch.arange(20)[None]
+    shard = split_into_shards(Population.make(make, size), 1, "parent", 1)[0]
+    data = Data(batch, batch, numbers[:, :10], numbers[:, 10:])
+    return Trainer(settings(), functional.cross_entropy, (0,)), shard, data
+
+
+class Elsewhere(Executor):
+    """Workers on another machine: they get copies, and see none of our files. Keeps what was sent and answered."""
+
+    def __init__(self):
+        self.sent, self.tasks, self.answers = [], [], []
+
+    def submit(self, function, /, token, common, task):
+        self.sent.append(common)
+        if isinstance(common, remote.Path):
+            common = remote.Path("/nowhere/common.pickle")
+        future = Future()
+        try:
+            future.set_result(function(*pickle.loads(pickle.dumps((token, common, task)))))
+            self.tasks.append(task)
+            self.answers.append(future.result())
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture
+def none_kept(monkeypatch):
+    monkeypatch.setattr(remote, "_kept", {})
+
+
+def one_line(error, *words):
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in ("executor", *words)), error.value
+
+
+# --- what travels ---
+
+
+def test_a_task_and_its_answer_are_little_more_than_the_units(none_kept, monkeypatch):
+    trainer, shard, data = shard_and_data(partial(lenet5), size=3)
+    units, there = sum(entry.nbytes for entry in shard.population.parameters.values()), Elsewhere()
+    monkeypatch.setattr(remote, "train_or_halve", lambda trainer, shard, data, seconds: [shard])
+    with Workers(there) as workers:
+        (back,) = workers.submit(trainer, shard, data).result()
+    messages = [there.tasks[-1], there.answers[-1]]
+    assert [units < len(message) < 1.02 * units for message in messages] == [True, True]
+    assert zoo.same_population(back.population, shard.population)
+    assert back.population.template is shard.population.template
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(2**15, torch.int16), (2**15 + 1, torch.int32), (2**31 + 1, torch.int64)])
+def test_row_numbers_travel_in_as_few_bytes_as_they_need(rows, kind):
+    index = torch.tensor([0, rows - 1])
+    narrow = remote._narrow(index, rows)
+    assert narrow.dtype is kind
+    assert torch.equal(narrow.long(), index)
+
+
+def test_what_is_common_is_read_from_a_file_once_and_the_file_is_gone_after(processes):
+    trainer, shard, data = shard_and_data()
+    expected = trainer.train(shard, data)
+    with Workers(processes) as workers:
+        files = set()
+        for _ in range(3):
+            (trained,) = workers.submit(trainer, shard, data).result(300)
+            assert zoo.same_population(trained.population, expected.population)
+            files.add(workers._carried)
+        (file,) = files
+        assert file.exists()
+    assert not file.parent.exists()
+
+
+def test_a_worker_that_sees_no_file_asks_once_and_is_sent_everything(none_kept):
+    executor = Elsewhere()
+    assert_same(evolved(executor), evolved(1))
+    without, with_all, *later = executor.sent
+    assert isinstance(with_all, bytes)
+    assert [type(each) for each in later] == [type(without)] * 11, "shards of two roles and generations"
+
+
+def test_a_worker_keeps_two_evolutions_and_no_more(none_kept):
+    trainer, shard, data = shard_and_data()
+    there = Elsewhere()
+    for _ in range(3):
+        with Workers(there) as workers:
+            workers.submit(trainer, shard, data).result()
+    assert len(remote._kept) == 2
+
+
+def test_what_cannot_be_sent_or_written_is_refused_in_one_line(processes, monkeypatch):
+    lock = threading.Lock()
+
+    def loss(output, targets):
+        with lock:
+            return functional.cross_entropy(output, targets)
+
+    with pytest.raises(InputError) as caught:
+        evolved(processes, loss=loss)
+    one_line(caught, "the loss", "lock", "module of their own")
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(remote.Path, "write_bytes", full)
+    with pytest.raises(WorkersError) as caught:
+        evolved(processes)
+    one_line(caught, "No space left on device", "TMPDIR")
+
+
+# --- processes ---
+
+
+def test_loky_gives_what_threads_give_with_a_loss_that_has_no_name():
+    def loss(output, targets):
+        return functional.cross_entropy(output, targets, label_smoothing=0.1)
+
+    pool, config = get_reusable_executor(max_workers=1, timeout=60), settings(mode="vectorised", moments="carry")
+    try:
+        assert_same(evolved(pool, config, loss=loss), evolved(2, config, loss=loss))
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def deadly(folder, victim=None):
+    """Cross-entropy, which once in all other processes together kills its process, or another, in mid-training."""
+    here, calls, done = os.getpid(), [0], str(folder / "killed")
+
+    def loss(output, targets):
+        calls[0] += 1
+        if os.getpid() != here and calls[0] == 20:
+            with suppress(FileExistsError):
+                open(done, "x").close()
+                os.kill(victim or os.getpid(), signal.SIGKILL)
+        return functional.cross_entropy(output, targets)
+
+    return loss
+
+
+def test_a_process_that_dies_is_one_clear_error_and_another_pool_goes_on(tmp_path):
+    loss, path = deadly(tmp_path), tmp_path / "kept"
+    for _ in range(2):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            if not path.exists():
+                with pytest.raises(WorkersError) as caught:
+                    evolved(pool, loss=loss, checkpoint=path)
+                one_line(caught, "process", "new one", str(path))
+            else:
+                assert_same(evolved(pool, loss=loss, checkpoint=path), evolved(2, loss=loss))
+
+
+# --- a cluster ---
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A scheduler and three workers, each a process."""
+    with loopback(WORKERS) as here:
+        yield here
+
+
+def test_a_cluster_gives_what_threads_give(cluster):
+    config, executor = settings(mode="vectorised", moments="carry"), cluster.client.get_executor()
+    assert cluster_size(executor).threads == len(cluster.client.nthreads()) == WORKERS
+    assert cluster_size(Elsewhere()) is None
+    assert_same(evolved(executor, config), evolved(2, config))
+
+
+def test_a_worker_that_dies_in_its_work_changes_nothing(cluster, tmp_path):
+    loss = deadly(tmp_path)
+    assert_same(evolved(cluster.client.get_executor(), loss=loss), evolved(2, loss=loss))
+    assert sum(worker.poll() is not None for worker in cluster.workers) == 1
+    cluster.add_worker()
+    cluster.client.wait_for_workers(WORKERS, timeout=300)
+
+
+def test_a_cluster_that_goes_away_is_one_clear_error_soon_and_the_training_goes_on(tmp_path, monkeypatch):
+    """Soon: long before dask's client gives the scheduler up, or we give up workers, each of which takes an hour."""
+    with loopback(1) as cluster:
+        executor = cluster.client.get_executor()
+        cluster.workers[0].kill()
+        while cluster.client.nthreads():
+            time.sleep(0.1)
+        monkeypatch.setattr(remote, "WORKERLESS_SECONDS", 1.0)
+        with pytest.raises(WorkersError) as caught:
+            evolved(executor)
+        one_line(caught, "no workers", "dask worker tcp://")
+
+        monkeypatch.setattr(remote, "WORKERLESS_SECONDS", 3_600.0)
+        cluster.client._timeout = 3_600
+        cluster.add_worker()
+        cluster.client.wait_for_workers(1, timeout=300)
+        config, path = settings(population_size=2, shards=2, steps=1_000, generations=1), tmp_path / "kept"
+        loss = deadly(tmp_path, cluster.scheduler.pid)
+        with pytest.raises(WorkersError) as caught:
+            evolved(executor, config, loss=loss, checkpoint=path)
+        one_line(caught, "scheduler at tcp://", "is gone", str(path))
+        with pytest.raises(WorkersError, match="is gone"):
+            evolved(executor)
+    assert_same(evolved(2, config, loss=loss, checkpoint=path), evolved(2, config, loss=loss))

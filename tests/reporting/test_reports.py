@@ -1,0 +1,308 @@
+"""What a notebook leaves in a report: tables, figures and claims, marked where stand-ins took part; and the page."""
+
+import base64
+import json
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import run_functions
+from matplotlib.figure import Figure
+from report_scene import write_notebook
+
+from gadam import InputError
+from gadam.paper import SECTIONS
+from gadam.paper.claims import Claim
+from gadam.paper.report import Report, figures, page, provenance, report, site, write_page
+from gadam.paper.report.store import Stored
+from gadam.paper.runs import Run
+from gadam.paper.verdicts import Evidence
+
+ROWS = pd.DataFrame({"method": ["MLP <b>", "Adam"], "paper": [97.2, None], "ours": [96.5, 97.0]})
+EVIL = "<script>alert(1)</script>"
+
+
+def claim(text, *values, **changed):
+    """A claim that a number is 92.5, on runs that gave others."""
+    given = {"kind": "value", "paper": 92.5, "margin": 0.5, "section": "section54", "exhibit": "table4", "arms": []}
+    return Claim(text=text, evidence=lambda: Evidence(values or (92.4, 92.5, 92.6)), **given | changed)
+
+
+def run(source, **config):
+    """One whose rows are of a source."""
+    return Run(run_functions.standin, {"dataset": "orl", "seed": 3, **config}, source, label=source)
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Reports that read rows of given sources, without computing."""
+
+    def compute(runs, workers=None):
+        metadata = {"cpu_seconds": 1.0, "seconds": 2.0, "together": 1, "stored": "2026", "cpu": "x"}
+        return [Stored(run, [{"loss": 0.5, "data": run.label}], metadata) for run in runs]
+
+    monkeypatch.setattr(report, "compute", compute)
+    monkeypatch.delenv(report.SECTION_VARIABLE, raising=False)
+    with mpl.rc_context():
+        mpl.use("agg")
+
+        def opened(*sources, profile="smoke", **given):
+            one = Report.open(profile, folder=tmp_path, **given)
+            if sources:
+                one.rows([run(source) for source in sources])
+            return one
+
+        yield opened
+
+
+def files(one, name):
+    return {path.suffix: path.read_text() for path in (one.folder / "tables").glob(f"{name}.*")}
+
+
+def test_rows_are_those_of_all_runs_and_each_counts_once(make):
+    one = make("real")
+    assert one.rows([run("real"), run("stand-in")])["data"].tolist() == ["real", "stand-in"]
+    assert one.seen == {"real", "stand-in"}
+    assert one.rows([]).empty
+    assert one.arms == {"test/standin": (2, 2)}
+
+
+def test_a_real_table_is_as_given_and_one_of_unknown_source_is_not_marked(make):
+    shown = make("real").table("table4", ROWS, caption="Accuracy", note="a note")
+    text = files(make(), "table4")
+    assert text[".csv"] == "method,paper,ours\nMLP <b>,97.2,96.5\nAdam,,97\n"
+    assert "STAND-IN" not in "".join(text.values())
+    html = shown._repr_mimebundle_()[0]["text/html"]
+    assert "MLP &lt;b&gt;" in html
+    assert "a note" in html
+    make().table("section41_success", ROWS, caption="Success on a landscape")
+    assert "STAND-IN" not in "".join(files(make(), "section41_success").values())
+
+
+@pytest.mark.parametrize("by", ["rows", "column", "source"])
+def test_a_table_of_a_stand_in_is_marked_and_has_no_number_of_the_papers(make, by):
+    one = make(*{"rows": ["stand-in"], "column": ["real"], "source": []}[by])
+    frame = ROWS.assign(data="stand-in") if by == "column" else ROWS
+    shown = one.table("table4", frame, caption="Accuracy", source="stand-in" if by == "source" else None)
+    text = files(one, "table4")
+    assert text[".csv"] == "method,paper,ours,data\nMLP <b>,,96.5,stand-in\nAdam,,97,stand-in\n"
+    assert text[".md"].startswith("**STAND-IN DATA. Accuracy**")
+    assert r"\caption{STAND-IN DATA. Accuracy}" in text[".tex"]
+    assert "STAND-IN DATA. Accuracy" in shown._repr_mimebundle_()[0]["text/html"]
+    assert json.loads((one.folder / "exhibits" / "table4.json").read_text())["source"] == "stand-in"
+
+
+def test_real_rows_keep_the_papers_number_beside_a_stand_in(make):
+    one = make("stand-in", "real")
+    one.table("table4", ROWS.assign(data=["real", "stand-in"]), caption="Accuracy")
+    assert files(one, "table4")[".csv"].splitlines()[1:] == ["MLP <b>,97.2,96.5,real", "Adam,,97,stand-in"]
+    assert files(one, "table4")[".md"].startswith("**STAND-IN DATA, in part. Accuracy**")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda make: make(profile="big"), "profile='big' "),
+        (lambda make: make(data="fake"), "data='fake' "),
+        (lambda make: make().rows([1]), "runs: has a int among them"),
+        (lambda make: make().table("tabel4", ROWS, caption="c"), "'tabel4' .* did you mean table4"),
+        (lambda make: make().figure("table4", Figure(), caption="c", alt="a"), "figure: 'table4' is promised by no se"),
+        (lambda make: make().figure("figure6", 1, caption="c", alt="a"), "figure: 'figure6' is a int"),
+        (lambda make: make().table("table4", [1], caption="c"), "frame: of table 'table4' is a list"),
+        (lambda make: make().table("table4", ROWS, caption="c", source="fake"), "source='fake' .* real, stand-in"),
+        (
+            lambda make: make().table("table4", ROWS.assign(data="stand-in"), caption="c", source="real"),
+            "source='real' is not what the column data says: stand-in",
+        ),
+        (lambda make: make().claims("5.4", []), r"section='5\.4' "),
+        (lambda make: make().claims("section54", [{}]), "claims: has a dict among them"),
+        (lambda make: make(data="real").table("table4", ROWS, caption="c", source="stand-in"), "stand-in data, but"),
+        (lambda make: make(data="real").claims("section54", [claim("c", data="stand-in")]), "stand-in data, but"),
+        (lambda make: write_page("big"), "profile='big' "),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_line(make, call, message):
+    with pytest.raises(InputError, match=message) as refused:
+        call(make)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("source", "mark"), [("real", ""), ("stand-in", figures.MARK)])
+def test_a_figure_shows_itself_and_says_when_it_is_of_a_stand_in(make, monkeypatch, source, mark):
+    marks, save = [], figures.save
+    monkeypatch.setattr(figures, "save", lambda *given, mark: (marks.append(mark), save(*given, mark=mark))[1])
+    one = make(source)
+    data, metadata = one.figure("figure2a", Figure((2, 1)), caption="c", alt="hills")._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]) == (one.folder / "figures" / "figure2a.png").read_bytes()
+    assert metadata == {"image/png": {"alt": "hills"}}
+    caption = json.loads((one.folder / "exhibits" / "figure2a.json").read_text())["caption"]
+    assert (caption, marks) == ("STAND-IN DATA. c" if mark else "c", [mark])
+
+
+def test_a_claim_waits_for_all_runs_of_its_arms(make):
+    one = make("real")
+    one.arms["more"] = 2, 3
+    one.profile = "standard"
+    one.claims("section54", [claim(name, arms=[name]) for name in ("test/standin", "more", "not planned")])
+    claims, _ = one.scoreboard()
+    assert claims["verdict"].tolist() == ["reproduced", "undecided", "undecided"]
+    assert claims["reason"].tolist() == ["", "not computed", "not computed"]
+    assert claims["seeds"].tolist() == ["1", "2 of 3", "0"]
+
+
+def test_runs_that_a_section_uses_are_noted_for_its_provenance(make, monkeypatch):
+    assert not (make("real").folder / "used").exists()
+    monkeypatch.setenv(report.SECTION_VARIABLE, "section54")
+    one = make("real"), make("stand-in")
+    content = provenance.collect(one[0].folder, "smoke")
+    assert content["seeds"] == [3]
+    assert [(data["name"], data["source"], bool(data["mirrors"])) for data in content["datasets"]] == [
+        ("orl", "real", True), ("orl", "stand-in", False),
+    ]  # fmt: skip
+    assert content["sections"]["section54"]["runs"] == 2
+    assert set(content["runs"]) == {run(source).key for source in ("real", "stand-in")}
+    assert content["runs"][run("real").key]["cpu_seconds"] == 1.0
+    assert list(content["machines"].values()) == [{"cpu": "x"}]
+    assert {one["machine"] for one in content["runs"].values()} == set(content["machines"])
+
+
+# --- figures ---
+
+
+def drawing():
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot(np.linspace(0, 1, 5), label="GADAM")
+    axes.legend()
+    return figure
+
+
+def test_figures_are_the_same_bytes_twice_and_say_neither_when_nor_with_what_they_were_made(tmp_path):
+    figure = drawing()
+    png = figures.save(figure, tmp_path / "a")
+    marked = figures.save(figure.axes[0], tmp_path / "b", mark="marked")
+    figures.save(figure, tmp_path / "c")
+    figures.save(drawing(), tmp_path / "d")
+    made = {name: [(tmp_path / f"{name}.{suffix}").read_bytes() for suffix in figures.SUFFIXES] for name in "abcd"}
+    assert made["a"][0] == png
+    assert made["a"] == made["c"] == made["d"] != made["b"]
+    assert int.from_bytes(marked[20:24]) > int.from_bytes(png[20:24]), "the mark is above the figure"
+    assert figure.texts == []
+    assert not any(said in content for content in made["a"] for said in (b"Matplotlib", b"<dc:date>"))
+
+
+def test_a_failed_drawing_leaves_no_file(tmp_path):
+    figure = drawing()
+    figure.axes[0].set_title("$\\nonsense$")
+    with pytest.raises(ValueError, match="nonsense"):
+        figures.save(figure, tmp_path / "a", mark="mark")
+    assert list(tmp_path.glob("a*")) == []
+    assert figure.texts == []
+
+
+# --- the page ---
+
+
+def test_the_page_escapes_embeds_links_and_needs_nothing_else(make, tmp_path):
+    one = make("real")
+    one.table("table4", ROWS, caption=EVIL, note=EVIL)
+    one.figure("figure2a", Figure((2, 1)), caption=EVIL, alt=f'">{EVIL}')
+    one.claims("section54", [claim(f"{EVIL} is 92.5")])
+    path = write_page("smoke", tmp_path)
+    text = path.read_text()
+    assert path == tmp_path / "smoke" / "index.html"
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
+    assert 'src="data:image/png;base64,' in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert "STAND-IN DATA" not in text
+    content = json.loads((one.folder / "provenance.json").read_text())
+    assert set(content["files"]) == {
+        "scoreboard.csv",
+        "claims/section54.csv",
+        *(f"tables/table4.{suffix}" for suffix in ("csv", "md", "tex")),
+        *(f"figures/figure2a.{suffix}" for suffix in ("png", "svg")),
+    }
+    assert {"python", "platform", "cpu", "cores", "packages", "torch", "environment", "git"} <= content.keys()
+    for link in ("tables/table4.csv", "figures/figure2a.svg", "scoreboard.csv", "provenance.json"):
+        assert f'href="{link}"' in text
+        assert (one.folder / link).is_file()
+    assert "--only section3" in text  # a section that is not there yet, and how to get it
+
+
+def test_the_scoreboard_is_grouped_by_section_and_filtered_by_verdict_without_scripts(make, tmp_path):
+    one = make("real", profile="quick")  # smoke decides nothing
+    one.claims("section54", [claim("whole budget"), claim("a part of it", budget=0.0128)])
+    no_difference = {"kind": "within", "paper": "as good", "margin": 2.0, "section": "section41"}
+    one.claims("section41", [claim("no difference", -0.1, 0.0, 0.1, **no_difference)])
+    text = write_page("quick", tmp_path).read_text()
+    first, second = (text.index(f'<details open id="claims-{name}">') for name in ("section41", "section54"))
+    assert first < text.index("no difference") < second < text.index("whole budget") < text.index("a part of it")
+    for verdict, count in (("reproduced", 2), ("undecided", 1)):
+        assert f'id="show-{verdict}"' in text
+        assert text.count(f'<tr class="is-{verdict}">') == count
+    assert 'id="show-not-reproduced"' not in text  # there is none
+    assert "Undecided because of: budget 1." in " ".join(text.split())
+    merged, shown = one.scoreboard()
+    assert merged["verdict"].tolist() == ["reproduced", "reproduced", "undecided"]
+    assert "a part of it" in shown.html
+
+
+def test_a_page_with_a_stand_in_is_loud(make, tmp_path):
+    one = make("stand-in")
+    one.claims("section54", [claim("is 92.5", 12.3, 12.4, data="stand-in")])
+    text = write_page("smoke", tmp_path).read_text()
+    assert '<div class="banner" role="alert"><strong>STAND-IN DATA</strong>' in text
+    assert "12.3" not in text  # ours, beside the paper's number
+    assert "12.3" not in (one.folder / "scoreboard.csv").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries below nbconvert
+@pytest.mark.parametrize("installed", [True, False])
+def test_an_executed_notebook_has_a_page_of_its_own_where_nbconvert_is_installed(tmp_path, monkeypatch, installed):
+    path = write_notebook(tmp_path / "smoke" / "notebooks" / SECTIONS["section54"].notebook, f"print('{EVIL}')")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "nbconvert", None)
+    text = write_page("smoke", tmp_path).read_text()
+    readable = path.with_suffix(".html")
+    assert f'href="notebooks/{path.name}"' in text
+    assert readable.exists() == (f'href="notebooks/{readable.name}"' in text) == installed
+    if installed:
+        html = readable.read_text()
+        assert "<em>title</em>" in html
+        assert 'href="../index.html"' in html
+        assert "<script" not in html
+        assert "http" not in html.replace("http-equiv", "")
+
+
+def test_an_empty_report_has_a_page_with_a_link_to_the_reference_where_there_is_one(tmp_path):
+    text = write_page("smoke", tmp_path).read_text()
+    assert "No section has left claims behind yet." in text
+    assert "API reference" not in text
+    (tmp_path / "smoke" / "api").mkdir()
+    (tmp_path / "smoke" / site.REFERENCE).write_text("")
+    assert f'<a href="{site.REFERENCE}">API reference</a>' in write_page("smoke", tmp_path).read_text()
+    names = [site._short(section.title) for section in SECTIONS.values()]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("damage", [b"{", b"\xff", b"[]", b'{"id": "table4"}'])
+def test_a_damaged_exhibit_is_told_in_a_line(make, tmp_path, damage):
+    one = make("real")
+    one.table("table4", ROWS, caption="Accuracy")
+    (one.folder / "exhibits" / "table4.json").write_bytes(damage)
+    with pytest.raises(InputError, match=r"table4\.json is damaged .*; execute its section again"):
+        write_page("smoke", tmp_path)
+
+
+def test_provenance_is_escaped_too():
+    content = provenance.machine.describe() | {"cpu": EVIL, "gpu": EVIL, "platform": EVIL, "python": EVIL}
+    content |= {"git": {"commit": EVIL, "dirty": True}, "profile": "smoke", "written": EVIL, "requirements.lock": None}
+    content |= {"datasets": [], "seeds": [], "computed": {"runs": 0, "cpu_seconds": 0}, "files": {}}
+    empty = {name: [] for name in ("groups", "headlines", "rules", "sections", "standin")}
+    given = {**empty, "marks": {}, "reasons": {}, "sample": None, "reference": "", "rules_stated": ""}
+    text = page.render("index.html.j2", provenance=content, profile_text=EVIL, **given)
+    assert "<script" not in text
+    assert "&lt;script" in text

@@ -1,0 +1,182 @@
+"""How a population is trained here: loop or traced, in how many shards, and whether it fits the memory."""
+
+import math
+
+import pytest
+import torch
+import zoo
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from gadam import GadamConfig, Population
+from gadam.tracing.programs import Programs
+from gadam.training import plan
+from gadam.training.plan import ClusterSize, TooManyUnitsError, plan_training, unit_bytes
+from gadam.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+BATCH = (zoo.FEATURES,), zoo.LABELS
+
+
+def planned(units, *, steps=10, cluster=None, case=None, **settings):
+    case = case or zoo.Case(zoo.mlp)
+    config = GadamConfig(**{"population_size": units, "mode": "vectorised", "batch_size": 32} | settings)
+    inputs = case.inputs if isinstance(case.inputs, tuple) else (case.inputs,)
+    population = Population.make(case.make, units)
+    return plan_training(population, (inputs, case.targets), case.loss, config, steps, [0], cluster)
+
+
+@pytest.fixture(autouse=True)
+def two_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+
+# --- the way ---
+
+
+@pytest.mark.parametrize("name", [name for name, case in zoo.ZOO.items() if not case.vectorises])
+def test_what_cannot_be_traced_is_trained_unit_by_unit_and_only_who_asked_for_more_is_told(name):
+    case = zoo.double(zoo.ZOO[name])
+    chosen = planned(3, case=case)
+    assert chosen.trainer.programs is None
+    assert chosen.warning.startswith("training unit by unit, because the model cannot be vectorised: ")
+    assert "\n" not in chosen.warning
+    assert chosen.shards == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "steps", "mode", "way"),
+    [
+        (zoo.mlp, 10, "auto", "loop"),  # too short for tracing
+        (zoo.mlp, 2_000, "auto", "vectorised"),
+        (zoo.mlp, 10, "vectorised", "vectorised"),
+        (zoo.mlp, 10**9, "loop", "loop"),
+        (zoo.dropout_cnn, 100, "auto", "loop"),
+        (zoo.dropout_cnn, 300, "auto", "unit by unit"),
+    ],
+)
+def test_a_training_is_traced_where_that_is_asked_for_or_pays(make, steps, mode, way):
+    case = zoo.Case(make, zoo.IMAGES if make is zoo.dropout_cnn else zoo.FEATURES)
+    chosen = planned(2, steps=steps, mode=mode, case=case)
+    assert (chosen.trainer.way, chosen.warning) == (way, "")
+
+
+@pytest.mark.parametrize("fault", ["gradient", "buffer", "loss"])
+def test_a_program_that_does_something_else_is_found_out(fault, monkeypatch):
+    def wrong(self, *given):
+        losses, gradients, buffers = right(self, *given)
+        if fault == "gradient":
+            gradients["0.weight"] *= 1.05
+        if fault == "buffer":
+            buffers["1.running_var"] = buffers["1.running_var"] + 0.1
+        return losses, gradients, buffers
+
+    right, losses = Programs.gradients, Programs.losses
+    monkeypatch.setattr(Programs, "gradients", wrong)
+    monkeypatch.setattr(Programs, "losses", lambda *given: losses(*given) * (1.05 if fault == "loss" else 1))
+    assert fault in planned(2, case=zoo.ZOO["BatchNorm1d"]).warning
+
+
+def test_a_shard_of_units_in_one_call_is_one_for_each_thread_unless_it_is_small(monkeypatch):
+    def count(units, device="cpu", cluster=None, programs=True, **settings):
+        traced = Programs(zoo.mlp(), cross_entropy, singly=programs == "singly") if programs else None
+        trainer = Trainer(GadamConfig(**settings), cross_entropy, (0,), traced)
+        return plan._shard_count(units, trainer, torch.device(device), cluster)
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert {units: count(units) for units in (2, 8, 10, 100)} == {2: 1, 8: 2, 10: 2, 100: 4}
+    assert count(100, "cuda") == 1
+    assert count(10, shards=7) == 7
+    assert count(10, programs=None) == count(10, programs="singly") == 10
+    assert [count(10, cluster=ClusterSize(threads, None)) for threads in (1, 7, 100)] == [1, 7, 10]
+    assert count(10, cluster=ClusterSize(7, None), shards=2) == 2
+
+
+# --- the memory ---
+
+
+@pytest.mark.parametrize(
+    ("make_model", "numbers"),
+    [
+        (nn.Identity, 0),
+        (nn.ReLU, 5 * 3),
+        (lambda: nn.ReLU(inplace=True), 0),
+        (lambda: nn.Flatten(0), 0),
+        (lambda: nn.Sequential(nn.Unflatten(1, (3, 1)), nn.Tanh(), nn.Tanh(), nn.Flatten()), 2 * 5 * 3),
+        (lambda: nn.Linear(3, 3), 5 * 3),
+    ],
+)
+def test_what_operators_give_is_counted_and_views_of_it_are_not(make_model, numbers):
+    population = Population.make(lambda: nn.Sequential(nn.Linear(3, 3), make_model()), 2)
+    rows = (torch.zeros(7, 3),), torch.zeros(7, 3)
+    given = 4 * (5 * 3 + numbers + 1)  # of the first layer, of the model, and the loss
+    learned = sum(entry[0].numel() for entry in population.parameters.values())
+    found = unit_bytes(population, rows, lambda output, targets: output.sum(), 5)
+    assert found == {"copies": 5 * 4 * learned, "activations": given, "gradients": given, "batches": 2 * 8 * 64 * 5}
+
+
+class Sparse(zoo.Linear):
+    """Has values that are not in one piece of memory."""
+
+    def forward(self, inputs):
+        return torch.sparse.mm(torch.eye(3).to_sparse(), self.layer(inputs).T).T
+
+
+@pytest.mark.parametrize("make_model", [zoo.dropout_mlp, zoo.batchnorm_mlp, Sparse])
+def test_an_estimate_draws_nothing_and_changes_nothing(make_model):
+    population = Population.make(make_model, 2)
+    before = torch.get_rng_state(), [entry.clone() for entry in population.buffers.values()]
+    assert min(unit_bytes(population, BATCH, cross_entropy, 8).values()) > 0
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert all(map(torch.equal, population.buffers.values(), before[1]))
+
+
+def test_free_is_what_the_system_or_the_container_has_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(plan, "CGROUP", tmp_path)
+    assert plan.free_bytes(CPU) is None
+    (tmp_path / "meminfo").write_text("MemTotal:       24000 kB\nMemAvailable:   20000 kB\n")
+    (tmp_path / "memory.current").write_text("3000000\n")
+    assert plan.free_bytes(CPU) == 20_480_000
+    for limit, free in (("max", 20_480_000), ("5000000", 2_000_000), ("2000000", 0)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert plan.free_bytes(CPU) == free
+    assert plan.free_bytes(torch.device("meta")) is None
+
+
+@pytest.mark.parametrize(
+    ("at_once", "cluster", "shards"),  # units in training at once for which there is memory
+    [
+        (16, False, 2), (8, False, 4), (4, False, 8), (1, False, 16), (0, False, 16), (math.inf, False, 2),
+        (8, True, 2), (4, True, 4), (1, True, 16), (math.inf, True, 2),
+    ],
+)  # fmt: skip
+def test_a_population_that_is_estimated_not_to_fit_is_cut(at_once, cluster, shards, monkeypatch):
+    unit = unit_bytes(Population.make(zoo.mlp, 1), BATCH, cross_entropy, 32)
+    held = zoo.FEATURES.nbytes + zoo.LABELS.nbytes if cluster else 3 * 16 * unit["copies"] / 5
+    room = math.isfinite(at_once)
+    free = int((held + (at_once + 0.5) * sum(unit.values())) / plan.MEMORY_SHARE) if room else None
+    monkeypatch.setattr(plan, "free_bytes", lambda _: None if cluster else free)
+    chosen = planned(16, cluster=ClusterSize(2, free) if cluster else None)
+    assert chosen.shards == shards
+    assert chosen.trainer.way == "vectorised"
+    assert bool(chosen.warning) == (shards > 2)
+    words = ("16 units", "each worker's task" if cluster else "cpu", f"{shards} shards")
+    assert all(word in chosen.warning for word in words if shards > 2)
+    monkeypatch.setattr(plan, "free_bytes", lambda _: 0)
+    assert planned(16, shards=1)[1:] == (1, ""), "as asked"
+
+
+@pytest.mark.parametrize(("fits", "shards"), [(8, 1), (3, 4), (1, 8), (0, 4)])
+def test_where_a_trial_does_not_fit_there_are_more_shards_and_then_the_loop(fits, shards, monkeypatch):
+    def check(shard, *_):
+        if len(shard) > fits:
+            raise TooManyUnitsError("no room")
+        return ""
+
+    units = 8 if fits else 4
+    monkeypatch.setattr(plan, "check_vectorised", check)
+    chosen = planned(units, shards=None if fits == 0 else 1)
+    assert chosen.shards == shards
+    assert (chosen.trainer.programs is None) == (fits == 0)
+    assert chosen.warning.endswith("no room" if fits == 0 else f"trained in {shards} shards" if shards > 1 else "")
