@@ -23,7 +23,8 @@ class PredrawnProgram:
     """A program whose random numbers are drawn before; called like the original: generators, then tensors.
 
     Attributes:
-        body: the program, with what is drawn as its last inputs.
+        generated: the program as Python, with what is drawn as its last inputs.
+        body: the same, compiled if that is possible here.
         fused: several calls of it with the optimizer's steps in between, by what they depend on.
     """
 
@@ -53,7 +54,8 @@ class PredrawnProgram:
             graph.erase_node(node)
         graph.erase_node(streams)
         self.fused: dict[Any, Callable[..., Any]] = {}
-        self.body: Callable[..., tuple[Tensor, ...]] = fx.GraphModule(program, graph).forward
+        self.generated: Callable[..., tuple[Tensor, ...]] = fx.GraphModule(program, graph).forward
+        self.body = self.generated
 
     def __call__(self, streams: Generator | Sequence[Generator], *flat: Tensor) -> tuple[Tensor, ...]:
         """Draw the random numbers and run the program."""
@@ -86,7 +88,7 @@ def compile_program(
         NotImplementedError: what it draws depends on its inputs.
     """
     drawn = PredrawnProgram(program)
-    drawn.body = script(drawn.body, (*flat, *drawn.draw(streams)))
+    drawn.body = script(drawn.generated, (*flat, *drawn.draw(streams)))
     return drawn
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -45,18 +46,30 @@ class FusedSteps:
             buffers: name -> [g, ...], which stay as they are.
             batches: of `STEPS` steps, [steps, g, b, ...]; of the shapes of every one to come.
             streams: a generator for each unit; their state stays as it is.
+
+        Raises:
+            RuntimeError: the steps cannot be compiled, or give other numbers then.
         """
         self._program, self._optimizer, self._streams = program, optimizer, streams
         self.buffers = dict(buffers)
         states = [stream.get_state() for stream in streams]
-        flat = [tensor.clone() for tensor in self._flat(batches)]
+        flat = self._flat(batches)
         for stream, state in zip(streams, states, strict=True):
             stream.set_state(state)
         key = (optimizer.settings, *((tensor.shape, tensor.dtype) for tensor in flat))
-        with _compiling:
+        with _compiling, torch.no_grad():
             if key not in program.fused:
-                program.fused[key] = script(self._steps, flat)
+                program.fused[key] = self._compile(flat)
         self._call: Callable[..., Any] = program.fused[key]
+
+    def _compile(self, flat: Sequence[Tensor]) -> Callable[..., Any]:
+        compiled = script(self._steps, [tensor.clone() for tensor in flat])
+        ours, expected = ([tensor.clone() for tensor in flat] for _ in range(2))
+        ours += compiled(*ours)
+        expected += self._steps(*expected)
+        if not all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True)):
+            raise RuntimeError("they give other numbers in one call")
+        return compiled
 
     def run(self, batches: Batch) -> None:
         """Take `STEPS` steps on their batches, [steps, g, b, ...]."""
@@ -80,11 +93,31 @@ class FusedSteps:
         size = len(rest) // STEPS
         losses = rest[0]
         for step in range(STEPS):
-            losses, *outputs = self._program.body(*entries, *buffers, *rest[step * size : step * size + size])
+            losses, *outputs = self._program.generated(*entries, *buffers, *rest[step * size : step * size + size])
             ages += 1
-            self._optimizer.apply(entries, outputs[:count], first, second, [], [ages[0]] * count)
+            adam = self._optimizer.settings
+            # What it returns are the same tensors; named anew, no pass of TorchScript takes them for the old ones.
+            entries = _scripted_adam()(entries, outputs[:count], first, second, [ages[0]] * count, *adam)
             buffers = tuple(outputs[count:])
-        return *buffers, losses
+        return *buffers, losses, *entries
+
+
+@functools.cache
+def _scripted_adam() -> Callable[..., list[Tensor]]:
+    """Compile the optimizer's step: a trace leaves out what returns no tensor, but not a script."""
+    return torch.jit.script(_adam)
+
+
+def _adam(
+    entries: list[Tensor], gradients: list[Tensor], first: list[Tensor], second: list[Tensor], ages: list[Tensor],
+    rate: float, beta1: float, beta2: float, epsilon: float,
+) -> list[Tensor]:  # fmt: skip
+    none: list[Tensor] = []
+    torch._fused_adam_(
+        entries, gradients, first, second, none, ages, lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0,
+        eps=epsilon, amsgrad=False, maximize=False,
+    )  # fmt: skip
+    return entries
 
 
 def fuse(
