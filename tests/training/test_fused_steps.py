@@ -35,7 +35,9 @@ def train(make, monkeypatch, fused, seconds=None, **changed):
 def assert_same(found, expected):
     assert zoo.same_population(found.population, expected.population)
     assert found.population.moments.keys() == expected.population.moments.keys()
-    assert all(torch.equal(found.population.moments[name], entry) for name, entry in expected.population.moments.items())
+    assert all(
+        torch.equal(found.population.moments[name], entry) for name, entry in expected.population.moments.items()
+    )
     assert torch.equal(found.loss_trained, expected.loss_trained)
 
 
