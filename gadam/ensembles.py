@@ -60,7 +60,9 @@ class Ensemble(nn.Module):
         template = copy.deepcopy(population.template).eval()
         self._template = (template,)  # in a tuple, because its values are no part of the ensemble
         self._convolves = any(isinstance(each, nn.modules.conv._ConvNd) for each in template.modules())
-        self._programs = {singly: Programs(template, _output, singly=singly) for singly in (False, True)}
+        self._programs = {
+            singly: Programs(template, _output, singly=singly, evaluates=True) for singly in (False, True)
+        }
         self._traced: dict[Any, bool] = {}  # by the shapes, types and device of the inputs
         self.eval()
 

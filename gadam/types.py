@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -10,6 +10,10 @@ from torch import Tensor
 
 Batch: TypeAlias = tuple[tuple[Tensor, ...], Tensor]
 """Inputs ([n, ...], ...) and targets [n, ...]."""
+Tensors: TypeAlias = Mapping[str, Tensor]
+"""Of a stack of units: name -> [g, ...]."""
+Streams: TypeAlias = Sequence[torch.Generator]
+"""A generator for each unit."""
 Loss: TypeAlias = Callable[[Any, Tensor], Tensor]
 """(output, targets) -> scalar, a mean over rows."""
 Device: TypeAlias = torch.device | str

@@ -30,7 +30,8 @@ _FILLED = (aten.ones_like.default, aten.zeros_like.default, aten.full_like.defau
            aten.new_ones.default, aten.new_full.default)  # fmt: skip
 _PRODUCTS = (aten.bmm.default, aten.mm.default)
 # What these return is new memory.
-_NEW = (aten.add.Tensor, aten.addmm.default, aten.baddbmm.default, aten.bmm.default, aten.mm.default, aten.mul.Tensor)
+_NEW = (aten.add.Tensor, aten.addmm.default, aten.baddbmm.default, aten.bmm.default, aten.mm.default, aten.mul.Tensor,
+        Tensor.add_)  # fmt: skip
 # Operators on single entries, and what writes the result over the first argument.
 _OVERWRITE = {
     aten.relu.default: (torch.relu_, None), aten.sigmoid.default: (torch.sigmoid_, None),
@@ -201,12 +202,19 @@ def _is_transpose(node: Any) -> bool:
 
 
 def _add_in_product(graph: fx.Graph, add: Any) -> None:
-    """Merge a sum with a product of matrices into one operator, as a linear layer does for one unit."""
+    """Merge a sum with a product of matrices into one operator, as a linear layer does for one unit.
+
+    On a CPU that operator copies the sum's other side over the output first, so there the sum is written over the
+    product.
+    """
     if len(add.args) != 2 or add.kwargs or not all(isinstance(side, fx.Node) for side in add.args):
         return
     for product, other in (add.args, reversed(add.args)):
         alone = product.target is aten.bmm.default and list(product.users) == [add] and product is not other
         if alone and _dtype(other) == _dtype(product) == _dtype(add) and _shape(product) == _shape(add):
+            if add.meta["val"].device.type == "cpu":
+                add.target, add.args = Tensor.add_, (product, other)
+                return
             with graph.inserting_before(add):
                 ours = graph.call_function(aten.baddbmm.default, (other, *product.args))
             ours.meta["val"] = add.meta["val"]

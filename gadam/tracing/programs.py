@@ -12,7 +12,7 @@ import functools
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from gadam.randomness import can_draw, draw, global_stream, is_random
 from gadam.tracing.convolution import use_convolution
 from gadam.tracing.passes import simplify, without_writes
 from gadam.tracing.replay import PredrawnProgram, compile_program
-from gadam.types import Batch, Loss
+from gadam.types import Batch, Loss, Streams, Tensors
 
 Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
 
@@ -36,81 +36,63 @@ tracing = threading.Lock()
 class Programs:
     """Traced programs of one architecture and loss, one for each shape met. Safe to share between threads."""
 
-    def __init__(self, template: nn.Module, loss: Loss, *, singly: bool = False) -> None:
+    def __init__(
+        self, template: nn.Module, loss: Loss, *, singly: bool = False, training_loss: Loss | None = None,
+        evaluates: bool = False,
+    ) -> None:  # fmt: skip
         """Prepare to trace.
 
         Args:
             template: a module of the architecture.
             loss: (output, targets) -> scalar.
             singly: trace the step of one unit and call it for each unit in turn, instead of that of the whole shard.
+            training_loss: the same as `loss` on training rows, from fewer operators.
+            evaluates: `losses` will be called often: the time to make it fast pays.
         """
         self._template = template
-        self._loss = loss
-        self.singly = singly
+        self._loss, self._training_loss = loss, training_loss or loss
+        self.singly, self._evaluates = singly, evaluates
         self._traced: dict[Any, Program] = {}
 
     def __reduce__(self) -> Any:
         """Other processes trace for themselves."""
-        return functools.partial(Programs, singly=self.singly), (self._template, self._loss)
+        options = {"singly": self.singly, "training_loss": self._training_loss, "evaluates": self._evaluates}
+        return functools.partial(Programs, **options), (self._template, self._loss)
 
     def gradients(
-        self,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        batch: Batch,
-        streams: Sequence[Generator],
+        self, parameters: Tensors, buffers: Tensors, batch: Batch, streams: Streams
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Compute losses [g], gradients and buffers after a step, of units in training mode.
 
         The losses are summed over units before differentiation, so no unit's gradient depends on another's.
 
         Args:
-            parameters: name -> [g, ...].
-            buffers: name -> [g, ...].
+            parameters: of the units, as `buffers`.
+            buffers: as before the step.
             batch: inputs ([g, b, ...], ...) and targets [g, b, ...], a batch for each unit.
-            streams: a generator for each unit.
+            streams: what dropout and its kind draw from.
         """
-        if self.singly:
-            outputs = self._one_by_one("gradients", parameters, buffers, batch, streams)
-        else:
-            outputs = self._call("gradients", parameters, buffers, batch, streams)
+        call = self._one_by_one if self.singly else self._call
+        outputs = call("gradients", parameters, buffers, batch, streams)
         after = iter(outputs[1 + len(parameters) :])
         return outputs[0], dict(zip(parameters, outputs[1:], strict=False)), {name: next(after) for name in buffers}
 
-    def predrawn(
-        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], batch: Batch
-    ) -> PredrawnProgram | None:
+    def predrawn(self, parameters: Tensors, buffers: Tensors, batch: Batch) -> PredrawnProgram | None:
         """Return the program of `gradients` of a whole shard, if its random numbers can be drawn before."""
-        flat = (*parameters.values(), *buffers.values(), *batch[0], batch[1])
-        program = self._program("gradients", parameters, buffers, flat)
-        return program if isinstance(program, PredrawnProgram) and not self.singly else None
+        program = None if self.singly else self._program("gradients", parameters, buffers, batch)
+        return program if isinstance(program, PredrawnProgram) else None
 
-    def losses(
-        self,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        batch: Batch,
-        streams: Sequence[Generator],
-    ) -> Tensor:
+    def losses(self, parameters: Tensors, buffers: Tensors, batch: Batch, streams: Streams) -> Tensor:
         """Compute losses [g] of units in evaluation mode on one batch, inputs ([b, ...], ...), that all units share."""
-        if self.singly:
-            inputs, targets = batch
-            batches = (
-                tuple(tensor.expand(len(streams), *tensor.shape) for tensor in inputs),
-                targets.expand(len(streams), *targets.shape),
-            )
-            return self._one_by_one("losses", parameters, buffers, batches, streams)[0]
-        return self._call("losses", parameters, buffers, batch, streams)[0]
+        if not self.singly:
+            return self._call("losses", parameters, buffers, batch, streams)[0]
+        each = [tensor.expand(len(streams), *tensor.shape) for tensor in (*batch[0], batch[1])]
+        return self._one_by_one("losses", parameters, buffers, (tuple(each[:-1]), each[-1]), streams)[0]
 
     def _one_by_one(
-        self,
-        kind: str,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        batch: Batch,
-        streams: Sequence[Generator],
+        self, kind: str, parameters: Tensors, buffers: Tensors, batch: Batch, streams: Streams
     ) -> tuple[Tensor, ...]:
-        def of(unit: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        def of(unit: int, tensors: Tensors) -> Tensors:
             return {name: tensor[unit] for name, tensor in tensors.items()}
 
         inputs, targets = batch
@@ -121,36 +103,32 @@ class Programs:
         return tuple(each[0][None] if len(each) == 1 else torch.stack(each) for each in zip(*units, strict=True))
 
     def _call(
-        self,
-        kind: str,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        batch: Batch,
-        streams: Generator | Sequence[Generator],
+        self, kind: str, parameters: Tensors, buffers: Tensors, batch: Batch, streams: Generator | Streams
     ) -> tuple[Tensor, ...]:
-        inputs, targets = batch
-        flat = (*parameters.values(), *buffers.values(), *inputs, targets)
+        program = self._program(kind, parameters, buffers, batch)
         with torch.no_grad():  # the program computes its gradients itself
-            return self._program(kind, parameters, buffers, flat)(streams, *flat)
+            return program(streams, *parameters.values(), *buffers.values(), *batch[0], batch[1])
 
-    def _program(self, kind: str, learned: Iterable[str], carried: Iterable[str], flat: Sequence[Tensor]) -> Program:
+    def _program(self, kind: str, parameters: Tensors, buffers: Tensors, batch: Batch) -> Program:
+        flat = (*parameters.values(), *buffers.values(), *batch[0], batch[1])
         key = (kind, *((tensor.shape, tensor.dtype, tensor.device) for tensor in flat))
         if key not in self._traced:
             with tracing:
                 if key not in self._traced:
-                    self._traced[key] = self._trace(kind, list(learned), list(carried), flat)
+                    self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
         return self._traced[key]
 
     def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> Program:
         # A copy, because functional_call exchanges the tensors of the module that it is given.
         module = copy.deepcopy(self._template).train(kind == "gradients")
+        loss = self._training_loss if kind == "gradients" else self._loss
         split, cut = len(learned), len(learned) + len(carried)
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Any, targets: Tensor) -> Any:
             # The module may write to its buffers, and may put new ones in their place: both are seen in `state`.
             state = parameters | {name: tensor.clone() for name, tensor in buffers.items()}
             output = functional_call(module, state, inputs)
-            return self._loss(output, targets), {name: state[name] for name in carried}
+            return loss(output, targets), {name: state[name] for name in carried}
 
         shared = kind == "losses"
         vectorised = vmap(one, in_dims=(0, 0, None, None) if shared else (0, 0, 0, 0), randomness="different")
@@ -177,9 +155,9 @@ class Programs:
             warnings.filterwarnings("ignore", message="There is a performance drop")
             traced = make_fx(program)(*flat)
             kernels = self.singly and all(tensor.device.type == "cpu" for tensor in flat)
-            if shared and not kernels:  # called three times a generation: not worth more tracing
+            if shared and not (kernels or self._evaluates):  # called three times a generation: not worth more
                 return _draw_from_streams(traced).forward
-            return _faster(traced, flat, kernels, units=0 if self.singly else len(flat[-1]))
+            return _faster(traced, flat, kernels, units=0 if self.singly else len(flat[0]))
 
 
 def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units: int) -> Program:

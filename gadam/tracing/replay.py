@@ -23,7 +23,9 @@ class PredrawnProgram:
     """A program whose random numbers are drawn before; called like the original: generators, then tensors.
 
     Attributes:
-        body: the program, with what is drawn as its last inputs.
+        generated: the program as Python, with what is drawn as its last inputs.
+        body: the same, compiled if that is possible here.
+        fused: several calls of it with the optimizer's steps in between, by what they depend on.
     """
 
     def __init__(self, program: fx.GraphModule) -> None:
@@ -51,7 +53,9 @@ class PredrawnProgram:
             node.replace_all_uses_with(inputs[-1])
             graph.erase_node(node)
         graph.erase_node(streams)
-        self.body: Callable[..., tuple[Tensor, ...]] = fx.GraphModule(program, graph).forward
+        self.fused: dict[Any, Callable[..., Any]] = {}
+        self.generated: Callable[..., tuple[Tensor, ...]] = fx.GraphModule(program, graph).forward
+        self.body = self.generated
 
     def __call__(self, streams: Generator | Sequence[Generator], *flat: Tensor) -> tuple[Tensor, ...]:
         """Draw the random numbers and run the program."""
@@ -84,7 +88,7 @@ def compile_program(
         NotImplementedError: what it draws depends on its inputs.
     """
     drawn = PredrawnProgram(program)
-    drawn.body = script(drawn.body, (*flat, *drawn.draw(streams)))
+    drawn.body = script(drawn.generated, (*flat, *drawn.draw(streams)))
     return drawn
 
 

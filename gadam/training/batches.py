@@ -51,14 +51,19 @@ def take_rows(rows: Batch, index: Tensor) -> Batch:
     return tuple(tensor[index] for tensor in rows[0]), rows[1][index]
 
 
-def gather_batches(rows: Batch, blocks: Iterable[Tensor]) -> Iterator[Batch]:
-    """Yield the batch of each step, [units, batch_size, ...]; small ones are gathered for several steps at once."""
+def gather_batches(rows: Batch, blocks: Iterable[Tensor], steps: int = 1) -> Iterator[Batch]:
+    """Yield the batches of so many steps, or of fewer at the end of a block: [steps, units, batch_size, ...].
+
+    Small ones are gathered for several steps at once.
+    """
     inputs, targets = rows
     each = sum(tensor.nbytes // max(1, len(tensor)) for tensor in (*inputs, targets))
     for block in blocks:
-        several = max(1, GATHERED_BYTES // max(1, each * block[0].numel()))
+        several = GATHERED_BYTES // max(1, each * block[0].numel())
+        several = max(several - several % steps, steps)
         for part in block.split(several):
             index = part.flatten()
             gathered = [tensor.index_select(0, index).view(*part.shape, *tensor.shape[1:]) for tensor in inputs]
-            of_step = zip(*(tensor.unbind() for tensor in gathered), strict=True)
-            yield from zip(of_step, targets.index_select(0, index).view(*part.shape, *targets.shape[1:]), strict=True)
+            of_steps = zip(*(tensor.split(steps) for tensor in gathered), strict=True)
+            labels = targets.index_select(0, index).view(*part.shape, *targets.shape[1:])
+            yield from zip(of_steps, labels.split(steps), strict=True)

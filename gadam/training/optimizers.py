@@ -163,13 +163,29 @@ class FusedAdam(_Adam):
         )  # fmt: skip
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:  # noqa: D102
-        config = self._config
         self._ages += 1
+        self.apply(self._entries, list(gradients.values()), *self._tensors)
+
+    def apply(
+        self, entries: list[Tensor], gradients: list[Tensor], first: list[Tensor], second: list[Tensor],
+        largest: list[Tensor], ages: list[Tensor],
+    ) -> None:  # fmt: skip
+        """Change parameters and moments in place, with ages that count this step already."""
+        config = self._config
         torch._fused_adam_(
-            self._entries, list(gradients.values()), *self._tensors, lr=config.learning_rate,
-            beta1=config.betas[0], beta2=config.betas[1], weight_decay=0.0, eps=config.epsilon, amsgrad=False,
-            maximize=False,
+            entries, gradients, first, second, largest, ages, lr=config.learning_rate, beta1=config.betas[0],
+            beta2=config.betas[1], weight_decay=0.0, eps=config.epsilon, amsgrad=False, maximize=False,
         )  # fmt: skip
+
+    @property
+    def tensors(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+        """What steps change in place: parameters, first and second moments, and ages [g]."""
+        return self._entries, self._tensors[0], self._tensors[1], self._ages
+
+    @property
+    def settings(self) -> tuple[float, ...]:
+        """The numbers that a step depends on."""
+        return self._config.learning_rate, *self._config.betas, self._config.epsilon
 
 
 class _AgedAdam(_Adam):

@@ -81,7 +81,8 @@ def plan_training(
     too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
     if config.mode == "loop" or too_short:
         return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster))
-    trainer = replace(loop, programs=Programs(population.template, loss, singly=singly))
+    programs = Programs(population.template, loss, singly=singly, training_loss=simplify_cross_entropy(loss, train[1]))
+    trainer = replace(loop, programs=programs)
     count = first = _shard_count(len(population), trainer, device, cluster)
     estimate = ""
     if not singly and config.shards is None:
@@ -120,6 +121,27 @@ def _shard_count(units: int, trainer: Trainer, device: torch.device, cluster: Cl
         at_once = torch.get_num_threads() if device.type == "cpu" else 1
         default = max(1, min(at_once, units // UNITS_PER_SHARD))
     return min(trainer.config.shards or default, units)
+
+
+def simplify_cross_entropy(loss: Loss, targets: Tensor) -> Loss:
+    """Return cross-entropy without what it does for labels that are ignored, if the targets have none.
+
+    That takes some twenty operators, a fifth of the step of a single small network. Any other loss comes back as it is.
+    """
+    if isinstance(loss, nn.CrossEntropyLoss):
+        plain = loss.weight is None and loss.label_smoothing == 0 and loss.reduction == "mean"
+    else:
+        plain = loss is nn.functional.cross_entropy
+    ignored = getattr(loss, "ignore_index", -100)
+    if not plain or targets.dtype != torch.int64 or bool((targets == ignored).any()):
+        return loss
+    return _cross_entropy
+
+
+def _cross_entropy(output: Tensor, targets: Tensor) -> Tensor:
+    if output.dim() != 2 or targets.dim() != 1:
+        return nn.functional.cross_entropy(output, targets)
+    return -output.log_softmax(1).gather(1, targets[:, None]).mean()
 
 
 class TooManyUnitsError(Exception):

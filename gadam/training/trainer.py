@@ -23,6 +23,7 @@ from gadam.runtime import current_device, float32_as_asked, intra_operator_threa
 from gadam.tracing.programs import Programs
 from gadam.training.batches import BLOCK, Batches, gather_batches, restore_stream, take_rows
 from gadam.training.cuda_graph import CAPTURES, CapturedStep
+from gadam.training.fused_steps import FUSING_PAYS, STEPS, FusedSteps, fuse
 from gadam.training.optimizers import FusedAdam, Stepper, load_state, make_optimizer, make_stepper, state_of
 from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingError, is_out_of_memory
 from gadam.types import Batch, Loss
@@ -160,7 +161,7 @@ class Trainer:
             draws = restore_stream(rows, begun["draws"][index])
             batches = Batches(rows, begun["batches"][index : index + 1], taken, self.config)
             for step, (inputs, targets) in enumerate(gather_batches(rows, batches), taken + 1):
-                inputs, targets = tuple(tensor[0] for tensor in inputs), targets[0]
+                inputs, targets = tuple(tensor[0, 0] for tensor in inputs), targets[0, 0]
                 optimizer.zero_grad()
                 with unit_stream(draws):
                     loss = self.loss(module(*inputs), targets)
@@ -171,7 +172,7 @@ class Trainer:
                     entries = {name: entry.detach()[None] for name, entry in learned.items()}
                     alone = range(unit, unit + 1)
                     record(Step(shard.generation, shard.role, alone, step, loss.detach()[None], entries))
-                if reporter.step(1, last=step == self.config.steps):
+                if reporter.step(1, 1, last=step == self.config.steps):
                     break
             batch_states[index], draw_states[index] = batches.states(int(steps[index]))[0], draws.get_state()
             moments = {name: entry[None] for name, entry in state_of(optimizer, learned).items()}
@@ -190,17 +191,32 @@ class Trainer:
         step = first = int(begun["steps"][0])
         batches = Batches(rows, begun["batches"], first, self.config)
         captured: CapturedStep | None = None
-        for step, batch in enumerate(gather_batches(rows, batches), first + 1):
-            if step == first + 1:
+        fused: FusedSteps | None = None
+        may_fuse = record is None and self.config.steps >= FUSING_PAYS
+        for inputs, targets in gather_batches(rows, batches, STEPS if may_fuse else 1):
+            if step == first:
+                batch = tuple(tensor[0] for tensor in inputs), targets[0]
                 captured = self._capture(optimizer, learned, buffers, batch, draws)
-            if captured is not None:
-                losses, buffers = captured.step(batch), captured.buffers
+                if may_fuse and len(targets) == STEPS:
+                    program = self.programs.predrawn(learned, buffers, batch)
+                    fused = fuse(program, optimizer, buffers, (inputs, targets), draws)
+            if fused is not None and len(targets) == STEPS:
+                fused.run((inputs, targets))
+                buffers = fused.buffers
+                step += STEPS
             else:
-                losses, gradients, buffers = self.programs.gradients(learned, buffers, batch, draws)
-                optimizer.step(gradients)
-            if record is not None:
-                record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
-            if reporter.step(len(shard.units), last=step == self.config.steps):
+                for batch in zip(zip(*inputs, strict=True), targets, strict=True):
+                    step += 1
+                    if captured is not None:
+                        losses, buffers = captured.step(batch), captured.buffers
+                    else:
+                        losses, gradients, buffers = self.programs.gradients(learned, buffers, batch, draws)
+                        optimizer.step(gradients)
+                    if record is not None:
+                        record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
+                if fused is not None:
+                    fused.buffers = dict(buffers)
+            if reporter.step(len(shard.units), len(targets), last=step == self.config.steps):
                 break
         return replace(
             shard, steps=torch.full_like(begun["steps"], step), batches=batches.states(step),
@@ -284,11 +300,11 @@ class _Reporter:
         self._end = None if seconds is None else self._since + seconds
         self.paused = False
 
-    def step(self, units: int, *, last: bool) -> bool:
-        """Count a step of so many units. Returns `paused`."""
-        self._pending += 1
+    def step(self, units: int, steps: int, *, last: bool) -> bool:
+        """Count so many steps of so many units. Returns `paused`."""
+        self._pending += steps
         now = time.perf_counter()
-        if last or self._pending == BLOCK or now - self._since > REPORT_SECONDS:
+        if last or self._pending >= BLOCK or now - self._since > REPORT_SECONDS:
             asked = self._progress(self._pending * units)
             self.paused = bool(asked) or (self._end is not None and now > self._end)
             self._pending, self._since = 0, now

@@ -1,0 +1,138 @@
+"""Several steps of a shard in one call, without Python in between: on a CPU small networks wait for little else."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from gadam.tracing.replay import TORCHSCRIPT, PredrawnProgram, script
+from gadam.training.optimizers import FusedAdam
+from gadam.types import Batch
+
+STEPS = 8
+"""Steps of one call."""
+FUSING_PAYS = 500
+"""Steps of a generation from which on compiling several as one pays; it takes the time of about as many."""
+
+_compiling = threading.Lock()
+
+
+class FusedSteps:
+    """Gradients and the optimizer's steps after them, for one shard in one generation.
+
+    Attributes:
+        buffers: name -> [g, ...], as the last call left them.
+    """
+
+    def __init__(
+        self,
+        program: PredrawnProgram,
+        optimizer: FusedAdam,
+        buffers: Mapping[str, Tensor],
+        batches: Batch,
+        streams: Sequence[Generator],
+    ) -> None:
+        """Compile the steps, unless that was done for another shard of the same shapes.
+
+        Args:
+            program: of losses, gradients and buffers.
+            optimizer: of the parameters, which steps change in place.
+            buffers: name -> [g, ...], which stay as they are.
+            batches: of `STEPS` steps, [steps, g, b, ...]; of the shapes of every one to come.
+            streams: a generator for each unit; their state stays as it is.
+
+        Raises:
+            RuntimeError: the steps cannot be compiled, or give other numbers then.
+        """
+        self._program, self._optimizer, self._streams = program, optimizer, streams
+        self.buffers = dict(buffers)
+        states = [stream.get_state() for stream in streams]
+        flat = self._flat(batches)
+        for stream, state in zip(streams, states, strict=True):
+            stream.set_state(state)
+        key = (optimizer.settings, *((tensor.shape, tensor.dtype) for tensor in flat))
+        with _compiling, torch.no_grad():
+            if key not in program.fused:
+                program.fused[key] = self._compile(flat)
+        self._call: Callable[..., Any] = program.fused[key]
+
+    def _compile(self, flat: Sequence[Tensor]) -> Callable[..., Any]:
+        compiled = script(self._steps, [tensor.clone() for tensor in flat])
+        ours, expected = ([tensor.clone() for tensor in flat] for _ in range(2))
+        ours += compiled(*ours)
+        expected += self._steps(*expected)
+        if not all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True)):
+            raise RuntimeError("they give other numbers in one call")
+        return compiled
+
+    def run(self, batches: Batch) -> None:
+        """Take `STEPS` steps on their batches, [steps, g, b, ...]."""
+        with torch.no_grad():
+            changed = self._call(*self._flat(batches))
+        self.buffers = dict(zip(self.buffers, changed, strict=False))
+
+    def _flat(self, batches: Batch) -> list[Tensor]:
+        """Return the inputs of the compiled steps: what they change, buffers, and each step's batch and draws."""
+        entries, first, second, ages = self._optimizer.tensors
+        flat = [*entries, *first, *second, ages, *self.buffers.values()]
+        for inputs, targets in zip(zip(*batches[0], strict=True), batches[1], strict=True):
+            flat += [*inputs, targets, *self._program.draw(self._streams)]
+        return flat
+
+    def _steps(self, *flat: Tensor) -> tuple[Tensor, ...]:
+        count = len(self._optimizer.tensors[0])
+        entries, first, second = (list(flat[part * count : part * count + count]) for part in range(3))
+        ages, rest = flat[3 * count], flat[3 * count + 1 :]
+        buffers, rest = rest[: len(self.buffers)], rest[len(self.buffers) :]
+        size = len(rest) // STEPS
+        losses = rest[0]
+        for step in range(STEPS):
+            losses, *outputs = self._program.generated(*entries, *buffers, *rest[step * size : step * size + size])
+            ages += 1
+            adam = self._optimizer.settings
+            # What it returns are the same tensors; named anew, no pass of TorchScript takes them for the old ones.
+            entries = _scripted_adam()(entries, outputs[:count], first, second, [ages[0]] * count, *adam)
+            buffers = tuple(outputs[count:])
+        return *buffers, losses, *entries
+
+
+@functools.cache
+def _scripted_adam() -> Callable[..., list[Tensor]]:
+    """Compile the optimizer's step: a trace leaves out what returns no tensor, but not a script."""
+    return torch.jit.script(_adam)
+
+
+def _adam(
+    entries: list[Tensor], gradients: list[Tensor], first: list[Tensor], second: list[Tensor], ages: list[Tensor],
+    rate: float, beta1: float, beta2: float, epsilon: float,
+) -> list[Tensor]:  # fmt: skip
+    none: list[Tensor] = []
+    torch._fused_adam_(
+        entries, gradients, first, second, none, ages, lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0,
+        eps=epsilon, amsgrad=False, maximize=False,
+    )  # fmt: skip
+    return entries
+
+
+def fuse(
+    program: PredrawnProgram | None,
+    optimizer: Any,
+    buffers: Mapping[str, Tensor],
+    batches: Batch,
+    streams: Sequence[Generator],
+) -> FusedSteps | None:
+    """Return the steps as one call, where there is TorchScript, on a CPU, by Adam for units of one age."""
+    device = batches[1].device.type
+    if program is None or not TORCHSCRIPT or device != "cpu" or not isinstance(optimizer, FusedAdam):
+        return None
+    try:
+        return FusedSteps(program, optimizer, buffers, batches, streams)
+    except RuntimeError as error:
+        logging.getLogger("gadam").info("Steps are not fused: %s", error)
+        return None
