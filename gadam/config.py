@@ -10,11 +10,14 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from gadam.validation import InputError, shown
 
-__all__ = ["RESULTS_VERSION", "GadamConfig", "InputError", "Optimizer"]
+__all__ = ["RESULTS_VERSION", "ROUNDING_VERSION", "GadamConfig", "InputError", "Optimizer"]
 
 RESULTS_VERSION = 1
 """Version of what the engine computes: part of what a stored run and a checkpoint are of. Raise it with a change that
 alters results by more than rounding, and only then; tests/test_golden.py says when."""
+ROUNDING_VERSION = 2
+"""Raised where the engine only rounds otherwise. Kept with each stored run, outside its identity: long
+trainings amplify rounding, so those of two such versions agree as two seeds do."""
 
 Optimizer = Literal["adam", "sgd", "sgdm", "rmsprop", "adagrad", "adadelta"]
 

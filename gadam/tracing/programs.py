@@ -56,7 +56,11 @@ class Programs:
 
     def __reduce__(self) -> Any:
         """Other processes trace for themselves."""
-        options = {"singly": self.singly, "training_loss": self._training_loss, "evaluates": self._evaluates}
+        options: dict[str, Any] = {
+            "singly": self.singly,
+            "training_loss": self._training_loss,
+            "evaluates": self._evaluates,
+        }
         return functools.partial(Programs, **options), (self._template, self._loss)
 
     def gradients(

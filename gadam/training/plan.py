@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from gadam.types import Batch, Loss
 
 UNITS_PER_SHARD = 4
 """Least units of a shard that is trained in one call: with fewer, Python between the calls takes the time."""
+CACHE_BYTES = 2**21
+"""Estimated activations and gradients of a shard on a CPU: with more of them units slow each other down (measured)."""
 TRACING_PAYS = {"whole": 1_000, "singly": 200}
 """Steps of units, all together, that the loop takes in the time of tracing: about a second."""
 MEMORY_SHARE = 0.9
@@ -86,7 +89,11 @@ def plan_training(
     count = first = _shard_count(len(population), trainer, device, cluster)
     estimate = ""
     if not singly and config.shards is None:
-        count, estimate = _fit_memory(population, train, loss, config, count, cluster)
+        unit = unit_bytes(population, train, loss, config.batch_size)
+        if device.type == "cpu" and not cluster:
+            shards = math.ceil(len(population) * (unit["activations"] + unit["gradients"]) / CACHE_BYTES)
+            count = first = max(count, min(shards, len(population) // UNITS_PER_SHARD))
+        count, estimate = _fit_memory(population, train, unit, count, cluster)
     while True:
         shard = max(population.shards(count), key=len)
         try:
@@ -202,14 +209,13 @@ def _differ(a: Tensor, b: Tensor) -> bool:
 
 
 def _fit_memory(
-    population: Population, train: Batch, loss: Loss, config: GadamConfig, count: int, cluster: ClusterSize | None
+    population: Population, train: Batch, unit: Mapping[str, int], count: int, cluster: ClusterSize | None
 ) -> tuple[int, str]:
     """Return as many shards as given, or as many more as the memory asks for and then why."""
     device = train[1].device
     free = cluster.memory if cluster else free_bytes(device)
     if free is None:
         return count, ""
-    unit = unit_bytes(population, train, loss, config.batch_size)
     # Parents and children, each before and after their training, of which the parents are there already; in a worker
     # the rows.
     held = 3 * len(population) * unit["copies"] // 5

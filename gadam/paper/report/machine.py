@@ -10,6 +10,7 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
+from gadam.config import ROUNDING_VERSION
 from gadam.paper.report.paths import checkout
 
 PACKAGES = (
@@ -31,6 +32,7 @@ def describe() -> dict[str, Any]:
         "cores": usable_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "git": git_state(),
+        "rounding": ROUNDING_VERSION,
         "packages": {name: version(name) for name in PACKAGES if any(distributions(name=name))},
         "torch": {
             "version": torch.__version__,
