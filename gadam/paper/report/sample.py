@@ -39,8 +39,8 @@ IDENTICAL, EQUAL, ALIKE, DIFFERENT, ABSENT = "identical", "equal", "alike", "dif
 WORDS = {
     IDENTICAL: "to the last bit",
     EQUAL: f"every number within {TOLERANCE:g} of itself, counts within {ROWS} test rows",
-    ALIKE: f"computed on another processor or by other versions of libraries or operators, which round otherwise, and training "
-    f"amplifies that: within {DEVIATIONS:g} standard deviations of its seeds",
+    ALIKE: "computed on another processor or by other versions of libraries or operators, which round otherwise, and "
+    f"training amplifies that: within {DEVIATIONS:g} standard deviations of its seeds",
     DIFFERENT: "neither",
     ABSENT: "could not be computed here",
 }
@@ -198,8 +198,9 @@ def describe(results: Sequence[Compared]) -> dict[str, Any]:
     absent, computed = outcomes.count(ABSENT), len(outcomes) - outcomes.count(ABSENT)
     text = f"{computed - outcomes.count(DIFFERENT)} of {computed} recomputed runs agree with the archive"
     why = (
-        f"This is {machine.cpu_model()}: another processor, or another version of a library or operator, adds "
-        "up in another order, so short runs agree up to rounding, and long trainings, which amplify it, as two of their seeds do."
+        f"This is {machine.cpu_model()}: another processor, or another version of a library or operator, adds up in "
+        "another order, so short runs agree up to rounding, and long trainings, which amplify it, as two of their seeds "
+        "do."
     )
     return {
         "summary": text + (f"; {absent} could not be recomputed here" if absent else ""),
