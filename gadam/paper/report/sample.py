@@ -199,8 +199,7 @@ def describe(results: Sequence[Compared]) -> dict[str, Any]:
     text = f"{computed - outcomes.count(DIFFERENT)} of {computed} recomputed runs agree with the archive"
     why = (
         f"This is {machine.cpu_model()}: another processor, or another version of a library or operator, adds up in "
-        "another order, so short runs agree up to rounding, and long trainings, which amplify it, as two of their seeds "
-        "do."
+        "another order, so short runs agree up to rounding, and long trainings, which amplify it, as two seeds do."
     )
     return {
         "summary": text + (f"; {absent} could not be recomputed here" if absent else ""),
