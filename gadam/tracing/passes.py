@@ -82,7 +82,7 @@ def simplify(pure: fx.GraphModule) -> None:
             _transpose_before_product(graph, node)
     for node in list(graph.nodes):
         if node.target is aten.add.Tensor:
-            _add_in_product(graph, node)
+            _add_in_product(node)
     _own_results(graph)
     graph.eliminate_dead_code()
     for node in graph.nodes:
@@ -201,24 +201,14 @@ def _is_transpose(node: Any) -> bool:
     return node.target is aten.transpose.int and {dim % rank for dim in node.args[1:]} == {rank - 2, rank - 1}
 
 
-def _add_in_product(graph: fx.Graph, add: Any) -> None:
-    """Merge a sum with a product of matrices into one operator, as a linear layer does for one unit.
-
-    On a CPU that operator copies the sum's other side over the output first, so there the sum is written over the
-    product.
-    """
+def _add_in_product(add: Any) -> None:
+    """Write a sum over the product of matrices that it is of: one operator for both would copy the other side first."""
     if len(add.args) != 2 or add.kwargs or not all(isinstance(side, fx.Node) for side in add.args):
         return
     for product, other in (add.args, reversed(add.args)):
         alone = product.target is aten.bmm.default and list(product.users) == [add] and product is not other
         if alone and _dtype(other) == _dtype(product) == _dtype(add) and _shape(product) == _shape(add):
-            if add.meta["val"].device.type == "cpu":
-                add.target, add.args = Tensor.add_, (product, other)
-                return
-            with graph.inserting_before(add):
-                ours = graph.call_function(aten.baddbmm.default, (other, *product.args))
-            ours.meta["val"] = add.meta["val"]
-            add.replace_all_uses_with(ours)
+            add.target, add.args = Tensor.add_, (product, other)
             return
 
 

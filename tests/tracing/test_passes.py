@@ -59,7 +59,7 @@ PROGRAMS = {
         f"a sum with a product, {shape}": (lambda a, b, c: (a @ b + c) - (c + 2 * a @ b), (A, B, numbers(*shape)), None)
         for shape in ((2, 1, 5), (2, 3, 5), (5,), (1, 1, 1))
     },
-    "such a sum": (lambda a, b, c: torch.bmm(a, b) + c, (A, B, C), ["baddbmm"]),
+    "such a sum": (lambda a, b, c: torch.bmm(a, b) + c, (A, B, C), ["bmm", "add_"]),
     "twice the sum": (lambda a, b, c: torch.add(c, torch.bmm(a, b), alpha=2), (A, B, C), ["bmm", "add"]),
     "larger than the product": (lambda a, b, c: torch.bmm(a, b) + c[None], (A, B, C), None),
     "a product besides": (lambda a, b, c: (torch.bmm(a, b) + c, torch.bmm(a, b) * 2), (A, B, C), ["bmm", "add", "mul"]),
@@ -85,7 +85,7 @@ def test_a_program_keeps_its_values_and_loses_operators(name):
     found = simplified(function, *inputs)
     assert left is None or found == left
     if "sum with a product" in name:
-        assert found.count("baddbmm") == 2
+        assert found.count("add_") == 2
 
 
 def test_a_large_constant_is_not_kept(monkeypatch):
