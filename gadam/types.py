@@ -1,4 +1,4 @@
-"""Names of the types that several rooms of the package share."""
+"""Type aliases shared across the package."""
 
 from __future__ import annotations
 

@@ -49,8 +49,9 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
     before = draw.get_state()
     crossed = genetics.crossover(parents.parameters, pairs, inheritance, generator=draw)
+    # With moments="fresh" the parents have none, and the children start from zeros (`Trainer.train` drops them). Those
+    # that are carried go with their entry, even if that mutates: the same draws for each kind of state.
     moments: dict[str, Tensor] = {}
-    # Moments that are carried go with their entry: the same draws for each kind of state.
     for state in dict.fromkeys(name.partition("/")[0] for name in parents.moments):
         entries = {name: parents.moments[f"{state}/{name}"] for name in parents.parameters}
         if state == "step":

@@ -50,9 +50,9 @@ _ambient: ContextVar[Iterator[Path] | None] = ContextVar("checkpoints", default=
 
 @contextmanager
 def checkpoints_in(folder: Path) -> Iterator[None]:
-    """Inside, every training without a checkpoint of its own keeps one in a folder.
+    """Within this context, trainings without a checkpoint of their own use numbered files in a folder.
 
-    They go by the order of the calls, so it is for code that does the same each time. One that cannot be used is
+    Numbered in the order of the calls, so it is for code that does the same each time. A file that cannot be used is
     replaced, with a warning.
     """
     token = _ambient.set(folder / f"{number}.safetensors" for number in count(1))
@@ -173,9 +173,9 @@ class Checkpointer:
         self._cost = self._written - started
 
     def failed(self, error: TrainingError, state: EvolutionState) -> TrainingError:
-        """Keep what is good of a training that cannot go on. Returns the error to raise, which says where that is.
+        """Save the last sound state after a failure. Returns the error to raise, which says where it is.
 
-        Workers that are gone cost nothing that was good; of anything else the generation under way may be the victim.
+        If workers are gone that is the present state; after any other failure it is the start of this generation.
         """
         path = f"checkpoint={str(self.path)!r}"
         hint = f"the same call goes on from {path}"
@@ -207,6 +207,8 @@ class Checkpointer:
         path = repr(str(self.path))
         for name, what in _IDENTITY.items():
             a, b, key = kept.get(name, "none"), here[name], ""
+            if name == "config" and isinstance(a, dict):  # settings that are younger than it have their defaults
+                a = GadamConfig().as_json(without=["generations"]) | a
             if a == b:
                 continue
             if isinstance(a, dict) and isinstance(b, dict):

@@ -144,7 +144,7 @@ class Training:
         self._pool: Pool
 
     def _check(self) -> None:
-        """Check those arguments that are no tensors, executors or devices; make lists of the callbacks."""
+        """Validate the arguments that are not tensors, executors or devices; make lists of the callbacks."""
         if callable(self.make_model) and not isinstance(self.make_model, nn.Module):  # else told where units are made
             check_callable("make_model", self.make_model)
         check_callable("loss", self.loss, "output", "targets")
@@ -167,7 +167,7 @@ class Training:
 
     @contextmanager
     def running(self) -> Iterator[tqdm[Any]]:
-        """Have a pool and a progress bar; at the end write the checkpoint, or after an error what is good of it."""
+        """Open pool and progress bar; write the checkpoint at the end, after an error that of the last sound state."""
         units = self.config.population_size * len(self.seeds)
         done = 2 * max(0, self.state.generation - 1) * units * self._steps + self.state.steps_taken()
         # None: unless it is a terminal. In a notebook tqdm would show it to nobody too, who keeps a bar that stands.
@@ -196,7 +196,7 @@ class Training:
         return self.state.is_trained
 
     def advance(self, state: EvolutionState) -> None:
-        """Go on from another state."""
+        """Replace the state, and note its wall time."""
         self.state = replace(state, seconds=time.perf_counter() - self._began)
 
     def results(self, stopped: Sequence[str]) -> list[Result]:
@@ -224,7 +224,7 @@ class Training:
         self._checkpointer.keep(self.state)
 
     def _record(self, step: Step) -> None:
-        """Tell each seed's record of its own units."""
+        """Split a step by seed, and pass each part to that seed's `record`."""
         assert self._trainer is not None
         for place, own in self._trainer.by_seed(step.units):
             if (of_seed := self.records[place]) is not None:

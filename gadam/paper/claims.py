@@ -16,7 +16,7 @@ Kind = Literal["greater", "value", "reaches", "within", "always", "varies", "wea
 
 
 class Reduced(NamedTuple):
-    """Numbers at less than the whole budget, and of the same runs at a share of it that is at most half as large.
+    """Numbers at a reduced budget, and those of the same runs at no more than half of it, which give the trend.
 
     Nobody looked where `before` is None: as bare `Evidence`.
     """
@@ -100,7 +100,7 @@ class Arms(dict[str, tuple[int, int]]):
 
     @classmethod
     def of(cls, runs: Iterable[Run], there: Callable[[Run], bool] = lambda run: True) -> Arms:
-        """Count the arms of some runs, of which those are there that `there` says."""
+        """Count available and planned runs of each arm; `there` tells whether a run is available."""
         arms = cls()
         arms.add(runs, there)
         return arms
@@ -175,7 +175,7 @@ def _verdict(claim: Claim, level: float) -> Verdict:
 
 
 def _without_trend(verdict: Verdict, claim: Claim) -> Verdict:
-    """Decide nothing at less than the whole budget and with no earlier look, but what has been reached."""
+    """Make a verdict undecided where the budget is reduced and no trend is known, unless the number is reached."""
     if claim.budget >= 1 or verdict.mark == UNDECIDED or verdict.reason == REACHED:
         return verdict
     return verdict.marked(UNDECIDED, BUDGET, f"{claim.budget:.2g} of the budget says: {verdict}")

@@ -90,7 +90,7 @@ def value(output: Tensor, _: Tensor) -> Tensor:
 
 
 def arm(place: str) -> str:
-    """Name the arm that the portions of the trials on a landscape are repetitions of."""
+    """Name the arm of the trials on a landscape."""
     return f"section41/{place}"
 
 

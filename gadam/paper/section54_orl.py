@@ -82,7 +82,7 @@ def depth(profile: str) -> int:
 
 
 def shrinks(profile: str) -> tuple[int, ...]:
-    """Return the pixels a side that become one, for each size of the CNNs' images, the largest images first."""
+    """Return by how much the images of the CNNs are reduced, for each of their sizes, the largest images first."""
     return tuple(sorted(PROFILES[profile]["seeds"]))
 
 

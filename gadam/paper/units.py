@@ -104,7 +104,7 @@ def whole(result: Result) -> Result:
 
 
 def held_out(train: Part, count: int, seed: int) -> tuple[Part, Part]:
-    """Split training rows into those without `count` that the seed draws, and those."""
+    """Split off `count` training rows that the seed draws: (the others, those)."""
     order = torch.randperm(len(train[1]), generator=stream("cpu", seed, VALIDATION))
     return (train[0][order[count:]], train[1][order[count:]]), (train[0][order[:count]], train[1][order[:count]])
 

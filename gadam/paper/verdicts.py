@@ -105,7 +105,7 @@ class Evidence:
                 raise InputError(f"evidence: a run gave {number}; every run must give a finite number")
 
     def apart(self, later: Evidence | None = None) -> Evidence:
-        """Return the same without the runs that collapsed, or of which a later look says so."""
+        """Drop the runs that collapsed; with `later`, those that had collapsed by then."""
         seen = later or self
         others = self.others and _without(self.others, seen.others_collapsed)
         return Evidence(_without(self.values, seen.collapsed), others, self.rows)
@@ -397,7 +397,7 @@ def _about(needed: int | None) -> str:
 
 
 def _carried_on(now: Evidence, before: Evidence, ahead: float, move: float) -> Evidence:
-    """The trend to the whole budget, run by run, moved."""
+    """Extrapolate each run to the whole budget, and shift it by `move`."""
 
     def trend(late: Sequence[float], early: Sequence[float], move: float) -> tuple[float, ...]:
         return tuple(one + (one - other) * ahead + move for one, other in zip(late, early, strict=True))

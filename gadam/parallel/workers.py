@@ -163,7 +163,7 @@ class Workers:
             )
 
     def _share(self, common: Common) -> None:
-        """Make ready what is common, unless it is the very same as before."""
+        """Send the shared data to the workers, unless they have it."""
         if self._common is not None and all(old is vars(common)[name] for name, old in vars(self._common).items()):
             return
         try:

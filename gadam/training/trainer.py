@@ -96,6 +96,7 @@ class Trainer:
             shard = train(shard, data.train, reporter, record)
             finished = not bool((shard.tensors["steps"] < self.config.steps).any())
             if finished:
+                # Adam starts anew in the next generation, of parents and of the children bred from them.
                 population = shard.population if self._carries else replace(shard.population, moments={})
                 shard = replace(
                     shard, population=population, batches=None, draws=None,

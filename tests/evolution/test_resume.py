@@ -275,6 +275,13 @@ def test_another_results_version_or_device_is_refused_and_another_processor_warn
     assert_same(result, run())
 
 
+def test_a_setting_that_is_younger_than_the_checkpoint_has_its_default(tmp_path):
+    path = rewritten(stopped(tmp_path), lambda facts, _: facts["identity"]["config"].pop("epsilon") and None)
+    assert_same(run(checkpoint=path), run())
+    path = rewritten(path, lambda facts, _: facts["identity"]["config"].pop("epsilon") and None)
+    assert "epsilon: 1e-08 there, 0.5 here" in refusal(path, config=settings(epsilon=0.5))
+
+
 STRANGE = {
     "no identity": lambda facts, _: facts.pop("identity") and None,
     "no history": lambda facts, _: facts["courses"][0].pop("history") and None,

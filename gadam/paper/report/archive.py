@@ -70,7 +70,7 @@ def read(path: Path) -> Archive:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of the file, as far as it can be read; then one that is none, for what is lost counts as damaged."""
+    """Yield the lines; where reading fails, one that is invalid, so that the loss is counted."""
     try:
         with lzma.open(path) as file:
             yield from file
@@ -79,7 +79,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _stale(identity: Mapping[str, Any]) -> str:
-    """Why a run would not be computed so any more; "" where it would."""
+    """Say why an archived run is outdated; "" if it is not."""
     from gadam.datasets.registry import SOURCES
 
     function = RUN_FUNCTIONS.get(identity["run"])

@@ -120,7 +120,7 @@ def _absent(run: Run) -> str:
 
 
 def compare(there: Stored, here: Stored, kin: Sequence[Sequence[Row]] = ()) -> tuple[str, str]:
-    """Compare a run that is there with itself computed here: a key of `WORDS`, and the largest difference in words.
+    """Compare an archived run with its recomputation: a key of `WORDS`, and the largest difference in words.
 
     `kin` has the rows of runs that differ in their seed alone.
     """
