@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Generator, Tensor
 
+from gadam.randomness import kept_streams
 from gadam.tracing.programs import difference
 from gadam.tracing.replay import PredrawnProgram
 from gadam.training.optimizers import FusedAdam
@@ -79,10 +80,8 @@ class CapturedStep:
         self._program, self._streams = program, streams
         self.buffers = {name: buffer.clone() for name, buffer in buffers.items()}
         self._inputs = [tensor.clone() for tensor in (*batch[0], batch[1])]
-        states = [stream.get_state() for stream in streams]
-        self._drawn = program.draw(streams)
-        for stream, state in zip(streams, states, strict=True):
-            stream.set_state(state)
+        with kept_streams(streams):
+            self._drawn = program.draw(streams)
 
         def compute() -> Tensor:
             outputs = program.body(*learned.values(), *self.buffers.values(), *self._inputs, *self._drawn)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from gadam.randomness import kept_streams
 from gadam.tracing.replay import TORCHSCRIPT, PredrawnProgram, script
-from gadam.training.optimizers import FusedAdam
+from gadam.training.optimizers import FusedAdam, take_fused_step
 from gadam.types import Batch
 
 STEPS = 8
@@ -52,10 +53,8 @@ class FusedSteps:
         """
         self._program, self._optimizer, self._streams = program, optimizer, streams
         self.buffers = dict(buffers)
-        states = [stream.get_state() for stream in streams]
-        flat = self._flat(batches)
-        for stream, state in zip(streams, states, strict=True):
-            stream.set_state(state)
+        with kept_streams(streams):
+            flat = self._flat(batches)
         key = (optimizer.settings, *((tensor.shape, tensor.dtype) for tensor in flat))
         with _compiling, torch.no_grad():
             if key not in program.fused:
@@ -105,19 +104,7 @@ class FusedSteps:
 @functools.cache
 def _scripted_adam() -> Callable[..., list[Tensor]]:
     """Compile the optimizer's step: a trace leaves out what returns no tensor, but not a script."""
-    return torch.jit.script(_adam)
-
-
-def _adam(
-    entries: list[Tensor], gradients: list[Tensor], first: list[Tensor], second: list[Tensor], ages: list[Tensor],
-    rate: float, beta1: float, beta2: float, epsilon: float,
-) -> list[Tensor]:  # fmt: skip
-    none: list[Tensor] = []
-    torch._fused_adam_(
-        entries, gradients, first, second, none, ages, lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0,
-        eps=epsilon, amsgrad=False, maximize=False,
-    )  # fmt: skip
-    return entries
+    return torch.jit.script(take_fused_step)
 
 
 def fuse(

@@ -157,35 +157,37 @@ class FusedAdam(_Adam):
         """Go on from a state of stacked units that have lived equally long, or from none if that is empty."""
         super().__init__(config, parameters, state)
         self._entries = list(parameters.values())
-        self._tensors = (
-            list(self._first.values()), list(self._second.values()), list[Tensor](),
-            [self._ages[0]] * len(parameters),  # a view: the count of the first unit is that of all
-        )  # fmt: skip
+        self._moments = list(self._first.values()), list(self._second.values())
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:  # noqa: D102
         self._ages += 1
-        self.apply(self._entries, list(gradients.values()), *self._tensors)
-
-    def apply(
-        self, entries: list[Tensor], gradients: list[Tensor], first: list[Tensor], second: list[Tensor],
-        largest: list[Tensor], ages: list[Tensor],
-    ) -> None:  # fmt: skip
-        """Change parameters and moments in place, with ages that count this step already."""
-        config = self._config
-        torch._fused_adam_(
-            entries, gradients, first, second, largest, ages, lr=config.learning_rate, beta1=config.betas[0],
-            beta2=config.betas[1], weight_decay=0.0, eps=config.epsilon, amsgrad=False, maximize=False,
-        )  # fmt: skip
+        # A view of the ages: the count of the first unit is that of all.
+        counts = [self._ages[0]] * len(self._entries)
+        entries, first, second, _ = self.tensors
+        take_fused_step(entries, list(gradients.values()), first, second, counts, *self.settings)
 
     @property
     def tensors(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
         """What steps change in place: parameters, first and second moments, and ages [g]."""
-        return self._entries, self._tensors[0], self._tensors[1], self._ages
+        return self._entries, *self._moments, self._ages
 
     @property
     def settings(self) -> tuple[float, ...]:
         """The numbers that a step depends on."""
         return self._config.learning_rate, *self._config.betas, self._config.epsilon
+
+
+def take_fused_step(
+    entries: list[Tensor], gradients: list[Tensor], first: list[Tensor], second: list[Tensor], ages: list[Tensor],
+    rate: float, beta1: float, beta2: float, epsilon: float,
+) -> list[Tensor]:  # fmt: skip
+    """Take Adam's step on parameters and moments in place, with ages that count it already. Returns the parameters."""
+    largest: list[Tensor] = []  # of AMSGrad
+    torch._fused_adam_(
+        entries, gradients, first, second, largest, ages, lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0,
+        eps=epsilon, amsgrad=False, maximize=False,
+    )  # fmt: skip
+    return entries
 
 
 class _AgedAdam(_Adam):
