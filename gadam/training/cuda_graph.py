@@ -6,22 +6,26 @@ parameters, buffers and Adam's state change where they are.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from gadam.randomness import kept_streams
 from gadam.tracing.programs import difference
 from gadam.tracing.replay import PredrawnProgram
 from gadam.training.optimizers import FusedAdam
+from gadam.training.steps import Steps
 from gadam.types import Batch
 
 Compute = Callable[[], Tensor]
 Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
 """From what computes a step to what repeats it, and to the memory of its result."""
 
+CAPTURE_PAYS = 20
+"""Steps of a generation from which on capturing one pays; it takes the time of about as many."""
 _capturing = threading.Lock()
 WARM_UPS = 3  # libraries choose their kernels and allocate in the first calls, which a graph cannot hold
 
@@ -44,44 +48,30 @@ CAPTURES: dict[str, Capture] = {"cuda": cuda_graph}
 """Functions that capture, by the type of device."""
 
 
-class CapturedStep:
-    """A gradient and the optimizer's step after it, for one shard in one generation.
-
-    Attributes:
-        buffers: name -> [g, ...], as the last step left them.
-    """
+class CapturedSteps(Steps):
+    """Takes each step by replaying a graph of it."""
 
     def __init__(
-        self,
-        program: PredrawnProgram,
-        optimizer: FusedAdam,
-        learned: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        batch: Batch,
-        streams: Sequence[Generator],
-        capture: Capture,
+        self, plain: Steps, program: PredrawnProgram, optimizer: FusedAdam, batch: Batch, capture: Capture
     ) -> None:
-        """Capture a step, and compare what it does once with the same step uncaptured.
-
-        Everything given is as before afterwards, the streams too.
+        """Capture a step, and compare what it does once with the same step uncaptured; nothing changes.
 
         Args:
+            plain: the steps uncaptured.
             program: of losses, gradients and buffers.
-            optimizer: of `learned`.
-            learned: name -> [g, ...], which steps change in place.
-            buffers: name -> [g, ...], which stay as they are.
+            optimizer: that of `plain`.
             batch: of the shapes of every batch to come.
-            streams: a generator for each unit.
             capture: how.
 
         Raises:
             RuntimeError: it cannot be captured, or does something else then.
         """
-        self._program, self._streams = program, streams
-        self.buffers = {name: buffer.clone() for name, buffer in buffers.items()}
+        super().__init__(**vars(plain))
+        self._program, learned = program, self.parameters
+        self.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         self._inputs = [tensor.clone() for tensor in (*batch[0], batch[1])]
-        with kept_streams(streams):
-            self._drawn = program.draw(streams)
+        with kept_streams(self.streams):
+            self._drawn = program.draw(self.streams)
 
         def compute() -> Tensor:
             outputs = program.body(*learned.values(), *self.buffers.values(), *self._inputs, *self._drawn)
@@ -110,11 +100,26 @@ class CapturedStep:
         if reason:
             raise RuntimeError(f"a captured step is not the step itself: {reason}")
 
-    def step(self, batch: Batch) -> Tensor:
-        """One step. Returns the losses [g] on its batch, in memory that the next step writes to."""
-        given = (*batch[0], batch[1], *self._program.draw(self._streams))
+    def _step(self, batch: Batch) -> Tensor:
+        """One step. Returns the losses in memory that the next step writes to."""
+        given = (*batch[0], batch[1], *self._program.draw(self.streams))
         with torch.no_grad():
             for place, tensor in zip((*self._inputs, *self._drawn), given, strict=True):
                 place.copy_(tensor)
             self._replay()
         return self._losses
+
+
+def capture_steps(plain: Steps, batch: Batch) -> Steps | None:
+    """Return steps that replay a graph, on a GPU, by Adam for units of one age, where the program can be captured."""
+    capture = CAPTURES.get(batch[1].device.type)
+    if capture is None or not isinstance(plain.optimizer, FusedAdam):
+        return None
+    program = plain.programs.predrawn(plain.parameters, plain.buffers, batch)
+    if program is None:
+        return None
+    try:
+        return CapturedSteps(plain, program, plain.optimizer, batch, capture)
+    except RuntimeError as error:
+        logging.getLogger("gadam").info("Steps are not captured in a CUDA graph: %s", error)
+        return None

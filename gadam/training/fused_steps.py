@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from gadam.randomness import kept_streams
 from gadam.tracing.replay import TORCHSCRIPT, PredrawnProgram, script
 from gadam.training.optimizers import FusedAdam, take_fused_step
+from gadam.training.steps import Steps, first_of
 from gadam.types import Batch
 
 STEPS = 8
@@ -24,42 +25,39 @@ FUSING_PAYS = 500
 _compiling = threading.Lock()
 
 
-class FusedSteps:
-    """Gradients and the optimizer's steps after them, for one shard in one generation.
+class FusedSteps(Steps):
+    """Takes `STEPS` steps in one call, and what is left at the end of a block one by one."""
 
-    Attributes:
-        buffers: name -> [g, ...], as the last call left them.
-    """
-
-    def __init__(
-        self,
-        program: PredrawnProgram,
-        optimizer: FusedAdam,
-        buffers: Mapping[str, Tensor],
-        batches: Batch,
-        streams: Sequence[Generator],
-    ) -> None:
-        """Compile the steps, unless that was done for another shard of the same shapes.
+    def __init__(self, plain: Steps, program: PredrawnProgram, optimizer: FusedAdam, batches: Batch) -> None:
+        """Compile the steps, unless that was done for another shard of the same shapes; nothing changes.
 
         Args:
+            plain: the steps one by one.
             program: of losses, gradients and buffers.
-            optimizer: of the parameters, which steps change in place.
-            buffers: name -> [g, ...], which stay as they are.
-            batches: of `STEPS` steps, [steps, g, b, ...]; of the shapes of every one to come.
-            streams: a generator for each unit; their state stays as it is.
+            optimizer: that of `plain`.
+            batches: of `STEPS` steps, [steps, g, b, ...]; of the shapes of all that will be taken in one call.
 
         Raises:
             RuntimeError: the steps cannot be compiled, or give other numbers then.
         """
-        self._program, self._optimizer, self._streams = program, optimizer, streams
-        self.buffers = dict(buffers)
-        with kept_streams(streams):
+        super().__init__(**vars(plain))
+        self._program, self._optimizer = program, optimizer
+        with kept_streams(self.streams):
             flat = self._flat(batches)
         key = (optimizer.settings, *((tensor.shape, tensor.dtype) for tensor in flat))
         with _compiling, torch.no_grad():
             if key not in program.fused:
                 program.fused[key] = self._compile(flat)
         self._call: Callable[..., Any] = program.fused[key]
+
+    def take(self, batches: Batch) -> Tensor:  # noqa: D102
+        if len(batches[1]) != STEPS:
+            return super().take(batches)
+        with torch.no_grad():
+            changed = self._call(*self._flat(batches))
+        self.buffers = dict(zip(self.buffers, changed, strict=False))
+        losses: Tensor = changed[len(self.buffers)]
+        return losses
 
     def _compile(self, flat: Sequence[Tensor]) -> Callable[..., Any]:
         compiled = script(self._steps, [tensor.clone() for tensor in flat])
@@ -70,18 +68,12 @@ class FusedSteps:
             raise RuntimeError("they give other numbers in one call")
         return compiled
 
-    def run(self, batches: Batch) -> None:
-        """Take `STEPS` steps on their batches, [steps, g, b, ...]."""
-        with torch.no_grad():
-            changed = self._call(*self._flat(batches))
-        self.buffers = dict(zip(self.buffers, changed, strict=False))
-
     def _flat(self, batches: Batch) -> list[Tensor]:
         """Return the inputs of the compiled steps: what they change, buffers, and each step's batch and draws."""
         entries, first, second, ages = self._optimizer.tensors
         flat = [*entries, *first, *second, ages, *self.buffers.values()]
         for inputs, targets in zip(zip(*batches[0], strict=True), batches[1], strict=True):
-            flat += [*inputs, targets, *self._program.draw(self._streams)]
+            flat += [*inputs, targets, *self._program.draw(self.streams)]
         return flat
 
     def _steps(self, *flat: Tensor) -> tuple[Tensor, ...]:
@@ -107,19 +99,18 @@ def _scripted_adam() -> Callable[..., list[Tensor]]:
     return torch.jit.script(take_fused_step)
 
 
-def fuse(
-    program: PredrawnProgram | None,
-    optimizer: Any,
-    buffers: Mapping[str, Tensor],
-    batches: Batch,
-    streams: Sequence[Generator],
-) -> FusedSteps | None:
-    """Return the steps as one call, where there is TorchScript, on a CPU, by Adam for units of one age."""
-    device = batches[1].device.type
-    if program is None or not TORCHSCRIPT or device != "cpu" or not isinstance(optimizer, FusedAdam):
+def fuse_steps(plain: Steps, batches: Batch) -> Steps | None:
+    """Return steps that are taken several in one call, on a CPU with TorchScript, by Adam for units of one age.
+
+    `batches` are the first ones, as many as they will always be but at the end of a block.
+    """
+    if not TORCHSCRIPT or batches[1].device.type != "cpu" or len(batches[1]) != STEPS:
+        return None
+    program = plain.programs.predrawn(plain.parameters, plain.buffers, first_of(batches))
+    if program is None or not isinstance(plain.optimizer, FusedAdam):
         return None
     try:
-        return FusedSteps(program, optimizer, buffers, batches, streams)
+        return FusedSteps(plain, program, plain.optimizer, batches)
     except RuntimeError as error:
         logging.getLogger("gadam").info("Steps are not fused: %s", error)
         return None

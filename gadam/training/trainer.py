@@ -6,10 +6,9 @@ units, never averaged across them.
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -22,16 +21,15 @@ from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.runtime import current_device, float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.tracing.programs import Programs
 from gadam.training.batches import BLOCK, Batches, gather_batches, restore_stream, take_rows
-from gadam.training.cuda_graph import CAPTURES, CapturedStep
-from gadam.training.fused_steps import FUSING_PAYS, STEPS, FusedSteps, fuse
-from gadam.training.optimizers import FusedAdam, Stepper, load_state, make_optimizer, make_stepper, state_of
+from gadam.training.cuda_graph import CAPTURE_PAYS, capture_steps
+from gadam.training.fused_steps import FUSING_PAYS, STEPS, fuse_steps
+from gadam.training.optimizers import load_state, make_optimizer, make_stepper, state_of
 from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingError, is_out_of_memory
+from gadam.training.steps import Steps, first_of
 from gadam.types import Batch, Loss
 
 REPORT_SECONDS = 0.25
 """Slow steps are reported to `progress` as often as a person looks."""
-CAPTURE_PAYS = 20
-"""Steps of a generation from which on capturing one as a CUDA graph pays; it takes the time of about as many."""
 
 
 @dataclass(frozen=True)
@@ -186,68 +184,27 @@ class Trainer:
         assert self.programs is not None
         begun = shard.tensors
         learned = {name: entry.clone() for name, entry in shard.population.parameters.items()}
-        buffers: Mapping[str, Tensor] = shard.population.buffers
         optimizer = make_stepper(self.config, learned, shard.population.moments)
         draws = [restore_stream(rows, state) for state in begun["draws"]]
         step = first = int(begun["steps"][0])
         batches = Batches(rows, begun["batches"], first, self.config)
-        captured: CapturedStep | None = None
-        fused: FusedSteps | None = None
-        may_fuse = record is None and self.config.steps >= FUSING_PAYS
-        for inputs, targets in gather_batches(rows, batches, STEPS if may_fuse else 1):
-            if step == first:
-                batch = tuple(tensor[0] for tensor in inputs), targets[0]
-                captured = self._capture(optimizer, learned, buffers, batch, draws)
-                if may_fuse and len(targets) == STEPS:
-                    program = self.programs.predrawn(learned, buffers, batch)
-                    fused = fuse(program, optimizer, buffers, (inputs, targets), draws)
-            if fused is not None and len(targets) == STEPS:
-                fused.run((inputs, targets))
-                buffers = fused.buffers
-                step += STEPS
-            else:
-                for batch in zip(zip(*inputs, strict=True), targets, strict=True):
-                    step += 1
-                    if captured is not None:
-                        losses, buffers = captured.step(batch), captured.buffers
-                    else:
-                        losses, gradients, buffers = self.programs.gradients(learned, buffers, batch, draws)
-                        optimizer.step(gradients)
-                    if record is not None:
-                        record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
-                if fused is not None:
-                    fused.buffers = dict(buffers)
-            if reporter.step(len(shard.units), len(targets), last=step == self.config.steps):
+        steps = Steps(self.programs, optimizer, learned, shard.population.buffers, draws)
+        fuses = record is None and self.config.steps >= FUSING_PAYS
+        for several in gather_batches(rows, batches, STEPS if fuses else 1):
+            if step == first and self.config.steps >= CAPTURE_PAYS:
+                fused = fuse_steps(steps, several) if fuses else None
+                steps = fused or capture_steps(steps, first_of(several)) or steps
+            losses = steps.take(several)
+            step += len(several[1])
+            if record is not None:
+                record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
+            if reporter.step(len(shard.units), len(several[1]), last=step == self.config.steps):
                 break
+        population = replace(shard.population, parameters=learned, buffers=steps.buffers, moments=optimizer.state())
         return replace(
-            shard, steps=torch.full_like(begun["steps"], step), batches=batches.states(step),
+            shard, population=population, steps=torch.full_like(begun["steps"], step), batches=batches.states(step),
             draws=torch.stack([stream.get_state() for stream in draws]),
-            population=replace(
-                shard.population, parameters=learned, buffers=buffers, moments=optimizer.state()
-            ),
         )  # fmt: skip
-
-    def _capture(
-        self,
-        optimizer: Stepper,
-        learned: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        batch: Batch,
-        draws: Sequence[torch.Generator],
-    ) -> CapturedStep | None:
-        """The step as a CUDA graph where there is a GPU, it pays and it can be had."""
-        assert self.programs is not None
-        capture = CAPTURES.get(batch[1].device.type)
-        if capture is None or not isinstance(optimizer, FusedAdam) or self.config.steps < CAPTURE_PAYS:
-            return None
-        program = self.programs.predrawn(learned, buffers, batch)
-        if program is None:
-            return None
-        try:
-            return CapturedStep(program, optimizer, learned, buffers, batch, draws, capture)
-        except RuntimeError as error:
-            logging.getLogger("gadam").info("Steps are not captured in a CUDA graph: %s", error)
-            return None
 
     @property
     def _carries(self) -> bool:
