@@ -14,6 +14,7 @@ reproduce: $(STAMP)  ## regenerate every table and figure (PROFILE=smoke|quick|s
 	$(BIN)/gadam reproduce --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP)  ## the tests, and every notebook in profile smoke (nbval)
+	$(BIN)/gadam reproduce --profile smoke --runs-only  # once, by as many processes as there are cores: notebooks read them
 	$(BIN)/pytest -n 2 --dist loadfile --nbval tests notebooks $(ARGS)
 
 campaign: $(STAMP)  ## 50 kills an executor and 1,000 damaged files a kind, into reports/out/campaign (GADAM_KILLS, GADAM_DAMAGED)

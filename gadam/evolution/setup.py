@@ -71,53 +71,71 @@ class Training:
     is_over: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self._began, config = time.perf_counter(), self.config
+        self._began = time.perf_counter()
         self._check()
+        self.configs = [replace(self.config, seed=seed) for seed in self.seeds]
+        self.seeds = [own.seed for own in self.configs]
+        self._steps = self.config.steps * (1 if self.evolves else 2 * self.config.generations)
         device = resolve_device(self.device)
         train = check_batch("data", self.rows, device)
         held_out = train if self.validation is None else check_batch("validation", self.validation, device)
-        self.configs = [replace(config, seed=seed) for seed in self.seeds]
-        self.seeds = [own.seed for own in self.configs]
-        self._steps = config.steps * (1 if self.evolves else 2 * config.generations)
-        make, g, initialisation = self.make_model, config.population_size, config.initialisation
-        units = [
-            Population.make(make, g, seed=seed, initialisation=initialisation, device=device) for seed in self.seeds
-        ]
-        population = Population.join(units)
-        fresh_loss = check_fit(population, train, self.loss, config.batch_size)
-        if self.validation is not None:
-            try:
-                check_rows(population, held_out, self.loss)
-            except InputError as error:
-                raise InputError(f"validation: {error}") from error.__cause__
-        for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
-            for callback in callbacks:
-                callback.on_start(own, units_of_seed(population, place, g))
-        self._total = 2 * config.generations * config.steps * len(population)
-        self._targets = targets_of(train[1])
         nothing = torch.empty(len(self.seeds), 0, dtype=torch.int64)
         self.data = Data(train, held_out, nothing, nothing)
+        self._targets = targets_of(train[1])
+        population, fresh_loss = self._make_units(device)
+        for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
+            for callback in callbacks:
+                callback.on_start(own, units_of_seed(population, place, own.population_size))
+        count = self._plan(population)
+        self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
+        self._resume(population, count, fresh_loss)
+        self._counting = threading.Lock()
+        self._pool: Pool
+
+    def _make_units(self, device: torch.device) -> tuple[Population, float]:
+        """Make the initial units of all seeds (Section 3.1), and try one on the rows. Returns the loss of that, too."""
+        g, initialisation = self.config.population_size, self.config.initialisation
+        population = Population.join([
+            Population.make(self.make_model, g, seed=seed, initialisation=initialisation, device=device)
+            for seed in self.seeds
+        ])  # fmt: skip
+        fresh_loss = check_fit(population, self.data.train, self.loss, self.config.batch_size)
+        if self.validation is not None:
+            try:
+                check_rows(population, self.data.held_out, self.loss)
+            except InputError as error:
+                raise InputError(f"validation: {error}") from error.__cause__
+        return population, fresh_loss
+
+    def _plan(self, population: Population) -> int:
+        """Decide how to train. Returns the number of shards. There is no trainer where it was stopped before."""
+        self._total = 2 * self.config.generations * self.config.steps * len(population)
 
         def plan() -> TrainingPlan:
-            trained, cluster = replace(config, steps=self._steps), cluster_size(self.executor)
-            return plan_training(population, train, self.loss, trained, self._total, self.seeds, cluster)
+            trained, cluster = replace(self.config, steps=self._steps), cluster_size(self.executor)
+            return plan_training(
+                population, self.data.train, self.loss, trained, self._total, self.seeds, cluster
+            )  # fmt: skip
 
-        # Without a trainer where it was stopped before there was a plan.
         planned = run_until_stopped(self.stop if self.checkpoint is None else None, plan)
         self._trainer: Trainer | None
         self._trainer, count, warning = planned or (None, 1, "")
         if warning:
             warnings.warn(warning, stacklevel=stacklevel_of_caller())
+        return count
+
+    def _resume(self, population: Population, count: int, fresh_loss: float) -> None:
+        """Read the checkpoint, or begin with the initial units."""
 
         def identity() -> dict[str, Any]:
             assert self._trainer is not None
-            found = identify(config, population, batches, self._trainer.way, fresh_loss)
+            batches = [self.data.train] if self.validation is None else [self.data.train, self.data.held_out]
+            found = identify(self.config, population, batches, self._trainer.way, fresh_loss)
             found["config"]["seed"] = self.seeds[0] if len(self.seeds) == 1 else self.seeds
             if not self.evolves:
                 found["mode"] += f", {self._steps:,} steps of each unit without evolution"
             return found
 
-        batches = [train] if self.validation is None else [train, held_out]
         # An executor of one's own may watch too, and can be told nothing of what was before.
         executor = None if isinstance(self.executor, int) else self.executor
         watching = [one for one in (*chain(*self.callbacks), *self.records, executor) if one is not None]
@@ -128,10 +146,10 @@ class Training:
         shards = split_into_shards(population, count, "parent", first)
         empty = [SeedState(no_history()) for _ in self.seeds]
         self.state = kept or EvolutionState(first, population, shards, empty, count)
-        if self.state.generation - 1 > config.generations:
+        if self.state.generation - 1 > self.config.generations:
             raise InputError(
                 f"checkpoint: {str(self.checkpoint)!r} holds {self.state.generation - 1} generations, config asks for "
-                f"generations={config.generations}; give at least as many, or another path"
+                f"generations={self.config.generations}; give at least as many, or another path"
             )
         if not kept and self.checkpoint is not None:  # where nothing can be written is said before the training
             self._checkpointer.keep(self.state, now=True)
@@ -139,9 +157,6 @@ class Training:
         for callbacks, seed in zip(self.callbacks, self.state.seeds, strict=True):
             for callback in callbacks if len(seed.history) else ():
                 callback.on_resume(seed.history)
-        self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
-        self._counting = threading.Lock()
-        self._pool: Pool
 
     def _check(self) -> None:
         """Validate the arguments that are not tensors, executors or devices; make lists of the callbacks."""
