@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import sys
+import warnings
 from collections.abc import Mapping
 from html import escape
 from textwrap import shorten
@@ -39,6 +40,14 @@ def describe_type(value: Any) -> str:
 def describe_tensor(tensor: Tensor | None, first: int = 0) -> str:
     """Return the shape of a tensor, from a dimension on, and its dtype: "[3, 4] float32"."""
     return "missing" if tensor is None else f"{list(tensor.shape[first:])} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def warn(message: str) -> None:
+    """Warn in the name of the code that called this package."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("gadam."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def front_end() -> Literal["terminal", "batch", "notebook"]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import logging
+import threading
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from gadam.config import InputError
 from gadam.display import describe_error, first_line
-from gadam.population import Population
+from gadam.population import Population, copy_module
 from gadam.tracing.programs import Programs, difference
-from gadam.training.inputs import check_batch, check_rows
+from gadam.training.inputs import fit_rows, read_rows
+from gadam.training.python_state import PythonState
 from gadam.types import Loss
 from gadam.validation import check_callable, check_choice, check_whole
 
@@ -24,6 +26,8 @@ logger = logging.getLogger("gadam")
 Average = Literal["probabilities", "outputs"]
 """What an `Ensemble` averages of its units."""
 
+_calling = threading.Lock()
+"""The template holds the tensors of the unit that is called: one thread at a time."""
 SHAPES = 32
 """Shapes of inputs for which an ensemble keeps a traced program; for any further the modules are called."""
 
@@ -57,7 +61,7 @@ class Ensemble(nn.Module):
         check_choice("average", average, get_args(Average))
         self.average = average
         self.stacked = _as_module(population)
-        template = copy.deepcopy(population.template).eval()
+        template = copy_module(population.template).eval()
         self._template = (template,)  # in a tuple, because its values are no part of the ensemble
         self._convolves = any(isinstance(each, nn.modules.conv._ConvNd) for each in template.modules())
         self._programs = {
@@ -82,7 +86,12 @@ class Ensemble(nn.Module):
         outputs = self.units(*inputs)
         if self.average == "outputs":
             return outputs.mean(0)
-        if _has_one_output(outputs[0]):
+        if outputs.dim() < 3:
+            raise InputError(
+                f'average="probabilities": the model gives shape {list(outputs.shape[1:])}, not [n, classes]; give a '
+                'single row as row[None], or for a model with one output average="outputs"'
+            )
+        if outputs.shape[2] == 1:
             raise InputError('average="probabilities": the model has one output; give average="outputs"')
         return outputs.softmax(2).mean(0)
 
@@ -102,9 +111,13 @@ class Ensemble(nn.Module):
         return self._by_program(inputs) if self._traced.get(key) else self._by_modules(inputs)
 
     def _can_trace(self, inputs: tuple[Tensor, ...]) -> bool:
+        self._by_modules(inputs)  # what a first call sets up does not move any more
+        before = PythonState(self._template[0], None)
         expected = self._by_modules(inputs)
         try:
-            reason = difference([self._by_program(inputs).contiguous()], [expected])
+            moves = before.difference(PythonState(self._template[0], None))
+            reason = f"{moves} changes from call to call" if moves else ""
+            reason = reason or difference([self._by_program(inputs).contiguous()], [expected])
         except Exception as error:
             reason = describe_error(error)
         if reason:
@@ -119,6 +132,7 @@ class Ensemble(nn.Module):
         programs = self._programs[self._convolves and device.type == "cpu"]
         # Streams to draw from, which only a model that draws in evaluation does: that is found to differ.
         streams = [torch.Generator(device)] * len(next(self.stacked.parameters()))
+        inputs = tuple(tensor.clone() for tensor in inputs)  # the module may write to them
         return programs.losses(*self._state(), (inputs, inputs[0]), streams)  # the targets are not looked at
 
     def _by_modules(self, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -128,12 +142,16 @@ class Ensemble(nn.Module):
             state = {name: tensor[unit] for name, tensor in parameters.items()}
             state |= {name: tensor[unit].clone() for name, tensor in buffers.items()}  # the module may write to them
             try:
-                outputs.append(functional_call(template, state, inputs))
+                with _calling:
+                    outputs.append(functional_call(template, state, tuple(tensor.clone() for tensor in inputs)))
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
                 shapes = [list(each.shape) for each in inputs]
-                raise InputError(f"inputs: {model} could not take shapes {shapes}: {first_line(error)}") from error
+                raise InputError(
+                    f"inputs: {model} could not take shapes {shapes}: {first_line(error)}; the first dimension must be "
+                    "that of rows (of a single one: row[None])"
+                ) from error
         if not isinstance(outputs[0], Tensor):
             kind = type(outputs[0]).__name__
             raise InputError(f"Ensemble: {model} returns a {kind}, must return a tensor to be averaged")
@@ -177,8 +195,8 @@ def greedy_soup(
     check_whole("chunk", chunk, 1)
     check_callable("loss", loss, "output", "targets")
     stacked = {**population.parameters, **population.buffers}
-    inputs, targets = rows = check_batch("data", data, next(iter(stacked.values())).device)
-    check_rows(population, rows, loss)
+    rows = read_rows("data", data, next(iter(stacked.values())).device)
+    (inputs, targets), _ = fit_rows("data", population, rows, loss)
     soup = population.unit(0)
     own = {**dict(soup.named_parameters()), **dict(soup.named_buffers())}
     # The average of equal units is exactly the unit, if it is summed in float64.
@@ -195,14 +213,14 @@ def greedy_soup(
             tensor.copy_(sums[name] / len(units) if name in sums else stacked[name][units[0]])
 
     def mean_loss() -> float:
-        parts = zip(*(tensor.split(chunk) for tensor in (*inputs, targets)), strict=True)
-        return sum(float(loss(soup(*some), wanted)) * len(wanted) for *some, wanted in parts) / len(targets)
+        # The loss over all rows, for a mean of the losses of chunks weighs rows otherwise where some are ignored.
+        parts = zip(*(tensor.split(chunk) for tensor in inputs), strict=True)
+        chunks = [soup(*(tensor.clone() for tensor in some)) for some in parts]
+        leaves, structure = zip(*map(tree_flatten, chunks), strict=True)
+        outputs = [torch.cat(several) for several in zip(*leaves, strict=True)]
+        return float(loss(tree_unflatten(outputs, structure[0]), targets.clone()))
 
     with torch.no_grad():
-        # Targets that are no classes would be taken for probabilities, and the loss be 0 whatever the output.
-        as_probabilities = loss is nn.functional.cross_entropy and targets.is_floating_point()
-        if as_probabilities and _has_one_output(soup(*(tensor[:1] for tensor in inputs))):
-            raise InputError("loss: cross_entropy says nothing of a model with one output; give the loss of evolve")
         for unit in range(len(population)):
             candidate = {name: tensor + stacked[name][unit] for name, tensor in total.items()}
             fill(candidate, [*chosen, unit])
@@ -218,11 +236,6 @@ def greedy_soup(
 def _output(output: Any, _: Tensor) -> Any:
     """Take the output of a unit in the place of its loss."""
     return output
-
-
-def _has_one_output(output: Tensor) -> bool:
-    """Tell a model that gives one number a row (or a place) from one that gives classes."""
-    return output.dim() < 2 or output.shape[1] == 1
 
 
 def _check_population(population: Any) -> None:

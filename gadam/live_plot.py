@@ -16,7 +16,7 @@ from gadam.display import front_end, side_by_side, to_png
 from gadam.plotting import BEST, LEGEND, by_generation, plot_adoption, plot_family, plot_losses
 from gadam.population import Population
 from gadam.result import Callback, Generation, Result
-from gadam.training.inputs import check_batch, check_rows, targets_of
+from gadam.training.inputs import fit_rows, read_rows
 from gadam.validation import check_callable
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ class LivePlot(Callback):
         show: Callable[[bytes], None] | None = None,
     ) -> None:
         if test is not None:
-            check_batch("test", test, torch.device("cpu"))
-            if targets_of(test[1]) == "values":
-                raise InputError(f"test: targets are {test[1].dtype}, must be whole numbers, the classes of the rows")
+            _, targets = read_rows("test", test, torch.device("cpu"))
+            if targets.is_floating_point():
+                raise InputError(f"test: targets are {targets.dtype}, must be whole numbers, the classes of the rows")
         if show is not None:
             check_callable("show", show, "png")
         self.history = pd.DataFrame()
@@ -68,9 +68,9 @@ class LivePlot(Callback):
         self.history, self.scores = self.history.iloc[:0], self.scores.iloc[:0]
         self._generations, self._display, self._looks = config.generations, None, front_end()
         if self._test is not None:
-            self._rows = check_batch("test", self._test, next(iter(population.parameters.values())).device)
+            rows = read_rows("test", self._test, next(iter(population.parameters.values())).device)
             try:
-                check_rows(population, self._rows, cross_entropy)
+                self._rows, _ = fit_rows("test", population, rows, cross_entropy)
             except InputError as error:
                 raise InputError(f"test: {error}") from error.__cause__
 

@@ -91,14 +91,13 @@ class Population:
 
         Args:
             modules: the units.
-            template: a module of the architecture; None copies the first unit, which must not have been called for
-                that: a module that keeps what it computed (`self.features = ...`) cannot be copied.
+            template: a module of the architecture; None copies the first unit.
 
         Raises:
             InputError: there are none, or one is no module or of another architecture.
         """
         _check_each("modules", modules, nn.Module)
-        template = copy.deepcopy(modules[0]) if template is None else template
+        template = copy_module(modules[0]) if template is None else template
         return cls(template, _stack(map(_learned, modules)), _stack(map(_carried, modules)))
 
     @classmethod
@@ -178,7 +177,7 @@ class Population:
             reason = str(error).splitlines()[0].split(". ")[0]
             raise InputError(f'device={shown(device)} cannot be used ({reason}); give "cpu" or "cuda"') from None
         moved = self._map(lambda tensor: tensor.to(device))
-        return replace(moved, template=copy.deepcopy(self.template).to(device))
+        return replace(moved, template=copy_module(self.template).to(device))
 
     def shards(self, count: int) -> list[Population]:
         """Cut into at most `count` parts of nearly equal size, in order."""
@@ -189,7 +188,7 @@ class Population:
     def unit(self, index: int) -> nn.Module:
         """Return one unit as a module, in evaluation mode; it shares no memory with the population."""
         check_whole("index", index, -len(self), len(self) - 1)
-        module = copy.deepcopy(self.template).eval()
+        module = copy_module(self.template).eval()
         own = _learned(module) | _carried(module)
         with torch.no_grad():
             for name, tensor in own.items():
@@ -202,6 +201,32 @@ class Population:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Population:
         return _merged([self], lambda parts: function(parts[0]))
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """Copy a module, and detached what it has computed: the weight of `weight_norm`, features that it keeps.
+
+    Raises:
+        InputError: it cannot be copied.
+    """
+    computed = [
+        value
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    ]
+    try:
+        return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
+    except Exception as error:
+        raise InputError(
+            f"make_model: {type(module).__name__} cannot be copied ({describe_error(error)}); must hold no open files, "
+            "locks or tensors inside of other objects that were computed from parameters"
+        ) from error
+
+
+def versions(*populations: Population) -> list[int]:
+    """Return counts of the writes to each tensor, which tell afterwards whether somebody has changed one in place."""
+    return [entry._version for each in populations for entry in to_entries(each).values()]
 
 
 def to_entries(population: Population, prefix: str = "") -> dict[str, Tensor]:
@@ -295,6 +320,17 @@ def _made(make_model: Callable[[], nn.Module]) -> nn.Module:
     kind = type(module).__name__
     if not isinstance(module, nn.Module):
         raise InputError(f"make_model: returned {kind}, must return a torch.nn.Module")
+    for part in module.modules():
+        if isinstance(part, torch.jit.ScriptModule) or type(part).__name__ == "OptimizedModule":
+            raise InputError(
+                f"make_model: {kind} is compiled or scripted, must be the module itself: its step is compiled here"
+            )
+    for name, tensor in module.named_parameters():
+        if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+            raise InputError(
+                f"make_model: {name} of {kind} has a hook, which copies do not have; must be without, for instance "
+                "with what the hook does in the loss"
+            )
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         raise InputError(f"make_model: {kind} is lazy, must have its shapes; call it once on some rows first")
     return module

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,7 +17,7 @@ from gadam.display import describe_error, html_image, html_table, to_png
 from gadam.ensembles import Average, Ensemble, greedy_soup
 from gadam.population import Population, from_entries, outline, to_entries
 from gadam.types import Loss, Targets
-from gadam.validation import check_callable, check_path
+from gadam.validation import check_callable, read_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,8 +116,7 @@ class Result:
         Raises:
             InputError: something that is no result is at `path`, or it cannot be written.
         """
-        check_path("path", path)
-        target = Path(path).resolve()
+        target = read_path("path", path)
         if target.exists():
             try:
                 storage.read(target, KIND)
@@ -201,7 +199,7 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
 
     Args:
         path: the file.
-        make_model: as for `evolve`: a result holds tensors and no code. Called once; its values are not used.
+        make_model: as for `evolve`: a result holds tensors and no code. Its values are not used.
 
     Returns:
         The result as it was: the population bit by bit (on the CPU), the history with its types, the settings.
@@ -209,10 +207,10 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
     Raises:
         InputError: there is no result, it is damaged or of a newer version, or `make_model` gives another model.
     """
-    check_path("path", path)
-    facts, tensors = storage.read(Path(path), KIND, CHECKPOINT)
+    facts, tensors = storage.read(read_path("path", path), KIND, CHECKPOINT)
     check_callable("make_model", make_model)
     order, prefix = Population.make(make_model, 1), ""
+    other = Population.make(make_model, 1, seed=1).template  # parts that differ between them show values
     if isinstance(courses := facts.get("courses"), list) and len(courses) > 1:
         raise InputError(f"path={str(path)!r} holds a training of {len(courses)} seeds, must be of one")
     try:
@@ -221,12 +219,12 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
         saved = f"the saved {facts['model']}"
         config, history = GadamConfig(**facts["config"]), storage.to_frame(facts["history"])
         others = {name: facts[name] for name in _FACTS}
-        parts = list(zip_longest(facts["outline"], outline(order.template), fillvalue="nothing"))
+        parts = list(zip_longest(facts["outline"], outline(order.template), outline(other), fillvalue="nothing"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # an InputError is a ValueError
         raise InputError(f"path={str(path)!r} is damaged ({describe_error(error)})") from None
     population = from_entries(tensors, order, saved, prefix)
-    for there, here in parts:
-        if there != here:
+    for there, here, again in parts:
+        if there != here == again:
             raise InputError(
                 f"make_model: a part is {here} here, but {there} in {saved}; must be the model that was trained"
             )

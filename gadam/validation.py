@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Iterable, Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gadam.display import shown
@@ -40,20 +41,31 @@ def check_share(name: str, value: Any) -> None:
         raise InputError(f"{name}={shown(value)} must be a number in [0, 1]")
 
 
-def check_path(name: str, value: Any) -> None:
-    """Refuse anything but a path."""
+def read_path(name: str, value: Any, *, folder: bool = False) -> Path:
+    """Return the path of a file or a folder, there or not, as an absolute one, with "~" and links followed."""
     if not isinstance(value, str | os.PathLike) or not str(value) or "\0" in str(value):
         raise InputError(f"{name}={shown(value)} must be a path: text, or a pathlib.Path")
+    try:
+        path = Path(value).expanduser().resolve()
+        wrong = path.exists() and not (path.is_dir() if folder else path.is_file())
+    except (OSError, RuntimeError) as error:  # a loop of links, no home folder, no right to look
+        raise InputError(f"{name}={str(value)!r} must be a path that can be followed: {error}") from None
+    if wrong:
+        raise InputError(f"{name}={str(value)!r} is no {'folder' if folder else 'regular file'}; give another path")
+    return path
 
 
-def check_seeds(seeds: Any) -> None:
-    """Refuse anything but distinct seeds, at least one."""
+def read_seeds(seeds: Any) -> list[int]:
+    """Return distinct seeds, at least one; of arrays and tensors too."""
+    if hasattr(seeds, "tolist"):
+        seeds = seeds.tolist()
     if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not len(seeds):
-        raise InputError(f"seeds={shown(seeds)} must be a list of whole numbers, at least one")
+        raise InputError(f"seeds={shown(seeds)} must be a list of whole numbers, at least one, such as list(range(3))")
     for seed in seeds:
         check_whole("seeds", seed, 0, 2**63 - 1)
     if len(set(seeds)) < len(seeds):
         raise InputError(f"seeds={shown(seeds)} must be distinct")
+    return [int(seed) for seed in seeds]
 
 
 def check_callable(name: str, value: Any, *arguments: str) -> None:

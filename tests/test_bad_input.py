@@ -4,11 +4,13 @@ import contextlib
 import io
 import re
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import zoo
@@ -18,7 +20,7 @@ import gadam
 from gadam import datasets, genetics, models, plotting
 from gadam.cli import main
 
-REMEDY = "must|give|there are|should be|make another|at least|could not|damaged|cannot be (read|written)|has no|failed"
+REMEDY = "must|give|write `|there are|should be|make another|at least|could not|damaged|cannot be (read|written)|has no|failed"
 
 # What the line begins with -> calls, in the names that the fixture `names` prepares; "$" are command lines.
 TABLE = {
@@ -33,7 +35,16 @@ TABLE = {
         evolve(lambda: 1 / 0, rows, small)
         evolve(growing, rows, small)
         evolve(lambda: nn.Linear(5, 3), rows, small)
-        evolve(lambda: nn.Linear(4, 3).double(), rows, small)
+        evolve(lambda: torch.jit.script(mlp()), rows, small)
+        evolve(lambda: nn.Sequential(torch.jit.script(mlp())), rows, small)
+        evolve(lambda: torch.compile(mlp()), rows, small)
+        evolve(hooked, rows, small)
+        evolve(locked, rows, small)
+        evolve(late, rows, small)
+        evolve(slope, (x, x), small, loss=nn.functional.mse_loss)
+        evolve(lambda: nn.Linear(4, 3, dtype=torch.cfloat), (x.cfloat(), x.cfloat()[:, :3]), small, loss=distance)
+        evolve(lambda: nn.Linear(4, 3).half(), (x.half(), y), small)
+        evolve(lambda: nn.Sequential(nn.Embedding(9, 3, sparse=True), nn.Flatten(), nn.Linear(12, 3)), tokens, small)
         evolve(batchnorm, rows, replace(small, batch_size=1))
         Population.make(mlp(), 3)
         load_result('saved', lambda: nn.Linear(4, 3))
@@ -42,7 +53,17 @@ TABLE = {
         GADAMClassifier(make_model=lambda features, outputs: nn.Linear(features, outputs + 2)).fit(X, y)""",
     "data": """
         evolve(mlp, x, small)
-        evolve(mlp, (X, y), small)
+        evolve(mlp, (x, (y, y)), small)
+        evolve(mlp, (x, ()), small)
+        evolve(mlp, {'x': x}, small)
+        evolve(mlp, (x.tolist(), y), small)
+        evolve(mlp, (x, ['a'] * 40), small)
+        evolve(mlp, (x, np.array(['a'] * 40)), small)
+        evolve(mlp, (pd.DataFrame({'age': X[:, 0], 'sex': 'f'}), y), small)
+        evolve(mlp, (x.to_sparse(), y), small)
+        evolve(mlp, (x.to('meta'), y), small)
+        evolve(mlp, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y)), small)
+        evolve(mlp, pictures, small)
         evolve(mlp, (x, torch.tensor(1)), small)
         evolve(mlp, (x, y[:-1]), small)
         evolve(mlp, ((), y), small)
@@ -50,9 +71,16 @@ TABLE = {
         train(mlp, None, small)
         result.soup(x)
         datasets.load('orl', data='fake')""",
-    "targets": "evolve(mlp, (x, y + 1), small)",
+    "targets": """
+        evolve(mlp, (x, y + 1), small)
+        evolve(mlp, (x, y * 0 - 100), small)""",
     "loss": """
         evolve(mlp, (x, y.float()), small)
+        evolve(mlp, (x, x[:, :3]), small)
+        evolve(mlp, (x, (x[:, :3] > 0).long()), small)
+        evolve(lambda: nn.Linear(4, 1), (x, x[:, :1]), small)
+        evolve(lambda: nn.Linear(4, 1), (x, y > 0), small)
+        evolve(mlp, rows, small, loss=lambda output, targets: nn.functional.cross_entropy(layer(output), targets))
         evolve(mlp, rows, small, loss='cross_entropy')
         evolve(mlp, rows, small, loss=nn.CrossEntropyLoss(reduction='none'))
         evolve(mlp, rows, small, loss=nn.CrossEntropyLoss)
@@ -182,6 +210,45 @@ TABLE = {
         $ gadam reproduce --profile big
         $ gadam reproduce --only table9""",
 }
+
+
+def hooked():
+    model = zoo.mlp()
+    model[0].weight.register_hook(lambda gradient: gradient.clamp(-1, 1))
+    return model
+
+
+class Locked(zoo.Linear):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Late(zoo.Linear):
+    def forward(self, inputs):
+        self.late = getattr(self, "late", None) or nn.Linear(3, 3)
+        return self.late(self.layer(inputs))
+
+
+class Slope(nn.Linear):
+    """Differentiates in its forward."""
+
+    def __init__(self):
+        super().__init__(4, 1)
+
+    def forward(self, inputs):
+        inputs = inputs.detach().requires_grad_()
+        return torch.autograd.grad(super().forward(inputs).sin().sum(), inputs, create_graph=True)[0]
+
+
+class Pictures(torch.utils.data.Dataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return object(), index
+
+
 ROWS = [(begin, call.strip()) for begin, calls in TABLE.items() for call in calls.strip().splitlines()]
 
 
@@ -202,6 +269,9 @@ def names(tmp_path_factory):
             "x": x, "y": y, "X": x.numpy(), "rows": (x, y), "small": small, "result": result, "closed": closed,
             "population": result.population, "mlp": zoo.mlp, "growing": lambda: nn.Linear(4, next(sizes)),
             "batchnorm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), "losses": torch.rand(4) * 0.8 + 0.1,
+            "hooked": hooked, "locked": Locked, "late": Late, "slope": Slope, "pd": pd, "layer": nn.Linear(3, 3),
+            "tokens": (zoo.TOKENS[:, None].expand(-1, 4), y), "distance": lambda a, b: (a - b).abs().mean(),
+            "pictures": Pictures(),
             "pairs": torch.tensor([[0, 1], [2, 3]]), "halves": torch.full((2,), 0.5), "np": np, "torch": torch,
             "entries": {"weight": torch.rand(4, 2)}, "random": torch.Generator(), "genetics": genetics, "nn": nn,
             "models": models, "datasets": datasets, "plotting": plotting, "replace": replace,

@@ -221,7 +221,7 @@ WRONG = [
 def test_a_file_that_is_damaged_or_something_else_is_refused(result, tmp_path, monkeypatch):
     path = tmp_path / "result"
     assert "cannot be read" in complaint(tmp_path / "nowhere")
-    assert "cannot be read" in complaint(tmp_path)
+    assert "is no regular file; give another path" in complaint(tmp_path)
     storage.write(path, "memory", {}, {})
     assert "holds a memory, must be a result" in complaint(path)
     tensors = {f"parameters/{name}": entry for name, entry in result.population.parameters.items()}

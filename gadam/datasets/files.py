@@ -11,16 +11,16 @@ from pathlib import Path
 from gadam.config import InputError
 from gadam.datasets.parsers import LIMIT, gunzip, read_face
 from gadam.datasets.registry import source
-from gadam.validation import check_path
+from gadam.validation import read_path
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     """Return `folder`, else `$GADAM_DATA`, else `data/` of the project (of the current directory once installed)."""
     if folder is not None:
-        check_path("folder", folder)
+        return read_path("folder", folder, folder=True)
     project = Path(__file__).resolve().parents[2]
     default = (project if (project / "pyproject.toml").is_file() else Path.cwd()) / "data"
-    return Path(folder or os.environ.get("GADAM_DATA") or default).expanduser().absolute()
+    return Path(os.environ.get("GADAM_DATA") or default).expanduser().absolute()
 
 
 def find(name: str, root: Path) -> dict[str, Path]:

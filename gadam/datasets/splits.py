@@ -8,8 +8,6 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.compose import ColumnTransformer
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from gadam.datasets.parsers import CATEGORICAL, read_face, read_idx, read_table
 from gadam.datasets.registry import source
@@ -82,6 +80,9 @@ def encode_table(train: pd.DataFrame, test: pd.DataFrame) -> tuple[torch.Tensor,
 
     A column that is constant in `train` is 0 there; a category that `train` lacks is all zeros.
     """
+    from sklearn.compose import ColumnTransformer  # here, for it takes a second, and not every dataset is a table
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
     categorical = [column for column in train if column in CATEGORICAL]
     numeric = [column for column in train if column not in CATEGORICAL]
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits, make_classification
 
 from gadam.datasets.files import payload
 from gadam.datasets.parsers import CATEGORICAL, COLUMNS, write_face, write_idx
@@ -36,6 +35,8 @@ def standin(name: str) -> tuple[dict[str, bytes], str]:
 
 def _mnist(random: np.random.Generator) -> dict[str, bytes]:
     """Enlarge scikit-learn's 1,797 digits of 8 x 8 pixels to 20 x 20 in a frame of 28 x 28 as in MNIST."""
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     small = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     images = np.stack([np.pad(_enlarged(image, 20, 20), 4) for image in small])
@@ -66,6 +67,8 @@ def _yeast(random: np.random.Generator) -> dict[str, bytes]:
     """Draw overlapping clouds in the real proportions of classes; `erl` and `pox` nearly constant, as there."""
     classes = source("yeast").classes
     proportions = np.array([463, 5, 35, 44, 51, 163, 244, 429, 20, 30]) / 1_484
+    from sklearn.datasets import make_classification
+
     points, targets = make_classification(
         1_484, 6, n_informative=5, n_redundant=0, n_classes=10, n_clusters_per_class=1, weights=list(proportions),
         flip_y=0, class_sep=0.3, random_state=SEED,
@@ -83,6 +86,8 @@ def _yeast(random: np.random.Generator) -> dict[str, bytes]:
 def _letter(random: np.random.Generator) -> dict[str, bytes]:
     """Draw whole numbers from 0 to 15 around one centre per letter."""
     classes = source("letter").classes
+    from sklearn.datasets import make_classification
+
     points, targets = make_classification(
         20_000, 16, n_informative=14, n_redundant=2, n_classes=26, n_clusters_per_class=1, flip_y=0, class_sep=1.8,
         random_state=SEED,

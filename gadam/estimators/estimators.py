@@ -215,7 +215,9 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         check_classification_targets(y)
         self.classes_, targets = np.unique(y, return_inverse=True)
         table = Rows.weigh(X, targets, sample_weight, self._class_factors(y))
-        return self._evolve(table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
+        self._evolve(table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
+        self.result_ = replace(self.result_, targets="classes")  # also where weights stand beside them
+        return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return probabilities of the classes, float32 [n, classes], in the order of `classes_`."""

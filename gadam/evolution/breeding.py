@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from gadam import genetics
 from gadam.config import GadamConfig
 from gadam.evolution.state import EvolutionState, SeedState
-from gadam.population import Population
+from gadam.population import Population, versions
 from gadam.randomness import GENETICS, VALIDATION, stream
 from gadam.result import Callback, Generation, Offspring
 from gadam.training.shards import Data, Shard, TrainingError, split_into_shards
@@ -73,7 +73,7 @@ def breed_seeds(state: EvolutionState, configs: Sequence[GadamConfig]) -> list[O
     for place, config in enumerate(configs):
         own = _of_seed(state.parents, place, config)
         fitness = own.tensors["loss_trained"].double()
-        _require_finite(fitness, state.generation, config)
+        _require_finite(fitness, own.tensors["loss_start"], state.generation, config)
         draw = stream(fitness.device, config.seed, GENETICS, state.generation)
         offspring.append(breed(own.population, fitness, config, draw))
     return offspring
@@ -97,7 +97,7 @@ def survive_seeds(
             continue
         parents, children = (_of_seed(units, place, config) for units in both)
         generation, losses = survive(parents, children, offspring[place], config)
-        wants_stop = [callback.on_generation(generation) for callback in callbacks[place]]
+        wants_stop = [_tell(callback, generation) for callback in callbacks[place]]
         following.append(generation.next)
         history = generation.history
         if number > 1:
@@ -117,7 +117,7 @@ def survive(parents: Shard, children: Shard, offspring: Offspring, config: Gadam
     rows.loc[g:, "parent_a"], rows.loc[g:, "parent_b"] = offspring.pairs[:, 0].tolist(), offspring.pairs[:, 1].tolist()
     losses = torch.cat([shard.tensors["loss_survival"] for shard in (parents, children)]).double()
     survivors = genetics.survivors(losses, g)
-    finite = _require_finite(losses[survivors], number, config)
+    finite = _require_finite(losses[survivors], parents.tensors["loss_start"], number, config)
     if finite < g:
         logger.warning("generation %d: %d diverged units are replaced by copies of the fittest", number, g - finite)
         survivors = survivors[torch.arange(g, device=survivors.device) % finite]
@@ -128,6 +128,17 @@ def survive(parents: Shard, children: Shard, offspring: Offspring, config: Gadam
         survivors=survivors, history=rows, **vars(offspring),
     )  # fmt: skip
     return generation, losses[survivors]
+
+
+def _tell(callback: Callback, generation: Generation) -> bool | None:
+    """Tell a callback of a generation, of which nothing may be changed: it goes on to be trained."""
+    given = (generation.newborn, generation.parents, generation.children, generation.next)
+    before = versions(*given)
+    wants_stop = callback.on_generation(generation)
+    if versions(*given) != before:
+        name = type(callback).__name__
+        raise TrainingError(f"callbacks: {name} wrote to a population that it was given; must clone what it changes")
+    return wants_stop
 
 
 def stop_reasons(state: EvolutionState, config: GadamConfig) -> list[str]:
@@ -178,12 +189,15 @@ def _of_seed(units: Shard, place: int, config: GadamConfig) -> Shard:
     return units.take(slice(place * g, place * g + g))
 
 
-def _require_finite(losses: Tensor, number: int, config: GadamConfig) -> int:
-    """Return how many losses are finite; TrainingError if none is."""
+def _require_finite(losses: Tensor, before: Tensor, number: int, config: GadamConfig) -> int:
+    """Return how many losses are finite; a TrainingError if none is, which goes by the losses before the training."""
     finite = int(losses.isfinite().sum())
     if not finite:
-        raise TrainingError(
-            f"generation {number}: every unit has a loss that is NaN or infinite; a learning rate below "
-            f"{config.learning_rate:g} may help"
-        )
+        advice = f"a learning rate below {config.learning_rate:g} may help"
+        if not before.isfinite().any():
+            advice = (
+                "so they were before the training: has the validation batch rows with targets that count "
+                f"(validation_size={config.validation_size}), and are inputs of a size that the model takes?"
+            )
+        raise TrainingError(f"generation {number}: every unit has a loss that is NaN or infinite; {advice}")
     return finite

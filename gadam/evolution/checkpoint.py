@@ -16,7 +16,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -32,14 +31,13 @@ from torch import Tensor
 
 from gadam import storage
 from gadam.config import RESULTS_VERSION, GadamConfig, InputError
-from gadam.display import describe_error
+from gadam.display import describe_error, warn
 from gadam.evolution.state import EvolutionState, from_file, to_file
 from gadam.parallel.workers import WorkersError
 from gadam.population import Population, outline
 from gadam.result import CHECKPOINT
-from gadam.training.inputs import targets_of
 from gadam.training.shards import TrainingError, split_into_shards
-from gadam.types import Batch
+from gadam.types import Batch, Targets
 
 PIECE = 2**24  # bytes that are hashed at once
 SHARE = 0.01
@@ -136,7 +134,7 @@ class Checkpointer:
             said = f"checkpoint: {error if isinstance(error, InputError) else damage}"
             if self._own:
                 raise InputError(f"{said}; give another path, or remove it to start anew") from None
-            warnings.warn(f"{said}; the training starts anew", stacklevel=stacklevel_of_caller())
+            warn(f"{said}; the training starts anew")
             return None
         for index, owner in enumerate(self._states):
             start = f"state/{index}/"
@@ -165,7 +163,7 @@ class Checkpointer:
         except InputError as error:
             if self._own:
                 raise InputError(f"checkpoint: {error}") from None
-            warnings.warn(f"{error}; the training goes on without a checkpoint", stacklevel=2)
+            warn(f"{error}; the training goes on without a checkpoint")
             self.path = None
             return
         self._kept = state
@@ -224,10 +222,9 @@ class Checkpointer:
         if a != b and not (close and (elsewhere or here["device"] != "cpu")):
             raise InputError(f"{path} is of another model or loss (a fresh unit loses {a} there, {b} here)")
         if a != b or elsewhere:
-            warnings.warn(
+            warn(
                 f"{self.path} was computed by {kept['computed_by']}, this is {here['computed_by']}: it goes on, but "
-                "the last bits may differ from those of a training that was never stopped",
-                stacklevel=stacklevel_of_caller(),
+                "the last bits may differ from those of a training that was never stopped"
             )
 
 
@@ -239,7 +236,7 @@ _IDENTITY = {
 
 
 def identify(
-    config: GadamConfig, population: Population, rows: Sequence[Batch], mode: str, fresh_loss: float
+    config: GadamConfig, population: Population, rows: Sequence[Batch], targets: Targets, mode: str, fresh_loss: float
 ) -> dict[str, Any]:
     """Describe a training: one goes on where another stopped only if these facts are the same.
 
@@ -253,7 +250,7 @@ def identify(
         "model": {"class": type(population.template).__name__}
         | {name: f"{list(entry.shape[1:])} {entry.dtype}" for name, entry in entries.items()},
         "outline": outline(population.template),
-        "targets": targets_of(rows[0][1]),
+        "targets": targets,
         "data": _sha256(rows),
         "mode": mode,
         "results": RESULTS_VERSION,
@@ -261,14 +258,6 @@ def identify(
         "fresh_loss": repr(fresh_loss),  # JSON has no NaN
         "computed_by": f"PyTorch {torch.__version__} on {_processor(device)}",
     }
-
-
-def stacklevel_of_caller() -> int:
-    """Return the `stacklevel` with which a warning points at the code that called `evolve` and its kind."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("gadam.evolution."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _sha256(batches: Sequence[Batch]) -> str:

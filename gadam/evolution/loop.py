@@ -29,7 +29,7 @@ from gadam.population import Population
 from gadam.result import Callback, Result
 from gadam.training.shards import Record, Shard, split_into_shards
 from gadam.types import Device, Loss
-from gadam.validation import check_callable, check_population, check_seeds
+from gadam.validation import check_callable, check_population, read_seeds
 
 logger = logging.getLogger("gadam")
 
@@ -135,7 +135,7 @@ def evolve_seeds(
     """
     config = _checked(config)
     check_population(config)
-    check_seeds(seeds)
+    seeds = read_seeds(seeds)
     for name, function in (("callbacks", callbacks), ("record", record)):
         if function is not None:
             check_callable(name, function, "seed")

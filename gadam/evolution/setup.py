@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -18,20 +17,20 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from gadam.config import GadamConfig, InputError
-from gadam.display import front_end, shown
+from gadam.display import front_end, shown, warn
 from gadam.evolution.breeding import no_history, units_of_seed
-from gadam.evolution.checkpoint import Checkpointer, identify, stacklevel_of_caller
+from gadam.evolution.checkpoint import Checkpointer, identify
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.parallel.executors import Pool, as_pool, run_until_stopped, train_shards
 from gadam.parallel.workers import cluster_size
-from gadam.population import Population
+from gadam.population import Population, versions
 from gadam.result import Callback, Result
-from gadam.training.inputs import check_batch, check_fit, check_rows, resolve_device, targets_of
+from gadam.training.inputs import Fit, check_dtypes, check_modes, fit_rows, read_rows, resolve_device, try_step
 from gadam.training.plan import TrainingPlan, plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
 from gadam.training.trainer import Trainer
-from gadam.types import Device, Loss
-from gadam.validation import check_callable, check_path
+from gadam.types import Batch, Device, Loss
+from gadam.validation import check_callable, read_path
 
 
 @dataclass(eq=False)
@@ -77,51 +76,61 @@ class Training:
         self.seeds = [own.seed for own in self.configs]
         self._steps = self.config.steps * (1 if self.evolves else 2 * self.config.generations)
         device = resolve_device(self.device)
-        train = check_batch("data", self.rows, device)
-        held_out = train if self.validation is None else check_batch("validation", self.validation, device)
-        nothing = torch.empty(len(self.seeds), 0, dtype=torch.int64)
-        self.data = Data(train, held_out, nothing, nothing)
-        self._targets = targets_of(train[1])
-        population, fresh_loss = self._make_units(device)
+        train = read_rows("data", self.rows, device)
+        held_out = None if self.validation is None else read_rows("validation", self.validation, device)
+        population = self._make_units(device)
+        fit = self._fit(population, train, held_out)
         for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
             for callback in callbacks:
+                before = versions(population)
                 callback.on_start(own, units_of_seed(population, place, own.population_size))
-        count = self._plan(population)
+                if versions(population) != before:
+                    name = type(callback).__name__
+                    raise InputError(f"callbacks: {name} wrote to the units that it was given; must clone them first")
+        count = self._plan(population, fit.moves)
         self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
-        self._resume(population, count, fresh_loss)
+        self._resume(population, count, fit.loss)
         self._counting = threading.Lock()
         self._pool: Pool
 
-    def _make_units(self, device: torch.device) -> tuple[Population, float]:
-        """Make the initial units of all seeds (Section 3.1), and try one on the rows. Returns the loss of that, too."""
+    def _make_units(self, device: torch.device) -> Population:
+        """Make the initial units of all seeds (Section 3.1)."""
         g, initialisation = self.config.population_size, self.config.initialisation
         population = Population.join([
             Population.make(self.make_model, g, seed=seed, initialisation=initialisation, device=device)
             for seed in self.seeds
         ])  # fmt: skip
-        fresh_loss = check_fit(population, self.data.train, self.loss, self.config.batch_size)
-        if self.validation is not None:
+        check_dtypes(population, self.config.epsilon)
+        return population
+
+    def _fit(self, population: Population, train: Batch, held_out: Batch | None) -> Fit:
+        """Fit the rows to the model and the loss, and try a step."""
+        train, self._targets = fit_rows("data", population, train, self.loss)
+        fit = try_step(population, train, self.loss, self.config)
+        if held_out is not None:
             try:
-                check_rows(population, self.data.held_out, self.loss)
+                held_out, _ = fit_rows("validation", population, held_out, self.loss)
             except InputError as error:
                 raise InputError(f"validation: {error}") from error.__cause__
-        return population, fresh_loss
+        nothing = torch.empty(len(self.seeds), 0, dtype=torch.int64)
+        self.data = Data(train, train if held_out is None else held_out, nothing, nothing)
+        return fit
 
-    def _plan(self, population: Population) -> int:
+    def _plan(self, population: Population, moves: str) -> int:
         """Decide how to train. Returns the number of shards. There is no trainer where it was stopped before."""
         self._total = 2 * self.config.generations * self.config.steps * len(population)
 
         def plan() -> TrainingPlan:
             trained, cluster = replace(self.config, steps=self._steps), cluster_size(self.executor)
             return plan_training(
-                population, self.data.train, self.loss, trained, self._total, self.seeds, cluster
+                population, self.data.train, self.loss, trained, self._total, self.seeds, cluster, moves
             )  # fmt: skip
 
         planned = run_until_stopped(self.stop if self.checkpoint is None else None, plan)
         self._trainer: Trainer | None
         self._trainer, count, warning = planned or (None, 1, "")
         if warning:
-            warnings.warn(warning, stacklevel=stacklevel_of_caller())
+            warn(warning)
         return count
 
     def _resume(self, population: Population, count: int, fresh_loss: float) -> None:
@@ -130,7 +139,7 @@ class Training:
         def identity() -> dict[str, Any]:
             assert self._trainer is not None
             batches = [self.data.train] if self.validation is None else [self.data.train, self.data.held_out]
-            found = identify(self.config, population, batches, self._trainer.way, fresh_loss)
+            found = identify(self.config, population, batches, self._targets, self._trainer.way, fresh_loss)
             found["config"]["seed"] = self.seeds[0] if len(self.seeds) == 1 else self.seeds
             if not self.evolves:
                 found["mode"] += f", {self._steps:,} steps of each unit without evolution"
@@ -160,6 +169,7 @@ class Training:
 
     def _check(self) -> None:
         """Validate the arguments that are not tensors, executors or devices; make lists of the callbacks."""
+        check_modes()
         if callable(self.make_model) and not isinstance(self.make_model, nn.Module):  # else told where units are made
             check_callable("make_model", self.make_model)
         check_callable("loss", self.loss, "output", "targets")
@@ -174,7 +184,7 @@ class Training:
             if record is not None:
                 check_callable("record", record, "step")
         if self.checkpoint is not None:
-            check_path("checkpoint", self.checkpoint)
+            self.checkpoint = read_path("checkpoint", self.checkpoint)
         if not (self.progress is None or isinstance(self.progress, bool)):
             raise InputError(f"progress={shown(self.progress)} must be True, False or None")
         if not (self.stop is None or callable(getattr(self.stop, "is_set", None))):

@@ -7,7 +7,6 @@ all gains nothing, convolutions on a CPU, the step of one unit is traced and cal
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 import threading
@@ -20,6 +19,7 @@ from torch import Generator, Tensor, fx, nn
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from gadam.population import copy_module
 from gadam.randomness import can_draw, draw, global_stream, is_random
 from gadam.tracing.convolution import use_convolution
 from gadam.tracing.passes import simplify, without_writes
@@ -90,7 +90,8 @@ class Programs:
         """Compute losses [g] of units in evaluation mode on one batch, inputs ([b, ...], ...), that all units share."""
         if not self.singly:
             return self._call("losses", parameters, buffers, batch, streams)[0]
-        each = [tensor.expand(len(streams), *tensor.shape) for tensor in (*batch[0], batch[1])]
+        # A copy for each, for the module may write to what it is given.
+        each = [tensor.repeat(len(streams), *[1] * tensor.dim()) for tensor in (*batch[0], batch[1])]
         return self._one_by_one("losses", parameters, buffers, (tuple(each[:-1]), each[-1]), streams)[0]
 
     def _one_by_one(
@@ -124,7 +125,7 @@ class Programs:
 
     def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> Program:
         # A copy, because functional_call exchanges the tensors of the module that it is given.
-        module = copy.deepcopy(self._template).train(kind == "gradients")
+        module = copy_module(self._template).train(kind == "gradients")
         loss = self._training_loss if kind == "gradients" else self._loss
         split, cut = len(learned), len(learned) + len(carried)
 
@@ -157,7 +158,11 @@ class Programs:
         # Tracing runs the program once, and its random operators with it: not at the cost of the user's generator.
         with torch.no_grad(), global_stream(0), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            traced = make_fx(program)(*flat)
+            given = [tensor.clone() for tensor in flat]
+            versions = [tensor._version for tensor in given]
+            traced = make_fx(program)(*given)
+            if [tensor._version for tensor in given] != versions:  # it writes to its inputs: let it write to copies
+                traced = make_fx(lambda *flat: program(*(tensor.clone() for tensor in flat)))(*flat)
             kernels = self.singly and all(tensor.device.type == "cpu" for tensor in flat)
             if shared and not (kernels or self._evaluates):  # called three times a generation: not worth more
                 return _draw_from_streams(traced).forward

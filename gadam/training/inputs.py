@@ -1,21 +1,26 @@
-"""Checks of the rows, the model, the loss and the device before training; each failure is a one-line `InputError`."""
+"""Read what a user brings, and check that rows, model and loss fit; each failure is a one-line `InputError`."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from gadam.config import InputError
-from gadam.display import describe_tensor, describe_type, first_line
+from gadam.config import GadamConfig, InputError
+from gadam.display import describe_tensor, describe_type, first_line, warn
 from gadam.population import Population
 from gadam.randomness import unit_stream
 from gadam.runtime import intra_operator_threads
+from gadam.training.python_state import PythonState
 from gadam.types import Batch, Device, Loss, Targets
 
 _CLASS_LOSSES = (nn.functional.cross_entropy, nn.functional.nll_loss)
+FEW = 4
+"""Rows on which model and loss are tried."""
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -37,101 +42,400 @@ def resolve_device(device: Device) -> torch.device:
     return chosen
 
 
-def targets_of(targets: Tensor) -> Targets:
-    """Tell whether the targets of a training are classes or values."""
-    return "values" if targets.is_floating_point() or targets.is_complex() else "classes"
-
-
-def check_batch(name: str, data: Any, device: torch.device) -> Batch:
-    """Read an argument (inputs, targets), inputs as a tuple, and put it on the device.
+def check_modes() -> None:
+    """Refuse modes of PyTorch that are on in this thread alone, for threads that train would not have them.
 
     Raises:
-        InputError: it is no pair of tensors with equally many rows, or holds NaN or infinities.
+        InputError: one is on.
     """
+    if torch.is_inference_mode_enabled():
+        raise InputError("torch.inference_mode() is on, in which nothing can be trained; call this outside of it")
+    for kind in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(kind):
+            said = "would act on this thread alone, not on those that train; call this outside of it"
+            raise InputError(f"torch.autocast({kind!r}) is on, and {said}; or give a model and data in bfloat16")
+
+
+# --- rows ---
+
+
+def read_rows(name: str, data: Any, device: torch.device) -> Batch:
+    """Read an argument (inputs, targets), or a map-style dataset, as tensors on a device; inputs as a tuple.
+
+    Arrays and frames become tensors of their own type; a dataset is read once, item by item.
+
+    Raises:
+        InputError: it is nothing of the kind, parts have other numbers of rows, or a value is NaN or infinite.
+    """
+    if isinstance(data, DataLoader | IterableDataset):
+        kind, hint = type(data).__name__, ""
+        if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
+            hint = f"; give its dataset: {name}=loader.dataset"
+        raise InputError(
+            f"{name}: is a {kind}, which draws batches by itself, and here each unit draws its own; must be a pair "
+            f"(inputs, targets) or a dataset with len() and items by number{hint}"
+        )
+    if not isinstance(data, tuple | list | Mapping | str | Tensor) and _is_dataset(data):
+        data = _read_dataset(name, data)
     if not (isinstance(data, tuple | list) and len(data) == 2):
-        raise InputError(f"{name}: is a {describe_type(data)}, must be a pair (inputs, targets)")
-    inputs = tuple(data[0]) if isinstance(data[0], tuple | list) else (data[0],)
-    for part, tensor in [("targets", data[1])] + [("inputs", each) for each in inputs]:
-        if not isinstance(tensor, Tensor):
-            raise InputError(
-                f"{name}: {part} are a {describe_type(tensor)}, must be a torch.Tensor (see torch.as_tensor)"
-            )
-        if tensor.dim() == 0 or len(tensor) == 0:
-            raise InputError(f"{name}: {part} have shape {list(tensor.shape)}, must have at least one row")
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            bad = int((~tensor.isfinite()).flatten(1).any(1).sum() if tensor.dim() > 1 else (~tensor.isfinite()).sum())
-            raise InputError(f"{name}: {part} hold NaN or infinity in {bad:,} of {len(tensor):,} rows, must be finite")
-        if len(tensor) != len(data[1]):
-            raise InputError(f"{name}: {len(tensor):,} rows of {part} but {len(data[1]):,} targets, must be as many")
+        raise InputError(
+            f"{name}: is a {describe_type(data)}, must be a pair (inputs, targets), or a map-style dataset"
+        )
+    inputs, targets = (tuple(data[0]) if isinstance(data[0], tuple | list) else (data[0],)), data[1]
+    if isinstance(targets, tuple | list):
+        several = "several of them go into one tensor, see torch.stack" if targets else "there are none"
+        raise InputError(f"{name}: targets are a {type(targets).__name__}, must be one tensor; {several}")
     if not inputs:
         raise InputError(f"{name}: inputs are empty, must be a tensor or a tuple of tensors")
+    *read, wanted = (
+        _read_tensor(name, part, value)
+        for part, value in [*(("inputs", each) for each in inputs), ("targets", targets)]
+    )
+    for part, tensor in [("targets", wanted), *(("inputs", each) for each in read)]:
+        if tensor.dim() == 0 or len(tensor) == 0:
+            raise InputError(f"{name}: {part} have shape {list(tensor.shape)}, must have at least one row")
+        if (tensor.is_floating_point() or tensor.is_complex()) and not tensor.isfinite().all():
+            bad = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).sum())
+            raise InputError(f"{name}: {part} hold NaN or infinity in {bad:,} of {len(tensor):,} rows, must be finite")
+        if len(tensor) != len(wanted):
+            raise InputError(f"{name}: {len(tensor):,} rows of {part} but {len(wanted):,} targets, must be as many")
+    # Whatever computed the rows is not trained; and a traced program counts on how they lie in memory.
+    *read, wanted = (tensor.detach().to(device).contiguous() for tensor in (*read, wanted))
+    return tuple(read), wanted
 
-    def ready(tensor: Tensor) -> Tensor:
-        # Whatever computed the rows is not trained; and a traced program counts on how they lie in memory.
-        return tensor.detach().to(device).contiguous()
 
-    return tuple(ready(tensor) for tensor in inputs), ready(data[1])
-
-
-def check_fit(population: Population, rows: Batch, loss: Loss, batch_size: int) -> float:
-    """Try one unit and the loss on a few rows and on a training batch. Returns its loss on the latter.
-
-    Raises:
-        InputError: the model does not take the inputs, the loss does not take the output, is no scalar or has no
-            gradient, or a target is not among the classes.
-    """
-    check_rows(population, rows, loss)
-    few = torch.arange(batch_size, device=rows[1].device) % len(rows[1])
-    model, loss_name = type(population.template).__name__, _name(loss)
-    unit = population.unit(0).train()
-    # On one thread, for checkpoints tell models apart by this loss, bit by bit.
-    with torch.enable_grad(), unit_stream(Generator(few.device).manual_seed(0)), intra_operator_threads(1):
-        try:
-            value = loss(unit(*(tensor[few] for tensor in rows[0])), rows[1][few])
-        except Exception as error:
-            what = f"{model} could not be trained on a batch of batch_size={batch_size} rows"
-            raise InputError(f"make_model: {what}: {first_line(error)}") from error
-    if not value.requires_grad:
+def _read_tensor(name: str, part: str, value: Any) -> Tensor:
+    """Return a tensor, an array or a frame as a dense tensor."""
+    if hasattr(value, "to_numpy"):  # a frame or series, of pandas or its like
+        kinds = getattr(value, "dtypes", None)
+        if texts := [str(column) for column, kind in getattr(kinds, "items", dict)() if str(kind) in _TEXTS]:
+            raise InputError(
+                f"{name}: {part} have a column {texts[0]!r} of text or objects, must be numbers (pandas.get_dummies "
+                "makes columns of them)"
+            )
+        value = value.to_numpy()
+    if type(value).__module__ == "numpy" and hasattr(value, "dtype"):
+        if value.dtype.kind not in "biufc":
+            raise InputError(
+                f"{name}: {part} are an array of {value.dtype}, must be numbers; labels that are text become them by "
+                "numpy.unique(labels, return_inverse=True)"
+            )
+        wide = value.dtype.kind == "u" and value.dtype.itemsize > 1  # of which torch has few operators
+        value = torch.from_numpy(value.astype("int64" if wide else value.dtype.newbyteorder("="), order="C"))
+    if not isinstance(value, Tensor):
         raise InputError(
-            f"loss: {loss_name} has no gradient with respect to {model}'s parameters, must be differentiable"
+            f"{name}: {part} are a {describe_type(value)}, must be a torch.Tensor, an array or a frame (see "
+            "torch.as_tensor)"
         )
-    return float(value.detach())
+    if value.layout is not torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+        kind = "nested" if value.is_nested else "meta" if value.is_meta else str(value.layout).removeprefix("torch.")
+        if value.is_quantized:
+            kind = "quantized"
+        hint = {"nested": "pad them", "meta": "they have no values", "quantized": "take .dequantize()"}
+        raise InputError(f"{name}: {part} are {kind}, must be dense; {hint.get(kind, 'take .to_dense()')}")
+    return value
 
 
-def check_rows(population: Population, rows: Batch, loss: Loss) -> None:
-    """Evaluate one unit and the loss on a few rows.
+_TEXTS = ("object", "str", "string", "category", "datetime64[ns]")
+
+
+def _is_dataset(data: Any) -> bool:
+    return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not hasattr(data, "to_numpy")
+
+
+def _read_dataset(name: str, data: Any) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Read every item of a map-style dataset, (input, ..., target) each."""
+    if isinstance(data, TensorDataset) and len(data.tensors) > 1:
+        return data.tensors[:-1], data.tensors[-1]
+    kind = type(data).__name__
+    if not len(data):
+        raise InputError(f"{name}: {kind} is empty, must have at least one item")
+    try:
+        items = [data[index] for index in range(len(data))]
+    except MemoryError:
+        raise InputError(f"{name}: {len(data):,} items of {kind} do not fit the memory; give fewer") from None
+    except Exception as error:
+        raise InputError(f"{name}: {kind} could not be read by number ({first_line(error)}); give tensors") from error
+    columns = []
+    for index, item in enumerate(items):
+        if not (isinstance(item, tuple | list) and len(item) > 1):
+            raise InputError(f"{name}: item {index} of {kind} is a {describe_type(item)}, must be (input, target)")
+        try:
+            columns.append([torch.as_tensor(part) for part in item])
+        except (TypeError, ValueError, RuntimeError) as error:
+            hint = "give tensors (of images: transform=torchvision.transforms.ToTensor())"
+            raise InputError(f"{name}: item {index} of {kind} is no tensor ({first_line(error)}); {hint}") from None
+    try:
+        *inputs, targets = (torch.stack(list(column)) for column in zip(*columns, strict=True))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{name}: items of {kind} differ, must be alike ({first_line(error)})") from None
+    return tuple(inputs), targets
+
+
+# --- rows, model and loss together ---
+
+
+def fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tuple[Batch, Targets]:
+    """Try one unit and the loss on a few rows, and fit the rows to them: types of floats, labels as they come.
+
+    Args:
+        name: the argument, for warnings.
+        population: of which one unit is tried.
+        rows: what `read_rows` gave.
+        loss: (output, targets) -> scalar.
+
+    Returns:
+        The rows, and whether their targets are classes or values.
 
     Raises:
-        InputError: as in `check_fit`, for all that needs no training.
+        InputError: the model does not take the inputs, the loss does not take the output or gives no scalar, or a
+            target is not among the classes.
     """
-    inputs, targets = tuple(tensor[:4] for tensor in rows[0]), rows[1][:4]
-    given = ", ".join(_shape(tensor) for tensor in inputs)
     model, loss_name = type(population.template).__name__, _name(loss)
-    with torch.no_grad(), unit_stream(Generator(targets.device).manual_seed(0)):
-        try:
-            output = population.unit(0)(*inputs)
-        except Exception as error:
-            raise InputError(f"make_model: {model} could not take inputs of {given}: {first_line(error)}") from error
+    with torch.no_grad(), unit_stream(Generator(rows[1].device).manual_seed(0)):
+        rows, output = _try_model(name, population, rows)
+        rows = _read_labels(output, rows, loss)
+        if isinstance(output, Tensor) and output.is_floating_point() and rows[1].is_floating_point():
+            rows = rows[0], _cast(name, "targets", rows[1], output.dtype, f"the outputs of {model}")
         _check_classes(output, rows[1], loss)
-        fit = f"output of {_shape(output)} with targets of {_shape(targets)}"
+        few = rows[1][:FEW].clone()
+        fit = f"output of {_shape(output)} with targets of {_shape(few)}"
         try:
             with warnings.catch_warnings():
                 # Regression losses only warn when they are about to compare every output with every target.
                 warnings.filterwarnings("error", message="Using a target size")
-                value = loss(output, targets)
+                value = loss(output, few)
         except Exception as error:
             raise InputError(f"loss: {loss_name} could not compare {model}'s {fit}: {first_line(error)}") from error
-    if not (isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()):
-        raise InputError(f"loss: {loss_name} of {fit} gives {_shape(value)}, must give a scalar (a mean over rows)")
+        if not (isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()):
+            raise InputError(f"loss: {loss_name} of {fit} gives {_shape(value)}, must give a scalar (a mean over rows)")
+        _warn_of_broadcasting(output, few, loss, value)
+    return rows, targets_of(output, rows[1], loss)
+
+
+def _try_model(name: str, population: Population, rows: Batch) -> tuple[Batch, Any]:
+    """Call a unit on a few rows; where it does not take them, on rows of its own type of floats."""
+    module, model = population.unit(0), type(population.template).__name__
+
+    def call(inputs: tuple[Tensor, ...]) -> Any:
+        return module(*(tensor[:FEW].clone() for tensor in inputs))
+
+    try:
+        return rows, call(rows[0])
+    except Exception as error:
+        given = ", ".join(_shape(tensor[:FEW]) for tensor in rows[0])
+        refused = InputError(f"make_model: {model} could not take inputs of {given}: {first_line(error)}")
+        refused.__cause__ = error
+    own = next((entry.dtype for entry in population.parameters.values() if entry.is_floating_point()), None)
+    if own is not None and any(tensor.is_floating_point() and tensor.dtype != own for tensor in rows[0]):
+        cast = tuple(tensor.to(own) if tensor.is_floating_point() else tensor for tensor in rows[0])
+        try:
+            output = call(cast)
+        except Exception:
+            raise refused from refused.__cause__
+        cast = tuple(_cast(name, "inputs", tensor, own, f"the parameters of {model}") for tensor in rows[0])
+        return (cast, rows[1]), output
+    try:
+        with torch.enable_grad():
+            call(rows[0])
+    except Exception:
+        raise refused from refused.__cause__
+    raise InputError(
+        f"make_model: {model} differentiates in its forward, and units are evaluated without gradients; write `with "
+        "torch.enable_grad():` around that part of its forward"
+    )
+
+
+def _cast(name: str, part: str, tensor: Tensor, dtype: torch.dtype, like: str) -> Tensor:
+    """Return floats in another type, with a word."""
+    if not tensor.is_floating_point() or tensor.dtype == dtype:
+        return tensor
+    kinds = [str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype)]
+    warn(f"{name}: {part} are {kinds[0]} and become {kinds[1]}, as are {like}")
+    return tensor.to(dtype)
+
+
+def _read_labels(output: Any, rows: Batch, loss: Loss) -> Batch:
+    """Return rows whose labels are what the losses for classes take: int64 [n], or probabilities."""
+    targets = rows[1]
+    if not _classifies(loss) or not isinstance(output, Tensor):
+        return rows
+    if output.dim() < 2 or (output.shape[1] == 1 and bool((targets != 0).any())):
+        raise InputError(
+            f"loss: {_name(loss)} says nothing of a model with one output; give loss=, such as "
+            "torch.nn.functional.mse_loss for values, or binary_cross_entropy_with_logits for yes and no"
+        )
+    alike = targets.shape[1:] == output.shape[1:]
+    if targets.is_floating_point():
+        if not alike:
+            hint = "labels must be integers (targets.long())" if bool((targets == targets.round()).all()) else ""
+            hint = hint or "for values give loss=, such as torch.nn.functional.mse_loss"
+            raise InputError(f"loss: {_name(loss)} is for classes, but targets are {_shape(targets)}; {hint}")
+        if bool((targets < 0).any()) or not torch.allclose(targets.sum(1), torch.ones_like(targets.sum(1)), atol=1e-3):
+            raise InputError(
+                f"loss: {_name(loss)} is for classes, but targets of {_shape(targets)} are no probabilities (at least "
+                "0, with sum 1 in each row); for values give loss=, such as torch.nn.functional.mse_loss"
+            )
+        return rows
+    targets = targets.long()
+    if alike and targets.dim() > 1:
+        one_hot = bool(((targets == 0) | (targets == 1)).all()) and bool((targets.sum(1) == 1).all())
+        if not one_hot:
+            raise InputError(
+                f"loss: {_name(loss)} is for one class a row, but targets of {_shape(rows[1])} have several labels; "
+                "give loss=, such as lambda output, targets: binary_cross_entropy_with_logits(output, targets.float())"
+            )
+        targets = targets.argmax(1)
+    elif targets.dim() == 2 and targets.shape[1] == 1 and output.dim() == 2:  # a column of a table
+        targets = targets[:, 0]
+    return rows[0], targets
+
+
+def _warn_of_broadcasting(output: Any, targets: Tensor, loss: Loss, value: Tensor) -> None:
+    """Warn where a loss seems to compare the output of every row with the target of every row."""
+    if (
+        not isinstance(output, Tensor)
+        or {(*output.shape[1:],), (*targets.shape[1:],)} != {(), (1,)}
+        or len(targets) < 2
+    ):
+        return
+    single = [float(loss(output[row : row + 1], targets[row : row + 1])) for row in range(len(targets))]
+    if abs(sum(single) / len(single) - float(value)) > 1e-4 * max(1.0, abs(float(value))):
+        warn(
+            f"loss: {_name(loss)} seems to compare every output with every target: the model gives shape "
+            f"[n{', 1' if output.dim() > 1 else ''}], targets have shape [n{', 1' if targets.dim() > 1 else ''}]; "
+            "give both the same shape, such as targets[:, None]"
+        )
+
+
+def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
+    """Tell whether targets are classes or values (or several labels a row, which are independent of each other).
+
+    Classes are whole numbers, one for each place of an output that has a dimension more, with at least two classes.
+    """
+    if targets.is_floating_point() or targets.is_complex():
+        probabilities = _classifies(loss) and isinstance(output, Tensor) and output.dim() >= 2
+        return "classes" if probabilities else "values"
+    if not isinstance(output, Tensor):
+        return "classes" if _classifies(loss) else "values"
+    per_class = output.dim() == targets.dim() + 1 and output.shape[2:] == targets.shape[1:]
+    if not per_class or output.shape[1] < 2:
+        return "values"
+    counted = targets[targets != getattr(loss, "ignore_index", -100)]
+    among = not counted.numel() or (int(counted.min()) >= 0 and int(counted.max()) < output.shape[1])
+    return "classes" if _classifies(loss) or among else "values"
+
+
+class Fit(NamedTuple):
+    """What a training step of a fresh unit showed: its loss, and what moves in Python at each step, "" if nothing."""
+
+    loss: float
+    moves: str
+
+
+def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfig) -> Fit:
+    """Compute the gradient of one fresh unit on a training batch.
+
+    Raises:
+        InputError: the model cannot be trained on it, no parameter has a gradient, the loss has parameters of its own,
+            or the model makes parameters while it is called.
+    """
+    few = torch.arange(config.batch_size, device=rows[1].device) % len(rows[1])
+    model, loss_name = type(population.template).__name__, _name(loss)
+    unit = population.unit(0).train()
+    learned = {name: entry for name, entry in unit.named_parameters() if entry.requires_grad}
+    before = {*unit.state_dict(keep_vars=True)}
+    states = []
+    # On one thread, for checkpoints tell models apart by this loss, bit by bit. Twice, for what a first call sets up
+    # does not move any more.
+    for _ in range(2):
+        stream = Generator(few.device).manual_seed(0)
+        with torch.enable_grad(), unit_stream(stream), intra_operator_threads(1):
+            inputs, targets = tuple(tensor[few] for tensor in rows[0]), rows[1][few]
+            try:
+                value = loss(unit(*inputs), targets)
+                states.append(PythonState(unit, loss))
+                if _ == 0:
+                    first = value
+            except Exception as error:
+                what = f"{model} could not be trained on a batch of batch_size={config.batch_size} rows"
+                raise InputError(f"make_model: {what}: {first_line(error)}") from error
+    if late := sorted({*unit.state_dict(keep_vars=True)} - before):
+        raise InputError(
+            f"make_model: {model} makes {late[0]} when it is called; must make it in __init__, or be called once first"
+        )
+    _check_gradients(first, learned, loss, model, loss_name)
+    return Fit(float(first.detach()), states[0].difference(states[1]))
+
+
+def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss: Loss, model: str, loss_name: str) -> None:
+    """Refuse a loss that no parameter of the model has a gradient of, or one with parameters of its own."""
+    foreign = [leaf for leaf in _leaves(value) if isinstance(leaf, nn.Parameter)]
+    own = {id(entry) for entry in learned.values()}
+    if others := [leaf for leaf in foreign if id(leaf) not in own]:
+        raise InputError(
+            f"loss: {loss_name} depends on a parameter of shape {list(others[0].shape)} that is not the model's, and "
+            "would not be trained; must be a parameter of the module that make_model returns, or frozen by "
+            "requires_grad_(False)"
+        )
+    gradients: list[Tensor | None] = [None]
+    if value.requires_grad:
+        try:
+            gradients = list(torch.autograd.grad(value, list(learned.values()), allow_unused=True))
+        except RuntimeError as error:
+            raise InputError(f"make_model: {model} could not be differentiated: {first_line(error)}") from error
+    if all(each is None for each in gradients):
+        raise InputError(
+            f"loss: {loss_name} has no gradient with respect to {model}'s parameters, must be differentiable"
+        )
+    for name, each in zip(learned, gradients, strict=True):
+        if each is not None and each.layout is not torch.strided:
+            raise InputError(f"make_model: {name} has a sparse gradient; must be dense (Embedding(..., sparse=False))")
+
+
+def _leaves(value: Tensor) -> list[Tensor]:
+    """Return the tensors at the ends of the graph behind a value."""
+    found, waiting, met = [], [value.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in met:
+            continue
+        met.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        waiting += [following for following, _ in node.next_functions]
+    return found
+
+
+def check_dtypes(population: Population, epsilon: float) -> None:
+    """Refuse parameters of a type that cannot be evolved.
+
+    Raises:
+        InputError: one is complex or quantized, or epsilon is 0 in its type.
+    """
+    for name, entry in population.parameters.items():
+        kind = str(entry.dtype).removeprefix("torch.")
+        if not entry.is_floating_point():
+            raise InputError(f"make_model: {name} is {kind}, must be real (of complex numbers: torch.view_as_real)")
+        if float(torch.tensor(epsilon, dtype=entry.dtype)) == 0:
+            raise InputError(
+                f"make_model: {name} is {kind}, in which epsilon={epsilon:g} is 0 and Adam divides by it; must be "
+                "float32 or bfloat16, or give a larger epsilon"
+            )
+
+
+def _classifies(loss: Loss) -> bool:
+    return loss in _CLASS_LOSSES or isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
 
 
 def _check_classes(output: Any, targets: Tensor, loss: Loss) -> None:
-    classifies = loss in _CLASS_LOSSES or isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
-    if not classifies or targets.is_floating_point() or not isinstance(output, Tensor) or output.dim() < 2:
+    if not _classifies(loss) or targets.is_floating_point() or not isinstance(output, Tensor) or output.dim() < 2:
         return
     classes = output.shape[1]
     counted = targets[targets != getattr(loss, "ignore_index", -100)]
-    if counted.numel() and (counted.min() < 0 or counted.max() >= classes):
+    if not counted.numel():
+        raise InputError("targets: every label is ignored; must have some that count")
+    if counted.min() < 0 or counted.max() >= classes:
         found = f"{int(counted.min())} to {int(counted.max())}"
         raise InputError(
             f"targets: range from {found}, must lie in 0 to {classes - 1} for a model with {classes} outputs"

@@ -60,6 +60,7 @@ def plan_training(
     unit_steps: float,
     seeds: Sequence[int],
     cluster: ClusterSize | None = None,
+    moves: str = "",
 ) -> TrainingPlan:
     """Choose between loop and vectorised, by the settings, the model, the device and the length of the training.
 
@@ -74,6 +75,7 @@ def plan_training(
         unit_steps: optimizer steps that will be taken, over all units.
         seeds: whose units the population holds, see `Trainer`.
         cluster: the cluster, if one trains.
+        moves: what changes in Python at each step, see `gadam.training.python_state`; a trace would freeze it.
     """
     device = train[1].device
     loop = Trainer(config, loss, tuple(seeds))
@@ -84,6 +86,9 @@ def plan_training(
     too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
     if config.mode == "loop" or too_short:
         return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster))
+    if moves:
+        told = f"training unit by unit, because {moves} changes from step to step, which a traced program would freeze"
+        return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster), told)
     programs = Programs(population.template, loss, singly=singly, training_loss=simplify_cross_entropy(loss, train[1]))
     trainer = replace(loop, programs=programs)
     count = first = _shard_count(len(population), trainer, device, cluster)

@@ -85,7 +85,8 @@ class Trainer:
         """
         keep_freed_memory()
         device = data.train[1].device
-        with intra_operator_threads(self.threads), float32_as_asked(device), current_device(device):
+        modes = torch.enable_grad(), float32_as_asked(device), current_device(device)
+        with intra_operator_threads(self.threads), modes[0], modes[1], modes[2]:
             start = time.perf_counter()
             if shard.steps is None:
                 shard = self._begin(shard, data)
@@ -138,8 +139,9 @@ class Trainer:
         losses = []
         with torch.no_grad():
             for unit, generator in zip(population.units(), draws, strict=True):
-                with unit_stream(generator):
-                    losses.append(self.loss(unit(*batch[0]), batch[1]))
+                inputs, targets = (tuple(tensor.clone() for tensor in batch[0]), batch[1].clone())
+                with unit_stream(generator):  # of their own, for whoever writes to them
+                    losses.append(self.loss(unit(*inputs), targets))
         return torch.stack(losses)
 
     def _train_loop(self, shard: Shard, rows: Batch, reporter: _Reporter, record: Record | None) -> Shard:
@@ -170,7 +172,7 @@ class Trainer:
                 if record is not None:
                     entries = {name: entry.detach()[None] for name, entry in learned.items()}
                     alone = range(unit, unit + 1)
-                    record(Step(shard.generation, shard.role, alone, step, loss.detach()[None], entries))
+                    _tell(record, Step(shard.generation, shard.role, alone, step, loss.detach()[None], entries))
                 if reporter.step(1, 1, last=step == self.config.steps):
                     break
             batch_states[index], draw_states[index] = batches.states(int(steps[index]))[0], draws.get_state()
@@ -197,7 +199,7 @@ class Trainer:
             losses = steps.take(several)
             step += len(several[1])
             if record is not None:
-                record(Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
+                _tell(record, Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
             if reporter.step(len(shard.units), len(several[1]), last=step == self.config.steps):
                 break
         population = replace(shard.population, parameters=learned, buffers=steps.buffers, moments=optimizer.state())
@@ -243,6 +245,14 @@ def train_or_halve(
         if not is_out_of_memory(error):
             raise
     raise TrainingError(f"too little memory to train {units}, in two halves neither; give more shards, see GadamConfig")
+
+
+def _tell(record: Record, step: Step) -> None:
+    """Tell `record` of a step, of which nothing may be changed: it is what is trained."""
+    before = [entry._version for entry in step.parameters.values()]
+    record(step)
+    if [entry._version for entry in step.parameters.values()] != before:
+        raise TrainingError("record: it wrote to parameters that it was given; must clone what it changes")
 
 
 class _Reporter:

@@ -27,8 +27,11 @@ def write(folder: Path) -> None:
     """Write the pages into `<folder>/api`, the first of them `gadam.html`; nothing where pdoc is not installed.
 
     `index.html` has every module, and every equation of the paper with its function. A page is the old one until the
-    new one is whole.
+    new one is whole; pages that are younger than the package's files stay.
     """
+    first, package = folder / "api" / "gadam.html", Path(__file__).parents[2]
+    if first.is_file() and first.stat().st_mtime > max(path.stat().st_mtime for path in package.rglob("*.py")):
+        return
     try:
         import pdoc
     except ImportError:

@@ -1,0 +1,149 @@
+"""Find what a call changes outside of its tensors: counters, caches, generators. A trace would freeze all of it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+import types
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+MOST_VALUES = 10_000  # that are looked at; a container of more is taken to be data
+DEEPEST = 8
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_SIMPLE = (str, bytes, bool, int, float, complex, type(None))
+
+
+class PythonState:
+    """The Python values that a call of a module and a loss may read or write, as they are now.
+
+    Of a module its attributes, but neither parameters nor buffers, which training carries; of a function what it
+    closes over and the globals that it names; the generators of Python and NumPy.
+    """
+
+    def __init__(self, module: nn.Module, loss: Any) -> None:
+        """Take a snapshot."""
+        self._values: dict[str, Any] = {
+            "Python's random": random.getstate(),
+            "numpy.random": _plain(np.random.get_state(legacy=True)),  # noqa: NPY002
+        }
+        self._seen: dict[int, Any] = {}  # kept, so that no other object gets the number of one that is gone
+        self._walk(type(module).__name__, module, 0)
+        self._walk("loss", loss, 0, tensors=True)
+
+    def difference(self, later: PythonState) -> str:
+        """Return the name of a value that is another one later; "" if all are the same."""
+        for name, value in self._values.items():
+            if name in later._values and not _same(value, later._values[name]):
+                return name
+        return next(iter(later._values.keys() - self._values.keys()), "")
+
+    def _walk(self, name: str, thing: Any, depth: int, *, tensors: bool = False) -> None:
+        if isinstance(thing, _SIMPLE):
+            self._values[name] = thing
+            return
+        if id(thing) in self._seen or depth > DEEPEST or len(self._values) > MOST_VALUES:
+            return
+        self._seen[id(thing)] = thing
+        if isinstance(thing, Tensor):
+            self._values[name] = (thing, thing._version)
+        elif isinstance(thing, np.ndarray):
+            self._values[name] = thing.copy() if thing.size <= MOST_VALUES else thing.shape
+        elif isinstance(thing, random.Random):
+            self._values[name] = thing.getstate()
+        elif isinstance(thing, np.random.Generator):
+            self._values[name] = _plain(thing.bit_generator.state)
+        elif isinstance(thing, np.random.RandomState):
+            self._values[name] = _plain(thing.get_state(legacy=True))
+        elif isinstance(thing, itertools.count):
+            self._values[name] = repr(thing)
+        elif isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):
+            self._walk(name, thing.__self__, depth + 1, tensors=tensors)
+        elif isinstance(thing, torch.Generator):
+            self._values[name] = thing.get_state()
+        elif isinstance(thing, Mapping):
+            self._parts(name, thing, depth, tensors)
+        elif isinstance(thing, Sequence | Set):
+            self._parts(name, dict(enumerate(thing)), depth, tensors)
+        elif isinstance(thing, nn.Module):
+            for path, part in thing.named_modules():
+                own = {key: value for key, value in vars(part).items() if key not in _OF_EVERY_MODULE}
+                if tensors:
+                    own |= part._parameters | part._buffers
+                self._parts(f"{name}.{path}".rstrip("."), own, depth, tensors)
+                self._code(f"{name}.{path}".rstrip("."), type(part).forward, depth)
+                self._class(f"{name}.{path}".rstrip("."), type(part), depth)
+        elif isinstance(thing, functools.partial):
+            self._parts(name, {"func": thing.func, "args": thing.args, **thing.keywords}, depth, tensors)
+        elif isinstance(thing, types.MethodType):
+            self._walk(name, thing.__self__, depth + 1, tensors=tensors)
+            self._code(name, thing.__func__, depth)
+        elif isinstance(thing, types.FunctionType):
+            self._code(name, thing, depth)
+        elif not isinstance(thing, type | types.ModuleType):
+            self._parts(name, getattr(thing, "__dict__", {}), depth, tensors)
+            self._class(name, type(thing), depth)
+
+    def _parts(self, name: str, parts: Mapping[Any, Any], depth: int, tensors: bool) -> None:
+        self._values[f"the number of parts of {name}"] = len(parts)
+        if len(parts) <= MOST_VALUES:
+            for key, value in list(parts.items()):
+                self._walk(f"{name}.{key}", value, depth + 1, tensors=tensors)
+
+    def _class(self, name: str, kind: type, depth: int) -> None:
+        """Simple attributes of a user's class, and its `__call__`."""
+        if _is_of_a_library(kind.__module__):
+            return
+        own = {key: value for key, value in vars(kind).items() if isinstance(value, _SIMPLE) and key[:2] != "__"}
+        self._parts(f"{name}'s class", own, depth, tensors=False)
+        if isinstance(call := vars(kind).get("__call__"), types.FunctionType):
+            self._code(name, call, depth)
+
+    def _code(self, name: str, function: Any, depth: int) -> None:
+        """What a function of a user's closes over, its defaults, and the globals that it names."""
+        if not isinstance(function, types.FunctionType) or _is_of_a_library(function.__module__):
+            return
+        read: dict[Any, Any] = dict(enumerate(function.__defaults__ or ()))
+        for key, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                read[key] = cell.cell_contents
+            except ValueError:  # not filled yet
+                continue
+        names = function.__code__.co_names
+        read |= {key: function.__globals__[key] for key in names if key in function.__globals__}
+        for key, value in read.items():
+            if not isinstance(value, type | types.ModuleType):
+                self._walk(f"{name}: {key}", value, depth + 1, tensors=True)
+
+
+def _is_of_a_library(module: str | None) -> bool:
+    return (module or "torch").partition(".")[0] in ("torch", "torchvision", "numpy", "builtins", "gadam")
+
+
+def _plain(value: Any) -> str:
+    """Return a generator's state as text; numpy abbreviates arrays unless they are lists."""
+    if isinstance(value, Mapping):
+        return str({key: _plain(part) for key, part in value.items()})
+    if isinstance(value, tuple):
+        return str([_plain(part) for part in value])
+    return str(value.tolist() if isinstance(value, np.ndarray) else value)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple) and len(a) == 2 and isinstance(a[0], Tensor):
+        # The same tensor must not have been written to; where another has taken its place, as a module does that keeps
+        # what it computed, the same call must have given the same.
+        (one, version), (other, later) = a, b if isinstance(b, tuple) else (None, 0)
+        if one is other:
+            return bool(version == later)
+        return isinstance(other, Tensor) and one.shape == other.shape and _same(one.detach(), other.detach())
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | (a != a) & (b != b)).all())
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.shape == b.shape and a.tobytes() == b.tobytes()
+    return type(a) is type(b) and bool(a == b or (a != a and b != b))

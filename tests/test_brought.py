@@ -1,0 +1,395 @@
+"""What people bring: it is trained right, whatever it does, or refused (see test_bad_input.py)."""
+
+import itertools
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zoo
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import prune
+from torch.utils.data import Dataset, TensorDataset
+
+import gadam
+from gadam import Callback, GadamConfig, InputError
+from gadam.training.shards import TrainingError
+
+X, Y = zoo.FEATURES, zoo.LABELS
+SMALL = {"population_size": 3, "generations": 2, "steps": 5, "batch_size": 8, "validation_size": 16}
+MODES = ("loop", "vectorised")
+
+
+def evolved(make_model=zoo.mlp, data=(X, Y), mode="loop", **given):
+    settings = {name: given.pop(name) for name in list(given) if name in GadamConfig.names()}
+    config = GadamConfig(**SMALL | settings, mode=mode)
+    return gadam.evolve(make_model, data, config, executor=1, progress=False, **given)
+
+
+def same(found, expected):
+    assert zoo.same_population(found.population, expected.population)
+    assert found.history["loss_survival"].equals(expected.history["loss_survival"])
+
+
+# --- what writes to what it is given ---
+
+
+class Shifts(zoo.Linear):
+    """Shifts its input, in place or not."""
+
+    in_place = True
+
+    def forward(self, inputs):
+        if self.in_place:
+            inputs -= 0.5
+            return self.layer(inputs)
+        return self.layer(inputs - 0.5)
+
+
+class Shifted(Shifts):
+    in_place = False
+
+
+def negating(output, targets):
+    """A loss that changes its targets."""
+    targets.neg_()
+    return functional.mse_loss(output, -targets)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_model_that_changes_its_input_learns_as_one_that_does_not_and_rows_stay(mode, held_out):
+    rows = X.clone(), Y.clone()
+    more = {"validation": rows} if held_out else {}
+    found, expected = (evolved(make, rows, mode, **more) for make in (Shifts, Shifted))
+    same(found, expected)
+    ensemble, soup = found.ensemble(), found.soup(rows)
+    assert torch.allclose(ensemble(rows[0]), expected.ensemble()(rows[0]), atol=1e-6)
+    assert torch.allclose(ensemble(rows[0]), ensemble(rows[0]), atol=1e-6)
+    assert torch.equal(soup(X.clone()), expected.soup(rows)(X))
+    assert torch.equal(rows[0], X)
+
+
+class ShiftsImages(nn.Module):
+    """The same before a convolution, whose units a CPU calls one by one."""
+
+    def __init__(self, in_place=True):
+        super().__init__()
+        self.layers, self.in_place = zoo.cnn(nn.ReLU(), nn.Flatten()), in_place
+
+    def forward(self, inputs):
+        shifted = inputs.sub_(0.5) if self.in_place else inputs - 0.5
+        return self.layers(shifted)
+
+
+def test_units_called_one_by_one_each_see_the_rows_as_they_are():
+    rows = zoo.IMAGES.clone(), Y
+    found, expected = (evolved(lambda own=own: ShiftsImages(own), rows, "vectorised") for own in (True, False))
+    same(found, expected)
+    assert torch.equal(rows[0], zoo.IMAGES)
+
+
+def test_a_loss_that_changes_its_targets_changes_no_targets_of_the_users():
+    targets = zoo.VALUES.clone()
+    same(
+        evolved(zoo.regression, (X, targets), loss=negating),
+        evolved(zoo.regression, (X, targets), loss=functional.mse_loss),
+    )
+    assert torch.equal(targets, zoo.VALUES)
+
+
+class Zeroes(Callback):
+    def __init__(self, when):
+        self.when = when
+
+    def on_start(self, config, population):
+        if self.when == "start":
+            population.parameters["0.weight"].zero_()
+
+    def on_generation(self, generation):
+        if self.when == "generation":
+            generation.next.parameters["0.weight"][0] = 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_callbacks_and_record_may_not_write_to_what_is_trained(mode):
+    for when, error in (("start", InputError), ("generation", TrainingError)):
+        with pytest.raises(error, match=r"^callbacks: Zeroes wrote to .* must clone"):
+            evolved(mode=mode, callbacks=[Zeroes(when)])
+    with pytest.raises(TrainingError, match=r"^record: it wrote to parameters .* must clone"):
+        evolved(mode=mode, record=lambda step: step.parameters["0.weight"].zero_())
+
+
+# --- what moves in Python, which a trace would freeze ---
+
+CALLS = 0
+
+
+class Warm:
+    """A loss that switches a term on after some calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, output, targets):
+        self.calls += 1
+        return functional.cross_entropy(output, targets) + (self.calls > 9) * output.square().mean()
+
+
+def by_closure():
+    counter = itertools.count()
+    return lambda output, targets: functional.cross_entropy(output, targets) * (1 + next(counter) % 2)
+
+
+def by_global(output, targets):
+    global CALLS
+    CALLS += 1
+    return functional.cross_entropy(output, targets) * (1 + CALLS % 2)
+
+
+def by_default(output, targets, seen=[]):  # noqa: B006
+    seen.append(len(targets))
+    return functional.cross_entropy(output, targets) * (1 + len(seen) % 2)
+
+
+class Noisy(zoo.Linear):
+    """Draws by Python's, or by numpy's, random numbers."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, inputs):
+        return self.layer(inputs * (0.5 + self.draw()))
+
+
+class Running(nn.Module):
+    """A loss with a running mean in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, output, targets):
+        self.mean.mul_(0.9).add_(0.1 * output.detach().mean())
+        return functional.cross_entropy(output - self.mean, targets)
+
+
+MOVES = {
+    "a counter": lambda: {"loss": Warm()}, "a closure": lambda: {"loss": by_closure()},
+    "a global": lambda: {"loss": by_global}, "a default": lambda: {"loss": by_default},
+    "a buffer of the loss": lambda: {"loss": Running()},
+    "random": lambda: {"make_model": lambda: Noisy(random.random)},
+    "numpy's random": lambda: {"make_model": lambda: Noisy(np.random.random)},
+    "a generator": lambda: {"make_model": lambda: Noisy(np.random.default_rng(0).random)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", MOVES)
+def test_what_changes_from_step_to_step_is_trained_by_the_loop_with_a_word(which):
+    ways, given = [], MOVES[which]()
+    with pytest.warns(UserWarning, match=r"^training unit by unit, because .* changes from step to step") as told:
+        evolved(mode="vectorised", record=lambda step: ways.append(len(step.units)), **given)
+    assert len(told) == 1
+    assert set(ways) == {1}
+    assert told[0].filename == __file__
+
+
+class Keeps(zoo.Linear):
+    """Keeps what it computed, and sets something up at its first call: neither is read later."""
+
+    scale = None
+
+    def forward(self, inputs):
+        self.scale = self.scale or float(inputs.shape[1])
+        self.features = self.layer(inputs) / self.scale
+        return self.features
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_kept_but_does_not_move_is_trained_in_one_call():
+    ways = []
+    found = evolved(Keeps, mode="vectorised", record=lambda step: ways.append(len(step.units)))
+    assert set(ways) == {3}
+    assert torch.allclose(found.ensemble()(X), found.ensemble().units(X).softmax(2).mean(0), atol=1e-6)
+
+
+def test_an_ensemble_of_units_that_draw_in_python_is_not_frozen():
+    ensemble = evolved(lambda: Noisy(random.random)).ensemble()
+    assert not torch.equal(ensemble(X), ensemble(X))
+
+
+# --- copies ---
+
+
+def weight_normed():
+    return zoo.mlp(first=nn.utils.weight_norm(nn.Linear(4, 8)))
+
+
+def pruned():
+    layer = nn.Linear(4, 8)
+    prune.random_unstructured(layer, "weight", 0.5)
+    return zoo.mlp(first=layer)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("make", [weight_normed, pruned])
+def test_computed_weights_stay_in_force(make, mode):
+    best = evolved(make, mode=mode, steps=20).best
+    before = best(X)
+    with torch.no_grad():
+        for name, entry in best.named_parameters():
+            if name in ("0.weight_g", "0.weight_orig"):
+                entry.mul_(2)
+    assert not torch.allclose(best(X), before)
+
+
+# --- labels, types, tables ---
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [Y.int(), Y.to(torch.uint8), Y.to(torch.int8), Y[:, None], functional.one_hot(Y, 3), Y.numpy(), Y.numpy()[:, None],
+     Y.numpy().astype(np.uint16), pd.Series(Y.numpy()), pd.DataFrame({"label": Y.numpy()})],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", MODES)
+def test_labels_are_taken_as_they_come(labels, mode):
+    expected = evolved(mode=mode)
+    same(evolved(data=(X, labels), mode=mode), expected)
+    same(evolved(data=(X, labels), mode=mode, validation=(X, labels)), evolved(mode=mode, validation=(X, Y)))
+
+
+class Items(Dataset):
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, index):
+        if index >= len(X):
+            raise IndexError
+        return X[index].numpy(), int(Y[index])
+
+
+@pytest.mark.parametrize(
+    "data", [TensorDataset(X, Y), Items(), (X.numpy(), Y), (pd.DataFrame(X.numpy()), Y), [X, Y], ([X], Y)]
+)
+def test_arrays_frames_and_datasets_are_taken(data):
+    same(evolved(data=data), evolved())
+
+
+@pytest.mark.parametrize(
+    "data", [(X.double(), Y), (X.numpy().astype(float), Y), (pd.DataFrame(X.numpy().astype(float)), Y), (X.half(), Y)]
+)
+def test_floats_of_another_type_are_cast_with_a_word(data):
+    with pytest.warns(UserWarning, match="^data: inputs are float(64|16) and become float32, as are the parameters"):
+        found = evolved(data=data)
+    assert torch.allclose(found.ensemble()(X), evolved().ensemble()(X), atol=0.05)
+    with pytest.warns(UserWarning, match="^data: targets are float64 and become float32"):
+        evolved(zoo.regression, (X, zoo.VALUES.double()), loss=functional.mse_loss)
+
+
+def test_a_model_of_float64_takes_rows_of_float32():
+    with pytest.warns(UserWarning, match="^data: inputs are float32 and become float64"):
+        evolved(lambda: zoo.mlp().double())
+
+
+def test_probabilities_are_classes():
+    targets = functional.one_hot(Y, 3) * 0.9 + 0.1 / 3
+    assert evolved(data=(X, targets)).targets == "classes"
+
+
+@pytest.mark.parametrize(
+    ("make", "targets", "loss", "expected"),
+    [
+        (zoo.mlp, Y, functional.cross_entropy, "classes"),
+        (zoo.mlp, Y, functional.multi_margin_loss, "classes"),
+        (zoo.mlp, (X[:, :3] > 0).long(), lambda o, t: functional.multilabel_soft_margin_loss(o, t.float()), "values"),
+        (zoo.regression, Y[:, None], lambda o, t: functional.poisson_nll_loss(o, t.float()), "values"),
+        (zoo.regression, Y, lambda o, t: functional.poisson_nll_loss(o[:, 0], t.float()), "values"),
+        (zoo.regression, zoo.VALUES, functional.mse_loss, "values"),
+    ],
+)  # fmt: skip
+def test_what_is_predicted_is_read_from_targets_and_output_together(make, targets, loss, expected):
+    found = evolved(make, (X, targets), loss=loss)
+    assert found.targets == expected
+    units = torch.stack([unit(X) for unit in found.population.units()])
+    average = units.softmax(2).mean(0) if expected == "classes" else units.mean(0)
+    assert torch.allclose(found.ensemble()(X), average, atol=1e-6)
+
+
+@pytest.mark.parametrize(("columns", "loss"), [(slice(0, 1), None), (0, lambda o, t: ((o - t) ** 2).mean())])
+def test_outputs_and_targets_that_broadcast_are_warned_of_and_no_others(columns, loss, recwarn):
+    evolved(zoo.regression, (X, X[:, :1]), loss=lambda o, t: ((o - t) ** 2).mean())
+    evolved(zoo.regression, (X, X[:, 0]), loss=lambda o, t: ((o[:, 0] - t) ** 2).mean())
+    assert not recwarn.list
+    if loss is not None:
+        with pytest.warns(UserWarning, match=r"shape \[n, 1\], targets have shape \[n\]"):
+            evolved(zoo.regression, (X, X[:, columns]), loss=loss)
+
+
+# --- modes of the calling thread ---
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_inside_no_grad_it_trains_as_outside(mode):
+    with torch.no_grad():
+        found = evolved(mode=mode)
+    same(found, evolved(mode=mode))
+
+
+@pytest.mark.parametrize("context", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_modes_of_one_thread_are_refused(context):
+    with context(), pytest.raises(InputError, match=r"^torch\.(inference_mode|autocast)\("):
+        evolved()
+
+
+# --- losses of chunks ---
+
+
+def test_a_soup_is_mixed_by_the_loss_over_all_rows():
+    result, labels = evolved(steps=30), Y.clone()
+    labels[:20] = -100
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2]))
+    for loss, targets in ((None, labels), (weighted, Y)):
+        whole, parts = (result.soup((X, targets), loss, chunk=chunk)(X) for chunk in (40, 7))
+        assert torch.equal(whole, parts)
+
+
+def test_where_no_row_of_a_validation_batch_counts_that_is_said_and_nothing_of_the_learning_rate():
+    labels = Y.clone()
+    labels[2:] = -100
+    with pytest.raises(TrainingError, match=r"before the training: has the validation batch rows with targets that co"):
+        evolved(data=(X, labels), validation_size=1, seed=1)
+
+
+# --- models that show values, and paths ---
+
+
+class Shows(zoo.Linear):
+    def __init__(self):
+        super().__init__()
+        self.own = random.random()
+
+    def extra_repr(self):
+        return f"own={self.own}"
+
+
+def test_a_model_whose_text_shows_values_is_loaded(tmp_path):
+    evolved(Shows).save(tmp_path / "result")
+    assert len(gadam.load_result(tmp_path / "result", Shows).population) == 3
+
+
+def test_a_tilde_is_the_home_folder_and_links_are_followed(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere/state")
+    result = evolved(checkpoint="~/state")
+    result.save("~/result")
+    evolved(checkpoint="link")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "link", "result", "state"]
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "state").is_file()
+    same(gadam.load_result("~/result", zoo.mlp), result)
