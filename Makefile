@@ -29,8 +29,9 @@ lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
 bench: $(STAMP)  ## time training beside PyTorch, joblib and JAX (ARGS="--workload orl --units 1,10")
 	$(BIN)/python tests/benchmarks $(ARGS)
 
-lab: $(STAMP)  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(STAMP)  ## JupyterLab on copies of the notebooks, in reports/out/lab (remove one there to get it anew)
+	@mkdir -p reports/out/lab && cp -Rn notebooks/. reports/out/lab/ || true
+	$(BIN)/jupyter lab --notebook-dir=reports/out/lab
 
 lock: $(STAMP)  ## resolve pyproject.toml into requirements.lock again
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras \

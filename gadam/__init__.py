@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gadam import genetics
+    from gadam.callbacks import EarlyStopping, TensorBoard
     from gadam.config import GadamConfig, InputError
     from gadam.ensembles import Ensemble
     from gadam.estimators import GADAMClassifier, GADAMRegressor
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Callback",
+    "EarlyStopping",
     "Ensemble",
     "GADAMClassifier",
     "GADAMRegressor",
@@ -27,6 +29,7 @@ __all__ = [
     "LivePlot",
     "Population",
     "Result",
+    "TensorBoard",
     "evolve",
     "evolve_seeds",
     "genetics",
@@ -37,6 +40,7 @@ __version__ = "0.1.0"
 
 # Imported when they are first asked for: the command line needs no torch, and training needs no scikit-learn.
 _MODULES = {
+    "callbacks": ("EarlyStopping", "TensorBoard"),
     "config": ("GadamConfig", "InputError"),
     "ensembles": ("Ensemble",),
     "estimators": ("GADAMClassifier", "GADAMRegressor"),

@@ -1,7 +1,9 @@
 """The start of the command line: `gadam`, or `python -m gadam`."""
 
+import io
 import os
 import signal
+import sys
 from types import FrameType
 
 
@@ -14,6 +16,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as a process in the background of a shell has it
             signal.signal(number, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever its encoding is, a sign that it lacks stops nothing
+            stream.reconfigure(errors="replace")
     from gadam import cli
 
     cli.main()

@@ -1,4 +1,4 @@
-"""The command line: `gadam reproduce`, `gadam report`, `gadam archive`, `gadam compare` and `gadam data`."""
+"""The command line: `gadam reproduce`, `list`, `report`, `archive`, `compare` and `data`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _options(
 def reproduce(
     profile: Profile = "standard",
     only: Annotated[
-        str | None, _option("NAME", "A section (section54) or an exhibit (table4); all if not given.")
+        str | None, _option("NAME", "A section (section54), its notebook or an exhibit (table4); all if not given.")
     ] = None,
     data: Annotated[str, _option("CHOICE", "real, standin, or auto: real where it can be had.")] = "auto",
     plan: Annotated[bool, _flag("--plan", "Say what there is to compute and how long; do nothing.")] = False,
@@ -144,9 +144,29 @@ def _stoppable(hint: str = HINT) -> Iterator[None]:
 @app.command()
 def report(profile: Profile = "standard") -> None:
     """Write scoreboard, provenance and report page again from what is there; nothing is executed."""
+    from gadam.paper import PROFILES, check
     from gadam.paper.report import write_page
+    from gadam.paper.report.paths import reports_root
 
+    check("profile", profile, PROFILES)
+    if not (folder := reports_root() / profile).is_dir():
+        raise InputError(f"report: there is none in {folder}; make one: gadam reproduce --profile {profile}")
     typer.echo(f"report: {write_page(profile)}")
+
+
+@app.command("list")
+def list_sections() -> None:
+    """Show the sections with their notebooks and exhibits, and how many runs of profile standard are archived."""
+    from gadam.paper import PROFILES, SECTIONS
+    from gadam.paper.report.plan import planned
+
+    lines = planned("standard")
+    for name, section in SECTIONS.items():
+        own = [line for line in lines if line.section == name]
+        there = f"{sum(bool(line.where) for line in own)} of {len(own)} runs of standard are there"
+        typer.echo(f"{name:<14}{section.title}\n{'':<14}{section.notebook}; {there}")
+        typer.echo(f"{'':<14}{', '.join((*section.tables, *section.figures))}")
+    typer.echo(f"\nprofiles: {', '.join(PROFILES)}; --only takes a section, its notebook or an exhibit")
 
 
 @app.command("archive")

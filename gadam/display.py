@@ -42,6 +42,15 @@ def describe_tensor(tensor: Tensor | None, first: int = 0) -> str:
     return "missing" if tensor is None else f"{list(tensor.shape[first:])} {str(tensor.dtype).removeprefix('torch.')}"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them: "0 s", "45 s", "3 min", "2.5 h", "4.1 d"."""
+    if seconds < 100:
+        return f"{-int(-seconds // 1)} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3_600:.1f} h" if seconds < 48 * 3_600 else f"{seconds / 86_400:,.1f} d"
+
+
 def warn(message: str) -> None:
     """Warn in the name of the code that called this package."""
     level, frame = 2, sys._getframe(1)

@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from gadam.config import InputError
 from gadam.display import describe_error, first_line
 from gadam.population import Population, copy_module
 from gadam.tracing.programs import Programs, difference
+from gadam.training.batches import call_in_parts
 from gadam.training.inputs import fit_rows, read_rows
 from gadam.training.python_state import PythonState
 from gadam.types import Loss
@@ -214,11 +214,7 @@ def greedy_soup(
 
     def mean_loss() -> float:
         # The loss over all rows, for a mean of the losses of chunks weighs rows otherwise where some are ignored.
-        parts = zip(*(tensor.split(chunk) for tensor in inputs), strict=True)
-        chunks = [soup(*(tensor.clone() for tensor in some)) for some in parts]
-        leaves, structure = zip(*map(tree_flatten, chunks), strict=True)
-        outputs = [torch.cat(several) for several in zip(*leaves, strict=True)]
-        return float(loss(tree_unflatten(outputs, structure[0]), targets.clone()))
+        return float(loss(call_in_parts(soup, inputs, chunk), targets.clone()))
 
     with torch.no_grad():
         for unit in range(len(population)):

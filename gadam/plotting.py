@@ -26,8 +26,9 @@ Unit = tuple[int, str, int]
 def plot_losses(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw the loss of every unit by generation: children beside parents, survivors filled, a line through the fittest.
 
-    The axis is logarithmic where the losses span more than a decade. Units without a finite loss are crosses at the
-    top.
+    The loss is that on the fixed validation rows, where there were such: generations are then comparable. Otherwise it
+    is that on the validation batch of each generation, by which survivors are selected. The axis is logarithmic where
+    the losses span more than a decade. Units without a finite loss are crosses at the top.
 
     Args:
         history: `Result.history`, or the first generations of it.
@@ -36,21 +37,23 @@ def plot_losses(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Raises:
         InputError: the frame lacks a column or has no rows.
     """
-    history = _checked(history, "survived", "loss_survival")
+    fixed = "loss_validation" in history and bool(history["loss_validation"].notna().all())
+    loss = "loss_validation" if fixed else "loss_survival"
+    history = _checked(history, "survived", loss)
     ax = _axes(ax)
     history["place"] = history["generation"] + history["role"].map(BESIDE)
-    is_finite = np.isfinite(history["loss_survival"].to_numpy(float))
+    is_finite = np.isfinite(history[loss].to_numpy(float))
     finite, lost = history[is_finite], history[~is_finite]
     for (role, survived), rows in finite.groupby(["role", "survived"]):
         ax.scatter(
-            rows["place"], rows["loss_survival"], s=42, zorder=3, linewidth=1.4, alpha=0.85,
+            rows["place"], rows[loss], s=42, zorder=3, linewidth=1.4, alpha=0.85,
             facecolor=COLOURS[role] if survived else "none", edgecolor=COLOURS[role],
             label=f"{'parents' if role == 'parent' else 'children'} who {'survive' if survived else 'do not'}",
         )  # fmt: skip
-    fittest = finite.loc[finite.groupby("generation")["loss_survival"].idxmin()]
-    ax.plot(fittest["place"], fittest["loss_survival"], color=BEST, linewidth=1.8, zorder=2, label="fittest")
-    lowest = fittest["loss_survival"].min()
-    if lowest > 0 and finite["loss_survival"].max() > 10 * lowest:
+    lowest_of = finite.loc[finite.groupby("generation")[loss].idxmin()]
+    ax.plot(lowest_of["place"], lowest_of[loss], color=BEST, linewidth=1.8, zorder=2, label="lowest")
+    lowest = lowest_of[loss].min()
+    if lowest > 0 and finite[loss].max() > 10 * lowest:
         ax.set_yscale("log")
     if len(lost):
         ax.scatter(
@@ -58,7 +61,8 @@ def plot_losses(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
             transform=ax.get_xaxis_transform(), label=f"no finite loss ({len(lost)})",
         )  # fmt: skip
     ax.legend(**LEGEND)
-    return by_generation(ax, history, "loss on the new validation batch", "Loss of every unit")
+    rows_of_loss = "fixed validation rows" if fixed else "validation batch of each generation"
+    return by_generation(ax, history, f"loss on the {rows_of_loss}", "Loss of every unit")
 
 
 def plot_family(history: pd.DataFrame, ax: Axes | None = None, unit: int = 0) -> Axes:

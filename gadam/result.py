@@ -9,21 +9,24 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from gadam import plotting, storage
 from gadam.config import GadamConfig, InputError
-from gadam.display import describe_error, html_image, html_table, to_png
+from gadam.display import describe_error, first_line, html_image, html_table, to_png
 from gadam.ensembles import Average, Ensemble, greedy_soup
 from gadam.population import Population, from_entries, outline, to_entries
+from gadam.training.batches import call_in_parts
+from gadam.training.inputs import read_tensor
 from gadam.types import Loss, Targets
-from gadam.validation import check_callable, read_path
+from gadam.validation import check_callable, check_whole, read_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 KIND, CHECKPOINT = "result", "checkpoint"  # of files
-_FACTS = ("stopped", "gradient_steps", "seconds", "targets")
+_FACTS = ("stopped", "gradient_steps", "seconds", "targets", "restored")
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,17 @@ class Result:
     """The outcome of `evolve`.
 
     Attributes:
-        best: the fittest unit of the last generation, in evaluation mode, on the CPU.
+        best: the fittest unit of the last generation, in evaluation mode, on the CPU; with `restore_best` the best one
+            ever by the fixed validation rows.
         population: the last generation, fittest first.
         history: tidy, a row per unit per generation, see `evolve`.
         config: the settings.
-        stopped: why it ended: "generations" (K reached), "converged" (Eq. 13), "callback" or "stop" (asked for).
+        stopped: why it ended: "generations" (K reached), "converged" (Eq. 13), "callback", "stop" (asked for) or
+            "interrupt" (SIGINT).
         gradient_steps: optimizer steps over all units, parents and children.
         seconds: wall time.
-        targets: "classes" if the targets of the training were whole numbers, else "values".
+        targets: "classes" if the targets of the training were classes, else "values" (or labels that are independent).
+        restored: whether `best` is one of all generations, by `restore_best`, and perhaps not in `population`.
     """
 
     best: nn.Module
@@ -91,6 +97,35 @@ class Result:
     gradient_steps: int
     seconds: float
     targets: Targets = "classes"
+    restored: bool = False
+
+    def predict(self, inputs: Any, *, chunk: int = 1_024) -> Tensor:
+        """Predict by the best unit: probabilities [n, classes] of classes, else its outputs [n, ...]; on the CPU.
+
+        Args:
+            inputs: [n, *features], a tensor, an array or a frame, or a tuple of such.
+            chunk: rows that are computed at once, at least 1.
+
+        Raises:
+            InputError: the model does not take the inputs.
+        """
+        check_whole("chunk", chunk, 1)
+        given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        own = next((entry.dtype for entry in self.population.parameters.values()), torch.float32)
+        read = [read_tensor("predict", "inputs", each).cpu() for each in given]
+        try:
+            with torch.no_grad():
+                cast = [tensor.to(own) if tensor.is_floating_point() else tensor for tensor in read]
+                output = call_in_parts(self.best.cpu().eval(), cast, chunk)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            shapes = [list(tensor.shape) for tensor in read]
+            kind = type(self.best).__name__
+            raise InputError(
+                f"inputs: {kind} could not take shapes {shapes}: {first_line(error)}; the first dimension must be that "
+                "of rows (of a single one: row[None])"
+            ) from error
+        classes = self.targets == "classes" and isinstance(output, Tensor) and output.dim() > 1
+        return output.softmax(1) if classes else output
 
     def ensemble(self, average: Average | None = None) -> Ensemble:
         """Return the average prediction of all units of the last generation, as a module; None goes by `targets`."""
@@ -127,7 +162,8 @@ class Result:
             "model": type(template).__name__, "outline": outline(template), "config": self.config.as_json(),
             "history": storage.from_frame(self.history), **{name: getattr(self, name) for name in _FACTS},
         }  # fmt: skip
-        storage.write(target, KIND, facts, to_entries(self.population))
+        best = to_entries(Population.stack([self.best], template), "best/") if self.restored else {}
+        storage.write(target, KIND, facts, to_entries(self.population) | best)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the losses by generation, see `gadam.plotting.plot_losses`."""
@@ -218,7 +254,7 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
             facts, prefix = _of_checkpoint(facts), "population/"
         saved = f"the saved {facts['model']}"
         config, history = GadamConfig(**facts["config"]), storage.to_frame(facts["history"])
-        others = {name: facts[name] for name in _FACTS}
+        others = {name: facts[name] for name in _FACTS if name != "restored" or name in facts}
         parts = list(zip_longest(facts["outline"], outline(order.template), outline(other), fillvalue="nothing"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # an InputError is a ValueError
         raise InputError(f"path={str(path)!r} is damaged ({describe_error(error)})") from None
@@ -228,7 +264,8 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
             raise InputError(
                 f"make_model: a part is {here} here, but {there} in {saved}; must be the model that was trained"
             )
-    return Result(best=population.unit(0), population=population, history=history, config=config, **others)
+    best = from_entries(tensors, order, saved, "best/") if others.get("restored") else population
+    return Result(best=best.unit(0), population=population, history=history, config=config, **others)
 
 
 def _of_checkpoint(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,5 +279,6 @@ def _of_checkpoint(facts: Mapping[str, Any]) -> dict[str, Any]:
         "gradient_steps": sum(course["history"]["steps"]["values"]),
         "seconds": facts["seconds"],
         "targets": identity["targets"],
+        "restored": False,
         "history": course["history"],
     }

@@ -10,6 +10,9 @@ from torch import Tensor
 
 Batch: TypeAlias = tuple[tuple[Tensor, ...], Tensor]
 """Inputs ([n, ...], ...) and targets [n, ...]."""
+Rows: TypeAlias = Any
+"""What a user gives: a pair (inputs, targets) of tensors, arrays or frames, inputs also a tuple of such; or a map-style
+dataset (`torch.utils.data.Dataset`)."""
 Tensors: TypeAlias = Mapping[str, Tensor]
 """Of a stack of units: name -> [g, ...]."""
 Streams: TypeAlias = Sequence[torch.Generator]

@@ -20,7 +20,10 @@ import gadam
 from gadam import datasets, genetics, models, plotting
 from gadam.cli import main
 
-REMEDY = "must|give|write `|there are|should be|make another|at least|could not|damaged|cannot be (read|written)|has no|failed"
+REMEDY = (
+    "must|give|write `|there are|should be|make another|at least|could not|damaged|cannot be (read|written)|has no|"
+    "failed"
+)
 
 # What the line begins with -> calls, in the names that the fixture `names` prepares; "$" are command lines.
 TABLE = {

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HOUSE = [
-    "cli __main__", "playground", "paper", "estimators", "evolution", "live_plot result ensembles plotting saving",
+    "cli __main__", "playground", "paper", "estimators", "evolution", "callbacks live_plot result ensembles plotting",
     "parallel", "training", "tracing", "population genetics models datasets",
     "config types randomness runtime storage validation display",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 import warnings
 from dataclasses import asdict
 from html import unescape
@@ -80,6 +81,39 @@ def test_run_trains_with_the_chosen_settings_and_says_what_goes_on(panel):
     assert all(word in text and disabled for word, (text, disabled) in zip(words, said, strict=True))
     assert len(set(re.findall('<img alt="([^"]+)"', panel.picture.value))) == 4
     assert (panel.run_button.disabled, panel.stop_button.disabled, panel.error) == (False, True, "")
+
+
+def test_the_last_runs_stand_side_by_side_and_the_last_one_is_code_that_trains_the_same(panel):
+    press(panel, **SMALL)
+    assert "<img" not in panel.past.value
+    for rate in (0.01, 0.02, 0.03, 0.04, 0.05):
+        press(panel, **SMALL, learning_rate=rate)
+    assert len(panel.runs) == 5
+    text = unescape(panel.past.value)
+    assert text.count("<tr") == 1 + 5
+    assert "learning_rate" in text
+    assert "population_size" not in text.split("<pre>")[0], "it is the same in all"
+    assert "<img" in text
+    code = text.split("<pre>")[1].split("</pre>")[0]
+    assert len(code.splitlines()) == 5
+    names = {}
+    exec(code, names)
+    assert torch.equal(names["result"].best(torch.zeros(1, 1, 8, 8)), panel.result.best(torch.zeros(1, 1, 8, 8)))
+
+
+def test_the_time_that_is_left_is_said_while_it_trains(panel, steps):
+    said = []
+    panel.left.observe(lambda change: said.append(unescape(change["new"])), "value")
+    press(panel, None, **ENDLESS)
+    assert steps["first"].wait(60)
+    for _ in range(600):
+        if said:
+            break
+        time.sleep(0.1)
+    panel.stop_button.click()
+    assert panel.wait(60)
+    assert re.search(r"about [\d.]+ (s|min|h|d) left", said[0])
+    assert panel.left.value == ""
 
 
 def test_settings_that_are_shown_first_are_those_of_the_paper_where_it_has_any(panel):

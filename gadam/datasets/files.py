@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import platformdirs
+
 from gadam.config import InputError
 from gadam.datasets.parsers import LIMIT, gunzip, read_face
 from gadam.datasets.registry import source
@@ -15,12 +17,13 @@ from gadam.validation import read_path
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Return `folder`, else `$GADAM_DATA`, else `data/` of the project (of the current directory once installed)."""
+    """Return `folder`, else `$GADAM_DATA`, else `data/` of the project; once installed, the user's cache folder."""
     if folder is not None:
         return read_path("folder", folder, folder=True)
+    if given := os.environ.get("GADAM_DATA"):
+        return Path(given).expanduser().absolute()
     project = Path(__file__).resolve().parents[2]
-    default = (project if (project / "pyproject.toml").is_file() else Path.cwd()) / "data"
-    return Path(os.environ.get("GADAM_DATA") or default).expanduser().absolute()
+    return project / "data" if (project / "pyproject.toml").is_file() else platformdirs.user_cache_path("gadam")
 
 
 def find(name: str, root: Path) -> dict[str, Path]:

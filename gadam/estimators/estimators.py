@@ -92,6 +92,8 @@ class _Estimator(BaseEstimator):
             make_unit, table.tensors(train), config, loss=loss, validation=validation,
             executor=self.executor, device=self.device, callbacks=self.callbacks, progress=bool(self.verbose),
         )  # fmt: skip
+        if result.stopped == "interrupt":  # in a notebook: no grid search goes on after it
+            raise KeyboardInterrupt("the fit was interrupted")
         self.result_, self.history_, self._finish = result, result.history, finish
         self._sizes: tuple[int, int] = sizes
         self._models: dict[str, nn.Module] = {}

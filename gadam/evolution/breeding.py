@@ -29,7 +29,7 @@ HISTORY = {
     "loss_start": "float64", "loss_trained": "float64", "loss_survival": "float64", "survived": "bool",
     "steps": "int64", "seconds": "float64",
 }  # fmt: skip
-"""Columns of `Result.history` and their types."""
+"""Columns of `Result.history` and their types; where there are fixed rows there is `loss_validation` too."""
 
 
 def no_history() -> pd.DataFrame:
@@ -104,10 +104,22 @@ def survive_seeds(
             history = pd.concat([seed.history, history], ignore_index=True)
         # Eq. 13 compares the first generation with the initial units, before training.
         before = seed.losses or [parents.tensors["loss_start"].double()]
-        seeds.append(SeedState(history, [before[-1], losses], "callback" if any(wants_stop) else ""))
+        best, best_loss = find_best(seed, [parents, children])
+        seeds.append(SeedState(history, [before[-1], losses], "callback" if any(wants_stop) else "", best, best_loss))
     population = Population.join(following)
     shards = split_into_shards(population, state.shard_count, "parent", number + 1)
     return EvolutionState(number + 1, population, shards, seeds, state.shard_count)
+
+
+def find_best(seed: SeedState, shards: Sequence[Shard]) -> tuple[Population | None, float]:
+    """Return the unit with the lowest loss on the fixed rows so far, and that loss."""
+    best, lowest = seed.best, seed.best_loss
+    for shard in shards:
+        losses = shard.tensors.get("loss_validation")
+        if losses is not None and float((losses := losses.double().nan_to_num(torch.inf)).min()) < lowest:
+            unit, lowest = int(losses.argmin()), float(losses.min())
+            best = replace(shard.population.take(torch.tensor([unit], device=losses.device)), moments={})
+    return best, lowest
 
 
 def survive(parents: Shard, children: Shard, offspring: Offspring, config: GadamConfig) -> tuple[Generation, Tensor]:
@@ -181,7 +193,9 @@ def history_rows(shard: Shard, steps: int) -> pd.DataFrame:
         "parent_a": pd.NA, "parent_b": pd.NA, "survived": False, "steps": steps,
         **{name: shard.tensors[name].tolist() for name in ("loss_start", "loss_trained", "loss_survival", "seconds")},
     }  # fmt: skip
-    return pd.DataFrame(columns)[list(HISTORY)].astype(HISTORY)
+    frame = pd.DataFrame(columns)[list(HISTORY)].astype(HISTORY)
+    fixed = shard.tensors.get("loss_validation")
+    return frame if fixed is None else frame.assign(loss_validation=fixed.double().tolist())
 
 
 def _of_seed(units: Shard, place: int, config: GadamConfig) -> Shard:

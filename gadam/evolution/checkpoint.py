@@ -71,7 +71,7 @@ class Checkpointer:
         seconds: between writes.
 
     Attributes:
-        signal: SIGINT or SIGTERM once one was received inside `with`, where the training should end cleanly.
+        signal: SIGINT, or with a path SIGTERM, once one was received inside `with`: the training should end cleanly.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class Checkpointer:
         return None if self.path is None else max(self._interval, self._cost / SHARE)
 
     def __enter__(self) -> Checkpointer:
-        if self.path is not None and threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 before = signal.getsignal(number)
-                if before is not signal.SIG_IGN:
+                if before is signal.default_int_handler or (self.path is not None and before is not signal.SIG_IGN):
                     signal.signal(number, self._hear)
                     self._handlers.callback(signal.signal, number, before)
         return self
@@ -184,20 +184,25 @@ class Checkpointer:
         self.keep(state, now=True)
         return type(error)(f"{error}; {hint}") if self._own else error
 
-    def end(self, state: EvolutionState, *, over: bool) -> None:
-        """Keep the final state; where a signal was received, say how to go on and end as it asks."""
+    def end(self, state: EvolutionState, *, over: bool) -> str:
+        """Keep the final state, and end as SIGTERM asks. Returns what to say after SIGINT, "" if there was none."""
         if self.path is not None and state is not self._kept:
             # One of `checkpoints_in` is not worth it where all is over before the first write.
             self.keep(state, now=self._own or not over or self.path.exists())
         heard, self.signal = self.signal, 0  # it is answered here
         message = f"stopped in {state}; the same call goes on from checkpoint={str(self.path)!r}"
+        if heard == signal.SIGINT and self.path is None:
+            complete = state.generation > 1 or over
+            there = "the last complete generation" if complete else "the units as they are"
+            return f"interrupted in {state}; the result has {there}, and checkpoint= would keep all"
         if heard == signal.SIGINT:
-            raise KeyboardInterrupt(message)
+            return message
         if heard:
             if self._own:  # else nobody who looks knows of it
                 print(f"gadam: {message}", file=sys.stderr, flush=True)
             self._handlers.close()
             signal.raise_signal(heard)
+        return ""
 
     def _compare(self, kept: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of another training."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from gadam import genetics
 from gadam.config import GadamConfig, InputError
@@ -28,7 +29,7 @@ from gadam.evolution.state import SeedState
 from gadam.population import Population
 from gadam.result import Callback, Result
 from gadam.training.shards import Record, Shard, split_into_shards
-from gadam.types import Device, Loss
+from gadam.types import Device, Loss, Rows
 from gadam.validation import check_callable, check_population, read_seeds
 
 logger = logging.getLogger("gadam")
@@ -36,11 +37,12 @@ logger = logging.getLogger("gadam")
 
 def evolve(
     make_model: Callable[[], nn.Module],
-    data: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    data: Rows,
     config: GadamConfig | None = None,
     *,
     loss: Loss = nn.functional.cross_entropy,
-    validation: tuple[Tensor | tuple[Tensor, ...], Tensor] | None = None,
+    validation: Rows | None = None,
+    restore_best: bool = False,
     executor: Executor | int | None = None,
     device: Device = "auto",
     callbacks: Iterable[Callback] = (),
@@ -58,15 +60,20 @@ def evolve(
     Args:
         make_model: returns a fresh unit model, any `nn.Module` whose architecture is the same at each call. Dropout,
             BatchNorm, tied and frozen parameters are fine. Python attributes that `forward` changes are not seen.
-        data: inputs [n, *features] (or a tuple of such, given to the module as its arguments) and targets [n, ...].
+        data: inputs [n, *features] (or a tuple of such, given to the module as its arguments) and targets [n, ...]:
+            tensors, arrays or frames; or a map-style dataset, which is read once. Floats become those of the model,
+            with a warning. With cross-entropy labels may be whole numbers of any type, one-hot rows or probabilities.
         config: the settings; None takes the defaults of `GadamConfig`.
         loss: (output, targets) -> scalar, a mean over rows; lower is fitter.
         validation: rows from which validation batches are drawn; None draws from `data`, as the paper does (V in T).
+            Where they are given, all of them (at most 10,000) are also the fixed rows: see `loss_validation`.
+        restore_best: whether `best` is the best unit ever by the fixed rows, instead of the fittest of the last
+            generation; it is kept in checkpoints and files.
         executor: a `concurrent.futures.Executor`, a number of threads, or None for what suits the machine.
         device: "auto" (the GPU of CUDA, where there is one) or a torch device.
         callbacks: told of the start, of each generation and of the end.
         checkpoint: a file. The training keeps there where it stands, also in the middle of a generation; the same call
-            goes on from it as if it had never stopped: the result is the same bit by bit. SIGINT and SIGTERM end the
+            goes on from it as if it had never stopped: the result is the same bit by bit. SIGTERM, too, ends the
             training within a step, once that is written. A finished training is not done again, and more
             `generations` than before may be asked for, while mode "auto", which goes by the length, chooses the same.
         checkpoint_seconds: between writes; more where writing would take over 1 % of the time.
@@ -81,7 +88,8 @@ def evolve(
         The result; its `history` has the columns generation (from 1), role ("parent" or "child"), unit (from 0 within
         its role), parent_a, parent_b (units of the same generation; missing for parents), loss_start, loss_trained
         (mean loss on the generation's validation batch before and after training), loss_survival (on the shared new
-        batch), survived, steps, seconds (a unit's share of its shard's time).
+        batch), survived, steps, seconds (a unit's share of its shard's time); with `validation` also loss_validation,
+        on the fixed rows, which is comparable between generations.
 
         A unit whose loss is NaN or infinite is no parent while there is a finite one, and does not survive: where fewer
         than g units are finite, the fittest of them are there more than once in the next generation, in their order.
@@ -91,25 +99,30 @@ def evolve(
         InputError: an argument cannot be used; one line says which and why, before any training.
         TrainingError: no unit of a generation has a finite loss, or the training cannot go on for another reason. A
             checkpoint then holds the generation before, which `gadam.load_result` reads.
-        KeyboardInterrupt: with `checkpoint`, after SIGINT; the message says how to go on.
+        KeyboardInterrupt: in a script, after SIGINT (Ctrl-C), within a step; its `result` has what there is: the last
+            complete generation, or in the first one the units as they are. In a notebook or an interactive session that
+            is returned, with `stopped == "interrupt"`. Two SIGINT end the training at once.
     """
     config = _checked(config)
-    (result,) = evolve_seeds(
-        make_model, data, config, seeds=[config.seed], loss=loss, validation=validation, executor=executor,
-        device=device, callbacks=lambda _: callbacks, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds,
-        record=lambda _: record, progress=progress, stop=stop,
-    )  # fmt: skip
+    with _of_one_seed():
+        (result,) = evolve_seeds(
+            make_model, data, config, seeds=[config.seed], loss=loss, validation=validation,
+            restore_best=restore_best, executor=executor, device=device, callbacks=lambda _: callbacks,
+            checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, record=lambda _: record, progress=progress,
+            stop=stop,
+        )  # fmt: skip
     return result
 
 
 def evolve_seeds(
     make_model: Callable[[], nn.Module],
-    data: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    data: Rows,
     config: GadamConfig | None = None,
     *,
     seeds: Sequence[int],
     loss: Loss = nn.functional.cross_entropy,
-    validation: tuple[Tensor | tuple[Tensor, ...], Tensor] | None = None,
+    validation: Rows | None = None,
+    restore_best: bool = False,
     executor: Executor | int | None = None,
     device: Device = "auto",
     callbacks: Callable[[int], Iterable[Callback]] | None = None,
@@ -142,8 +155,8 @@ def evolve_seeds(
     training = Training(
         make_model, data, config, seeds, [callbacks(seed) if callbacks else () for seed in seeds],
         [record(seed) if record else None for seed in seeds], evolves=True, loss=loss, validation=validation,
-        executor=executor, device=device, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds,
-        progress=progress, stop=stop,
+        restore_best=restore_best, executor=executor, device=device, checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
     )  # fmt: skip
     return training.results(_evolve(training))
 
@@ -180,11 +193,11 @@ def _evolve(training: Training) -> list[str]:
 
 def train(
     make_model: Callable[[], nn.Module],
-    data: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    data: Rows,
     config: GadamConfig | None = None,
     *,
     loss: Loss = nn.functional.cross_entropy,
-    validation: tuple[Tensor | tuple[Tensor, ...], Tensor] | None = None,
+    validation: Rows | None = None,
     executor: Executor | int | None = None,
     device: Device = "auto",
     callbacks: Iterable[Callback] = (),
@@ -199,9 +212,9 @@ def train(
     Each unit takes `2 * generations * steps` optimizer steps, as many as a line of descent has in `evolve`. It is what
     an evolution has to beat at equal compute, and a deep ensemble in one call.
 
-    Arguments are those of `evolve`, but: `population_size` may be 1; the best unit is chosen on a batch of
-    `validation`; callbacks are told of the start and of the end; `record` of steps of generation 0, role "parent".
-    Stopped, it returns the units as they are, with an empty history.
+    Arguments are those of `evolve`, but: `population_size` may be 1; the best unit is chosen by the fixed rows of
+    `validation`, or on a validation batch; callbacks are told of the start and of the end; `record` of steps of
+    generation 0, role "parent". Stopped, it returns the units as they are, with an empty history.
 
     Example:
         >>> ensemble = gadam.train(make_model, (inputs, targets), gadam.GadamConfig(population_size=5)).ensemble()
@@ -213,7 +226,7 @@ def train(
     config = _checked(config)
     training = Training(
         make_model, data, config, [config.seed], [callbacks], [record], evolves=False, loss=loss,
-        validation=validation, executor=executor, device=device, checkpoint=checkpoint,
+        validation=validation, restore_best=False, executor=executor, device=device, checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
     )  # fmt: skip
     with training.running():
@@ -221,14 +234,26 @@ def train(
         training.is_over = training.train()
         if training.is_over and training.state.seeds[0].history.empty:  # else it was over before this call
             trained = Shard.join(training.state.shards)
-            order = genetics.survivors(trained.tensors["loss_survival"].double(), config.population_size)
+            losses = trained.tensors.get("loss_validation", trained.tensors["loss_survival"])
+            order = genetics.survivors(losses.double(), config.population_size)
             history = history_rows(trained, 2 * config.generations * config.steps).assign(survived=True)
             units = trained.population.take(order)
             training.advance(replace(training.state, population=units, seeds=[SeedState(history)]))
-    if not training.is_over:  # some units are in the middle of their training and have an optimizer's state
-        units = Population.join([replace(shard.population, moments={}) for shard in training.state.shards])
-        training.advance(replace(training.state, population=units))
-    return training.results(["generations" if training.is_over else "stop"])[0]
+    if not training.is_over:  # some units are in the middle of their training
+        training.take_units_as_they_are()
+    with _of_one_seed():
+        return training.results(["generations" if training.is_over else ""])[0]
+
+
+@contextmanager
+def _of_one_seed() -> Iterator[None]:
+    """An interrupt inside has the result itself, and no list of one."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if results := getattr(error, "result", None):
+            error.result = results[0]  # type: ignore[attr-defined]
+        raise
 
 
 def _checked(config: GadamConfig | None) -> GadamConfig:

@@ -20,6 +20,7 @@ from gadam.config import GadamConfig, InputError
 from gadam.display import front_end, shown, warn
 from gadam.evolution.breeding import no_history, units_of_seed
 from gadam.evolution.checkpoint import Checkpointer, identify
+from gadam.evolution.interrupts import deliver, stop_interrupted_cell
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.parallel.executors import Pool, as_pool, run_until_stopped, train_shards
 from gadam.parallel.workers import cluster_size
@@ -41,6 +42,7 @@ class Training:
         seeds: of the populations that are trained together; that of `config` does not count.
         callbacks: those of each seed.
         records: that of each seed.
+        restore_best: whether `Result.best` is the best unit ever by the fixed rows.
         evolves: whether units evolve; else each is trained alone for as many steps as a line of descent has.
         configs: one for each seed.
         data: the rows, and the validation batches once they are drawn.
@@ -64,6 +66,7 @@ class Training:
     checkpoint_seconds: float
     progress: bool | None
     stop: threading.Event | None
+    restore_best: bool
     configs: list[GadamConfig] = field(init=False)
     data: Data = field(init=False)
     state: EvolutionState = field(init=False)
@@ -90,7 +93,7 @@ class Training:
         count = self._plan(population, fit.moves)
         self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
         self._resume(population, count, fit.loss)
-        self._counting = threading.Lock()
+        self._counting, self._interrupted, self._more_steps = threading.Lock(), "", 0
         self._pool: Pool
 
     def _make_units(self, device: torch.device) -> Population:
@@ -129,6 +132,8 @@ class Training:
         planned = run_until_stopped(self.stop if self.checkpoint is None else None, plan)
         self._trainer: Trainer | None
         self._trainer, count, warning = planned or (None, 1, "")
+        if self._trainer is not None:
+            self._trainer = replace(self._trainer, validates=self.validation is not None)
         if warning:
             warn(warning)
         return count
@@ -170,6 +175,9 @@ class Training:
     def _check(self) -> None:
         """Validate the arguments that are not tensors, executors or devices; make lists of the callbacks."""
         check_modes()
+        stop_interrupted_cell()
+        if not isinstance(self.restore_best, bool):
+            raise InputError(f"restore_best={shown(self.restore_best)} must be True or False")
         if callable(self.make_model) and not isinstance(self.make_model, nn.Module):  # else told where units are made
             check_callable("make_model", self.make_model)
         check_callable("loss", self.loss, "output", "targets")
@@ -180,6 +188,10 @@ class Training:
         for callback in chain(*self.callbacks):
             if not isinstance(callback, Callback):
                 raise InputError(f"callbacks: {shown(callback)} is no gadam.Callback, must be an instance of one")
+        needs = [one for one in chain(*self.callbacks) if getattr(one, "needs_validation", False)]
+        if self.validation is None and (needs or self.restore_best):
+            name = "restore_best=True" if self.restore_best else f"callbacks: {type(needs[0]).__name__}"
+            raise InputError(f"{name} goes by rows that no unit is trained on; must have validation=(inputs, targets)")
         for record in self.records:
             if record is not None:
                 check_callable("record", record, "step")
@@ -207,7 +219,7 @@ class Training:
                     yield self._bar
                 except TrainingError as error:
                     raise self._checkpointer.failed(error, self.state) from error
-            self._checkpointer.end(self.state, over=self.is_over)
+            self._interrupted = self._checkpointer.end(self.state, over=self.is_over)
 
     def train(self) -> bool:
         """Train the units of the role under way (Section 3.2). Returns False if that was stopped before its end."""
@@ -224,19 +236,35 @@ class Training:
         """Replace the state, and note its wall time."""
         self.state = replace(state, seconds=time.perf_counter() - self._began)
 
+    def take_units_as_they_are(self) -> None:
+        """Have the results hold units that are in the middle of their training."""
+        self._more_steps = self.state.steps_taken() // len(self.seeds)
+        self.advance(replace(self.state, population=self.state.units_as_they_are()))
+
     def results(self, stopped: Sequence[str]) -> list[Result]:
-        """Make the result of each seed of its last population, and tell its callbacks."""
+        """Make the result of each seed of its last population, and tell its callbacks.
+
+        Raises:
+            KeyboardInterrupt: SIGINT ended the training of a script; it has the results as its `result`.
+        """
         results = []
+        if self._interrupted and not self.is_over and self.state.generation == 1:  # else the last complete generation
+            self.take_units_as_they_are()
+        ended = "interrupt" if self._interrupted else "stop"
         for place, (config, seed) in enumerate(zip(self.configs, self.state.seeds, strict=True)):
             population = units_of_seed(self.state.population, place, config.population_size)
+            restored = self.restore_best and seed.best is not None
+            best = seed.best if restored and seed.best is not None else population.take(slice(0, 1))
             result = Result(
-                best=population.take(slice(0, 1)).to("cpu").unit(0), population=population, history=seed.history,
-                config=config, stopped=stopped[place] or "stop", gradient_steps=int(seed.history["steps"].sum()),
-                seconds=time.perf_counter() - self._began, targets=self._targets,
+                best=best.to("cpu").unit(0), population=population, history=seed.history, config=config,
+                stopped=stopped[place] or ended, gradient_steps=int(seed.history["steps"].sum()) + self._more_steps,
+                seconds=time.perf_counter() - self._began, targets=self._targets, restored=restored,
             )  # fmt: skip
             results.append(result)
             for callback in self.callbacks[place]:
                 callback.on_end(result)
+        if self._interrupted:
+            deliver(results, self._interrupted)
         return results
 
     def _progress(self, steps: int) -> bool:

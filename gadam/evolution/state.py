@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -30,6 +31,8 @@ class SeedState:
     """The population of one seed so far.
 
     Attributes:
+        best: the unit with the lowest loss on the fixed rows ever, a population of one; None without such rows.
+        best_loss: that loss.
         history: the rows of complete generations.
         losses: of the last two selected generations, [g] each; as many as there are.
         stopped: why it is over (one of `STOPPED`); "" too if only because there are no more generations.
@@ -38,6 +41,8 @@ class SeedState:
     history: pd.DataFrame
     losses: Sequence[Tensor] = ()
     stopped: str = ""
+    best: Population | None = None
+    best_loss: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,12 @@ class EvolutionState:
         """Whether all units of the role are trained."""
         return all(shard.is_trained for shard in self.shards)
 
+    def units_as_they_are(self) -> Population:
+        """Return the units of the role under way, parents while the children are trained, without optimizer state."""
+        if self.parents is not None:
+            return replace(self.parents.population, moments={})
+        return Population.join([replace(shard.population, moments={}) for shard in self.shards])
+
     def steps_taken(self) -> int:
         """Optimizer steps taken in the generation under way, over all units."""
         return sum(shard.steps_taken for shard in (*([self.parents] if self.parents else []), *self.shards))
@@ -81,11 +92,15 @@ def to_file(state: EvolutionState) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return JSON values and tensors, for `gadam.storage`."""
     facts: dict[str, Any] = {
         "generation": state.generation, "shards": state.shard_count, "seconds": state.seconds,
-        "courses": [{"history": storage.from_frame(seed.history), "stopped": seed.stopped} for seed in state.seeds],
+        "courses": [
+            {"history": storage.from_frame(seed.history), "stopped": seed.stopped, "best_loss": repr(seed.best_loss)}
+            for seed in state.seeds
+        ],
     }  # fmt: skip
     tensors = to_entries(state.population, "population/")
     for number, seed in enumerate(state.seeds):
         tensors |= {f"courses/{number}/losses/{index}": losses for index, losses in enumerate(seed.losses)}
+        tensors |= to_entries(seed.best, f"courses/{number}/best/") if seed.best is not None else {}
     for place, shards in (("parents", [state.parents] if state.parents else []), ("parts", state.shards)):
         facts[place] = []
         for index, shard in enumerate(shards):
@@ -115,6 +130,8 @@ def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Po
             if len(some) != size:
                 raise ValueError(f"{len(some)} units are {word!r}, must be {size}")
             held: dict[str, Any] = {name: there[own + name] for name in NEEDED[word]}
+            if word == "trained" and f"{own}loss_validation" in there:
+                held["loss_validation"] = there[f"{own}loss_validation"]
             found.append(Shard(some, units, role, facts["generation"], **held))
             first = units.stop
         return found
@@ -125,6 +142,8 @@ def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Po
             storage.to_frame(seed["history"]),
             [there[name] for index in range(2) if (name := f"courses/{place}/losses/{index}") in there],
             seed["stopped"],
+            units_of(f"courses/{place}/best/") if float(seed.get("best_loss", "inf")) < math.inf else None,
+            float(seed.get("best_loss", "inf")),
         )
         for place, seed in enumerate(facts["courses"])
     ]

@@ -106,8 +106,13 @@ def data_of(profile: str, data: str) -> str:
 
 
 def sections_of(only: str | None) -> list[str]:
-    """Return the sections to execute for a section's name, an exhibit's id, or None for all."""
-    names = {name: (name, *section.tables, *section.figures) for name, section in SECTIONS.items()}
-    if only is not None:
-        check("only", only, [one for several in names.values() for one in several])
-    return [name for name, several in names.items() if only is None or only in several]
+    """Return the sections to execute for a section's name, its notebook's, an exhibit's id, or None for all."""
+    if only is None:
+        return list(SECTIONS)
+    only = only.rpartition("/")[2].removesuffix(".ipynb")
+    names = {
+        name: (name, *section.tables, *section.figures, section.notebook.removesuffix(".ipynb"))
+        for name, section in SECTIONS.items()
+    }
+    check("only", only, dict.fromkeys(one for several in names.values() for one in several))
+    return [name for name, several in names.items() if only in several]

@@ -6,23 +6,26 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from html import escape
+from typing import Any, NamedTuple
 
 import ipywidgets  # type: ignore[import-untyped]
+import pandas as pd
 import torch
 from torch import nn
 
 from gadam.config import GadamConfig, InputError
 from gadam.datasets import Dataset, StandInWarning, load
-from gadam.display import front_end
+from gadam.display import duration, front_end, side_by_side, to_png
 from gadam.evolution.loop import evolve
 from gadam.live_plot import LivePlot
 from gadam.models import MLP_HIDDEN, lenet5, mlp
 from gadam.paper.units import validation_size
 from gadam.playground.widgets import AMBER, Panel, grid, line, red_line
+from gadam.plotting import LEGEND
 from gadam.result import Generation, Result
 from gadam.training.shards import Step
 from gadam.validation import check_choice, check_population
@@ -37,6 +40,7 @@ SIZES = {
 }
 TEST_ROWS = 2_000  # scored after each generation
 MOST = {"population_size": 200, "batch_size": 10_000}  # more would fill the memory, or take long to prepare or to stop
+KEPT = 5  # runs that can be compared
 _LOOKS = 0.2  # seconds between two moves of the bar
 _made: TrainingPanel | None = None  # the last of `training_panel`
 
@@ -68,6 +72,7 @@ class TrainingPanel(Panel):
 
     Attributes:
         controls: the widgets of the settings, by name.
+        runs: the last five that completed a generation, for comparison.
         result: what `gadam.evolve` returned; None before the first training, while one goes on, and after one that
             failed. A run that does not come so far, as with a setting that is not allowed, leaves the one before.
         error: what went wrong in the last run; empty where nothing did.
@@ -87,10 +92,13 @@ class TrainingPanel(Panel):
         self.stop_button = ipywidgets.Button(description="Stop", icon="stop", disabled=True)
         self.run_button.on_click(self.run)
         self.stop_button.on_click(self.stop)
-        self.bar = ipywidgets.IntProgress(layout={"width": "16em"})
+        self.bar, self.left = ipywidgets.IntProgress(layout={"width": "16em"}), ipywidgets.HTML()
+        self.runs: list[PastRun] = []
+        self.past = ipywidgets.HTML(layout={"width": "100%"})
         self.about, self.status = ipywidgets.HTML(), ipywidgets.HTML(line("Press Run."))
-        buttons = ipywidgets.HBox([self.run_button, self.stop_button, self.bar], layout={"flex_flow": "row wrap"})
-        self.children = (grid(*self.controls.values()), buttons, self.status, self.about, self.picture)
+        row = [self.run_button, self.stop_button, self.bar, self.left]
+        buttons = ipywidgets.HBox(row, layout={"flex_flow": "row wrap"})
+        self.children = (grid(*self.controls.values()), buttons, self.status, self.about, self.picture, self.past)
 
     @property
     def running(self) -> bool:
@@ -138,6 +146,7 @@ class TrainingPanel(Panel):
             self.error = str(error) or type(error).__name__
             self.status.value = red_line(error)
         finally:
+            self.left.value = ""
             self.run_button.disabled, self.stop_button.disabled = False, True
 
     def _train(self, dataset: str, model: str, config: GadamConfig) -> str:
@@ -157,6 +166,9 @@ class TrainingPanel(Panel):
             make_model(model, loaded), loaded.train, config, callbacks=[watch], record=watch.on_step, progress=False,
             stop=self._stop,
         )  # fmt: skip
+        if len(watch.scores):
+            self.runs = [*self.runs, PastRun(dataset, model, self._data, self.result, watch.scores)][-KEPT:]
+            self.past.value = describe_runs(self.runs)
         return _outcome(self.result)
 
     def _offer_models(self, change: Any) -> None:
@@ -170,14 +182,18 @@ class _Watch(LivePlot):
         super().__init__((dataset.test[0][:TEST_ROWS], dataset.test[1][:TEST_ROWS]))
         self._panel, self._of = panel, generations
         self._done, self._moved, self._lock = 0, 0.0, threading.Lock()
+        self._began = math.nan  # at the first step
 
     def on_step(self, step: Step) -> None:
         with self._lock:  # shards are trained side by side
             if not self._done:  # before it, units are made and traced
                 self._say(1)
+                self._began = time.monotonic()
             self._done += len(step.units)
             if time.monotonic() - self._moved > _LOOKS or self._done == self._panel.bar.max:
                 self._panel.bar.value, self._moved = self._done, time.monotonic()
+                left = (self._moved - self._began) * (self._panel.bar.max / self._done - 1)
+                self._panel.left.value = line(f"about {duration(left)} left") if left > 1 else ""
 
     def on_generation(self, generation: Generation) -> None:
         super().on_generation(generation)
@@ -192,6 +208,57 @@ class _Watch(LivePlot):
 
     def on_end(self, result: Result) -> None:
         """All pictures have been shown."""
+
+
+class PastRun(NamedTuple):
+    """A training that is over, as it was asked for, with the test accuracies after each generation."""
+
+    dataset: str
+    model: str
+    data: str
+    result: Result
+    scores: pd.DataFrame
+
+    def code(self) -> str:
+        """Return five lines that train the same."""
+        default = GadamConfig()
+        changed = {name: value for name, value in vars(self.result.config).items() if value != getattr(default, name)}
+        settings = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+        return (
+            "import gadam\nfrom gadam.playground.training import load_dataset, make_model\n"
+            f"data, _ = load_dataset({self.dataset!r}, {self.data!r})\n"
+            f"config = gadam.GadamConfig({settings})\n"
+            f"result = gadam.evolve(make_model({self.model!r}, data), data.train, config)"
+        )
+
+
+def describe_runs(runs: Sequence[PastRun]) -> str:
+    """Return HTML: a row for each run with what differs, a picture of all, and the last one as code."""
+    from matplotlib.figure import Figure
+
+    configs = [vars(one.result.config) for one in runs]
+    varied = [name for name in configs[0] if len({repr(config[name]) for config in configs}) > 1]
+    rows = [
+        {
+            "run": number, "data": one.dataset, "model": one.model, **{name: config[name] for name in varied},
+            "generations": len(one.scores), "gradient steps": f"{one.result.gradient_steps:,}",
+            "test accuracy, %": f"{100 * one.scores['best'].iloc[-1]:.1f}",
+            "vote of all, %": f"{100 * one.scores['vote'].iloc[-1]:.1f}", "seconds": f"{one.result.seconds:.1f}",
+        }
+        for number, (one, config) in enumerate(zip(runs, configs, strict=True), start=1)
+    ]  # fmt: skip
+    html = pd.DataFrame(rows).to_html(index=False, border=0)
+    if len(runs) > 1:
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        ax = figure.add_subplot()
+        for number, one in enumerate(runs, start=1):
+            ax.plot(
+                one.scores["generation"], 100 * one.scores["best"], marker="o", label=f"run {number}: {one.dataset}"
+            )
+        ax.set(xlabel="generation", ylabel="test accuracy of the fittest, %", title="The last runs")
+        ax.legend(**LEGEND)
+        html += side_by_side({"Test accuracy of the last runs by generation": to_png(figure, dpi=130)})
+    return f"{line('The last runs; the last one as code:')}{html}<pre>{escape(runs[-1].code())}</pre>"
 
 
 @lru_cache(maxsize=2)

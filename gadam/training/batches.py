@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from gadam.config import GadamConfig
 from gadam.types import Batch
 
 BLOCK = 64
 """Row numbers are drawn for so many steps at once, whatever the shard: a unit's stream depends on no neighbour."""
+FIXED = 10_000
+"""Most rows of `validation` on which trained units are judged."""
 GATHERED_BYTES = 2**20
 """Batches of several steps are gathered at once up to this size, so that they are still in the cache when used."""
 
@@ -49,6 +53,26 @@ def restore_stream(rows: Batch, state: Tensor) -> torch.Generator:
 def take_rows(rows: Batch, index: Tensor) -> Batch:
     """Select rows by their numbers."""
     return tuple(tensor[index] for tensor in rows[0]), rows[1][index]
+
+
+def fixed_rows(rows: Batch) -> Batch:
+    """Return the rows on which every generation is judged alike: all of them, or 10,000 that are always the same."""
+    count = len(rows[1])
+    if count <= FIXED:
+        return rows
+    index = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:FIXED]
+    return take_rows(rows, index.to(rows[1].device))
+
+
+def call_in_parts(module: nn.Module, inputs: Sequence[Tensor], rows: int) -> Any:
+    """Call a module on so many rows at once, and join what it returns; it may write to what it is given."""
+    parts = [
+        module(*(tensor.clone() for tensor in some)) for some in zip(*(t.split(rows) for t in inputs), strict=True)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    leaves, structures = zip(*map(tree_flatten, parts), strict=True)
+    return tree_unflatten([torch.cat(several) for several in zip(*leaves, strict=True)], structures[0])
 
 
 def gather_batches(rows: Batch, blocks: Iterable[Tensor], steps: int = 1) -> Iterator[Batch]:

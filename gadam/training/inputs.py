@@ -88,8 +88,7 @@ def read_rows(name: str, data: Any, device: torch.device) -> Batch:
     if not inputs:
         raise InputError(f"{name}: inputs are empty, must be a tensor or a tuple of tensors")
     *read, wanted = (
-        _read_tensor(name, part, value)
-        for part, value in [*(("inputs", each) for each in inputs), ("targets", targets)]
+        read_tensor(name, part, value) for part, value in [*(("inputs", each) for each in inputs), ("targets", targets)]
     )
     for part, tensor in [("targets", wanted), *(("inputs", each) for each in read)]:
         if tensor.dim() == 0 or len(tensor) == 0:
@@ -104,7 +103,7 @@ def read_rows(name: str, data: Any, device: torch.device) -> Batch:
     return tuple(read), wanted
 
 
-def _read_tensor(name: str, part: str, value: Any) -> Tensor:
+def read_tensor(name: str, part: str, value: Any) -> Tensor:
     """Return a tensor, an array or a frame as a dense tensor."""
     if hasattr(value, "to_numpy"):  # a frame or series, of pandas or its like
         kinds = getattr(value, "dtypes", None)

@@ -46,6 +46,7 @@ class Shard:
         loss_start: [n], mean loss on the generation's validation batch, before the training.
         loss_trained: [n], the same after it; None until it is over.
         loss_survival: [n], after it, on the new batch that parents and children are compared by.
+        loss_validation: [n], after it, on the fixed rows; None where there are none.
         seconds: float64 [n], of training so far: of each unit its share of what its shard took.
     """
 
@@ -59,6 +60,7 @@ class Shard:
     loss_start: Tensor | None = None
     loss_trained: Tensor | None = None
     loss_survival: Tensor | None = None
+    loss_validation: Tensor | None = None
     seconds: Tensor | None = None
 
     @property

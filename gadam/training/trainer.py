@@ -20,7 +20,7 @@ from gadam.population import Population
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.runtime import current_device, float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.tracing.programs import Programs
-from gadam.training.batches import BLOCK, Batches, gather_batches, restore_stream, take_rows
+from gadam.training.batches import BLOCK, Batches, call_in_parts, fixed_rows, gather_batches, restore_stream, take_rows
 from gadam.training.cuda_graph import CAPTURE_PAYS, capture_steps
 from gadam.training.fused_steps import FUSING_PAYS, STEPS, fuse_steps
 from gadam.training.optimizers import load_state, make_optimizer, make_stepper, state_of
@@ -28,6 +28,7 @@ from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingE
 from gadam.training.steps import Steps, first_of
 from gadam.types import Batch, Loss
 
+VALIDATED_AT_ONCE = 1_000  # rows: their activations stay near the processor
 REPORT_SECONDS = 0.25
 """Slow steps are reported to `progress` as often as a person looks."""
 
@@ -41,6 +42,7 @@ class Trainer:
         loss: (output, targets) -> scalar, a mean over rows.
         seeds: whose units are trained together: the first `config.population_size` are those of the first seed, ...
         programs: the vectorised programs, or None to train unit by unit.
+        validates: whether trained units are evaluated on the fixed rows, see `fixed_rows`.
         threads: intra-operator threads of a shard. Not for the executor to choose: sums may differ in their last bits
             with the number of threads. One, because shards side by side use the cores without waiting for each other.
     """
@@ -49,6 +51,7 @@ class Trainer:
     loss: Loss
     seeds: tuple[int, ...]
     programs: Programs | None = None
+    validates: bool = False
     threads: int = 1
 
     @property
@@ -101,6 +104,7 @@ class Trainer:
                     shard, population=population, batches=None, draws=None,
                     loss_trained=self._evaluate(shard, data.held_out, data.fitness),
                     loss_survival=self._evaluate(shard, data.held_out, data.survival),
+                    loss_validation=self._validate(shard, fixed_rows(data.held_out)) if self.validates else None,
                 )  # fmt: skip
             spent = (time.perf_counter() - start) / len(shard.units)
             return replace(shard, seconds=shard.tensors["seconds"] + spent)
@@ -132,6 +136,15 @@ class Trainer:
             for seed, own in self.by_seed(shard.units)
         ]
         return torch.cat(losses)
+
+    def _validate(self, shard: Shard, rows: Batch) -> Tensor:
+        """Loss of each unit in evaluation mode over all of some rows, [n]; outputs are computed in parts."""
+        losses = []
+        for number, unit in zip(shard.units, shard.population.units(), strict=True):
+            with torch.no_grad(), unit_stream(self._stream(shard, DRAWS, number, evaluation=2)):
+                output = call_in_parts(unit, rows[0], VALIDATED_AT_ONCE)
+                losses.append(self.loss(output, rows[1].clone()).detach())
+        return torch.stack(losses)
 
     def _losses(self, population: Population, batch: Batch, draws: Sequence[torch.Generator]) -> Tensor:
         if self.programs is not None:

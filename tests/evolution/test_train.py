@@ -71,12 +71,15 @@ def test_stopped_it_returns_the_units_as_they_are(mode, shards, monkeypatch):
     seen = Population.make(double_dropout, 4, seed=1).parameters
     seen = {name: entry.clone() for name, entry in seen.items()}
 
+    taken = []
+
     def record(step):
+        taken.extend(step.units)
         for name, entry in step.parameters.items():
             seen[name][step.units.start : step.units.stop] = entry
 
     config = settings(mode=mode, shards=shards)
     result = run(config, double_dropout, DOUBLE, train, stop=Stop(15), record=record)
-    assert (result.stopped, len(result.history), result.gradient_steps) == ("stop", 0, 0)
+    assert (result.stopped, len(result.history), result.gradient_steps) == ("stop", 0, len(taken))
     assert zoo.identical(dict(result.population.parameters), seen)
     assert not result.population.moments

@@ -13,6 +13,7 @@ import run_functions
 from run_functions import executions, wait_for
 
 from gadam import InputError
+from gadam.display import duration
 from gadam.paper.report import ReportError, RunError, compute, store, workers
 from gadam.paper.runs import Run
 
@@ -115,7 +116,7 @@ def test_workers_must_be_a_number_of_workers(run, monkeypatch, count):
     [(0, "0 s"), (0.2, "1 s"), (99, "99 s"), (180, "3 min"), (5_990, "100 min"), (7_200, "2.0 h"), (400_000, "4.6 d")],
 )
 def test_durations_as_a_reader_says_them(seconds, text):
-    assert workers.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 # --- a cluster ---

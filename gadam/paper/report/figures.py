@@ -23,9 +23,11 @@ SUFFIXES = tuple(METADATA)
 
 
 def use_style() -> None:
-    """Draw every figure of this process in the style of the reports."""
+    """Draw every figure of this process in the style of the reports, whatever a matplotlibrc of the user's says."""
+    import matplotlib as mpl
     import seaborn as sns
 
+    mpl.rcdefaults()
     sns.set_theme(style="whitegrid", palette="colorblind", rc=STYLE)
 
 

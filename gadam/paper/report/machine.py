@@ -64,9 +64,13 @@ def git_state() -> dict[str, Any] | None:
     folder = checkout()
     if folder is None or not (folder / ".git").exists():
         return None
+    # Variables such as GIT_DIR, which hooks of another repository set, would name that one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         commit, changes = (
-            subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                ["git", *command], cwd=folder, env=environment, capture_output=True, text=True, check=True
+            ).stdout.strip()
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ".", ":(exclude)reports"])
         )
     except (OSError, subprocess.SubprocessError):

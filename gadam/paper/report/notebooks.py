@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import subprocess
 import threading
@@ -13,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gadam.config import InputError
+from gadam.display import describe_error
 from gadam.paper.report.paths import ReportError, write_atomic
 
 if TYPE_CHECKING:
@@ -52,10 +55,11 @@ def execute(
     """
     import nbformat
 
+    content = read(notebook)
     before = {path: path.stat().st_mtime_ns for path in promised if path.is_file()}
     started = time.monotonic()
     execution = _Execution(notebook.resolve().parent, os.environ | QUIET | dict(environment or {}), prefix)
-    complaint = execution.run(nbformat.read(notebook, as_version=4), parameters, limit, stop or threading.Event())
+    complaint = execution.run(content, parameters, limit, stop or threading.Event())
     seconds = time.monotonic() - started
     stale = [path.name for path in promised if not path.is_file() or path.stat().st_mtime_ns == before.get(path)]
     if stale and not complaint:
@@ -66,6 +70,39 @@ def execute(
         raise NotebookError(f"{notebook.name}: {complaint} (executed so far: {failed})")
     failed.unlink(missing_ok=True)
     return seconds
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook; one that is none, cut off or in the middle of a merge is a `ReportError` that names it."""
+    import nbformat
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what another program has left out
+            return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise ReportError(f"{path} is not there; get it back (git checkout, or install gadam again)") from None
+    except Exception as error:  # of many kinds
+        raise ReportError(f"{path} is no notebook ({describe_error(error):.80}); get it back") from None
+
+
+def check(notebooks: Sequence[Path]) -> None:
+    """Check before anything is computed that notebooks can be executed later: what executes them, and they themselves.
+
+    Raises:
+        InputError: a library is not installed.
+        ReportError: one cannot be read, or has no cell of parameters.
+    """
+    for library in ("papermill", "ipykernel", "nbformat"):
+        try:
+            importlib.import_module(library)
+        except ImportError:
+            told = f"reproduce: {library} is not installed, by which notebooks are executed"
+            raise InputError(f"{told}; pip install 'gadam[notebooks]', or give --runs-only") from None
+    for path in notebooks:
+        cells = read(path).cells
+        if not any("parameters" in cell.metadata.get("tags", []) for cell in cells):
+            raise ReportError(f"{path} has no cell that is tagged parameters; get it back")
 
 
 class _Execution:
@@ -122,6 +159,8 @@ class _Execution:
         return ""
 
     def _engine(self) -> type:
+        from jupyter_client.kernelspec import KernelSpecManager
+        from jupyter_client.manager import AsyncKernelManager
         from papermill.clientwrap import PapermillNotebookClient
         from papermill.engines import Engine
 
@@ -129,6 +168,11 @@ class _Execution:
 
         class Client(PapermillNotebookClient):
             """Prints the output of cells as it comes, and counts the cells that have begun."""
+
+            def create_kernel_manager(self) -> Any:
+                # Without folders of kernels it is the one of this interpreter, whatever else is called python3 here.
+                self.km = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+                return self.km
 
             async def async_execute_cell(self, cell: NotebookNode, *place: Any, **options: Any) -> NotebookNode:
                 execution.begun += cell.cell_type == "code" and bool(cell.source.strip())

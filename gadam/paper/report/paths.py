@@ -35,14 +35,21 @@ def project_root() -> Path:
     return checkout() or Path.cwd()
 
 
+def notebooks_folder() -> Path:
+    """The notebooks: of the source tree, or those that are installed with the package."""
+    folder = checkout()
+    return folder / "notebooks" if folder else Path(__file__).parents[1] / "notebooks"
+
+
 def committed_root() -> Path:
     """Folder of the committed reports and their archives: `reports/` of the project."""
     return project_root() / "reports"
 
 
 def archive_path(profile: str) -> Path:
-    """The archive of a profile: `$GADAM_ARCHIVE/<profile>/runs.jsonl.xz`, or in the project's `reports`."""
-    return _folder("GADAM_ARCHIVE", committed_root()) / profile / "runs.jsonl.xz"
+    """The archive of a profile: `<profile>/runs.jsonl.xz` in `$GADAM_ARCHIVE`, else the project's or the package's."""
+    default = committed_root() if checkout() else Path(__file__).parents[1] / "archive"
+    return _folder("GADAM_ARCHIVE", default) / profile / "runs.jsonl.xz"
 
 
 def reports_root() -> Path:

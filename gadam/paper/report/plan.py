@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from gadam.display import duration
 from gadam.paper import ARCHIVED, SECTIONS, data_of, import_sections, sections_of
 from gadam.paper.report import archive, store
 from gadam.paper.report.archive import Archive
 from gadam.paper.report.paths import archive_path, runs_root
-from gadam.paper.report.workers import duration, worker_count
+from gadam.paper.report.workers import worker_count
 from gadam.paper.runs import Run
 
 

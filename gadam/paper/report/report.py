@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gadam.config import InputError
+from gadam.display import duration
 from gadam.paper import ARCHIVED, SECTIONS, check, data_of
 from gadam.paper.claims import Arms, Claim
 from gadam.paper.report import figures, page, provenance, scoreboard, store, tables
@@ -18,7 +19,7 @@ from gadam.paper.report.page import Shown
 from gadam.paper.report.paths import reports_root, write_json
 from gadam.paper.report.plan import Source, estimate
 from gadam.paper.report.store import Stored
-from gadam.paper.report.workers import compute, duration
+from gadam.paper.report.workers import compute
 from gadam.paper.runs import Run
 
 SECTION_VARIABLE = "GADAM_SECTION"  # set by `reproduce` for the notebook it executes

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
+from gadam.display import duration
 from gadam.paper import ARCHIVED, SECTIONS, check, data_of, sections_of
 from gadam.paper.report import archive, figures, notebooks, paths, provenance, sample, store, tables
 from gadam.paper.report.paths import ReportError, SampleError
@@ -17,7 +18,7 @@ from gadam.paper.report.plan import Source, all_runs, estimate, later_runs, plan
 from gadam.paper.report.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
 from gadam.paper.report.sample import Compared
 from gadam.paper.report.site import write_page
-from gadam.paper.report.workers import RunError, compute, duration, worker_count
+from gadam.paper.report.workers import RunError, compute, worker_count
 from gadam.paper.runs import Run
 
 NOTEBOOK_SECONDS = 60 * 60
@@ -52,7 +53,9 @@ def reproduce(
     """
     data, chosen = data_of(profile, data), sections_of(only)
     report = paths.reports_root() / profile
-    paths.prepare_folder(report, "GADAM_REPORTS")
+    notebooks.check([paths.notebooks_folder() / SECTIONS[name].notebook for name in chosen])
+    for folder, variable in ((report, "GADAM_REPORTS"), (paths.runs_root(), "GADAM_RUNS")):
+        paths.prepare_folder(folder, variable)
     results: list[Compared] = []
     if profile in ARCHIVED and not recompute:
         results = _recompute_sample(profile, only, report)
@@ -109,7 +112,7 @@ def render(profile: str, chosen: Sequence[str], data: str, report: Path, *, reco
             if section.last and (report / "claims").is_dir():
                 shutil.copytree(report / "claims", new / "claims", ignore=shutil.ignore_patterns(f"{name}.csv", ".*"))
             seconds = notebooks.execute(
-                paths.project_root() / "notebooks" / section.notebook,
+                paths.notebooks_folder() / section.notebook,
                 report / "notebooks" / section.notebook,
                 {"profile": profile, "data": data},
                 limit=NOTEBOOK_SECONDS,
@@ -141,8 +144,7 @@ def _publish(new: Path, report: Path, name: str) -> None:
     for path in sorted(path for path in new.rglob("[!.]*") if path.is_file()):
         place = path.relative_to(new)
         if place.parts[0] != claims.parts[0] or place == claims:
-            (report / place).parent.mkdir(exist_ok=True)
-            path.replace(report / place)
+            paths.write_atomic(report / place, path.read_bytes())  # no renaming: its folder may be on another disk
 
 
 def promised(report: Path, name: str) -> list[Path]:

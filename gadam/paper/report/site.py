@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gadam.paper import PROFILES, SECTIONS, check
-from gadam.paper.report import figures, page, provenance, reference, sample, scoreboard, tables
+from gadam.paper.report import figures, notebooks, page, provenance, reference, sample, scoreboard, tables
 from gadam.paper.report.paths import read_json, reports_root, write_atomic, write_json
 from gadam.paper.report.sample import Compared
 from gadam.paper.verdicts import RULES
@@ -100,7 +100,9 @@ def _notebook_page(folder: Path, notebook: Path, title: str) -> str:
     except ImportError:
         return ""
     exporter = HTMLExporter(template_name="basic", preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
-    body, _ = exporter.from_filename(str(folder / notebook))
+    content = notebooks.read(folder / notebook)
+    content.metadata.pop("widgets", None)  # not every program that saves notebooks writes it as nbconvert wants it
+    body, _ = exporter.from_notebook_node(content)
     html = page.render("notebook.html.j2", title=title, body=body, notebook=notebook.name)
     write_atomic((folder / notebook).with_suffix(".html"), html)
     return notebook.with_suffix(".html").as_posix()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,11 @@ LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }  # fmt: skip
+SIGNS = {
+    "≤": r"$\leq$", "≥": r"$\geq$", "≠": r"$\neq$", "≈": r"$\approx$", "∞": r"$\infty$", "−": "$-$", "→": r"$\to$",
+    "√": r"$\surd$", "∈": r"$\in$", "∂": r"$\partial$", "∑": r"$\sum$", "∇": r"$\nabla$",
+}  # fmt: skip
+"""Signs that pdflatex knows as commands only."""
 Decimals = int | Mapping[str, int] | None
 
 
@@ -89,7 +94,18 @@ def to_latex(table: Cells, caption: str, note: str = "", label: str = "") -> str
 
 
 def _latex(text: str) -> str:
-    return re.sub(r"[\\~^<>&%$#_{}]", lambda match: LATEX[match[0]], " ".join(text.split()))
+    return "".join(LATEX.get(sign) or _known(sign) for sign in " ".join(text.split()))
+
+
+def _known(sign: str) -> str:
+    """Return a sign as pdflatex has it: without its accents, or as what it is called, where there is no other way."""
+    if ord(sign) <= 0x17F or sign in "–—‘’“”…":
+        return sign
+    kind, _, name = unicodedata.name(sign, "a sign").partition(" SMALL LETTER ")
+    if kind == "GREEK":
+        return f"$\\{name.split()[-1].lower()}$"
+    plain = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
+    return SIGNS.get(sign) or plain or kind.lower()
 
 
 def write(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gadam.config import InputError
-from gadam.display import describe_error
+from gadam.display import describe_error, duration
 from gadam.paper.report import store
 from gadam.paper.report.machine import THREAD_VARIABLES, usable_cores
 from gadam.paper.report.paths import ReportError, prepare_folder, runs_root, write_atomic
@@ -87,15 +87,6 @@ def compute(
         failures += failed
     found |= {run.key: stored for run in missing if (stored := store.read(folder, run))}
     return [found[run.key] for run in runs if run.key in found]
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a reader says them: "0 s", "45 s", "3 min", "2.5 h", "4.1 d"."""
-    if seconds < 100:
-        return f"{-int(-seconds // 1)} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3_600:.1f} h" if seconds < 48 * 3_600 else f"{seconds / 86_400:,.1f} d"
 
 
 def worker_count(workers: int | None = None) -> int:
