@@ -140,6 +140,12 @@ def test_what_is_loaded_is_what_was_saved_and_nothing_is_unpickled(make, inputs,
     assert_same(load_result(tmp_path / "deep" / "result", make), saved)
 
 
+def test_facts_that_are_not_at_their_defaults_are_loaded(result, tmp_path):
+    other = replace(result, targets="values", stopped="converged", gradient_steps=7, seconds=1.5)
+    other.save(tmp_path / "result")
+    assert_same(load_result(tmp_path / "result", zoo.mlp), other)
+
+
 def test_a_file_that_an_older_gadam_saved_is_loaded(tmp_path):
     """Its numbers were printed by the gadam that wrote it."""
     loaded = load_result(SAVED, zoo.batchnorm_mlp)

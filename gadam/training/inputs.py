@@ -250,7 +250,8 @@ def _cast(name: str, part: str, tensor: Tensor, dtype: torch.dtype, like: str) -
     if not tensor.is_floating_point() or tensor.dtype == dtype:
         return tensor
     kinds = [str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype)]
-    warn(f"{name}: {part} are {kinds[0]} and become {kinds[1]}, as are {like}")
+    if name != "validation":  # whose rows are as those of "data", of which it was said
+        warn(f"{name}: {part} are {kinds[0]} and become {kinds[1]}, as are {like}")
     return tensor.to(dtype)
 
 

@@ -119,7 +119,7 @@ def runs_still(pid):
 
 
 def test_a_failing_notebook_leaves_the_section_as_it_was(folders, monkeypatch):
-    monkeypatch.setattr(reproduction.paths, "project_root", lambda: folders)
+    monkeypatch.setattr(reproduction.paths, "notebooks_folder", lambda: folders / "notebooks")
     monkeypatch.setattr(reproduction, "all_runs", lambda *_: [])
     report = folders / "reports" / "smoke"
     before = ["claims/section54.csv", "used/section54.json", "tables/table4.csv", "notebooks/section54_tables.ipynb"]

@@ -281,6 +281,7 @@ def rendered(only_section, folders, monkeypatch):
     only_section(lambda: learned_runs(6))
     found = []
     monkeypatch.setattr(reproduction, "render", lambda *given, **_: found.append(given[1]))
+    monkeypatch.setattr(reproduction.notebooks, "check", lambda notebooks: None)
     compute_in_here(monkeypatch)
     archived(folders, learned_runs())
     return found
@@ -374,7 +375,7 @@ report.claims("section54", [claim])
 def test_reproduce_executes_a_section_and_writes_the_report(folders, monkeypatch, capsys):
     section = SECTIONS["section54"]
     write_notebook(folders / "notebooks" / section.notebook, NOTEBOOK)
-    monkeypatch.setattr(reproduction.paths, "project_root", lambda: folders)
+    monkeypatch.setattr(reproduction.paths, "notebooks_folder", lambda: folders / "notebooks")
     monkeypatch.setattr(reproduction, "all_runs", lambda *_: [Run(run_functions.standin, {}, "abc", label="tiny")])
     compute_in_here(monkeypatch)
     page = reproduce("smoke", only="table4", data="standin")

@@ -54,8 +54,7 @@ def reproduce(
     data, chosen = data_of(profile, data), sections_of(only)
     report = paths.reports_root() / profile
     notebooks.check([paths.notebooks_folder() / SECTIONS[name].notebook for name in chosen])
-    for folder, variable in ((report, "GADAM_REPORTS"), (paths.runs_root(), "GADAM_RUNS")):
-        paths.prepare_folder(folder, variable)
+    paths.prepare_folder(report, "GADAM_REPORTS")
     results: list[Compared] = []
     if profile in ARCHIVED and not recompute:
         results = _recompute_sample(profile, only, report)
