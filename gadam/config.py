@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 
 from gadam.validation import InputError, shown
 
@@ -19,6 +19,8 @@ ROUNDING_VERSION = 2
 """Raised where the engine only rounds otherwise. Kept with each stored run, outside its identity: long
 trainings amplify rounding, so those of two such versions agree as two seeds do."""
 
+Range: TypeAlias = float | tuple[float, float]
+"""One number for all units; or a range (low, high), of which each unit of the first generation draws its own."""
 Optimizer = Literal["adam", "sgd", "sgdm", "rmsprop", "adagrad", "adadelta"]
 
 _NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[Any], bool], str]] = {
@@ -26,7 +28,7 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[Any], bool], str]] 
     "generations": (int, lambda n: n >= 1, "at least 1"),
     "steps": (int, lambda n: n >= 1, "at least 1"),
     "batch_size": (int, lambda n: n >= 1, "at least 1"),
-    "learning_rate": (float, lambda x: x > 0, "above 0"),
+    "average": (float, lambda x: 0 <= x < 1, "at least 0 and below 1"),
     "epsilon": (float, lambda x: x > 0, "above 0"),
     "mutation_rate": (float, lambda x: 0 <= x <= 1, "at least 0 and at most 1"),
     "threshold": (float, lambda x: x >= 0, "at least 0"),
@@ -35,6 +37,12 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[Any], bool], str]] 
     "shards": (int, lambda n: n >= 1, "at least 1, or None"),
 }
 """Kind and range of the numeric settings; the others are one of several names."""
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "learning_rate": (lambda x: x > 0, "above 0"),
+    "weight_decay": (lambda x: x >= 0, "at least 0, in a range above 0"),
+}
+RATES = tuple(_RANGES)
+"""Settings that may be a range, of which each unit has a number of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +57,16 @@ class GadamConfig:
         generations: largest number of generations (K, Section 3.1).
         steps: optimizer steps of a unit in a generation, for parents and for children alike (Section 3.2: "epochs").
         batch_size: rows of a training batch, drawn uniformly with replacement (b, Section 3.2).
-        learning_rate: step size of Adam, above 0; 1e-3 suits most networks (eta in Eq. 2).
+        learning_rate: step size of Adam, above 0; 1e-3 suits most networks (eta in Eq. 2). A range (low, high): each
+            unit of the first generation draws its own, log-uniformly, and a child has that of its fitter parent.
+        weight_decay: share of each entry that a step takes away, times the learning rate, as in AdamW; only with
+            "adam". A range as for the learning rate.
+        mutate_rates: whether a child has its fitter parent's rate and decay times a factor from 0.8 to 1.25, where they
+            are ranges.
+        schedule: of the learning rate over a training, which is that of a role in a generation (of `gadam.train` all of
+            it): "constant", or "cosine", which rises over the first 2 % of the steps and falls to 0.
+        average: share of a training over which the weights are averaged exponentially; 0 does not. The average is what
+            is evaluated, and what goes on.
         betas: decay rates of Adam's two moments, each in [0, 1) (beta_1 and beta_2 in Eq. 2).
         epsilon: added to the denominator, outside the bias correction as in `torch.optim.Adam` (Eq. 2).
         mutation_rate: share of a child's entries that are drawn anew, before it is scaled by fitness (p in Eq. 12).
@@ -74,7 +91,11 @@ class GadamConfig:
     generations: int = 5
     steps: int = 5_000
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: Range = 1e-3
+    weight_decay: Range = 0.0
+    mutate_rates: bool = False
+    schedule: Literal["constant", "cosine"] = "constant"
+    average: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     mutation_rate: float = 0.01
@@ -92,14 +113,25 @@ class GadamConfig:
         for name, (kind, fits, words) in _NUMBERS.items():
             if name != "shards" or self.shards is not None:
                 object.__setattr__(self, name, _read(name, getattr(self, name), kind, fits, words))
+        for name, (fits, words) in _RANGES.items():
+            object.__setattr__(self, name, _read_range(name, getattr(self, name), fits, words))
+        if not isinstance(self.mutate_rates, bool):
+            raise InputError(f"GadamConfig: mutate_rates={shown(self.mutate_rates)} must be True or False")
+        if self.weight_decay != 0 and self.optimizer != "adam":
+            raise InputError(f'GadamConfig: weight_decay={self.weight_decay} is for "adam" alone (AdamW); must be 0')
         if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
             raise InputError(f"GadamConfig: betas={shown(self.betas)} must be two numbers in [0, 1)")
         betas = tuple(_read("betas", beta, float, lambda beta: 0 <= beta < 1, "in [0, 1)") for beta in self.betas)
         object.__setattr__(self, "betas", betas)
-        for name in ("optimizer", "initialisation", "moments", "mutation", "mode"):
+        for name in ("optimizer", "initialisation", "moments", "mutation", "mode", "schedule"):
             value, names = getattr(self, name), get_args(get_type_hints(GadamConfig)[name])
             if value not in names:
                 raise InputError(f"GadamConfig: {name}={shown(value)} must be one of {', '.join(names)}")
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The settings that are ranges."""
+        return {name: value for name in RATES if isinstance(value := getattr(self, name), tuple)}
 
     @staticmethod
     def names() -> list[str]:
@@ -108,8 +140,20 @@ class GadamConfig:
 
     def as_json(self, without: Iterable[str] = ()) -> dict[str, Any]:
         """Return the settings as JSON values, but for some; `GadamConfig(**values)` reads them."""
-        values = asdict(self) | {"betas": list(self.betas)}
+        values = {name: list(one) if isinstance(one, tuple) else one for name, one in asdict(self).items()}
         return {name: value for name, value in values.items() if name not in without}
+
+
+def _read_range(name: str, value: Any, fits: Callable[[Any], bool], words: str) -> Range:
+    """Return a number, or a range of two, the first above 0."""
+    if not isinstance(value, tuple | list):
+        return _read(name, value, float, fits, words)
+    if len(value) != 2:
+        raise InputError(f"GadamConfig: {name}={shown(value)} must be a number or a range (low, high)")
+    low, high = (_read(name, one, float, lambda x: x > 0, "above 0 in a range") for one in value)
+    if low > high:
+        raise InputError(f"GadamConfig: {name}={shown(value)} must be a range (low, high), the lower number first")
+    return (low, high)
 
 
 def _read(name: str, value: Any, kind: type[int] | type[float], fits: Callable[[Any], bool], words: str) -> int | float:

@@ -12,7 +12,7 @@ from gadam.config import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_adoption", "plot_family", "plot_losses"]
+__all__ = ["plot_adoption", "plot_family", "plot_losses", "plot_rates"]
 
 COLOURS = {"parent": "#0173b2", "child": "#de8f05"}
 BEST, GREY, RED = "#029e73", "#949494", "#b00020"
@@ -121,6 +121,32 @@ def plot_adoption(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_ylim(0, 1)
     ax.legend(**LEGEND)
     return by_generation(ax, history, "share of children among survivors", "Adoption of children")
+
+
+def plot_rates(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw the loss of each unit of the last generation against its own learning rate; see `plot_losses`.
+
+    Raises:
+        InputError: see `plot_losses`; or units have no rates of their own, for `learning_rate` was no range.
+    """
+    if isinstance(history, pd.DataFrame) and len(history) and "learning_rate" not in history:
+        raise InputError("history: has no column learning_rate; must be of a training whose learning_rate is a range")
+    loss = "loss_validation" if "loss_validation" in history else "loss_survival"
+    history = _checked(history, "learning_rate", loss)
+    last = history[history["generation"] == history["generation"].max()]
+    last = last[np.isfinite(last[loss].to_numpy(float))].sort_values("learning_rate")
+    ax = _axes(ax)
+    ax.scatter(last["learning_rate"], last[loss], s=42, color=COLOURS["parent"], zorder=3)
+    best = last.loc[last[loss].idxmin()]
+    label = f"lowest: learning rate {best['learning_rate']:.2g}"
+    ax.scatter([best["learning_rate"]], [best[loss]], s=150, facecolor="none", edgecolor=BEST, linewidth=2, label=label)
+    ax.set(xscale="log", xlabel="learning rate", title="Loss by learning rate")
+    ax.set_ylabel(f"loss on the {'fixed validation rows' if loss == 'loss_validation' else 'validation batch'}")
+    ax.legend(**LEGEND)
+    ax.grid(color="#e0e0e0", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
 
 
 def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:

@@ -18,7 +18,7 @@ from gadam.display import describe_error, describe_tensor, html_table, shown
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
 from gadam.validation import check_choice, check_whole
 
-KINDS = ("parameters", "buffers", "moments")
+KINDS = ("parameters", "buffers", "moments", "rates")
 SHOWN = 20
 """Most parameters in the table that Jupyter shows."""
 
@@ -36,12 +36,14 @@ class Population:
         parameters: what the optimizer learns and genetics mixes: name -> [g, *shape]. Tied parameters appear once.
         buffers: all else that a unit carries, frozen parameters among it: name -> [g, *shape].
         moments: the optimizer's state where it is kept: "<state>/<parameter>" -> [g, *shape] or [g].
+        rates: settings that each unit has of its own: "learning_rate", "weight_decay" -> float64 [g].
     """
 
     template: nn.Module
     parameters: Mapping[str, Tensor]
     buffers: Mapping[str, Tensor]
     moments: Mapping[str, Tensor] = field(default_factory=dict)
+    rates: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -227,6 +229,21 @@ def copy_module(module: nn.Module) -> nn.Module:
 def versions(*populations: Population) -> list[int]:
     """Return counts of the writes to each tensor, which tell afterwards whether somebody has changed one in place."""
     return [entry._version for each in populations for entry in to_entries(each).values()]
+
+
+AVERAGE = "average"
+"""Name under which averaged weights of units in training are kept beside the moments of the optimizer."""
+
+
+def without_averages(moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the optimizer's own state."""
+    return {name: entry for name, entry in moments.items() if name.partition("/")[0] != AVERAGE}
+
+
+def averaged(population: Population) -> Population:
+    """Return units with their averaged weights, where there are such, in the place of the weights themselves."""
+    parameters = {name: population.moments.get(f"{AVERAGE}/{name}", e) for name, e in population.parameters.items()}
+    return replace(population, parameters=parameters, moments=without_averages(population.moments))
 
 
 def to_entries(population: Population, prefix: str = "") -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # What a stream is for. Part of the seed: changing a number changes every result.
-INITIALISATION, BATCHES, DRAWS, VALIDATION, GENETICS = range(5)
+INITIALISATION, BATCHES, DRAWS, VALIDATION, GENETICS, RATES = range(6)
 ROLES = {"parent": 0, "child": 1}
 
 _global_generator = threading.RLock()

@@ -177,6 +177,10 @@ class Result:
         """Draw the share of children that survived, see `gadam.plotting.plot_adoption`."""
         return plotting.plot_adoption(self.history, ax=ax)
 
+    def plot_rates(self, ax: Axes | None = None) -> Axes:
+        """Draw the loss by learning rate, where that is a range, see `gadam.plotting.plot_rates`."""
+        return plotting.plot_rates(self.history, ax=ax)
+
     def __repr__(self) -> str:
         return (
             f"Result({type(self.best).__name__}, {len(self.population)} units, {self._generations()}, "

@@ -15,10 +15,11 @@ import torch
 from torch import Generator, Tensor
 
 from gadam import genetics
+from gadam.config import RATES as RATES_NAMES
 from gadam.config import GadamConfig
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.population import Population, versions
-from gadam.randomness import GENETICS, VALIDATION, stream
+from gadam.randomness import GENETICS, RATES, VALIDATION, stream
 from gadam.result import Callback, Generation, Offspring
 from gadam.training.shards import Data, Shard, TrainingError, split_into_shards
 
@@ -30,6 +31,23 @@ HISTORY = {
     "steps": "int64", "seconds": "float64",
 }  # fmt: skip
 """Columns of `Result.history` and their types; where there are fixed rows there is `loss_validation` too."""
+
+
+def draw_rates(config: GadamConfig, seeds: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+    """Draw for each unit of the first generation, from its own stream, the settings that are ranges: [units] each."""
+
+    def drawn(name: str, seed: int, unit: int) -> float:
+        low, high = config.ranges[name]
+        shares = torch.rand(len(RATES_NAMES), dtype=torch.float64, generator=stream("cpu", seed, RATES, unit))
+        return low * (high / low) ** float(shares[RATES_NAMES.index(name)])
+
+    return {
+        name: torch.tensor(
+            [drawn(name, seed, unit) for seed in seeds for unit in range(config.population_size)],
+            dtype=torch.float64, device=device,
+        )
+        for name in config.ranges
+    }  # fmt: skip
 
 
 def no_history() -> pd.DataFrame:
@@ -46,7 +64,7 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     probabilities = genetics.selection_probabilities(normalized, eligible=fitness.isfinite())
     pairs = genetics.select_parents(probabilities, config.population_size, generator=draw)
     inheritance = genetics.inheritance_probabilities(normalized, pairs)
-    rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
+    mutation_rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
     before = draw.get_state()
     crossed = genetics.crossover(parents.parameters, pairs, inheritance, generator=draw)
     # With moments="fresh" the parents have none, and the children start from zeros (`Trainer.train` drops them). Those
@@ -60,10 +78,13 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
             again = Generator(draw.device).set_state(before)
             mixed = genetics.crossover(entries, pairs, inheritance, generator=again)
         moments |= {f"{state}/{name}": entry for name, entry in mixed.items()}
-    mutated = genetics.mutate(crossed, rates, generator=draw, distribution=config.mutation)
+    mutated = genetics.mutate(crossed, mutation_rates, generator=draw, distribution=config.mutation)
     buffers = genetics.inherit(parents.buffers, pairs, inheritance)
-    newborn = replace(parents, parameters=mutated, buffers=buffers, moments=moments)
-    return Offspring(newborn, normalized, probabilities, pairs, inheritance, rates)
+    rates = genetics.inherit_fitter(parents.rates, pairs, normalized)
+    if config.mutate_rates:
+        rates = genetics.perturb(rates, generator=draw)
+    newborn = replace(parents, parameters=mutated, buffers=buffers, moments=moments, rates=rates)
+    return Offspring(newborn, normalized, probabilities, pairs, inheritance, mutation_rates)
 
 
 def breed_seeds(state: EvolutionState, configs: Sequence[GadamConfig]) -> list[Offspring]:
@@ -194,6 +215,7 @@ def history_rows(shard: Shard, steps: int) -> pd.DataFrame:
         **{name: shard.tensors[name].tolist() for name in ("loss_start", "loss_trained", "loss_survival", "seconds")},
     }  # fmt: skip
     frame = pd.DataFrame(columns)[list(HISTORY)].astype(HISTORY)
+    frame = frame.assign(**{name: entry.tolist() for name, entry in shard.population.rates.items()})
     fixed = shard.tensors.get("loss_validation")
     return frame if fixed is None else frame.assign(loss_validation=fixed.double().tolist())
 
@@ -207,7 +229,7 @@ def _require_finite(losses: Tensor, before: Tensor, number: int, config: GadamCo
     """Return how many losses are finite; a TrainingError if none is, which goes by the losses before the training."""
     finite = int(losses.isfinite().sum())
     if not finite:
-        advice = f"a learning rate below {config.learning_rate:g} may help"
+        advice = f"a learning rate below {config.learning_rate} may help"
         if not before.isfinite().any():
             advice = (
                 "so they were before the training: has the validation batch rows with targets that count "

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from gadam.config import GadamConfig, InputError
 from gadam.display import front_end, shown, warn
-from gadam.evolution.breeding import no_history, units_of_seed
+from gadam.evolution.breeding import draw_rates, no_history, units_of_seed
 from gadam.evolution.checkpoint import Checkpointer, identify
 from gadam.evolution.interrupts import deliver, stop_interrupted_cell
 from gadam.evolution.state import EvolutionState, SeedState
@@ -104,7 +104,7 @@ class Training:
             for seed in self.seeds
         ])  # fmt: skip
         check_dtypes(population, self.config.epsilon)
-        return population
+        return replace(population, rates=draw_rates(self.config, self.seeds, device))
 
     def _fit(self, population: Population, train: Batch, held_out: Batch | None) -> Fit:
         """Fit the rows to the model and the loss, and try a step."""

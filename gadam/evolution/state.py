@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from gadam import storage
-from gadam.population import Population, from_entries, to_entries
+from gadam.population import Population, averaged, from_entries, to_entries
 from gadam.training.shards import Shard
 
 ON_CPU = ("steps", "batches", "draws", "seconds")
@@ -76,7 +76,7 @@ class EvolutionState:
         """Return the units of the role under way, parents while the children are trained, without optimizer state."""
         if self.parents is not None:
             return replace(self.parents.population, moments={})
-        return Population.join([replace(shard.population, moments={}) for shard in self.shards])
+        return Population.join([replace(averaged(shard.population), moments={}) for shard in self.shards])
 
     def steps_taken(self) -> int:
         """Optimizer steps taken in the generation under way, over all units."""

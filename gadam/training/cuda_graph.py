@@ -16,7 +16,7 @@ from torch import Tensor
 from gadam.randomness import kept_streams
 from gadam.tracing.programs import difference
 from gadam.tracing.replay import PredrawnProgram
-from gadam.training.optimizers import FusedAdam
+from gadam.training.optimizers import FusedAdam, take_average
 from gadam.training.steps import Steps
 from gadam.types import Batch
 
@@ -76,11 +76,12 @@ class CapturedSteps(Steps):
         def compute() -> Tensor:
             outputs = program.body(*learned.values(), *self.buffers.values(), *self._inputs, *self._drawn)
             optimizer.step(dict(zip(learned, outputs[1:], strict=False)))
+            take_average(self.averages, list(learned.values()), self.weight)
             for buffer, new in zip(self.buffers.values(), outputs[1 + len(learned) :], strict=True):
                 buffer.copy_(new)
             return outputs[0]
 
-        changed = [*learned.values(), *self.buffers.values(), *optimizer.state().values()]
+        changed = [*learned.values(), *self.averages, *self.buffers.values(), *optimizer.state().values()]
         before = [tensor.clone() for tensor in changed]
 
         def restore() -> None:
@@ -113,7 +114,7 @@ class CapturedSteps(Steps):
 def capture_steps(plain: Steps, batch: Batch) -> Steps | None:
     """Return steps that replay a graph, on a GPU, by Adam for units of one age, where the program can be captured."""
     capture = CAPTURES.get(batch[1].device.type)
-    if capture is None or not isinstance(plain.optimizer, FusedAdam):
+    if capture is None or not isinstance(plain.optimizer, FusedAdam) or not plain.optimizer.rates.is_constant:
         return None
     program = plain.programs.predrawn(plain.parameters, plain.buffers, batch)
     if program is None:

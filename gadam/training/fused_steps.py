@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gadam.randomness import kept_streams
 from gadam.tracing.replay import TORCHSCRIPT, PredrawnProgram, script
-from gadam.training.optimizers import FusedAdam, take_fused_step
+from gadam.training.optimizers import FusedAdam, take_average, take_fused_step
 from gadam.training.steps import Steps, first_of
 from gadam.types import Batch
 
@@ -43,8 +43,9 @@ class FusedSteps(Steps):
         super().__init__(**vars(plain))
         self._program, self._optimizer = program, optimizer
         with kept_streams(self.streams):
-            flat = self._flat(batches)
-        key = (optimizer.settings, *((tensor.shape, tensor.dtype) for tensor in flat))
+            width = len(optimizer.rates.decays)
+            flat = self._flat(batches, torch.ones(STEPS, width, dtype=torch.float64))
+        key = (optimizer.settings, self.weight, *((tensor.shape, tensor.dtype) for tensor in flat))
         with _compiling, torch.no_grad():
             if key not in program.fused:
                 program.fused[key] = self._compile(flat)
@@ -54,7 +55,7 @@ class FusedSteps(Steps):
         if len(batches[1]) != STEPS:
             return super().take(batches)
         with torch.no_grad():
-            changed = self._call(*self._flat(batches))
+            changed = self._call(*self._flat(batches, self._optimizer.rates.next(STEPS)))
         self.buffers = dict(zip(self.buffers, changed, strict=False))
         losses: Tensor = changed[len(self.buffers)]
         return losses
@@ -68,10 +69,11 @@ class FusedSteps(Steps):
             raise RuntimeError("they give other numbers in one call")
         return compiled
 
-    def _flat(self, batches: Batch) -> list[Tensor]:
+    def _flat(self, batches: Batch, rates: Tensor) -> list[Tensor]:
         """Return the inputs of the compiled steps: what they change, buffers, and each step's batch and draws."""
         entries, first, second, ages = self._optimizer.tensors
-        flat = [*entries, *first, *second, ages, *self.buffers.values()]
+        flat = [*entries, *first, *second, *self.averages, ages, rates, self._optimizer.rates.decays]
+        flat += self.buffers.values()
         for inputs, targets in zip(zip(*batches[0], strict=True), batches[1], strict=True):
             flat += [*inputs, targets, *self._program.draw(self.streams)]
         return flat
@@ -79,7 +81,8 @@ class FusedSteps(Steps):
     def _steps(self, *flat: Tensor) -> tuple[Tensor, ...]:
         count = len(self._optimizer.tensors[0])
         entries, first, second = (list(flat[part * count : part * count + count]) for part in range(3))
-        ages, rest = flat[3 * count], flat[3 * count + 1 :]
+        averages, rest = list(flat[3 * count :][: len(self.averages)]), flat[3 * count + len(self.averages) :]
+        ages, rates, decays, rest = rest[0], rest[1], rest[2], rest[3:]
         buffers, rest = rest[: len(self.buffers)], rest[len(self.buffers) :]
         size = len(rest) // STEPS
         losses = rest[0]
@@ -88,15 +91,18 @@ class FusedSteps(Steps):
             ages += 1
             adam = self._optimizer.settings
             # What it returns are the same tensors; named anew, no pass of TorchScript takes them for the old ones.
-            entries = _scripted_adam()(entries, outputs[:count], first, second, [ages[0]] * count, *adam)
+            entries = scripted(take_fused_step)(
+                entries, outputs[:count], first, second, ages, rates[step], decays, *adam
+            )
+            averages = scripted(take_average)(averages, entries, self.weight)
             buffers = tuple(outputs[count:])
-        return *buffers, losses, *entries
+        return *buffers, losses, *entries, *averages
 
 
 @functools.cache
-def _scripted_adam() -> Callable[..., list[Tensor]]:
-    """Compile the optimizer's step: a trace leaves out what returns no tensor, but not a script."""
-    return torch.jit.script(take_fused_step)
+def scripted(function: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
+    """Compile a function by itself: a trace leaves out what returns no tensor, but not a script."""
+    return torch.jit.script(function)
 
 
 def fuse_steps(plain: Steps, batches: Batch) -> Steps | None:

@@ -10,8 +10,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from gadam.config import GadamConfig
+from gadam.config import RATES, GadamConfig
+
+WARM_UP = 0.02
+"""Share of the steps of a training over which the schedule \"cosine\" rises."""
 
 
 class Stepper(Protocol):
@@ -24,16 +28,51 @@ class Stepper(Protocol):
         """Its tensors, as "<state>/<parameter>", [g, ...]; "step" is how many steps each unit has lived, [g]."""
 
 
-def make_optimizer(config: GadamConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    """The optimizer of a config, torch's with its defaults.
+class Rates:
+    """The learning rate and the decay of each unit, or one of both for all, by step of a training.
+
+    Attributes:
+        decays: float64 [g], or [1] for all.
+        is_constant: whether they are the same for all units at all steps.
+    """
+
+    def __init__(self, config: GadamConfig, own: Mapping[str, Tensor], taken: int = 0) -> None:
+        """Go on after so many steps; `own` are the rates of units that have some, see `Population`."""
+        base, decays = (
+            own[name].cpu() if name in own else torch.tensor([getattr(config, name)], dtype=torch.float64)
+            for name in RATES
+        )
+        self._base, self.decays = (one.expand(max(len(base), len(decays))) for one in (base, decays))
+        self._schedule = schedule(config)
+        self._taken = taken
+        self.is_constant = not own and config.schedule == "constant"
+
+    def next(self, steps: int = 1) -> Tensor:
+        """Return the learning rates of the next steps, float64 [steps, g or 1], and count them."""
+        factors = self._schedule[self._taken : self._taken + steps]
+        self._taken += steps
+        return factors[:, None] * self._base
+
+
+def schedule(config: GadamConfig) -> Tensor:
+    """Return the factor of the learning rate at each step of a training, float64 [steps]."""
+    steps = torch.arange(1, config.steps + 1, dtype=torch.float64)
+    if config.schedule == "constant":
+        return torch.ones_like(steps)
+    warm_up = max(1, round(WARM_UP * config.steps))
+    falling = 0.5 + 0.5 * torch.cos(torch.pi * (steps - warm_up) / max(1, config.steps - warm_up + 1))
+    return torch.where(steps <= warm_up, steps / warm_up, falling)
+
+
+def make_optimizer(config: GadamConfig, parameters: list[Tensor], rate: float = 1.0, decay: float = 0.0) -> Optimizer:
+    """The optimizer of a config, torch's with its defaults, with this rate and decay.
 
     "adam" is Adam as in Eq. 2, "sgd" stochastic gradient descent (Eq. 3), "sgdm" that with momentum (Eq. 4), here 0.9,
     "adagrad" and "rmsprop" AdaGrad and RMSProp (Eq. 5); "adadelta" is in Table 1 alone.
     """
-    rate = config.learning_rate
     match config.optimizer:
         case "adam":
-            return torch.optim.Adam(parameters, lr=rate, betas=config.betas, eps=config.epsilon)
+            return torch.optim.AdamW(parameters, lr=rate, betas=config.betas, eps=config.epsilon, weight_decay=decay)
         case "sgd":
             return torch.optim.SGD(parameters, lr=rate)
         case "sgdm":
@@ -46,7 +85,9 @@ def make_optimizer(config: GadamConfig, parameters: list[Tensor]) -> torch.optim
             return torch.optim.Adadelta(parameters, lr=rate)
 
 
-def make_stepper(config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Stepper:
+def make_stepper(
+    config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], rates: Rates
+) -> Stepper:
     """The optimizer of a config for stacked parameters, going on from a state of it, or from none if that is empty.
 
     Units that carry their moments need not have lived equally long, and Adam's bias correction depends on it.
@@ -55,13 +96,20 @@ def make_stepper(config: GadamConfig, parameters: Mapping[str, Tensor], state: M
     if config.optimizer == "adam" and len(kinds) == 1 and _can_fuse(*next(iter(kinds))):
         ages = next((entry for name, entry in state.items() if name.startswith("step/")), torch.zeros(1))
         return (
-            FusedAdam(config, parameters, state)
+            FusedAdam(config, parameters, state, rates)
             if bool((ages == ages[0]).all())
-            else _AgedAdam(config, parameters, state)
+            else _AgedAdam(config, parameters, state, rates)
         )
     if config.optimizer == "adam":
-        return _AgedAdam(config, parameters, state)
-    return _Torch(config, parameters, state)
+        return _AgedAdam(config, parameters, state, rates)
+    return _Torch(config, parameters, state, rates)
+
+
+def take_average(averages: list[Tensor], entries: list[Tensor], weight: float) -> list[Tensor]:
+    """Move exponential averages of parameters towards them, in place, and return them; there may be none."""
+    if len(averages) > 0:
+        torch._foreach_lerp_(averages, entries, weight)
+    return averages
 
 
 def state_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -95,8 +143,10 @@ def load_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor
 class _Torch:
     """One of torch.optim whose arithmetic does not depend on the steps taken: those of each unit are counted here."""
 
-    def __init__(self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-        self._parameters = parameters
+    def __init__(
+        self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], rates: Rates
+    ) -> None:
+        self._parameters, self._rates = parameters, rates
         self._optimizer = make_optimizer(config, list(parameters.values()))
         self._before = {name: entry for name, entry in state.items() if name.startswith("step/")}
         self._taken = 0
@@ -105,6 +155,7 @@ class _Torch:
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         for name, entry in self._parameters.items():
             entry.grad = gradients[name]
+        self._optimizer.param_groups[0]["lr"] = float(self._rates.next())
         self._optimizer.step()
         self._taken += 1
         for entry in self._parameters.values():
@@ -124,8 +175,10 @@ class _Torch:
 class _Adam:
     """What both kinds of Adam keep: two moments and the steps that each unit has lived."""
 
-    def __init__(self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-        self._config, self._parameters = config, parameters
+    def __init__(
+        self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], rates: Rates
+    ) -> None:
+        self._config, self._parameters, self.rates = config, parameters, rates
         self._first, self._second = (
             {
                 name: state[f"{kind}/{name}"].clone() if state else torch.zeros_like(entry)
@@ -153,18 +206,19 @@ class FusedAdam(_Adam):
     Without what that does before the kernel at each step, which takes a third of a millisecond.
     """
 
-    def __init__(self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], rates: Rates
+    ) -> None:
         """Go on from a state of stacked units that have lived equally long, or from none if that is empty."""
-        super().__init__(config, parameters, state)
+        super().__init__(config, parameters, state, rates)
         self._entries = list(parameters.values())
         self._moments = list(self._first.values()), list(self._second.values())
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:  # noqa: D102
         self._ages += 1
-        # A view of the ages: the count of the first unit is that of all.
-        counts = [self._ages[0]] * len(self._entries)
-        entries, first, second, _ = self.tensors
-        take_fused_step(entries, list(gradients.values()), first, second, counts, *self.settings)
+        rates, decays = self.rates.next()[0], self.rates.decays
+        entries, first, second, ages = self.tensors
+        take_fused_step(entries, list(gradients.values()), first, second, ages, rates, decays, *self.settings)
 
     @property
     def tensors(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
@@ -173,20 +227,35 @@ class FusedAdam(_Adam):
 
     @property
     def settings(self) -> tuple[float, ...]:
-        """The numbers that a step depends on."""
-        return self._config.learning_rate, *self._config.betas, self._config.epsilon
+        """The numbers that a step depends on, beside the rates."""
+        return *self._config.betas, self._config.epsilon
 
 
 def take_fused_step(
-    entries: list[Tensor], gradients: list[Tensor], first: list[Tensor], second: list[Tensor], ages: list[Tensor],
-    rate: float, beta1: float, beta2: float, epsilon: float,
+    entries: list[Tensor], gradients: list[Tensor], first: list[Tensor], second: list[Tensor], ages: Tensor,
+    rates: Tensor, decays: Tensor, beta1: float, beta2: float, epsilon: float,
 ) -> list[Tensor]:  # fmt: skip
-    """Take Adam's step on parameters and moments in place, with ages that count it already. Returns the parameters."""
+    """Take Adam's step on parameters and moments in place, with ages [g] that count it already. Returns the parameters.
+
+    `rates` and `decays` are of each unit, [g], or one for all, [1]: then one call of the kernel does for all units.
+    """
     largest: list[Tensor] = []  # of AMSGrad
-    torch._fused_adam_(
-        entries, gradients, first, second, largest, ages, lr=rate, beta1=beta1, beta2=beta2, weight_decay=0.0,
-        eps=epsilon, amsgrad=False, maximize=False,
-    )  # fmt: skip
+    if rates.size(0) == 1:
+        counts = [ages[0]] * len(entries)
+        torch._fused_adamw_(
+            entries, gradients, first, second, largest, counts, lr=float(rates), beta1=beta1, beta2=beta2,
+            weight_decay=float(decays), eps=epsilon, amsgrad=False, maximize=False,
+        )  # fmt: skip
+        return entries
+    of_units = [tensor.unbind(0) for tensor in entries], [tensor.unbind(0) for tensor in gradients]
+    moments = [tensor.unbind(0) for tensor in first], [tensor.unbind(0) for tensor in second]
+    for unit in range(rates.size(0)):
+        torch._fused_adamw_(
+            [tensor[unit] for tensor in of_units[0]], [tensor[unit] for tensor in of_units[1]],
+            [tensor[unit] for tensor in moments[0]], [tensor[unit] for tensor in moments[1]],
+            largest, [ages[unit]] * len(entries), lr=float(rates[unit]), beta1=beta1, beta2=beta2,
+            weight_decay=float(decays[unit]), eps=epsilon, amsgrad=False, maximize=False,
+        )  # fmt: skip
     return entries
 
 
@@ -196,13 +265,16 @@ class _AgedAdam(_Adam):
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         config = self._config
         self._ages += 1
+        rates, decays = self.rates.next()[0], self.rates.decays
         sizes, roots = (1 - beta ** self._ages.double() for beta in config.betas)
         for name, entry in self._parameters.items():
             gradient, first, second = gradients[name], self._first[name], self._second[name]
             per_unit = (-1, *[1] * (entry.dim() - 1))
             first.lerp_(gradient, 1 - config.betas[0])
             second.mul_(config.betas[1]).addcmul_(gradient, gradient.conj(), value=1 - config.betas[1])
-            size = (config.learning_rate / sizes).to(entry.dtype).view(per_unit)
+            size = (rates.to(sizes.device) / sizes).to(entry.dtype).view(per_unit)
+            if bool(decays.any()):
+                entry.mul_((1 - rates * decays).to(entry).view(per_unit))
             root = roots.sqrt().to(entry.dtype).view(per_unit)
             entry.sub_(size * first / (second.sqrt() / root + config.epsilon))
 

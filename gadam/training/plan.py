@@ -84,7 +84,8 @@ def plan_training(
     convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in population.template.modules())
     singly = convolves and device.type == "cpu"
     too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
-    if config.mode == "loop" or too_short:
+    apart = config.ranges and config.optimizer != "adam"  # each with an optimizer of torch's that has one rate
+    if config.mode == "loop" or too_short or apart:
         return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster))
     if moves:
         told = f"training unit by unit, because {moves} changes from step to step, which a traced program would freeze"
@@ -176,9 +177,13 @@ def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
     Raises:
         TooManyUnitsError: the shard does not fit.
     """
-    config = replace(trainer.config, steps=1, optimizer="sgd", learning_rate=1.0, moments="fresh")
+    config = replace(
+        trainer.config, steps=1, optimizer="sgd", learning_rate=1.0, weight_decay=0.0, schedule="constant", average=0.0,
+        moments="fresh",
+    )  # fmt: skip
     some = torch.arange(min(trainer.config.validation_size, len(rows[1])), device=rows[1].device)
     data = Data(rows, rows, *[some.expand(len(trainer.seeds), -1)] * 2)
+    shard = replace(shard, rates={})
     few = shard.take(slice(0, min(2, len(shard))))
     if trainer.programs is not None and trainer.programs.singly:
         shard = few  # the others would go through the same program

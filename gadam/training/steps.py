@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Generator, Tensor
 
 from gadam.tracing.programs import Programs
-from gadam.training.optimizers import Stepper
+from gadam.training.optimizers import Stepper, take_average
 from gadam.types import Batch, Tensors
 
 
@@ -22,6 +22,8 @@ class Steps:
         parameters: name -> [g, ...], which steps change in place.
         buffers: name -> [g, ...], as the last step left them.
         streams: what the units draw from, a generator each.
+        averages: of the parameters, in their order, which steps change in place; may be empty.
+        weight: by which an average moves towards its parameter at each step.
     """
 
     programs: Programs
@@ -29,6 +31,8 @@ class Steps:
     parameters: Tensors
     buffers: Tensors
     streams: Sequence[Generator]
+    averages: list[Tensor] = field(default_factory=list)
+    weight: float = 0.0
 
     def take(self, batches: Batch) -> Tensor:
         """Take a step on each of some batches, [steps, g, b, ...]. Returns the losses [g] before the last of them."""
@@ -39,6 +43,7 @@ class Steps:
     def _step(self, batch: Batch) -> Tensor:
         losses, gradients, self.buffers = self.programs.gradients(self.parameters, self.buffers, batch, self.streams)
         self.optimizer.step(gradients)
+        take_average(self.averages, list(self.parameters.values()), self.weight)
         return losses
 
 

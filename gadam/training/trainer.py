@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from gadam.config import GadamConfig
-from gadam.population import Population
+from gadam.population import AVERAGE, Population, averaged, without_averages
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.runtime import current_device, float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.tracing.programs import Programs
 from gadam.training.batches import BLOCK, Batches, call_in_parts, fixed_rows, gather_batches, restore_stream, take_rows
 from gadam.training.cuda_graph import CAPTURE_PAYS, capture_steps
 from gadam.training.fused_steps import FUSING_PAYS, STEPS, fuse_steps
-from gadam.training.optimizers import load_state, make_optimizer, make_stepper, state_of
+from gadam.training.optimizers import Rates, load_state, make_optimizer, make_stepper, state_of, take_average
 from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingError, is_out_of_memory
 from gadam.training.steps import Steps, first_of
 from gadam.types import Batch, Loss
@@ -99,9 +99,11 @@ class Trainer:
             finished = not bool((shard.tensors["steps"] < self.config.steps).any())
             if finished:
                 # Adam starts anew in the next generation, of parents and of the children bred from them.
-                population = shard.population if self._carries else replace(shard.population, moments={})
+                population = averaged(shard.population)
+                population = population if self._carries else replace(population, moments={})
+                shard = replace(shard, population=population)
                 shard = replace(
-                    shard, population=population, batches=None, draws=None,
+                    shard, batches=None, draws=None,
                     loss_trained=self._evaluate(shard, data.held_out, data.fitness),
                     loss_survival=self._evaluate(shard, data.held_out, data.survival),
                     loss_validation=self._validate(shard, fixed_rows(data.held_out)) if self.validates else None,
@@ -169,9 +171,12 @@ class Trainer:
                 continue
             module = population.unit(0).train()
             learned = {name: entry for name, entry in module.named_parameters() if entry.requires_grad}
-            optimizer = make_optimizer(self.config, list(learned.values()))
+            rates = Rates(self.config, population.rates, taken)
+            optimizer = make_optimizer(self.config, list(learned.values()), decay=float(rates.decays))
+            averages = self._averages(population, taken)
             if taken or self._carries:
-                load_state(optimizer, learned, {name: entry[0] for name, entry in population.moments.items()})
+                moments = without_averages(population.moments)
+                load_state(optimizer, learned, {name: entry[0] for name, entry in moments.items()})
             draws = restore_stream(rows, begun["draws"][index])
             batches = Batches(rows, begun["batches"][index : index + 1], taken, self.config)
             for step, (inputs, targets) in enumerate(gather_batches(rows, batches), taken + 1):
@@ -180,7 +185,10 @@ class Trainer:
                 with unit_stream(draws):
                     loss = self.loss(module(*inputs), targets)
                 loss.backward()
+                optimizer.param_groups[0]["lr"] = float(rates.next())
                 optimizer.step()
+                with torch.no_grad():
+                    take_average(list(averages.values()), [entry[None] for entry in learned.values()], self._weight)
                 steps[index] = step
                 if record is not None:
                     entries = {name: entry.detach()[None] for name, entry in learned.items()}
@@ -190,8 +198,9 @@ class Trainer:
                     break
             batch_states[index], draw_states[index] = batches.states(int(steps[index]))[0], draws.get_state()
             moments = {name: entry[None] for name, entry in state_of(optimizer, learned).items()}
+            moments |= {f"{AVERAGE}/{name}": entry for name, entry in averages.items()}
             stacked = Population.stack([module], shard.population.template)
-            populations.append(replace(stacked, moments=moments))
+            populations.append(replace(stacked, moments=moments, rates=population.rates))
         return replace(shard, population=_join(populations), steps=steps, batches=batch_states, draws=draw_states)
 
     def _train_vectorised(self, shard: Shard, rows: Batch, reporter: _Reporter, record: Record | None) -> Shard:
@@ -199,11 +208,15 @@ class Trainer:
         assert self.programs is not None
         begun = shard.tensors
         learned = {name: entry.clone() for name, entry in shard.population.parameters.items()}
-        optimizer = make_stepper(self.config, learned, shard.population.moments)
-        draws = [restore_stream(rows, state) for state in begun["draws"]]
         step = first = int(begun["steps"][0])
+        rates = Rates(self.config, shard.population.rates, first)
+        optimizer = make_stepper(self.config, learned, without_averages(shard.population.moments), rates)
+        averages = self._averages(shard.population, first)
+        draws = [restore_stream(rows, state) for state in begun["draws"]]
         batches = Batches(rows, begun["batches"], first, self.config)
-        steps = Steps(self.programs, optimizer, learned, shard.population.buffers, draws)
+        steps = Steps(
+            self.programs, optimizer, learned, shard.population.buffers, draws, list(averages.values()), self._weight
+        )  # fmt: skip
         fuses = record is None and self.config.steps >= FUSING_PAYS
         for several in gather_batches(rows, batches, STEPS if fuses else 1):
             if step == first and self.config.steps >= CAPTURE_PAYS:
@@ -215,11 +228,24 @@ class Trainer:
                 _tell(record, Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
             if reporter.step(len(shard.units), len(several[1]), last=step == self.config.steps):
                 break
-        population = replace(shard.population, parameters=learned, buffers=steps.buffers, moments=optimizer.state())
+        moments = optimizer.state() | {f"{AVERAGE}/{name}": entry for name, entry in averages.items()}
+        population = replace(shard.population, parameters=learned, buffers=steps.buffers, moments=moments)
         return replace(
             shard, population=population, steps=torch.full_like(begun["steps"], step), batches=batches.states(step),
             draws=torch.stack([stream.get_state() for stream in draws]),
         )  # fmt: skip
+
+    @property
+    def _weight(self) -> float:
+        """By which averages move towards the weights at each step."""
+        return 1 / (1 + self.config.average * self.config.steps)
+
+    def _averages(self, population: Population, taken: int) -> dict[str, Tensor]:
+        """The averages of weights of units in the middle of their training; those of fresh ones are the weights."""
+        if not self.config.average:
+            return {}
+        held = population.moments if taken else {f"{AVERAGE}/{n}": entry for n, entry in population.parameters.items()}
+        return {name: held[f"{AVERAGE}/{name}"].clone() for name in population.parameters}
 
     @property
     def _carries(self) -> bool:
