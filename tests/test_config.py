@@ -14,18 +14,22 @@ from gadam.config import GadamConfig, InputError
 
 DEFAULTS = {
     "population_size": 10, "generations": 5, "steps": 5_000, "batch_size": 128, "learning_rate": 1e-3,
+    "weight_decay": 0.0, "mutate_rates": False, "schedule": "constant", "average": 0.0,
     "betas": (0.9, 0.999), "epsilon": 1e-8, "mutation_rate": 0.01, "threshold": 0.0, "validation_size": 1_024,
     "seed": 0, "optimizer": "adam", "initialisation": "module", "moments": "fresh", "mutation": "uniform",
     "mode": "auto", "shards": None,
 }  # fmt: skip
 COUNTS = ("population_size", "generations", "steps", "batch_size", "validation_size")
-NAMED = ("optimizer", "initialisation", "moments", "mutation", "mode")
+NAMED = ("optimizer", "initialisation", "moments", "mutation", "mode", "schedule")
 BAD = {
     **{name: [0, -3, 2.5, "ten", True, None, math.inf, math.nan, np.zeros((2, 2)), "two\nlines"] for name in COUNTS},
     **{name: ["adamw", None, ["adam"], dict] for name in NAMED},
     "shards": [0, -2, 1.5],
     "learning_rate": [0.0, -1e-3, math.nan, math.inf, "fast"],
     "epsilon": [0.0, math.nan],
+    "weight_decay": [-0.1, math.nan, (0.1, 0.01)],
+    "average": [-0.1, 1.0],
+    "mutate_rates": [1, None],
     "betas": [(0.9, 1.0), (1.0, 0.9), (-0.1, 0.9), (math.nan, 0.9), (0.9,), (0.9, 0.99, 0.9), ("a", 0), 0.9, None],
     "mutation_rate": [1.5, -0.01, math.nan],
     "threshold": [-1, math.nan, math.inf],

@@ -43,12 +43,13 @@ class Rates:
             for name in RATES
         )
         self._base, self.decays = (one.expand(max(len(base), len(decays))) for one in (base, decays))
-        self._schedule = schedule(config)
-        self._taken = taken
+        self._schedule, self._taken = schedule(config), taken
         self.is_constant = not own and config.schedule == "constant"
 
     def next(self, steps: int = 1) -> Tensor:
         """Return the learning rates of the next steps, float64 [steps, g or 1], and count them."""
+        if self.is_constant:  # so that trying a step changes nothing
+            return self._base.expand(steps, -1)
         factors = self._schedule[self._taken : self._taken + steps]
         self._taken += steps
         return factors[:, None] * self._base
