@@ -23,7 +23,7 @@ def open_and_run_all(page, address):
     page.wait_for_timeout(1_000)
     page.locator('[data-command="notebook:restart-run-all"]').first.click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
-    prompts = ".jp-NotebookPanel .jp-CodeCell .jp-InputPrompt"
+    prompts = ".jp-NotebookPanel .jp-CodeCell .jp-InputArea:not(.lm-mod-hidden) > .jp-InputPrompt"
     page.wait_for_function(
         f"() => [...document.querySelectorAll('{prompts}')].every(p => /\\[\\d+\\]/.test(p.textContent))",
         timeout=SECONDS,
