@@ -16,7 +16,8 @@ from gadam.display import describe_error, first_line
 from gadam.population import Population, copy_module
 from gadam.tracing.programs import Programs, difference
 from gadam.training.batches import call_in_parts
-from gadam.training.inputs import fit_rows, read_rows
+from gadam.training.fit import fit_rows
+from gadam.training.inputs import read_rows
 from gadam.training.python_state import PythonState
 from gadam.types import Loss
 from gadam.validation import check_callable, check_choice, check_whole

@@ -16,7 +16,8 @@ from gadam.display import front_end, side_by_side, to_png
 from gadam.plotting import BEST, LEGEND, by_generation, plot_adoption, plot_family, plot_losses
 from gadam.population import Population
 from gadam.result import Callback, Generation, Result
-from gadam.training.inputs import fit_rows, read_rows
+from gadam.training.fit import fit_rows
+from gadam.training.inputs import read_rows
 from gadam.validation import check_callable
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from gadam.parallel.executors import Pool, as_pool, run_until_stopped, train_sha
 from gadam.parallel.workers import cluster_size
 from gadam.population import Population, versions
 from gadam.result import Callback, Result
-from gadam.training.inputs import Fit, check_dtypes, check_modes, fit_rows, read_rows, resolve_device, try_step
+from gadam.training.fit import Fit, check_dtypes, fit_rows, try_step
+from gadam.training.inputs import check_modes, read_rows, resolve_device
 from gadam.training.plan import TrainingPlan, plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
 from gadam.training.trainer import Trainer

@@ -1,0 +1,298 @@
+"""Check that rows, model and loss fit, and fit the rows to them; each failure is a one-line `InputError`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from gadam.config import GadamConfig, InputError
+from gadam.display import describe_tensor, first_line, warn
+from gadam.population import Population
+from gadam.randomness import unit_stream
+from gadam.runtime import intra_operator_threads
+from gadam.training.python_state import PythonState
+from gadam.types import Batch, Loss, Targets
+
+_CLASS_LOSSES = (nn.functional.cross_entropy, nn.functional.nll_loss)
+FEW = 4
+"""Rows on which model and loss are tried."""
+
+
+def fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tuple[Batch, Targets]:
+    """Try one unit and the loss on a few rows, and fit the rows to them: types of floats, labels as they come.
+
+    Args:
+        name: the argument, for warnings.
+        population: of which one unit is tried.
+        rows: what `read_rows` gave.
+        loss: (output, targets) -> scalar.
+
+    Returns:
+        The rows, and whether their targets are classes or values.
+
+    Raises:
+        InputError: the model does not take the inputs, the loss does not take the output or gives no scalar, or a
+            target is not among the classes.
+    """
+    model, loss_name = type(population.template).__name__, _name(loss)
+    with torch.no_grad(), unit_stream(Generator(rows[1].device).manual_seed(0)):
+        rows, output = _try_model(name, population, rows)
+        rows = _read_labels(output, rows, loss)
+        if isinstance(output, Tensor) and output.is_floating_point() and rows[1].is_floating_point():
+            rows = rows[0], _cast(name, "targets", rows[1], output.dtype, f"the outputs of {model}")
+        _check_classes(output, rows[1], loss)
+        few = rows[1][:FEW].clone()
+        fit = f"output of {_shape(output)} with targets of {_shape(few)}"
+        try:
+            with warnings.catch_warnings():
+                # Regression losses only warn when they are about to compare every output with every target.
+                warnings.filterwarnings("error", message="Using a target size")
+                value = loss(output, few)
+        except Exception as error:
+            raise InputError(f"loss: {loss_name} could not compare {model}'s {fit}: {first_line(error)}") from error
+        if not (isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()):
+            raise InputError(f"loss: {loss_name} of {fit} gives {_shape(value)}, must give a scalar (a mean over rows)")
+        _warn_of_broadcasting(output, few, loss, value)
+    return rows, targets_of(output, rows[1], loss)
+
+
+def _try_model(name: str, population: Population, rows: Batch) -> tuple[Batch, Any]:
+    """Call a unit on a few rows; where it does not take them, on rows of its own type of floats."""
+    module, model = population.unit(0), type(population.template).__name__
+
+    def call(inputs: tuple[Tensor, ...]) -> Any:
+        return module(*(tensor[:FEW].clone() for tensor in inputs))
+
+    try:
+        return rows, call(rows[0])
+    except Exception as error:
+        given = ", ".join(_shape(tensor[:FEW]) for tensor in rows[0])
+        refused = InputError(f"make_model: {model} could not take inputs of {given}: {first_line(error)}")
+        refused.__cause__ = error
+    own = next((entry.dtype for entry in population.parameters.values() if entry.is_floating_point()), None)
+    if own is not None and any(tensor.is_floating_point() and tensor.dtype != own for tensor in rows[0]):
+        cast = tuple(tensor.to(own) if tensor.is_floating_point() else tensor for tensor in rows[0])
+        try:
+            output = call(cast)
+        except Exception:
+            raise refused from refused.__cause__
+        cast = tuple(_cast(name, "inputs", tensor, own, f"the parameters of {model}") for tensor in rows[0])
+        return (cast, rows[1]), output
+    try:
+        with torch.enable_grad():
+            call(rows[0])
+    except Exception:
+        raise refused from refused.__cause__
+    raise InputError(
+        f"make_model: {model} differentiates in its forward, and units are evaluated without gradients; write `with "
+        "torch.enable_grad():` around that part of its forward"
+    )
+
+
+def _cast(name: str, part: str, tensor: Tensor, dtype: torch.dtype, like: str) -> Tensor:
+    """Return floats in another type, with a word."""
+    if not tensor.is_floating_point() or tensor.dtype == dtype:
+        return tensor
+    kinds = [str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype)]
+    if name != "validation":  # whose rows are as those of "data", of which it was said
+        warn(f"{name}: {part} are {kinds[0]} and become {kinds[1]}, as are {like}")
+    return tensor.to(dtype)
+
+
+def _read_labels(output: Any, rows: Batch, loss: Loss) -> Batch:
+    """Return rows whose labels are what the losses for classes take: int64 [n], or probabilities."""
+    targets = rows[1]
+    if not _classifies(loss) or not isinstance(output, Tensor):
+        return rows
+    if output.dim() < 2 or (output.shape[1] == 1 and bool((targets != 0).any())):
+        raise InputError(
+            f"loss: {_name(loss)} says nothing of a model with one output; give loss=, such as "
+            "torch.nn.functional.mse_loss for values, or binary_cross_entropy_with_logits for yes and no"
+        )
+    alike = targets.shape[1:] == output.shape[1:]
+    if targets.is_floating_point():
+        if not alike:
+            hint = "labels must be integers (targets.long())" if bool((targets == targets.round()).all()) else ""
+            hint = hint or "for values give loss=, such as torch.nn.functional.mse_loss"
+            raise InputError(f"loss: {_name(loss)} is for classes, but targets are {_shape(targets)}; {hint}")
+        if bool((targets < 0).any()) or not torch.allclose(targets.sum(1), torch.ones_like(targets.sum(1)), atol=1e-3):
+            raise InputError(
+                f"loss: {_name(loss)} is for classes, but targets of {_shape(targets)} are no probabilities (at least "
+                "0, with sum 1 in each row); for values give loss=, such as torch.nn.functional.mse_loss"
+            )
+        return rows
+    targets = targets.long()
+    if alike and targets.dim() > 1:
+        one_hot = bool(((targets == 0) | (targets == 1)).all()) and bool((targets.sum(1) == 1).all())
+        if not one_hot:
+            raise InputError(
+                f"loss: {_name(loss)} is for one class a row, but targets of {_shape(rows[1])} have several labels; "
+                "give loss=, such as lambda output, targets: binary_cross_entropy_with_logits(output, targets.float())"
+            )
+        targets = targets.argmax(1)
+    elif targets.dim() == 2 and targets.shape[1] == 1 and output.dim() == 2:  # a column of a table
+        targets = targets[:, 0]
+    return rows[0], targets
+
+
+def _warn_of_broadcasting(output: Any, targets: Tensor, loss: Loss, value: Tensor) -> None:
+    """Warn where a loss seems to compare the output of every row with the target of every row."""
+    if (
+        not isinstance(output, Tensor)
+        or {(*output.shape[1:],), (*targets.shape[1:],)} != {(), (1,)}
+        or len(targets) < 2
+    ):
+        return
+    single = [float(loss(output[row : row + 1], targets[row : row + 1])) for row in range(len(targets))]
+    if abs(sum(single) / len(single) - float(value)) > 1e-4 * max(1.0, abs(float(value))):
+        warn(
+            f"loss: {_name(loss)} seems to compare every output with every target: the model gives shape "
+            f"[n{', 1' if output.dim() > 1 else ''}], targets have shape [n{', 1' if targets.dim() > 1 else ''}]; "
+            "give both the same shape, such as targets[:, None]"
+        )
+
+
+def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
+    """Tell whether targets are classes or values (or several labels a row, which are independent of each other).
+
+    Classes are whole numbers, one for each place of an output that has a dimension more, with at least two classes.
+    """
+    if targets.is_floating_point() or targets.is_complex():
+        probabilities = _classifies(loss) and isinstance(output, Tensor) and output.dim() >= 2
+        return "classes" if probabilities else "values"
+    if not isinstance(output, Tensor):
+        return "classes" if _classifies(loss) else "values"
+    per_class = output.dim() == targets.dim() + 1 and output.shape[2:] == targets.shape[1:]
+    if not per_class or output.shape[1] < 2:
+        return "values"
+    counted = targets[targets != getattr(loss, "ignore_index", -100)]
+    among = not counted.numel() or (int(counted.min()) >= 0 and int(counted.max()) < output.shape[1])
+    return "classes" if _classifies(loss) or among else "values"
+
+
+class Fit(NamedTuple):
+    """What a training step of a fresh unit showed: its loss, and what moves in Python at each step, "" if nothing."""
+
+    loss: float
+    moves: str
+
+
+def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfig) -> Fit:
+    """Compute the gradient of one fresh unit on a training batch.
+
+    Raises:
+        InputError: the model cannot be trained on it, no parameter has a gradient, the loss has parameters of its own,
+            or the model makes parameters while it is called.
+    """
+    few = torch.arange(config.batch_size, device=rows[1].device) % len(rows[1])
+    model, loss_name = type(population.template).__name__, _name(loss)
+    unit = population.unit(0).train()
+    learned = {name: entry for name, entry in unit.named_parameters() if entry.requires_grad}
+    before = {*unit.state_dict(keep_vars=True)}
+    states = []
+    # On one thread, for checkpoints tell models apart by this loss, bit by bit. Twice, for what a first call sets up
+    # does not move any more.
+    for attempt in range(2):
+        stream = Generator(few.device).manual_seed(0)
+        with torch.enable_grad(), unit_stream(stream), intra_operator_threads(1):
+            inputs, targets = tuple(tensor[few] for tensor in rows[0]), rows[1][few]
+            try:
+                value = loss(unit(*inputs), targets)
+                states.append(PythonState(unit, loss))
+                if attempt == 0:
+                    first = value
+            except Exception as error:
+                what = f"{model} could not be trained on a batch of batch_size={config.batch_size} rows"
+                raise InputError(f"make_model: {what}: {first_line(error)}") from error
+    if late := sorted({*unit.state_dict(keep_vars=True)} - before):
+        raise InputError(
+            f"make_model: {model} makes {late[0]} when it is called; must make it in __init__, or be called once first"
+        )
+    _check_gradients(first, learned, loss, model, loss_name)
+    return Fit(float(first.detach()), states[0].difference(states[1]))
+
+
+def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss: Loss, model: str, loss_name: str) -> None:
+    """Refuse a loss that no parameter of the model has a gradient of, or one with parameters of its own."""
+    foreign = [leaf for leaf in _leaves(value) if isinstance(leaf, nn.Parameter)]
+    own = {id(entry) for entry in learned.values()}
+    if others := [leaf for leaf in foreign if id(leaf) not in own]:
+        raise InputError(
+            f"loss: {loss_name} depends on a parameter of shape {list(others[0].shape)} that is not the model's, and "
+            "would not be trained; must be a parameter of the module that make_model returns, or frozen by "
+            "requires_grad_(False)"
+        )
+    gradients: list[Tensor | None] = [None]
+    if value.requires_grad:
+        try:
+            gradients = list(torch.autograd.grad(value, list(learned.values()), allow_unused=True))
+        except RuntimeError as error:
+            raise InputError(f"make_model: {model} could not be differentiated: {first_line(error)}") from error
+    if all(each is None for each in gradients):
+        raise InputError(
+            f"loss: {loss_name} has no gradient with respect to {model}'s parameters, must be differentiable"
+        )
+    for name, each in zip(learned, gradients, strict=True):
+        if each is not None and each.layout is not torch.strided:
+            raise InputError(f"make_model: {name} has a sparse gradient; must be dense (Embedding(..., sparse=False))")
+
+
+def _leaves(value: Tensor) -> list[Tensor]:
+    """Return the tensors at the ends of the graph behind a value."""
+    found, waiting, met = [], [value.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in met:
+            continue
+        met.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        waiting += [following for following, _ in node.next_functions]
+    return found
+
+
+def check_dtypes(population: Population, epsilon: float) -> None:
+    """Refuse parameters of a type that cannot be evolved.
+
+    Raises:
+        InputError: one is complex or quantized, or epsilon is 0 in its type.
+    """
+    for name, entry in population.parameters.items():
+        kind = str(entry.dtype).removeprefix("torch.")
+        if not entry.is_floating_point():
+            raise InputError(f"make_model: {name} is {kind}, must be real (of complex numbers: torch.view_as_real)")
+        if float(torch.tensor(epsilon, dtype=entry.dtype)) == 0:
+            raise InputError(
+                f"make_model: {name} is {kind}, in which epsilon={epsilon:g} is 0 and Adam divides by it; must be "
+                "float32 or bfloat16, or give a larger epsilon"
+            )
+
+
+def _classifies(loss: Loss) -> bool:
+    return loss in _CLASS_LOSSES or isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+
+
+def _check_classes(output: Any, targets: Tensor, loss: Loss) -> None:
+    if not _classifies(loss) or targets.is_floating_point() or not isinstance(output, Tensor) or output.dim() < 2:
+        return
+    classes = output.shape[1]
+    counted = targets[targets != getattr(loss, "ignore_index", -100)]
+    if not counted.numel():
+        raise InputError("targets: every label is ignored; must have some that count")
+    if counted.min() < 0 or counted.max() >= classes:
+        found = f"{int(counted.min())} to {int(counted.max())}"
+        raise InputError(
+            f"targets: range from {found}, must lie in 0 to {classes - 1} for a model with {classes} outputs"
+        )
+
+
+def _shape(value: Any) -> str:
+    return f"shape {describe_tensor(value)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _name(loss: Loss) -> str:
+    return getattr(loss, "__name__", type(loss).__name__)
