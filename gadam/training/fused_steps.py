@@ -6,6 +6,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -43,8 +44,7 @@ class FusedSteps(Steps):
         super().__init__(**vars(plain))
         self._program, self._optimizer = program, optimizer
         with kept_streams(self.streams):
-            width = len(optimizer.rates.decays)
-            flat = self._flat(batches, torch.ones(STEPS, width, dtype=torch.float64))
+            flat = self._flat(batches, torch.ones(STEPS, dtype=torch.float64))
         key = (optimizer.settings, self.weight, *((tensor.shape, tensor.dtype) for tensor in flat))
         with _compiling, torch.no_grad():
             if key not in program.fused:
@@ -69,33 +69,30 @@ class FusedSteps(Steps):
             raise RuntimeError("they give other numbers in one call")
         return compiled
 
-    def _flat(self, batches: Batch, rates: Tensor) -> list[Tensor]:
+    def _flat(self, batches: Batch, factors: Tensor) -> list[Tensor]:
         """Return the inputs of the compiled steps: what they change, buffers, and each step's batch and draws."""
-        entries, first, second, ages = self._optimizer.tensors
-        flat = [*entries, *first, *second, *self.averages, ages, rates, self._optimizer.rates.decays]
-        flat += self.buffers.values()
+        *lists, ages = self._optimizer.tensors
+        flat = [*chain(*lists), *self.averages, ages, factors, *self.buffers.values()]
         for inputs, targets in zip(zip(*batches[0], strict=True), batches[1], strict=True):
             flat += [*inputs, targets, *self._program.draw(self.streams)]
         return flat
 
     def _steps(self, *flat: Tensor) -> tuple[Tensor, ...]:
-        count = len(self._optimizer.tensors[0])
-        entries, first, second = (list(flat[part * count : part * count + count]) for part in range(3))
-        averages, rest = list(flat[3 * count :][: len(self.averages)]), flat[3 * count + len(self.averages) :]
-        ages, rates, decays, rest = rest[0], rest[1], rest[2], rest[3:]
-        buffers, rest = rest[: len(self.buffers)], rest[len(self.buffers) :]
+        given = iter(flat)
+        *lists, _ = self._optimizer.tensors
+        entries, *others = (list(islice(given, len(each))) for each in lists)
+        averages, ages, factors = list(islice(given, len(self.averages))), next(given), next(given)
+        buffers, rest = tuple(islice(given, len(self.buffers))), list(given)
         size = len(rest) // STEPS
         losses = rest[0]
         for step in range(STEPS):
             losses, *outputs = self._program.generated(*entries, *buffers, *rest[step * size : step * size + size])
             ages += 1
-            adam = self._optimizer.settings
+            gradients, adam = outputs[: len(entries)], self._optimizer.settings
             # What it returns are the same tensors; named anew, no pass of TorchScript takes them for the old ones.
-            entries = scripted(take_fused_step)(
-                entries, outputs[:count], first, second, ages, rates[step], decays, *adam
-            )
+            entries = scripted(take_fused_step)(gradients, entries, *others, ages, factors[step], *adam)
             averages = scripted(take_average)(averages, entries, self.weight)
-            buffers = tuple(outputs[count:])
+            buffers = tuple(outputs[len(entries) :])
         return *buffers, losses, *entries, *averages
 
 

@@ -6,7 +6,7 @@ Every one of them is elementwise, so one optimizer on stacked parameters is as m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,11 +29,12 @@ class Stepper(Protocol):
 
 
 class Rates:
-    """The learning rate and the decay of each unit, or one of both for all, by step of a training.
+    """The learning rate of each unit by step of a training, and its decay; or one of both for all.
 
     Attributes:
-        decays: float64 [g], or [1] for all.
-        is_constant: whether they are the same for all units at all steps.
+        base: learning rates, float64 [g], or [1] for all; those of a step are a factor of them.
+        decays: float64, as many.
+        is_constant: whether the rates are the same at all steps.
     """
 
     def __init__(self, config: GadamConfig, own: Mapping[str, Tensor], taken: int = 0) -> None:
@@ -42,17 +43,17 @@ class Rates:
             own[name].cpu() if name in own else torch.tensor([getattr(config, name)], dtype=torch.float64)
             for name in RATES
         )
-        self._base, self.decays = (one.expand(max(len(base), len(decays))) for one in (base, decays))
+        self.base, self.decays = (one.expand(max(len(base), len(decays))) for one in (base, decays))
         self._schedule, self._taken = schedule(config), taken
-        self.is_constant = not own and config.schedule == "constant"
+        self.is_constant = config.schedule == "constant"
 
     def next(self, steps: int = 1) -> Tensor:
-        """Return the learning rates of the next steps, float64 [steps, g or 1], and count them."""
+        """Return the factors of the learning rates at the next steps, float64 [steps], and count them."""
         if self.is_constant:  # so that trying a step changes nothing
-            return self._base.expand(steps, -1)
+            return torch.ones(steps, dtype=torch.float64)
         factors = self._schedule[self._taken : self._taken + steps]
         self._taken += steps
-        return factors[:, None] * self._base
+        return factors
 
 
 def schedule(config: GadamConfig) -> Tensor:
@@ -156,7 +157,7 @@ class _Torch:
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         for name, entry in self._parameters.items():
             entry.grad = gradients[name]
-        self._optimizer.param_groups[0]["lr"] = float(self._rates.next())
+        self._optimizer.param_groups[0]["lr"] = float(self._rates.base * self._rates.next())
         self._optimizer.step()
         self._taken += 1
         for entry in self._parameters.values():
@@ -205,6 +206,9 @@ class FusedAdam(_Adam):
     """torch.optim.Adam(fused=True) for units of one age.
 
     Without what that does before the kernel at each step, which takes a third of a millisecond.
+
+    Attributes:
+        settings: the numbers that a step depends on.
     """
 
     def __init__(
@@ -214,49 +218,69 @@ class FusedAdam(_Adam):
         super().__init__(config, parameters, state, rates)
         self._entries = list(parameters.values())
         self._moments = list(self._first.values()), list(self._second.values())
+        # Of units with rates of their own: what the kernel gives with rate 1, and their rates and the shares that decay
+        # takes, each as an entry takes them.
+        apart = len(rates.base) > 1
+        common = (1.0, 0.0) if apart else (float(rates.base), float(rates.decays))
+        self.settings: tuple[float, ...] = (*common, *config.betas, config.epsilon)
+        self._updates = [torch.zeros_like(entry) for entry in self._entries] if apart else []
+        self._own, self._decays = (
+            [one.to(entry).view(-1, *[1] * (entry.dim() - 1)) for entry in self._entries] if wanted else []
+            for one, wanted in ((rates.base, apart), (rates.base * rates.decays, apart and bool(rates.decays.any())))
+        )
 
     def step(self, gradients: Mapping[str, Tensor]) -> None:  # noqa: D102
         self._ages += 1
-        rates, decays = self.rates.next()[0], self.rates.decays
-        entries, first, second, ages = self.tensors
-        take_fused_step(entries, list(gradients.values()), first, second, ages, rates, decays, *self.settings)
+        given: list[Any] = [list(gradients.values()), *self.tensors, self.rates.next()[0], *self.settings]
+        take_fused_step(*given)
 
     @property
-    def tensors(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
-        """What steps change in place: parameters, first and second moments, and ages [g]."""
-        return self._entries, *self._moments, self._ages
-
-    @property
-    def settings(self) -> tuple[float, ...]:
-        """The numbers that a step depends on, beside the rates."""
-        return *self._config.betas, self._config.epsilon
+    def tensors(self) -> tuple[Any, ...]:
+        """What `take_fused_step` takes after the gradients: lists, and ages [g]."""
+        return self._entries, *self._moments, self._updates, self._own, self._decays, self._ages
 
 
 def take_fused_step(
-    entries: list[Tensor], gradients: list[Tensor], first: list[Tensor], second: list[Tensor], ages: Tensor,
-    rates: Tensor, decays: Tensor, beta1: float, beta2: float, epsilon: float,
+    gradients: list[Tensor], entries: list[Tensor], first: list[Tensor], second: list[Tensor], updates: list[Tensor],
+    rates: list[Tensor], decays: list[Tensor], ages: Tensor, factor: Tensor,
+    rate: float, decay: float, beta1: float, beta2: float, epsilon: float,
 ) -> list[Tensor]:  # fmt: skip
     """Take Adam's step on parameters and moments in place, with ages [g] that count it already. Returns the parameters.
 
-    `rates` and `decays` are of each unit, [g], or one for all, [1]: then one call of the kernel does for all units.
+    Args:
+        gradients: of each parameter, [g, ...].
+        entries: the parameters, [g, ...].
+        first: moments.
+        second: moments.
+        updates: where units have rates of their own, tensors like the parameters to write to; else none.
+        rates: of each unit, for each parameter, [g, 1, ...]; or none.
+        decays: rates times decays, where there are such, as `rates`.
+        ages: float32 [g].
+        factor: float64 [], of the rates at this step.
+        rate: of all units, where they have none of their own.
+        decay: of all units.
+        beta1: see `GadamConfig`.
+        beta2: see `GadamConfig`.
+        epsilon: see `GadamConfig`.
     """
     largest: list[Tensor] = []  # of AMSGrad
-    if rates.size(0) == 1:
-        counts = [ages[0]] * len(entries)
+    counts = [ages[0]] * len(entries)
+    if len(updates) == 0:
         torch._fused_adamw_(
-            entries, gradients, first, second, largest, counts, lr=float(rates), beta1=beta1, beta2=beta2,
-            weight_decay=float(decays), eps=epsilon, amsgrad=False, maximize=False,
+            entries, gradients, first, second, largest, counts, lr=rate * float(factor), beta1=beta1, beta2=beta2,
+            weight_decay=decay, eps=epsilon, amsgrad=False, maximize=False,
         )  # fmt: skip
         return entries
-    of_units = [tensor.unbind(0) for tensor in entries], [tensor.unbind(0) for tensor in gradients]
-    moments = [tensor.unbind(0) for tensor in first], [tensor.unbind(0) for tensor in second]
-    for unit in range(rates.size(0)):
-        torch._fused_adamw_(
-            [tensor[unit] for tensor in of_units[0]], [tensor[unit] for tensor in of_units[1]],
-            [tensor[unit] for tensor in moments[0]], [tensor[unit] for tensor in moments[1]],
-            largest, [ages[unit]] * len(entries), lr=float(rates[unit]), beta1=beta1, beta2=beta2,
-            weight_decay=float(decays[unit]), eps=epsilon, amsgrad=False, maximize=False,
-        )  # fmt: skip
+    # The kernel has one rate for all that it is given: with rate and decay 1 it writes Adam's direction.
+    torch._fused_adamw_(
+        updates, gradients, first, second, largest, counts, lr=1.0, beta1=beta1, beta2=beta2,
+        weight_decay=1.0, eps=epsilon, amsgrad=False, maximize=False,
+    )  # fmt: skip
+    now = float(factor)
+    for index in range(len(entries)):
+        if len(decays) > 0:
+            entries[index].addcmul_(entries[index], decays[index], value=-now)
+        entries[index].addcmul_(updates[index], rates[index], value=now)
     return entries
 
 
@@ -266,7 +290,7 @@ class _AgedAdam(_Adam):
     def step(self, gradients: Mapping[str, Tensor]) -> None:
         config = self._config
         self._ages += 1
-        rates, decays = self.rates.next()[0], self.rates.decays
+        rates, decays = self.rates.base * self.rates.next(), self.rates.decays
         sizes, roots = (1 - beta ** self._ages.double() for beta in config.betas)
         for name, entry in self._parameters.items():
             gradient, first, second = gradients[name], self._first[name], self._second[name]

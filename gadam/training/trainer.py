@@ -185,7 +185,7 @@ class Trainer:
                 with unit_stream(draws):
                     loss = self.loss(module(*inputs), targets)
                 loss.backward()
-                optimizer.param_groups[0]["lr"] = float(rates.next())
+                optimizer.param_groups[0]["lr"] = float(rates.base * rates.next())
                 optimizer.step()
                 with torch.no_grad():
                     take_average(list(averages.values()), [entry[None] for entry in learned.values()], self._weight)
