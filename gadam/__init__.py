@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gadam.ensembles import Ensemble
     from gadam.estimators import GADAMClassifier, GADAMRegressor
     from gadam.evolution.loop import evolve, evolve_seeds, train
+    from gadam.evolution.teach import teach
     from gadam.live_plot import LivePlot
     from gadam.population import Population
     from gadam.result import Callback, Generation, Result, load_result
@@ -34,6 +35,7 @@ __all__ = [
     "evolve_seeds",
     "genetics",
     "load_result",
+    "teach",
     "train",
 ]
 __version__ = "0.1.0"
@@ -45,6 +47,7 @@ _MODULES = {
     "ensembles": ("Ensemble",),
     "estimators": ("GADAMClassifier", "GADAMRegressor"),
     "evolution.loop": ("evolve", "evolve_seeds", "train"),
+    "evolution.teach": ("teach",),
     "live_plot": ("LivePlot",),
     "population": ("Population",),
     "result": ("Callback", "Generation", "Result", "load_result"),

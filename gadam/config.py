@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from numbers import Real
-from typing import Any, Literal, TypeAlias, get_args, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from gadam.validation import InputError, shown
 
@@ -34,7 +35,8 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[Any], bool], str]] 
     "threshold": (float, lambda x: x >= 0, "at least 0"),
     "validation_size": (int, lambda n: n >= 1, "at least 1"),
     "seed": (int, lambda n: 0 <= n < 2**63, f"at least 0 and below {2**63}"),
-    "shards": (int, lambda n: n >= 1, "at least 1, or None"),
+    "teach_weight": (float, lambda x: 0 <= x <= 1, "at least 0 and at most 1"),
+    **dict.fromkeys(("children", "child_steps", "shards"), (int, lambda n: n >= 1, "at least 1, or None")),
 }
 """Kind and range of the numeric settings; the others are one of several names."""
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -72,6 +74,17 @@ class GadamConfig:
         mutation_rate: share of a child's entries that are drawn anew, before it is scaled by fitness (p in Eq. 12).
         threshold: the evolution ends once the sum of the population's losses falls by less (theta in Eq. 13).
         validation_size: rows of a validation batch, at most the rows there are (V, Sections 3.3.1 and 3.4).
+        crossover: how children come about. "entries": each entry from one of two parents, and mutated (Eq. 9 and 11);
+            "none": a mutated copy of the fitter parent; "teach": children are not mutated, and are trained on what
+            their parents, together, predict.
+        teach_weight: share of the parents' predictions in the targets of taught children, the rest is the rows' own.
+        parents: who teaches: the "pair" that selection drew, "all" units, or the fitter "half" of them.
+        child_start: what a taught child starts from: "fresh" weights, those of its "fitter" parent (where more than two
+            teach, of the fittest), or "crossover" of its pair.
+        children: children of a generation; None: as many as the population has units.
+        child_steps: optimizer steps of a child in a generation; None: as many as a parent takes.
+        survival: who may survive: "both" parents and children (Section 3.4), or "children" alone; where those are fewer
+            than the population has units, the next generation is so many.
         seed: seed of every random stream, from 0 to 2^63 - 1.
         optimizer: optimizer of the units. The paper's is Adam; the others are those of Table 1, with torch's defaults.
         initialisation: "module" keeps what `make_model` returns, "standard_normal" draws learned entries from N(0, 1).
@@ -101,6 +114,13 @@ class GadamConfig:
     mutation_rate: float = 0.01
     threshold: float = 0.0
     validation_size: int = 1_024
+    crossover: Literal["entries", "teach", "none"] = "entries"
+    teach_weight: float = 0.9
+    parents: Literal["pair", "all", "half"] = "pair"
+    child_start: Literal["fresh", "fitter", "crossover"] = "crossover"
+    children: int | None = None
+    child_steps: int | None = None
+    survival: Literal["both", "children"] = "both"
     seed: int = 0
     optimizer: Optimizer = "adam"
     initialisation: Literal["module", "standard_normal"] = "module"
@@ -111,7 +131,7 @@ class GadamConfig:
 
     def __post_init__(self) -> None:
         for name, (kind, fits, words) in _NUMBERS.items():
-            if name != "shards" or self.shards is not None:
+            if name not in ("children", "child_steps", "shards") or getattr(self, name) is not None:
                 object.__setattr__(self, name, _read(name, getattr(self, name), kind, fits, words))
         for name, (fits, words) in _RANGES.items():
             object.__setattr__(self, name, _read_range(name, getattr(self, name), fits, words))
@@ -123,15 +143,40 @@ class GadamConfig:
             raise InputError(f"GadamConfig: betas={shown(self.betas)} must be two numbers in [0, 1)")
         betas = tuple(_read("betas", beta, float, lambda beta: 0 <= beta < 1, "in [0, 1)") for beta in self.betas)
         object.__setattr__(self, "betas", betas)
-        for name in ("optimizer", "initialisation", "moments", "mutation", "mode", "schedule"):
-            value, names = getattr(self, name), get_args(get_type_hints(GadamConfig)[name])
-            if value not in names:
+        for name, kind in get_type_hints(GadamConfig).items():
+            if get_origin(kind) is Literal and (value := getattr(self, name)) not in (names := get_args(kind)):
                 raise InputError(f"GadamConfig: {name}={shown(value)} must be one of {', '.join(names)}")
+        taught = self.crossover == "teach"
+        for name in ("parents", "child_start"):
+            if not taught and getattr(self, name) != getattr(GadamConfig, name):
+                raise InputError(f'GadamConfig: {name}={getattr(self, name)!r} is for crossover="teach" alone')
+        if taught and self.child_start == "crossover" and self.parents != "pair":
+            raise InputError(
+                f'GadamConfig: child_start="crossover" needs two parents, and parents={self.parents!r} teach; must be '
+                '"fresh" or "fitter", or parents="pair"'
+            )
+
+    def __reduce__(self) -> Any:
+        """Pickle those settings alone that are not the defaults, so that further ones change no message to a worker."""
+        changed = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
+        return partial(GadamConfig, **changed), ()
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """The settings that are ranges."""
         return {name: value for name in RATES if isinstance(value := getattr(self, name), tuple)}
+
+    def units_of(self, role: str, generation: int) -> int:
+        """Return the units of a role ("parent" or "child") in a generation, from 1; 0 where nothing evolves."""
+        children = self.children or self.population_size
+        if role == "child":
+            return children
+        shrinks = self.survival == "children" and generation > 1
+        return min(children, self.population_size) if shrinks else self.population_size
+
+    def steps_of(self, role: str) -> int:
+        """Return the optimizer steps of a unit of a role in a generation."""
+        return self.child_steps or self.steps if role == "child" else self.steps
 
     @staticmethod
     def names() -> list[str]:

@@ -166,7 +166,8 @@ def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:
     origins: dict[Unit, list[Unit]] = {}
     for row in _ranked(history):
         one = (row.generation, row.role, row.unit)
-        pair = [] if row.role == "parent" else dict.fromkeys((int(row.parent_a), int(row.parent_b)))
+        taught = row.role == "parent" or pd.isna(row.parent_a)  # of several, who are no ancestors entry by entry
+        pair = [] if taught else dict.fromkeys((int(row.parent_a), int(row.parent_b)))
         origins[one] = [(row.generation, "parent", parent) for parent in pair]
         if row.survived:
             survivors.setdefault(row.generation, []).append(one)

@@ -83,10 +83,12 @@ class Result:
         config: the settings.
         stopped: why it ended: "generations" (K reached), "converged" (Eq. 13), "callback", "stop" (asked for) or
             "interrupt" (SIGINT).
-        gradient_steps: optimizer steps over all units, parents and children.
+        gradient_steps: optimizer steps over all units, parents and children; and a third of one for each batch of rows
+            that a teacher predicted.
         seconds: wall time.
         targets: "classes" if the targets of the training were classes, else "values" (or labels that are independent).
         restored: whether `best` is one of all generations, by `restore_best`, and perhaps not in `population`.
+        teachers: the parents of the last generation, where they taught it and are not among it; else None.
     """
 
     best: nn.Module
@@ -98,6 +100,7 @@ class Result:
     seconds: float
     targets: Targets = "classes"
     restored: bool = False
+    teachers: Population | None = None
 
     def predict(self, inputs: Any, *, chunk: int = 1_024) -> Tensor:
         """Predict by the best unit: probabilities [n, classes] of classes, else its outputs [n, ...]; on the CPU.
@@ -128,8 +131,12 @@ class Result:
         return output.softmax(1) if classes else output
 
     def ensemble(self, average: Average | None = None) -> Ensemble:
-        """Return the average prediction of all units of the last generation, as a module; None goes by `targets`."""
-        return Ensemble(self.population, average or ("probabilities" if self.targets == "classes" else "outputs"))
+        """Return the average prediction of all units of the last generation, as a module; None goes by `targets`.
+
+        Of a generation that was taught and has replaced its teachers, it is the average of these.
+        """
+        units = self.population if self.teachers is None else self.teachers
+        return Ensemble(units, average or ("probabilities" if self.targets == "classes" else "outputs"))
 
     def soup(
         self, data: tuple[Tensor | tuple[Tensor, ...], Tensor], loss: Loss | None = None, *, chunk: int = 1_024
@@ -163,7 +170,8 @@ class Result:
             "history": storage.from_frame(self.history), **{name: getattr(self, name) for name in _FACTS},
         }  # fmt: skip
         best = to_entries(Population.stack([self.best], template), "best/") if self.restored else {}
-        storage.write(target, KIND, facts, to_entries(self.population) | best)
+        teachers = to_entries(self.teachers, "teachers/") if self.teachers is not None else {}
+        storage.write(target, KIND, facts, to_entries(self.population) | best | teachers)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the losses by generation, see `gadam.plotting.plot_losses`."""
@@ -269,7 +277,11 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
                 f"make_model: a part is {here} here, but {there} in {saved}; must be the model that was trained"
             )
     best = from_entries(tensors, order, saved, "best/") if others.get("restored") else population
-    return Result(best=best.unit(0), population=population, history=history, config=config, **others)
+    taught = any(name.startswith("teachers/") for name in tensors)
+    teachers = from_entries(tensors, order, saved, "teachers/") if taught else None
+    return Result(
+        best=best.unit(0), population=population, history=history, config=config, teachers=teachers, **others
+    )  # fmt: skip
 
 
 def _of_checkpoint(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,5 +90,5 @@ def check_callable(name: str, value: Any, *arguments: str) -> None:
 
 def check_population(config: GadamConfig) -> None:
     """Refuse a population that cannot evolve."""
-    if config.population_size < 2:
+    if config.population_size < 2 and config.crossover != "teach":
         raise InputError("config: population_size=1 leaves nothing to select from; evolve needs at least 2 units")

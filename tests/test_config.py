@@ -16,15 +16,28 @@ DEFAULTS = {
     "population_size": 10, "generations": 5, "steps": 5_000, "batch_size": 128, "learning_rate": 1e-3,
     "weight_decay": 0.0, "mutate_rates": False, "schedule": "constant", "average": 0.0,
     "betas": (0.9, 0.999), "epsilon": 1e-8, "mutation_rate": 0.01, "threshold": 0.0, "validation_size": 1_024,
-    "seed": 0, "optimizer": "adam", "initialisation": "module", "moments": "fresh", "mutation": "uniform",
+    "crossover": "entries", "teach_weight": 0.9, "parents": "pair", "child_start": "crossover", "children": None,
+    "child_steps": None, "survival": "both", "seed": 0, "optimizer": "adam", "initialisation": "module", "moments": "fresh", "mutation": "uniform",
     "mode": "auto", "shards": None,
 }  # fmt: skip
 COUNTS = ("population_size", "generations", "steps", "batch_size", "validation_size")
-NAMED = ("optimizer", "initialisation", "moments", "mutation", "mode", "schedule")
+NAMED = (
+    "optimizer",
+    "initialisation",
+    "moments",
+    "mutation",
+    "mode",
+    "schedule",
+    "crossover",
+    "parents",
+    "child_start",
+    "survival",
+)
 BAD = {
     **{name: [0, -3, 2.5, "ten", True, None, math.inf, math.nan, np.zeros((2, 2)), "two\nlines"] for name in COUNTS},
     **{name: ["adamw", None, ["adam"], dict] for name in NAMED},
-    "shards": [0, -2, 1.5],
+    **dict.fromkeys(("children", "child_steps", "shards"), [0, -2, 1.5]),
+    "teach_weight": [-0.1, 1.1, None],
     "learning_rate": [0.0, -1e-3, math.nan, math.inf, "fast"],
     "epsilon": [0.0, math.nan],
     "weight_decay": [-0.1, math.nan, (0.1, 0.01)],
@@ -36,7 +49,8 @@ BAD = {
     "seed": [-1, 2**63, 0.5, "lucky"],
 }
 EDGES = {
-    **{name: [1] for name in (*COUNTS, "shards")}, "betas": [(0.0, 0.0)], "mutation_rate": [0.0, 1.0],
+    **{name: [1] for name in (*COUNTS, "children", "child_steps", "shards")}, "betas": [(0.0, 0.0)],
+    "mutation_rate": [0.0, 1.0],
     "seed": [2**63 - 1], "initialisation": ["standard_normal"], "moments": ["carry"], "mutation": ["normal"],
     "optimizer": ["sgd", "sgdm", "rmsprop", "adagrad", "adadelta"], "mode": ["loop", "vectorised"],
 }  # fmt: skip
@@ -99,3 +113,4 @@ def test_a_config_travels_as_json_and_between_processes_and_is_a_key():
     assert GadamConfig(**json.loads(json.dumps(config.as_json()))) == config
     assert pickle.loads(pickle.dumps(config)) == config == copy.deepcopy(config)
     assert len({config, copy.deepcopy(config), GadamConfig()}) == 2
+    assert b"mutation" not in pickle.dumps(config), "else each new setting would change what workers are sent"

@@ -23,6 +23,8 @@ from gadam.ensembles import Ensemble, greedy_soup
 from gadam.estimators.rows import Rows, weighted
 from gadam.estimators.units import Rescale, continue_units, fresh_units
 from gadam.evolution.loop import evolve
+from gadam.evolution.teach import HELD_OUT, teach_config
+from gadam.population import Population
 from gadam.result import Callback, Result
 from gadam.runtime import intra_operator_threads
 from gadam.types import Loss
@@ -40,16 +42,17 @@ class _Estimator(BaseEstimator):
     hidden_layer_sizes: int | Sequence[int] = (100,)
     _: KW_ONLY
     make_model: Callable[[int, int], nn.Module] | None = None
+    preset: Literal["gadam", "teach"] = "gadam"
     population_size: int = 8
     generations: int = 3
     steps: int | Literal["auto"] = "auto"
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float | tuple[float, float] | None = None
     mutation_rate: float = 0.01
     threshold: float = 0.0
     validation_size: int = 1_024
     settings: Mapping[str, Any] | None = None
-    predict_with: Literal["best", "ensemble", "soup"] = "ensemble"
+    predict_with: Literal["best", "ensemble", "soup"] | None = None
     validation_fraction: float | None = None
     warm_start: bool = False
     random_state: int | np.random.RandomState | None = None
@@ -67,13 +70,19 @@ class _Estimator(BaseEstimator):
 
     def _evolve(self, table: Rows, outputs: int, loss: Loss, finish: nn.Module) -> Self:
         """Evolve modules from the features to `outputs`, which `finish` turns into predictions."""
-        check_choice("predict_with", self.predict_with, _PREDICT_WITH)
+        check_choice("preset", self.preset, ("gadam", "teach"))
+        predicts_with = self._predicts_with
         try:
             random = check_random_state(self.random_state)
         except ValueError:
             raise InputError(f"random_state={shown(self.random_state)} must be a whole number or None") from None
         seed = int(random.randint(2**31 - 1))
         if table.weights is not None:
+            if self.preset == "teach":
+                raise InputError(
+                    "sample_weight: preset='teach' trains on predictions and takes whole weights alone, which repeat "
+                    "rows; must be whole numbers, and class_weight=None"
+                )
             loss = partial(weighted, loss)
         share = self._share_held_out()
         train, held = table.hold_out(share, random) if share else (np.arange(len(table.X)), None)
@@ -97,15 +106,22 @@ class _Estimator(BaseEstimator):
         self.result_, self.history_, self._finish = result, result.history, finish
         self._sizes: tuple[int, int] = sizes
         self._models: dict[str, nn.Module] = {}
-        if self.predict_with == "soup" and validation is not None:  # now, for its rows are not kept
+        if predicts_with == "soup" and validation is not None:  # now, for its rows are not kept
             soup, _ = greedy_soup(result.population, validation, loss)
             self._models["soup"] = nn.Sequential(soup, finish).eval()
         return self
 
+    @property
+    def _predicts_with(self) -> str:
+        if self.predict_with is None:
+            return "best" if self.preset == "teach" else "ensemble"
+        check_choice("predict_with", self.predict_with, _PREDICT_WITH)
+        return self.predict_with
+
     def _share_held_out(self) -> float:
-        share, mixes = self.validation_fraction, self.predict_with == "soup"
+        share, mixes = self.validation_fraction, self._predicts_with == "soup"
         if share is None:
-            return _SOUP_SHARE if mixes else 0
+            return _SOUP_SHARE if mixes else 1 / HELD_OUT if self.preset == "teach" else 0
         number = isinstance(share, int | float | np.number) and not isinstance(share, bool)
         if not (number and 0 <= share < 1 and (share > 0 or not mixes)):
             wanted = "(0, 1): a soup is mixed by rows that did not train it" if mixes else "[0, 1)"
@@ -116,19 +132,25 @@ class _Estimator(BaseEstimator):
     def model_(self) -> nn.Module:
         """The module that predicts by `predict_with`, which may be changed after `fit`."""
         check_is_fitted(self)
-        check_choice("predict_with", self.predict_with, _PREDICT_WITH)
-        if self.predict_with not in self._models:
-            if self.predict_with == "soup":
+        way = self._predicts_with
+        if way not in self._models:
+            if way == "soup":
                 raise InputError("predict_with='soup' must be given before fit, which has the rows that a soup needs")
             best = nn.Sequential(self.result_.best, self._finish).eval()
-            self._models[self.predict_with] = best if self.predict_with == "best" else self._ensemble()
-        return self._models[self.predict_with]
+            self._models[way] = best if way == "best" else self._ensemble()
+        return self._models[way]
+
+    @property
+    def _voters(self) -> Population:
+        return (self.result_.teachers or self.result_.population).to("cpu")
 
     def _ensemble(self) -> nn.Module:
-        return nn.Sequential(Ensemble(self.result_.population.to("cpu"), "outputs"), self._finish).eval()
+        return nn.Sequential(Ensemble(self._voters, "outputs"), self._finish).eval()
 
     def _config(self, rows: int, seed: int) -> GadamConfig:
         given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.names()}
+        if self.learning_rate is None:
+            del given["learning_rate"]
         if not (self.settings is None or isinstance(self.settings, Mapping)):
             raise InputError(f"settings={shown(self.settings)} must be a mapping of names of GadamConfig, or None")
         further = dict(self.settings or {})
@@ -138,6 +160,12 @@ class _Estimator(BaseEstimator):
             given["steps"] = _FEWEST  # for now: the size of a batch must be seen to be a number first
             size = GadamConfig(**given).batch_size
             given["steps"] = min(max(_FEWEST, _PASSES * rows // size), _MOST)
+        if self.preset == "teach":
+            spent = GadamConfig(**given)
+            total = 2 * spent.generations * spent.steps * spent.population_size
+            for name in ("generations", "steps", "mutation_rate", "threshold", "validation_size"):
+                given.pop(name)
+            return teach_config(rows, total, seed=seed, **given, **further)
         return GadamConfig(**given, **further, seed=seed)
 
     def _predict(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -167,17 +195,20 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         hidden_layer_sizes: units of each hidden layer of a multilayer perceptron with ReLU.
         make_model: (features, outputs) -> a fresh module from float32 [n, features] to [n, outputs] (of a classifier:
             logits, an output for each class), instead of the perceptron.
-        population_size: see `GadamConfig`; so too for generations, batch_size, learning_rate, mutation_rate, threshold
-            and validation_size.
+        preset: "gadam" is `gadam.evolve`. "teach" is `gadam.teach`: as many steps in all, and one network without a
+            choice of learning rate; mutation_rate, threshold and validation_size do not count.
+        population_size: see `GadamConfig`; so too for generations, batch_size, mutation_rate, threshold and
+            validation_size.
+        learning_rate: see `GadamConfig`; None is what the preset has: 1e-3, or for "teach" a range.
         steps: optimizer steps per unit per generation. "auto": twenty passes over the training rows, but from 100
             to 2,000 steps; a fit takes time of the order of `MLPClassifier`.
         settings: further settings of `GadamConfig` by name, such as {"optimizer": "sgd"}.
         predict_with: the "best" unit of the last generation, the "ensemble" of all (for classes the mean of their
-            probabilities), or their "soup", see `gadam.ensembles`. May be changed after `fit`, to "soup" only if it was
-            that then.
+            probabilities), or their "soup", see `gadam.ensembles`; of "teach" the student or the teachers. None: the
+            ensemble, of "teach" the best. May be changed after `fit`, to "soup" only if it was that then.
         validation_fraction: the share of rows in (0, 1) held out from training, by which units are selected and a soup
-            is mixed. None or 0: units are selected by training rows, as in the paper; but for "soup" None holds out
-            0.2, and 0 is refused.
+            is mixed. None or 0: units are selected by training rows, as in the paper; but None holds out 0.2 for
+            "soup", for which 0 is refused, and 0.1 for "teach".
         warm_start: whether a further `fit` begins with the units of the last generation of the fit before, fittest
             first, instead of fresh ones; where `population_size` has grown the others are fresh. It must have as many
             features and outputs (classes), and units of the same architecture. Optimizers begin anew, `result_` and
@@ -238,7 +269,7 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
     def _ensemble(self) -> nn.Module:
         if len(self.classes_) == 1:  # which is certain whatever the outputs are, and which `Ensemble` takes for a fault
             return super()._ensemble()
-        return Ensemble(self.result_.population.to("cpu"), "probabilities")
+        return Ensemble(self._voters, "probabilities")
 
     def _class_factors(self, y: np.ndarray) -> np.ndarray:
         given = f"class_weight={shown(self.class_weight)} must be 'balanced', a mapping of labels to numbers, or None"

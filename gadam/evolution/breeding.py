@@ -6,20 +6,20 @@ Populations of several seeds are trained together as one, but never meet: each i
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from gadam import genetics
 from gadam.config import RATES as RATES_NAMES
 from gadam.config import GadamConfig
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.population import Population, versions
-from gadam.randomness import GENETICS, RATES, VALIDATION, stream
+from gadam.randomness import GENETICS, INITIALISATION, RATES, VALIDATION, stream, stream_seed
 from gadam.result import Callback, Generation, Offspring
 from gadam.training.shards import Data, Shard, TrainingError, split_into_shards
 
@@ -56,19 +56,47 @@ def no_history() -> pd.DataFrame:
 
 
 def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Generator) -> Offspring:
-    """Select, cross and mutate (Section 3.3): g children of g trained parents.
+    """Select, cross and mutate (Section 3.3): children of trained parents.
 
     `fitness`, [g], are their mean losses on the validation batch (Eq. 7 divided by the rows of V); `draw` the stream.
     """
     normalized = genetics.normalize_losses(fitness)
     probabilities = genetics.selection_probabilities(normalized, eligible=fitness.isfinite())
-    pairs = genetics.select_parents(probabilities, config.population_size, generator=draw)
+    pairs = genetics.select_parents(probabilities, config.children or config.population_size, generator=draw)
+    if config.parents != "pair":  # all children are of the same parents, of whom they can but start from the fittest
+        pairs = torch.full_like(pairs, int(genetics.survivors(normalized, 1)))
     inheritance = genetics.inheritance_probabilities(normalized, pairs)
     mutation_rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
+    copies = config.crossover == "none" or (config.crossover == "teach" and config.child_start != "crossover")
+    if copies:  # of the fitter parent; a fresh child gets its weights afterwards
+        parameters, buffers, moments = (
+            genetics.inherit_fitter(entries, pairs, normalized)
+            for entries in (parents.parameters, parents.buffers, parents.moments)
+        )
+    else:
+        parameters, moments = _cross(parents, pairs, inheritance, draw)
+        buffers = genetics.inherit(parents.buffers, pairs, inheritance)
+    if config.crossover == "teach":  # what children are taught from has no mutation either
+        mutation_rates = torch.zeros_like(mutation_rates)
+    else:
+        parameters = genetics.mutate(parameters, mutation_rates, generator=draw, distribution=config.mutation)
+    rates = genetics.inherit_fitter(parents.rates, pairs, normalized)
+    if config.mutate_rates:
+        rates = genetics.perturb(rates, generator=draw)
+    newborn = replace(parents, parameters=parameters, buffers=buffers, moments=moments, rates=rates)
+    return Offspring(newborn, normalized, probabilities, pairs, inheritance, mutation_rates)
+
+
+def _cross(
+    parents: Population, pairs: Tensor, inheritance: Tensor, draw: Generator
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return parameters (Eq. 9), and moments of the same entries.
+
+    With moments="fresh" the parents have none, and the children start from zeros (`Trainer.train` drops them). Those
+    that are carried go with their entry, even if that mutates: the same draws for each kind of state.
+    """
     before = draw.get_state()
     crossed = genetics.crossover(parents.parameters, pairs, inheritance, generator=draw)
-    # With moments="fresh" the parents have none, and the children start from zeros (`Trainer.train` drops them). Those
-    # that are carried go with their entry, even if that mutates: the same draws for each kind of state.
     moments: dict[str, Tensor] = {}
     for state in dict.fromkeys(name.partition("/")[0] for name in parents.moments):
         entries = {name: parents.moments[f"{state}/{name}"] for name in parents.parameters}
@@ -78,26 +106,34 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
             again = Generator(draw.device).set_state(before)
             mixed = genetics.crossover(entries, pairs, inheritance, generator=again)
         moments |= {f"{state}/{name}": entry for name, entry in mixed.items()}
-    mutated = genetics.mutate(crossed, mutation_rates, generator=draw, distribution=config.mutation)
-    buffers = genetics.inherit(parents.buffers, pairs, inheritance)
-    rates = genetics.inherit_fitter(parents.rates, pairs, normalized)
-    if config.mutate_rates:
-        rates = genetics.perturb(rates, generator=draw)
-    newborn = replace(parents, parameters=mutated, buffers=buffers, moments=moments, rates=rates)
-    return Offspring(newborn, normalized, probabilities, pairs, inheritance, mutation_rates)
+    return crossed, moments
 
 
-def breed_seeds(state: EvolutionState, configs: Sequence[GadamConfig]) -> list[Offspring]:
+def breed_seeds(
+    state: EvolutionState, configs: Sequence[GadamConfig], make_model: Callable[[], nn.Module]
+) -> list[Offspring]:
     """Breed the children of each seed from the trained parents of all of them."""
-    assert state.parents is not None
     offspring = []
-    for place, config in enumerate(configs):
-        own = _of_seed(state.parents, place, config)
+    for own, config in zip(parents_of_seeds(state, configs), configs, strict=True):
         fitness = own.tensors["loss_trained"].double()
         _require_finite(fitness, own.tensors["loss_start"], state.generation, config)
         draw = stream(fitness.device, config.seed, GENETICS, state.generation)
-        offspring.append(breed(own.population, fitness, config, draw))
+        bred = breed(own.population, fitness, config, draw)
+        if config.child_start == "fresh":
+            fresh = Population.make(
+                make_model, len(bred.newborn), initialisation=config.initialisation, device=fitness.device,
+                seed=stream_seed(config.seed, INITIALISATION, state.generation),
+            )  # fmt: skip
+            newborn = replace(bred.newborn, parameters=fresh.parameters, buffers=fresh.buffers, moments={})
+            bred = replace(bred, newborn=newborn)
+        offspring.append(bred)
     return offspring
+
+
+def parents_of_seeds(state: EvolutionState, configs: Sequence[GadamConfig]) -> list[Shard]:
+    """Return the trained parents of each seed."""
+    assert state.parents is not None
+    return [_of_seed(state.parents, place, len(configs)) for place in range(len(configs))]
 
 
 def survive_seeds(
@@ -113,10 +149,10 @@ def survive_seeds(
     following, seeds = [], []
     for place, (config, seed) in enumerate(zip(configs, state.seeds, strict=True)):
         if stopped[place]:
-            following.append(units_of_seed(state.population, place, config.population_size))
+            following.append(units_of_seed(state.population, place, len(configs)))
             seeds.append(replace(seed, stopped=stopped[place]))
             continue
-        parents, children = (_of_seed(units, place, config) for units in both)
+        parents, children = (_of_seed(units, place, len(configs)) for units in both)
         generation, losses = survive(parents, children, offspring[place], config)
         wants_stop = [_tell(callback, generation) for callback in callbacks[place]]
         following.append(generation.next)
@@ -126,7 +162,11 @@ def survive_seeds(
         # Eq. 13 compares the first generation with the initial units, before training.
         before = seed.losses or [parents.tensors["loss_start"].double()]
         best, best_loss = find_best(seed, [parents, children])
-        seeds.append(SeedState(history, [before[-1], losses], "callback" if any(wants_stop) else "", best, best_loss))
+        ended = "callback" if any(wants_stop) else ""
+        teachers = None
+        if config.crossover == "teach" and config.survival == "children":  # else the fittest of them have survived
+            teachers = replace(parents.population, moments={})
+        seeds.append(SeedState(history, [before[-1], losses], ended, best, best_loss, teachers))
     population = Population.join(following)
     shards = split_into_shards(population, state.shard_count, "parent", number + 1)
     return EvolutionState(number + 1, population, shards, seeds, state.shard_count)
@@ -145,11 +185,16 @@ def find_best(seed: SeedState, shards: Sequence[Shard]) -> tuple[Population | No
 
 def survive(parents: Shard, children: Shard, offspring: Offspring, config: GadamConfig) -> tuple[Generation, Tensor]:
     """Select the next generation (Section 3.4). Returns the generation, and its losses on the new batch, [g]."""
-    g, number = config.population_size, parents.generation
-    rows = pd.concat([history_rows(shard, config.steps) for shard in (parents, children)], ignore_index=True)
-    rows.loc[g:, "parent_a"], rows.loc[g:, "parent_b"] = offspring.pairs[:, 0].tolist(), offspring.pairs[:, 1].tolist()
-    losses = torch.cat([shard.tensors["loss_survival"] for shard in (parents, children)]).double()
-    survivors = genetics.survivors(losses, g)
+    number, count = parents.generation, len(parents.units)
+    both = (parents, children)
+    rows = pd.concat([history_rows(shard, config.steps_of(shard.role)) for shard in both], ignore_index=True)
+    if config.parents == "pair":
+        rows.loc[count:, "parent_a"] = offspring.pairs[:, 0].tolist()
+        rows.loc[count:, "parent_b"] = offspring.pairs[:, 1].tolist()
+    losses = torch.cat([shard.tensors["loss_survival"] for shard in both]).double()
+    g = config.units_of("parent", number + 1)
+    first = count if config.survival == "children" else 0
+    survivors = first + genetics.survivors(losses[first:], g)
     finite = _require_finite(losses[survivors], parents.tensors["loss_start"], number, config)
     if finite < g:
         logger.warning("generation %d: %d diverged units are replaced by copies of the fittest", number, g - finite)
@@ -185,6 +230,8 @@ def stop_reasons(state: EvolutionState, config: GadamConfig) -> list[str]:
         if len(seed.losses) < 2:
             return ""
         previous, selected = seed.losses
+        if len(previous) != len(selected):  # whose sums say nothing
+            return ""
         return "converged" if genetics.has_converged(previous, selected, config.threshold) else ""
 
     return [reason(seed) for seed in state.seeds]
@@ -202,9 +249,10 @@ def draw_validation_batches(data: Data, number: int, configs: Sequence[GadamConf
     return replace(data, fitness=batch(), survival=batch())
 
 
-def units_of_seed(population: Population, place: int, g: int) -> Population:
+def units_of_seed(population: Population, place: int, seeds: int) -> Population:
     """Return one seed's units; a copy where there are others, whose memory it would keep."""
-    return population if len(population) == g else population.take(torch.arange(place * g, place * g + g))
+    g = len(population) // seeds
+    return population if seeds == 1 else population.take(torch.arange(place * g, place * g + g))
 
 
 def history_rows(shard: Shard, steps: int) -> pd.DataFrame:
@@ -220,8 +268,8 @@ def history_rows(shard: Shard, steps: int) -> pd.DataFrame:
     return frame if fixed is None else frame.assign(loss_validation=fixed.double().tolist())
 
 
-def _of_seed(units: Shard, place: int, config: GadamConfig) -> Shard:
-    g = config.population_size
+def _of_seed(units: Shard, place: int, seeds: int) -> Shard:
+    g = len(units.units) // seeds
     return units.take(slice(place * g, place * g + g))
 
 

@@ -174,12 +174,13 @@ def _evolve(training: Training) -> list[str]:
                     break
                 trained = Shard.join(training.state.shards)
                 training.advance(replace(training.state, parents=trained, shards=()))
-            offspring = breed_seeds(training.state, configs)  # select, cross, mutate (Section 3.3)
+            offspring = breed_seeds(training.state, configs, training.make_model)  # select, cross, mutate (Section 3.3)
             if not training.state.shards:  # else it goes on from a checkpoint, among the children
                 newborn = Population.join([own.newborn for own in offspring])
                 children = split_into_shards(newborn, training.state.shard_count, "child", number)
                 training.advance(replace(training.state, shards=children))
-            if not training.train():  # the children
+            taught = training.teach(offspring) if config.crossover == "teach" else None
+            if not training.train(taught):  # the children
                 break
             # Survive (Section 3.4), and tell the callbacks.
             training.advance(survive_seeds(training.state, offspring, configs, stopped, training.callbacks))

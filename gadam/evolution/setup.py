@@ -12,20 +12,23 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import chain
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from gadam.config import GadamConfig, InputError
 from gadam.display import front_end, shown, warn
-from gadam.evolution.breeding import draw_rates, no_history, units_of_seed
+from gadam.evolution.breeding import draw_rates, no_history, parents_of_seeds, units_of_seed
 from gadam.evolution.checkpoint import Checkpointer, identify
 from gadam.evolution.interrupts import deliver, stop_interrupted_cell
 from gadam.evolution.state import EvolutionState, SeedState
+from gadam.evolution.teaching import check_teaching, teach_rows, teaching_steps
 from gadam.parallel.executors import Pool, as_pool, run_until_stopped, train_shards
 from gadam.parallel.workers import cluster_size
 from gadam.population import Population, versions
-from gadam.result import Callback, Result
+from gadam.randomness import ROLES
+from gadam.result import Callback, Offspring, Result
 from gadam.training.fit import Fit, check_dtypes, fit_rows, try_step
 from gadam.training.inputs import check_modes, read_rows, resolve_device
 from gadam.training.plan import TrainingPlan, plan_training
@@ -87,7 +90,7 @@ class Training:
         for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
             for callback in callbacks:
                 before = versions(population)
-                callback.on_start(own, units_of_seed(population, place, own.population_size))
+                callback.on_start(own, units_of_seed(population, place, len(self.seeds)))
                 if versions(population) != before:
                     name = type(callback).__name__
                     raise InputError(f"callbacks: {name} wrote to the units that it was given; must clone them first")
@@ -111,6 +114,8 @@ class Training:
         """Fit the rows to the model and the loss, and try a step."""
         train, self._targets = fit_rows("data", population, train, self.loss)
         fit = try_step(population, train, self.loss, self.config)
+        if self.evolves and self.config.crossover == "teach":
+            check_teaching(population, train, self.loss, self._targets)
         if held_out is not None:
             try:
                 held_out, _ = fit_rows("validation", population, held_out, self.loss)
@@ -122,7 +127,7 @@ class Training:
 
     def _plan(self, population: Population, moves: str) -> int:
         """Decide how to train. Returns the number of shards. There is no trainer where it was stopped before."""
-        self._total = 2 * self.config.generations * self.config.steps * len(population)
+        self._total = self._steps_before(self.config.generations + 1)
 
         def plan() -> TrainingPlan:
             trained, cluster = replace(self.config, steps=self._steps), cluster_size(self.executor)
@@ -206,8 +211,7 @@ class Training:
     @contextmanager
     def running(self) -> Iterator[tqdm[Any]]:
         """Open pool and progress bar; write the checkpoint at the end, after an error that of the last sound state."""
-        units = self.config.population_size * len(self.seeds)
-        done = 2 * max(0, self.state.generation - 1) * units * self._steps + self.state.steps_taken()
+        done = self._steps_before(self.state.generation) + self.state.steps_taken()
         # None: unless it is a terminal. In a notebook tqdm would show it to nobody too, who keeps a bar that stands.
         hidden = (None if front_end() != "batch" else True) if self.progress is None else not self.progress
         bar: dict[str, Any] = {"total": self._total, "initial": done, "disable": hidden, "unit": "step"}
@@ -222,13 +226,20 @@ class Training:
                     raise self._checkpointer.failed(error, self.state) from error
             self._interrupted = self._checkpointer.end(self.state, over=self.is_over)
 
-    def train(self) -> bool:
-        """Train the units of the role under way (Section 3.2). Returns False if that was stopped before its end."""
+    def teach(self, offspring: Sequence[Offspring]) -> Data:
+        """Return the rows with what the trained parents predict of them, for their children."""
+        return teach_rows(self.data, parents_of_seeds(self.state, self.configs), offspring, self.configs, self.loss)
+
+    def train(self, data: Data | None = None) -> bool:
+        """Train the units of the role under way (Section 3.2), on other rows if given.
+
+        Returns False if that was stopped before its end.
+        """
         if self._trainer is None:
             return False
         record = None if all(each is None for each in self.records) else self._record
         train_shards(
-            self._pool, self._trainer, self.state.shards, self.data, self._progress, record, keep=self._keep,
+            self._pool, self._trainer, self.state.shards, data or self.data, self._progress, record, keep=self._keep,
             seconds=self._checkpointer.seconds,
         )  # fmt: skip
         return self.state.is_trained
@@ -253,13 +264,14 @@ class Training:
             self.take_units_as_they_are()
         ended = "interrupt" if self._interrupted else "stop"
         for place, (config, seed) in enumerate(zip(self.configs, self.state.seeds, strict=True)):
-            population = units_of_seed(self.state.population, place, config.population_size)
+            population = units_of_seed(self.state.population, place, len(self.seeds))
             restored = self.restore_best and seed.best is not None
             best = seed.best if restored and seed.best is not None else population.take(slice(0, 1))
             result = Result(
                 best=best.to("cpu").unit(0), population=population, history=seed.history, config=config,
-                stopped=stopped[place] or ended, gradient_steps=int(seed.history["steps"].sum()) + self._more_steps,
+                stopped=stopped[place] or ended, gradient_steps=self._more_steps + self._steps_in(seed.history),
                 seconds=time.perf_counter() - self._began, targets=self._targets, restored=restored,
+                teachers=seed.teachers,
             )  # fmt: skip
             results.append(result)
             for callback in self.callbacks[place]:
@@ -267,6 +279,20 @@ class Training:
         if self._interrupted:
             deliver(results, self._interrupted)
         return results
+
+    def _steps_in(self, history: pd.DataFrame) -> int:
+        rows = len(self.data.train[1])
+        return int(history["steps"].sum()) + (teaching_steps(history, self.config, rows) if self.evolves else 0)
+
+    def _steps_before(self, generation: int) -> int:
+        """Return the steps that all units of all seeds take before a generation."""
+        config, seeds = self.config, len(self.seeds)
+        if not self.evolves:
+            return self._steps * config.population_size * seeds if generation > 0 else 0
+        return seeds * sum(
+            config.units_of(role, number) * config.steps_of(role)
+            for number in range(1, generation) for role in ROLES
+        )  # fmt: skip
 
     def _progress(self, steps: int) -> bool:
         with self._counting:  # the bar's own count is not safe between threads
@@ -280,9 +306,9 @@ class Training:
     def _record(self, step: Step) -> None:
         """Split a step by seed, and pass each part to that seed's `record`."""
         assert self._trainer is not None
-        for place, own in self._trainer.by_seed(step.units):
+        for place, own in self._trainer.by_seed(step.units, step.role, step.generation):
             if (of_seed := self.records[place]) is not None:
                 entries = {name: entry[own] for name, entry in step.parameters.items()}
-                first = step.units[own].start - place * self.config.population_size
+                first = step.units[own].start - place * self.config.units_of(step.role, step.generation)
                 units = range(first, first + len(step.units[own]))
                 of_seed(replace(step, units=units, losses=step.losses[own], parameters=entries))

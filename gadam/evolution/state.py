@@ -11,6 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from gadam import storage
+from gadam.config import GadamConfig
 from gadam.population import Population, averaged, from_entries, to_entries
 from gadam.training.shards import Shard
 
@@ -23,6 +24,8 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "trained": ("steps", "loss_start", "loss_trained", "loss_survival", "seconds"),
 }
 """Words for the state of a shard in a file, and the tensors that it then has beside its units."""
+SIZES = ("population_size", "children", "survival")
+"""Settings that say how many units there are."""
 STOPPED = {"", "callback", "converged"}
 
 
@@ -36,6 +39,7 @@ class SeedState:
         history: the rows of complete generations.
         losses: of the last two selected generations, [g] each; as many as there are.
         stopped: why it is over (one of `STOPPED`); "" too if only because there are no more generations.
+        teachers: of the last generation, where they taught it and are not among it.
     """
 
     history: pd.DataFrame
@@ -43,6 +47,7 @@ class SeedState:
     stopped: str = ""
     best: Population | None = None
     best_loss: float = math.inf
+    teachers: Population | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ def to_file(state: EvolutionState) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors = to_entries(state.population, "population/")
     for number, seed in enumerate(state.seeds):
         tensors |= {f"courses/{number}/losses/{index}": losses for index, losses in enumerate(seed.losses)}
-        tensors |= to_entries(seed.best, f"courses/{number}/best/") if seed.best is not None else {}
+        for name, units in (("best", seed.best), ("teachers", seed.teachers)):
+            tensors |= to_entries(units, f"courses/{number}/{name}/") if units is not None else {}
     for place, shards in (("parents", [state.parents] if state.parents else []), ("parts", state.shards)):
         facts[place] = []
         for index, shard in enumerate(shards):
@@ -144,11 +150,14 @@ def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Po
             seed["stopped"],
             units_of(f"courses/{place}/best/") if float(seed.get("best_loss", "inf")) < math.inf else None,
             float(seed.get("best_loss", "inf")),
+            units_of(own) if any(name.startswith(own := f"courses/{place}/teachers/") for name in there) else None,
         )
         for place, seed in enumerate(facts["courses"])
     ]
     known = {seed.stopped for seed in seeds} <= STOPPED
-    if len(population) != len(order) or facts["generation"] < 0 or not seeds or not known:
+    sizes = {name: one for name, one in facts["identity"]["config"].items() if name in SIZES}
+    size = GadamConfig(**sizes).units_of("parent", facts["generation"])
+    if len(population) != len(seeds) * size or facts["generation"] < 0 or not seeds or not known:
         raise ValueError("no training stands so")
     parents = shards("parents", "parent")
     return EvolutionState(

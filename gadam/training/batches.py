@@ -26,7 +26,7 @@ class Batches:
     def __init__(self, rows: Batch, states: Tensor, taken: int, config: GadamConfig) -> None:
         self._streams = [restore_stream(rows, state) for state in states]
         self._before = states
-        self._rows, self._taken, self._config = len(rows[1]), taken, config
+        self._rows, self._taken, self._config = len(rows[0][0]), taken, config
 
     def __iter__(self) -> Iterator[Tensor]:
         shape = (BLOCK, self._config.batch_size)
@@ -75,13 +75,15 @@ def call_in_parts(module: nn.Module, inputs: Sequence[Tensor], rows: int) -> Any
     return tree_unflatten([torch.cat(several) for several in zip(*leaves, strict=True)], structures[0])
 
 
-def gather_batches(rows: Batch, blocks: Iterable[Tensor], steps: int = 1) -> Iterator[Batch]:
+def gather_batches(
+    rows: Batch, blocks: Iterable[Tensor], steps: int = 1, *, of: Tensor | None = None
+) -> Iterator[Batch]:
     """Yield the batches of so many steps, or of fewer at the end of a block: [steps, units, batch_size, ...].
 
-    Small ones are gathered for several steps at once.
+    Small ones are gathered for several steps at once. `of`, int64 [units], is where the targets of each unit begin.
     """
     inputs, targets = rows
-    each = sum(tensor.nbytes // max(1, len(tensor)) for tensor in (*inputs, targets))
+    each = sum(tensor.nbytes // max(1, len(tensor)) for tensor in (*inputs, targets))  # bytes of a row
     for block in blocks:
         several = GATHERED_BYTES // max(1, each * block[0].numel())
         several = max(several - several % steps, steps)
@@ -89,5 +91,6 @@ def gather_batches(rows: Batch, blocks: Iterable[Tensor], steps: int = 1) -> Ite
             index = part.flatten()
             gathered = [tensor.index_select(0, index).view(*part.shape, *tensor.shape[1:]) for tensor in inputs]
             of_steps = zip(*(tensor.split(steps) for tensor in gathered), strict=True)
-            labels = targets.index_select(0, index).view(*part.shape, *targets.shape[1:])
+            own = index if of is None else (part + of[:, None]).flatten()
+            labels = targets.index_select(0, own).view(*part.shape, *targets.shape[1:])
             yield from zip(of_steps, labels.split(steps), strict=True)

@@ -115,7 +115,8 @@ class Data:
     """Rows, and which of them are the two validation batches of a generation (Sections 3.3.1 and 3.4).
 
     Attributes:
-        train: rows that units are trained on.
+        train: rows that units are trained on. Of taught children there may be several sets of targets, one after the
+            other, [sets * rows, ...]: one for the units of each seed, or one for each unit.
         held_out: rows that validation batches are drawn from.
         fitness: int64 [seeds, batch], numbers of rows of `held_out`, for each seed's units.
         survival: the same of the new batch.

@@ -59,9 +59,9 @@ class Trainer:
         """How units are trained, in a word."""
         return "loop" if self.programs is None else "unit by unit" if self.programs.singly else "vectorised"
 
-    def by_seed(self, units: range) -> list[tuple[int, slice]]:
+    def by_seed(self, units: range, role: str, generation: int) -> list[tuple[int, slice]]:
         """Split neighbouring units by seed: the place of each seed, and where among the units its own are."""
-        size = self.config.population_size
+        size = self.config.units_of(role, generation)
         firsts = [units.start, *range(units.start // size * size + size, units.stop, size), units.stop]
         return [(low // size, slice(low - units.start, high - units.start)) for low, high in pairwise(firsts)]
 
@@ -73,7 +73,7 @@ class Trainer:
         record: Record | None = None,
         seconds: float | None = None,
     ) -> Shard:
-        """Evaluate a shard, train it for `config.steps` steps, and evaluate it again.
+        """Evaluate a shard, train it for the steps of its role, and evaluate it again.
 
         Args:
             shard: fresh, or in the middle of its training; it stays as it is.
@@ -86,6 +86,9 @@ class Trainer:
             The shard trained; or as it is in the middle of its training, if it paused. Going on from there gives bit by
             bit what no pause would have given.
         """
+        if (steps := self.config.steps_of(shard.role)) != self.config.steps:
+            own = replace(self.config, steps=steps, child_steps=None)
+            return replace(self, config=own).train(shard, data, progress, record, seconds)
         keep_freed_memory()
         device = data.train[1].device
         modes = torch.enable_grad(), float32_as_asked(device), current_device(device)
@@ -135,7 +138,7 @@ class Trainer:
         draws = [self._stream(shard, DRAWS, unit, evaluation=1) for unit in shard.units]
         losses = [
             self._losses(shard.population.take(own), take_rows(rows, index[seed]), draws[own])
-            for seed, own in self.by_seed(shard.units)
+            for seed, own in self.by_seed(shard.units, shard.role, shard.generation)
         ]
         return torch.cat(losses)
 
@@ -179,7 +182,8 @@ class Trainer:
                 load_state(optimizer, learned, {name: entry[0] for name, entry in moments.items()})
             draws = restore_stream(rows, begun["draws"][index])
             batches = Batches(rows, begun["batches"][index : index + 1], taken, self.config)
-            for step, (inputs, targets) in enumerate(gather_batches(rows, batches), taken + 1):
+            targets_of = self._targets_of(shard.units[index : index + 1], shard, rows)
+            for step, (inputs, targets) in enumerate(gather_batches(rows, batches, of=targets_of), taken + 1):
                 inputs, targets = tuple(tensor[0, 0] for tensor in inputs), targets[0, 0]
                 optimizer.zero_grad()
                 with unit_stream(draws):
@@ -218,7 +222,8 @@ class Trainer:
             self.programs, optimizer, learned, shard.population.buffers, draws, list(averages.values()), self._weight
         )  # fmt: skip
         fuses = record is None and self.config.steps >= FUSING_PAYS
-        for several in gather_batches(rows, batches, STEPS if fuses else 1):
+        targets_of = self._targets_of(shard.units, shard, rows)
+        for several in gather_batches(rows, batches, STEPS if fuses else 1, of=targets_of):
             if step == first and self.config.steps >= CAPTURE_PAYS:
                 fused = fuse_steps(steps, several) if fuses else None
                 steps = fused or capture_steps(steps, first_of(several)) or steps
@@ -234,6 +239,13 @@ class Trainer:
             shard, population=population, steps=torch.full_like(begun["steps"], step), batches=batches.states(step),
             draws=torch.stack([stream.get_state() for stream in draws]),
         )  # fmt: skip
+
+    def _targets_of(self, units: range, shard: Shard, rows: Batch) -> Tensor | None:
+        """Where the targets of each unit begin, int64 [units], if the rows have several sets of them, see `Data`."""
+        count, sets = len(rows[0][0]), len(rows[1]) // len(rows[0][0])
+        everyone = len(self.seeds) * self.config.units_of(shard.role, shard.generation)
+        firsts = [unit * sets // everyone * count for unit in units]
+        return torch.tensor(firsts, device=rows[1].device) if sets > 1 else None
 
     @property
     def _weight(self) -> float:
@@ -253,7 +265,7 @@ class Trainer:
 
     def _stream(self, shard: Shard, purpose: int, unit: int, evaluation: int = 0) -> torch.Generator:
         device = next(iter(shard.population.parameters.values())).device
-        place, own = divmod(unit, self.config.population_size)
+        place, own = divmod(unit, self.config.units_of(shard.role, shard.generation))
         return stream(device, self.seeds[place], purpose, shard.generation, ROLES[shard.role], own, evaluation)
 
 

@@ -27,6 +27,10 @@ def asked_after_each_step(monkeypatch):
 
 
 VECTORISED, CARRY = {"mode": "vectorised"}, {"moments": "carry"}
+TEACHING = {
+    "crossover": "teach", "parents": "half", "child_start": "fresh", "children": 2, "child_steps": 9,
+    "survival": "children",
+}  # fmt: skip
 CASES = {
     "evolve, one by one": (evolve, {}, zoo.dropout_mlp, 1),
     "evolve, shards of several": (evolve, {"shards": 2}, zoo.dropout_mlp, 3),
@@ -37,6 +41,9 @@ CASES = {
     "rmsprop": (evolve, {"optimizer": "rmsprop"} | VECTORISED, zoo.mlp, 1),
     "seeds": (evolve_seeds, {"shards": 5}, zoo.dropout_mlp, 1),
     "seeds, vectorised": (evolve_seeds, {"shards": 2} | VECTORISED, zoo.dropout_mlp, 3),
+    "taught by pairs": (evolve, {"crossover": "teach"} | VECTORISED, zoo.dropout_mlp, 1),
+    "taught by half": (evolve, TEACHING | {"shards": 2}, zoo.dropout_mlp, 3),
+    "seeds, taught by half": (evolve_seeds, TEACHING | VECTORISED, zoo.batchnorm_mlp, 1),
     "train": (train, {"shards": 1, "optimizer": "sgdm"} | CARRY, zoo.batchnorm_mlp, 1),
     "train, vectorised": (train, {"shards": 2} | VECTORISED, zoo.dropout_mlp, 3),
 }

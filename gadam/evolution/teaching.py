@@ -1,0 +1,139 @@
+"""Functional crossover: children learn what their parents, together, predict, and not only the labels.
+
+Two networks from different starts have nothing in common entry by entry, and what they share is their function.
+To train one network on the predictions of several is distillation (Hinton, Vinyals, Dean 2015; "born-again networks",
+Furlanello and others 2018), and as a crossover it is known from reinforcement learning (Gangwani and Peng 2018, "Policy
+Optimization by Genetic Distillation"; Bodnar and others 2020, "Proximal Distilled Evolutionary Reinforcement
+Learning").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from torch import Generator, Tensor, nn
+
+from gadam import genetics
+from gadam.config import GadamConfig, InputError
+from gadam.population import Population
+from gadam.randomness import DRAWS, ROLES, stream, unit_stream
+from gadam.result import Offspring
+from gadam.training.batches import call_in_parts
+from gadam.training.shards import Data, Shard
+from gadam.types import Batch, Loss, Targets
+
+PREDICTED_AT_ONCE = 1_024  # rows
+_PROBABILITIES = (nn.functional.cross_entropy, nn.functional.binary_cross_entropy_with_logits)
+
+
+def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Targets) -> None:
+    """Refuse a loss that cannot compare an output with a prediction.
+
+    Args:
+        population: of which one unit is tried.
+        rows: of the training.
+        loss: (output, targets) -> scalar.
+        targets: whether those are classes or values.
+
+    Raises:
+        InputError: the loss takes labels alone; or the outputs are not what its targets are.
+    """
+    if _gives_logits(loss):
+        return
+    name = getattr(loss, "__name__", type(loss).__name__)
+    wanted = "must be a cross-entropy, or one that is least where the output is the target, such as mse_loss"
+    if targets == "classes":
+        raise InputError(f'loss: {name} takes labels and no probabilities, and crossover="teach" gives these; {wanted}')
+    few = tuple(tensor[:4].clone() for tensor in rows[0])
+    with torch.no_grad(), unit_stream(Generator(rows[1].device).manual_seed(0)):
+        output = population.unit(0)(*few)
+    said = f"loss: {name} does not take the outputs of {type(population.template).__name__} as targets, as crossover="
+    if not isinstance(output, Tensor) or output.shape[1:] != rows[1].shape[1:] or output.dtype != rows[1].dtype:
+        raise InputError(f'{said}"teach" does; {wanted}')
+    with torch.enable_grad():
+        free = output.clone().requires_grad_()
+        try:
+            (gradient,) = torch.autograd.grad(loss(free, output.clone()), free)
+        except Exception as error:
+            raise InputError(f'{said}"teach" does; {wanted}') from error
+    if float(gradient.abs().nan_to_num(1).max()) > 1e-3:
+        raise InputError(f'{said}"teach" does: it is not least there; {wanted}')
+
+
+def teachers_of(offspring: Offspring, config: GadamConfig) -> list[list[int]]:
+    """Return who teaches: for all children the same units, or for each child its own."""
+    if config.parents == "pair":
+        return [sorted(set(pair)) for pair in offspring.pairs.tolist()]
+    fittest = genetics.survivors(offspring.normalized, len(offspring.normalized)).tolist()
+    able = [unit for unit in fittest if float(offspring.probabilities[unit]) > 0]  # of a finite loss
+    return [able[: math.ceil(len(fittest) / 2)] if config.parents == "half" else able]
+
+
+def teach_rows(
+    data: Data, parents: Sequence[Shard], offspring: Sequence[Offspring], configs: Sequence[GadamConfig], loss: Loss
+) -> Data:
+    """Return the rows with the targets that children learn: `teach_weight` of predictions, the rest of their own.
+
+    Predictions are the mean of the probabilities (of values: of the outputs) of the teachers, in evaluation mode. Rows
+    whose labels are all ignored are left out.
+
+    Args:
+        data: the rows as they are.
+        parents: the trained parents of each seed.
+        offspring: of each seed.
+        configs: of each seed.
+        loss: of the training.
+    """
+    inputs, labels = data.train
+    sets = []
+    for units, own, config in zip(parents, offspring, configs, strict=True):
+        teachers = teachers_of(own, config)
+        predicted: dict[int, Tensor] = {}
+        for unit in sorted({unit for some in teachers for unit in some}):
+            words = (config.seed, DRAWS, units.generation, ROLES["parent"], unit, 3)
+            with torch.no_grad(), unit_stream(stream(labels.device, *words)):
+                output = call_in_parts(units.population.unit(unit), inputs, PREDICTED_AT_ONCE)
+            predicted[unit] = _probabilities(output, loss)
+        given, counted = _as_predictions(labels, next(iter(predicted.values())), loss)
+        kept = counted.flatten(1).any(1)
+        for some in teachers:
+            mean = torch.stack([predicted[unit] for unit in some]).mean(0)
+            taught = config.teach_weight * mean + (1 - config.teach_weight) * given
+            sets.append(taught[kept] if counted.all() else (taught * counted)[kept])
+    return replace(data, train=(tuple(tensor[kept] for tensor in inputs), torch.cat(sets)))
+
+
+def teaching_steps(history: pd.DataFrame, config: GadamConfig, rows: int) -> int:
+    """Return the gradient steps that the teachers' forward passes are worth, a third of one for each batch."""
+    if config.crossover != "teach":
+        return 0
+    passes = 0
+    for _, generation in history.groupby("generation"):
+        if config.parents == "pair":
+            passes += len({*generation["parent_a"].dropna(), *generation["parent_b"].dropna()})
+        else:
+            units = int((generation["role"] == "parent").sum())
+            passes += math.ceil(units / 2) if config.parents == "half" else units
+    return math.ceil(passes * rows / (3 * config.batch_size))
+
+
+def _gives_logits(loss: Loss) -> bool:
+    return loss in _PROBABILITIES or isinstance(loss, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss)
+
+
+def _probabilities(output: Tensor, loss: Loss) -> Tensor:
+    if loss is nn.functional.cross_entropy or isinstance(loss, nn.CrossEntropyLoss):
+        return output.softmax(1)
+    return output.sigmoid() if _gives_logits(loss) else output
+
+
+def _as_predictions(targets: Tensor, like: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """Return targets as predictions are, labels as one-hot; and which of them are not ignored, [n, 1, ...]."""
+    if targets.is_floating_point():
+        return targets.to(like), torch.ones(len(targets), 1, dtype=torch.bool, device=targets.device)
+    counted = (targets != getattr(loss, "ignore_index", -100)).unsqueeze(1)
+    return torch.zeros_like(like).scatter_(1, targets.unsqueeze(1).where(counted, 0), 1.0), counted
