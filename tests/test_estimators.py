@@ -275,3 +275,35 @@ def test_steps_are_twenty_passes_over_the_rows_unless_given():
         with pytest.raises(EnoughError) as stopped:
             classifier(steps="auto", batch_size=size, callbacks=[EnoughError()]).fit(X, Y)
         assert stopped.value.config.steps == steps
+
+
+# --- the preset "teach" ---
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_teach_takes_the_steps_of_the_other_preset_and_predicts_by_the_student(make):
+    given = {"population_size": 3, "generations": 2, "steps": 60, "learning_rate": None}
+    fitted = make(preset="teach", **given).fit(X, Y)
+    plain = make(**given).fit(X, Y)
+    spent = plain.result_.gradient_steps
+    assert spent - 3 <= fitted.result_.gradient_steps <= spent
+    assert fitted.history_["learning_rate"].nunique() == 3, "each teacher has drawn its own"
+    assert len(fitted.result_.teachers) == 3
+    student = fitted.predict(X)
+    assert (copy.deepcopy(fitted).set_params(predict_with="best").predict(X) == student).all()
+    inputs = torch.tensor(X, dtype=torch.float32)
+    teachers = [unit(inputs).detach() for unit in fitted.result_.teachers.units()]
+    vote = fitted.set_params(predict_with="ensemble")
+    if make is classifier:
+        expected = torch.stack([output.softmax(1) for output in teachers]).mean(0).numpy()
+        np.testing.assert_allclose(vote.predict_proba(X), expected, rtol=1e-4, atol=1e-6)
+    else:
+        assert np.corrcoef(vote.predict(X), torch.stack(teachers).mean(0)[:, 0].numpy())[0, 1] > 1 - 1e-9
+
+
+def test_teach_repeats_rows_by_whole_weights_and_refuses_others():
+    assert classifier(preset="teach", steps=60).fit(X, Y, np.full(len(X), 2)).score(X, Y) > 0.4
+    with pytest.raises(InputError, match=r"^sample_weight: preset='teach' trains on predictions"):
+        classifier(preset="teach", steps=60).fit(X, Y, np.linspace(0.1, 1, len(X)))
+    with pytest.raises(InputError, match=r"^preset='distil' is not a choice"):
+        classifier(preset="distil").fit(X, Y)
