@@ -17,7 +17,8 @@ DEFAULTS = {
     "weight_decay": 0.0, "mutate_rates": False, "schedule": "constant", "average": 0.0,
     "betas": (0.9, 0.999), "epsilon": 1e-8, "mutation_rate": 0.01, "threshold": 0.0, "validation_size": 1_024,
     "crossover": "entries", "teach_weight": 0.9, "parents": "pair", "child_start": "crossover", "children": None,
-    "child_steps": None, "survival": "both", "seed": 0, "optimizer": "adam", "initialisation": "module", "moments": "fresh", "mutation": "uniform",
+    "child_steps": None, "survival": "both", "seed": 0,
+    "optimizer": "adam", "initialisation": "module", "moments": "fresh", "mutation": "uniform",
     "mode": "auto", "shards": None,
 }  # fmt: skip
 COUNTS = ("population_size", "generations", "steps", "batch_size", "validation_size")
@@ -36,7 +37,7 @@ NAMED = (
 BAD = {
     **{name: [0, -3, 2.5, "ten", True, None, math.inf, math.nan, np.zeros((2, 2)), "two\nlines"] for name in COUNTS},
     **{name: ["adamw", None, ["adam"], dict] for name in NAMED},
-    **dict.fromkeys(("children", "child_steps", "shards"), [0, -2, 1.5]),
+    **{name: [0, -2, 1.5] for name in ("children", "child_steps", "shards")},
     "teach_weight": [-0.1, 1.1, None],
     "learning_rate": [0.0, -1e-3, math.nan, math.inf, "fast"],
     "epsilon": [0.0, math.nan],
