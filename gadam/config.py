@@ -157,9 +157,10 @@ class GadamConfig:
             )
 
     def __reduce__(self) -> Any:
-        """Pickle those settings alone that are not the defaults, so that further ones change no message to a worker."""
-        changed = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
-        return partial(GadamConfig, **changed), ()
+        """Pickle the seed and those settings that are not the defaults, so that new ones change no message to workers."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        changed = {one.name for one in fields(self) if given[one.name] != one.default} | {"seed"}
+        return partial(GadamConfig, **{name: value for name, value in given.items() if name in changed}), ()
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
