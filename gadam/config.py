@@ -157,7 +157,7 @@ class GadamConfig:
             )
 
     def __reduce__(self) -> Any:
-        """Pickle the seed and those settings that are not the defaults, so that new ones change no message to workers."""
+        """Pickle the seed and those settings that are not the defaults, for new ones to change no message."""
         given = {one.name: getattr(self, one.name) for one in fields(self)}
         changed = {one.name for one in fields(self) if given[one.name] != one.default} | {"seed"}
         return partial(GadamConfig, **{name: value for name, value in given.items() if name in changed}), ()
