@@ -4,7 +4,7 @@ import signal
 
 import pytest
 import zoo
-from evolving import DATA, Stop, run
+from evolving import DATA, Stop, run, settings
 
 from gadam import Callback, GADAMClassifier, evolve, train
 from gadam.evolution import interrupts
@@ -31,7 +31,8 @@ def test_without_a_checkpoint_an_interrupt_has_what_there_is_and_in_a_notebook_r
 
     def training():
         seen.clear()
-        return run(call=call, record=heard, executor=executor)
+        # Long enough that it is not over before the main thread has heard of a signal that a worker raises.
+        return run(settings(steps=500), call=call, record=heard, executor=executor)
 
     with pytest.raises(KeyboardInterrupt, match=r"^interrupted in generation \d, .*; the result has ") as caught:
         run(call=call, record=heard)
