@@ -24,6 +24,8 @@ Range: TypeAlias = float | tuple[float, float]
 """One number for all units; or a range (low, high), of which each unit of the first generation draws its own."""
 Optimizer = Literal["adam", "sgd", "sgdm", "rmsprop", "adagrad", "adadelta"]
 
+_OPTIONAL = ("children", "child_steps", "shards")
+"""Numeric settings that may be None."""
 _NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[Any], bool], str]] = {
     "population_size": (int, lambda n: n >= 1, "at least 1"),
     "generations": (int, lambda n: n >= 1, "at least 1"),
@@ -36,7 +38,7 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[Any], bool], str]] 
     "validation_size": (int, lambda n: n >= 1, "at least 1"),
     "seed": (int, lambda n: 0 <= n < 2**63, f"at least 0 and below {2**63}"),
     "teach_weight": (float, lambda x: 0 <= x <= 1, "at least 0 and at most 1"),
-    **dict.fromkeys(("children", "child_steps", "shards"), (int, lambda n: n >= 1, "at least 1, or None")),
+    **dict.fromkeys(_OPTIONAL, (int, lambda n: n >= 1, "at least 1, or None")),
 }
 """Kind and range of the numeric settings; the others are one of several names."""
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -131,7 +133,7 @@ class GadamConfig:
 
     def __post_init__(self) -> None:
         for name, (kind, fits, words) in _NUMBERS.items():
-            if name not in ("children", "child_steps", "shards") or getattr(self, name) is not None:
+            if name not in _OPTIONAL or getattr(self, name) is not None:
                 object.__setattr__(self, name, _read(name, getattr(self, name), kind, fits, words))
         for name, (fits, words) in _RANGES.items():
             object.__setattr__(self, name, _read_range(name, getattr(self, name), fits, words))

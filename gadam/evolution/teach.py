@@ -14,6 +14,7 @@ from torch import nn
 
 from gadam.config import GadamConfig, InputError
 from gadam.evolution.loop import evolve
+from gadam.evolution.teaching import teacher_count
 from gadam.randomness import VALIDATION, stream
 from gadam.result import Callback, Result
 from gadam.training.batches import take_rows
@@ -54,7 +55,7 @@ def teach(
 
     No learning rate is asked for: each teacher draws its own, the better half by held-out rows teaches, and the student
     starts from the best of them and has its rate. It is `evolve` with other settings (`teach_config`) for one
-    generation. README.md says where that is better than one long training, and where not.
+    generation. Where one training still gains from further steps, those may be spent better on it.
 
     Example:
         >>> result = gadam.teach(make_model, (inputs, targets), total_steps=50_000)
@@ -113,7 +114,7 @@ def teach_config(rows: int, total_steps: int, *, teacher_share: float = TEACHER_
     generations = range(1, config.generations + 1)
     parents = [config.units_of("parent", number) for number in generations]
     children = config.generations * config.units_of("child", 1)
-    predicted = sum(math.ceil(units / 2) if config.parents == "half" else units for units in parents)
+    predicted = sum(teacher_count(units, config) for units in parents)
     passes = math.ceil(predicted * rows / (3 * config.batch_size)) if config.crossover == "teach" else 0
     steps = int(teacher_share * max(0, total_steps - passes) / sum(parents))
     child_steps = (total_steps - passes - steps * sum(parents)) // children

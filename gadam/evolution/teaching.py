@@ -70,7 +70,12 @@ def teachers_of(offspring: Offspring, config: GadamConfig) -> list[list[int]]:
         return [sorted(set(pair)) for pair in offspring.pairs.tolist()]
     fittest = genetics.survivors(offspring.normalized, len(offspring.normalized)).tolist()
     able = [unit for unit in fittest if float(offspring.probabilities[unit]) > 0]  # of a finite loss
-    return [able[: math.ceil(len(fittest) / 2)] if config.parents == "half" else able]
+    return [able[: teacher_count(len(fittest), config)]]
+
+
+def teacher_count(units: int, config: GadamConfig) -> int:
+    """Return how many of so many parents teach at most."""
+    return math.ceil(units / 2) if config.parents == "half" else units
 
 
 def teach_rows(
@@ -116,8 +121,7 @@ def teaching_steps(history: pd.DataFrame, config: GadamConfig, rows: int) -> int
         if config.parents == "pair":
             passes += len({*generation["parent_a"].dropna(), *generation["parent_b"].dropna()})
         else:
-            units = int((generation["role"] == "parent").sum())
-            passes += math.ceil(units / 2) if config.parents == "half" else units
+            passes += teacher_count(int((generation["role"] == "parent").sum()), config)
     return math.ceil(passes * rows / (3 * config.batch_size))
 
 

@@ -107,10 +107,11 @@ def test_a_copy_is_its_fitter_parent_and_mutated():
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_generations_have_their_sizes_and_the_same_bits_on_any_executor(way):
+def test_generations_have_their_sizes_and_the_same_bits_on_any_executor(way, processes):
     config = settings(population_size=4, **WAYS[way])
     result = run(config)
     assert_same(run(config, executor=3), result)
+    assert_same(run(config, executor=processes), result)
     for (generation, role), rows in result.history.groupby(["generation", "role"]):
         assert len(rows) == config.units_of(role, generation)
         assert set(rows["steps"]) == {config.steps_of(role)}
