@@ -26,6 +26,14 @@ def interrupts_are_heard():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(autouse=True)
+def figures_are_closed():
+    """pyplot keeps what a section draws, as a notebook wants it; the next test must not find it there."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
+
+
 @pytest.fixture(scope="session")
 def processes():
     """A pool of two spawned processes, which all tests of a worker share."""
