@@ -73,6 +73,10 @@ SECTIONS = {
     "beyond": Section(
         "Beyond the paper: the population kept", "beyond_population.ipynb", ("beyond_kept",), ("beyond_above_best",)
     ),
+    "teach": Section(
+        "Beyond the paper: one network, taught by a population", "beyond_teach.ipynb",
+        ("teach_claims", "teach_differences", "teach_accuracy", "teach_loss", "teach_search"), ("teach_budget",),
+    ),
     "section6": Section(
         "Section 6: the scoreboard, and how faithful all this is", "section6_fidelity.ipynb",
         ("section6_scoreboard", "section6_equations", "section6_ambiguities", "section6_effects", "section6_values"),

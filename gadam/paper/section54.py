@@ -115,39 +115,39 @@ RUNS = (runs, curve_runs)
 @run_function("tables/gadam")
 def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
     """Train MLPs by GADAM, see `comparison.run_gadam`."""
-    rows = _load(dataset, data, seed, train_rows)
+    rows = load_table(dataset, data, seed, train_rows)
     return comparison.run_gadam(rows, maker(rows), GADAM, GadamConfig(seed=seed, **settings))
 
 
 @run_function("tables/adam", settings=None)
 def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
     """Train as many MLPs by Adam alone, see `comparison.run_adam`."""
-    rows = _load(dataset, data, seed, train_rows)
+    rows = load_table(dataset, data, seed, train_rows)
     return comparison.run_adam(rows, maker(rows), (ADAM, ADAM_BEST), GadamConfig(seed=seed, **settings))
 
 
 @run_function("tables/gcforest", engine=False, settings=GcForestSettings)
 def deep_forest(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
     """Grow the cascade of gcForest; no scanning, since the columns of a table have no order."""
-    return comparison.run_quoted(_load(dataset, data, seed, train_rows), GCFOREST, seed, **settings)
+    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), GCFOREST, seed, **settings)
 
 
 @run_function("tables/forest", engine=False)
 def random_forest(dataset: str, data: Any, seed: int, train_rows: int | None, trees: int) -> Rows:
     """Grow a random forest with scikit-learn's defaults but for the number of trees."""
-    return comparison.run_quoted(_load(dataset, data, seed, train_rows), FOREST, seed, trees=trees)
+    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), FOREST, seed, trees=trees)
 
 
 @run_function("tables/svm", engine=False)
 def svm(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
     """Fit a support vector machine with scikit-learn's defaults on standardised features."""
-    return comparison.run_quoted(_load(dataset, data, seed, train_rows), SVM, seed)
+    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), SVM, seed)
 
 
 @run_function("tables/neighbours", engine=False)
 def nearest_neighbours(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
     """Ask the k = 3 nearest neighbours on standardised features."""
-    return comparison.run_quoted(_load(dataset, data, seed, train_rows), KNN, seed)
+    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), KNN, seed)
 
 
 @run_function("tables/curve")
@@ -163,7 +163,8 @@ def maker(rows: Dataset) -> Callable[[], nn.Module]:
     return partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[rows.name])
 
 
-def _load(dataset: str, data: Any, seed: int, train_rows: int | None) -> Dataset:
+def load_table(dataset: str, data: Any, seed: int, train_rows: int | None) -> Dataset:
+    """Load a dataset with so many training rows, drawn by the seed; None takes all."""
     return first_rows(load(dataset, data=data, seed=seed), train_rows, seed)
 
 

@@ -150,16 +150,16 @@ RUNS = (runs, curve_runs)
 @run_function("orl/gadam")
 def cnn_by_gadam(dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any) -> Rows:
     """Train CNNs by GADAM, see `comparison.run_gadam`."""
-    faces = _load(dataset, data, images, seed, shrink)
-    found = comparison.run_gadam(faces, _maker(faces, hidden), GADAM, GadamConfig(seed=seed, **settings))
+    faces = load_faces(dataset, data, images, seed, shrink)
+    found = comparison.run_gadam(faces, maker(faces, hidden), GADAM, GadamConfig(seed=seed, **settings))
     return [row | {"images": images, "shrink": shrink} for row in found]
 
 
 @run_function("orl/adam")
 def cnns_by_adam(dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any) -> Rows:
     """Train as many CNNs by Adam alone, see `comparison.run_adam`."""
-    faces = _load(dataset, data, images, seed, shrink)
-    found = comparison.run_adam(faces, _maker(faces, hidden), (ADAM, ADAM_BEST), GadamConfig(seed=seed, **settings))
+    faces = load_faces(dataset, data, images, seed, shrink)
+    found = comparison.run_adam(faces, maker(faces, hidden), (ADAM, ADAM_BEST), GadamConfig(seed=seed, **settings))
     return [row | {"images": images, "shrink": shrink} for row in found]
 
 
@@ -168,25 +168,25 @@ def deep_forest(
     dataset: str, data: Any, images: int, seed: int, shrink: int, windows: list[list[int]], **settings: Any
 ) -> Rows:
     """Grow gcForest: multi-grained scanning and a cascade."""
-    return _quoted(GCFOREST, _load(dataset, data, images, seed, shrink), images, seed, windows=windows, **settings)
+    return _quoted(GCFOREST, load_faces(dataset, data, images, seed, shrink), images, seed, windows=windows, **settings)
 
 
 @run_function("orl/forest", engine=False)
 def random_forest(dataset: str, data: Any, images: int, seed: int, trees: int) -> Rows:
     """Grow a random forest with scikit-learn's defaults but for the number of trees."""
-    return _quoted(FOREST, _load(dataset, data, images, seed), images, seed, trees=trees)
+    return _quoted(FOREST, load_faces(dataset, data, images, seed), images, seed, trees=trees)
 
 
 @run_function("orl/svm", engine=False)
 def svm(dataset: str, data: Any, images: int, seed: int) -> Rows:
     """Fit a support vector machine with scikit-learn's defaults on the pixels."""
-    return _quoted(SVM, _load(dataset, data, images, seed), images, seed)
+    return _quoted(SVM, load_faces(dataset, data, images, seed), images, seed)
 
 
 @run_function("orl/neighbours", engine=False)
 def nearest_neighbours(dataset: str, data: Any, images: int, seed: int) -> Rows:
     """Ask the k = 3 nearest neighbours by their pixels."""
-    return _quoted(KNN, _load(dataset, data, images, seed), images, seed)
+    return _quoted(KNN, load_faces(dataset, data, images, seed), images, seed)
 
 
 def _quoted(method: str, faces: Dataset, images: int, seed: int, **settings: Any) -> Rows:
@@ -198,13 +198,13 @@ def held_out_curve(
     dataset: str, data: Any, images: int, shrink: int, hidden: int, units: int, points: int, **settings: Any
 ) -> Rows:
     """Follow CNNs by Adam: loss on training faces, and accuracy on a fifth of them that is held out."""
-    faces = _load(dataset, data, images, 0, shrink)
+    faces = load_faces(dataset, data, images, 0, shrink)
     config = GadamConfig(population_size=units, **settings)
-    found = comparison.follow_adam(faces, _maker(faces, hidden), config, points, loss=True)
+    found = comparison.follow_adam(faces, maker(faces, hidden), config, points, loss=True)
     return [point | {"images": images, "data": faces.source} for point in found]
 
 
-def _load(dataset: str, data: Any, images: int, seed: int, shrink: int = 1) -> Dataset:
+def load_faces(dataset: str, data: Any, images: int, seed: int, shrink: int = 1) -> Dataset:
     """The faces, each square of `shrink` x `shrink` pixels averaged to one; what does not fill a square is left out."""
     faces = load(dataset, data=data, seed=seed, images_per_person=images)
 
@@ -214,7 +214,8 @@ def _load(dataset: str, data: Any, images: int, seed: int, shrink: int = 1) -> D
     return replace(faces, train=smaller(faces.train), test=smaller(faces.test))
 
 
-def _maker(faces: Dataset, hidden: int) -> Callable[[], nn.Module]:
+def maker(faces: Dataset, hidden: int) -> Callable[[], nn.Module]:
+    """Return what makes the CNN for faces of their size."""
     _, height, width = faces.feature_shape
     return partial(orl_cnn, hidden=hidden, classes=faces.class_count, image_size=(height, width))
 

@@ -320,7 +320,7 @@ def test_methods_learn_a_stand_in_where_that_takes_no_time(name, config, least):
 
 
 def test_images_shrink_to_the_mean_of_their_squares():
-    whole, small = (section54_orl._load("orl", "standin", 5, 0, shrink) for shrink in (1, 3))
+    whole, small = (section54_orl.load_faces("orl", "standin", 5, 0, shrink) for shrink in (1, 3))
     assert small.feature_shape == (1, 37, 30)
     torch.testing.assert_close(small.test[0][7, 0, 4, 5], whole.test[0][7, 0, 12:15, 15:18].mean())
     assert small.test[1].equal(whole.test[1])

@@ -106,7 +106,7 @@ def expected(run: Run) -> float | None:
         return start + pace * config["trees"]
     units = config.get("population_size") or config.get("units") or 1
     steps = 2 * config.get("generations", 0.5) * config.get("steps", 0)  # parents and children; or once
-    return start + pace * units * steps * (4 / config.get("shrink", 4)) ** 2
+    return start + pace * config.get("total_steps", units * steps) * (4 / config.get("shrink", 4)) ** 2
 
 
 # Only for the hours of `--plan`, as long as not every kind of run is in the archive of profile standard.
@@ -118,6 +118,7 @@ PACES: dict[str, tuple[float, float]] = {
     "orl/svm": (3, 0), "orl/neighbours": (1, 0), "orl/gcforest": (120, 0),
     "tables/gadam": (2, 1.4e-4), "tables/adam": (2, 1.4e-4), "tables/curve": (2, 1.6e-4), "tables/forest": (80, 0),
     "tables/svm": (70, 0), "tables/neighbours": (4, 0), "tables/gcforest": (2_000, 0),
+    "teach/mlp": (1, 1.8e-4), "teach/lenet5": (5, 7e-3), "teach/orl": (5, 0.018),
 }  # fmt: skip
 """CPU seconds of a run of profile standard by its kind: to start, and for a step of a unit or a tree."""
 

@@ -1,0 +1,551 @@
+"""Beyond the paper: does a population that teaches one network beat the same steps spent otherwise?
+
+Every method returns one network for the same number of optimizer steps over all its units, forward passes of teachers
+among them; a tenth of the training rows is held out, and chooses. What a method leaves open (a rate, a decay) is
+searched for on development seeds (`searched`, `chosen`), with as many trials each; MNIST and ORL take what LETTER's
+search finds. `gadam.teach` is asked as it is, with nothing chosen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from scipy import stats
+from torch import Tensor, nn
+
+import gadam
+from gadam.config import GadamConfig
+from gadam.datasets import Dataset
+from gadam.evolution.teach import TEACH, TEACHER_SHARE
+from gadam.models import lenet5
+from gadam.paper import mnist, section54, section54_orl, seeds_of
+from gadam.paper.claims import Arms
+from gadam.paper.palette import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, say_missing
+from gadam.paper.runs import Row, Rows, Run, dataset_config, run_function, threads
+from gadam.paper.statistics import LEVEL, accuracy_interval, mean_interval, moments, paired_interval
+from gadam.paper.units import CHUNK, Part, cross_entropy, held_out, scorer, whole
+from gadam.paper.verdicts import margin_of
+from gadam.population import Population
+from gadam.training.shards import Step
+
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+TAUGHT, LONG, LONG_DRAWN, BEST, BEST_DRAWN, GADAM = (
+    "teach", "long run, tuned", "long run, drawn rate", "best of ten, tuned", "best of ten, drawn rates", "GADAM, tuned"
+)  # fmt: skip
+LONG_CONSTANT, BEST_CONSTANT, ALONE, TAUGHT_CHOSEN = (
+    "long run, constant rate, tuned", "best of ten, constant rate, tuned", "self-distillation, tuned", "teach, tuned",
+)  # fmt: skip
+VOTES = {TAUGHT: "vote of teach's teachers", BEST: "vote of ten"}
+_SMOOTH: dict[str, Any] = {"schedule": "cosine", "average": 0.01}
+_TEACH: dict[str, Any] = {"by": "teach", "teacher_share": TEACHER_SHARE, **TEACH}
+_DRAWN: dict[str, Any] = {"learning_rate": TEACH["learning_rate"], "weight_decay": TEACH["weight_decay"]}
+METHODS: dict[str, dict[str, Any]] = {
+    TAUGHT: _TEACH,
+    TAUGHT_CHOSEN: _TEACH,
+    ALONE: _TEACH | {"teacher_share": 0.5, "population_size": 1},
+    LONG: {"by": "train", "population_size": 1, **_SMOOTH},
+    LONG_DRAWN: {"by": "train", "population_size": 1, **_SMOOTH, **_DRAWN},
+    **{f"long run at {rate:g}": {"by": "train", "population_size": 1, **_SMOOTH, "learning_rate": rate}
+       for rate in RATES},
+    LONG_CONSTANT: {"by": "looks", "population_size": 1},
+    BEST: {"by": "train", "population_size": 10, **_SMOOTH},
+    BEST_DRAWN: {"by": "train", "population_size": 10, **_SMOOTH, **_DRAWN},
+    BEST_CONSTANT: {"by": "train", "population_size": 10},
+    GADAM: {"by": "evolve", "population_size": 10},
+}  # fmt: skip
+"""How each spends its steps: `by`, and settings of `GadamConfig`."""
+TUNED = tuple(name for name in METHODS if name.endswith("tuned"))
+CURVES = {
+    TAUGHT: RED, TAUGHT_CHOSEN: PINK, LONG: BLUE, LONG_DRAWN: GREY, BEST: GREEN, BEST_DRAWN: BROWN, GADAM: ORANGE,
+}  # fmt: skip
+"""Methods that are trained at every total, and their colours; the others at the primary total only."""
+IMAGES = (TAUGHT, LONG, LONG_DRAWN, BEST)
+"""Methods on MNIST and ORL."""
+FACES = {"images": 7, "shrink": 4}
+CLAIMS = {
+    LONG_DRAWN: ("better", "Better than one long run whose learning rate is drawn as well"),
+    LONG: ("not worse", "Not worse than one long run whose rate and decay were searched for"),
+}
+LOOKS = 40
+
+_TABLES: dict[str, dict[str, Any]] = {
+    "yeast": {"totals": (5_000, 10_000, 20_000, 40_000), "primary": 20_000, "seeds": 20},
+    "adult": {"totals": (10_000, 20_000, 40_000, 80_000), "primary": 40_000, "seeds": 20},
+    "letter": {"totals": (40_000, 100_000, 200_000, 400_000), "primary": 200_000, "seeds": 20},
+}
+_WHOLE: dict[str, Any] = {
+    "trials": {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2), "weight_decay": (0.0, 0.03, 0.1)},
+    "gadam": {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2), "generations": (5, 10, 20)},
+    "search_seeds": (100, 101, 102),
+    "datasets": _TABLES | {
+        "mnist": {"totals": (100_000,), "primary": 100_000, "seeds": 10},
+        "orl": {"totals": (6_000,), "primary": 6_000, "seeds": 30, "hidden": 1_024},
+    },
+}  # fmt: skip
+PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "trials": {"learning_rate": (1e-2,), "weight_decay": (0.0,)},
+        "gadam": {"learning_rate": (1e-2,), "generations": (5,)}, "search_seeds": (100,),
+        "datasets": {
+            "letter": {"totals": (300,), "primary": 300, "seeds": 2},
+            "mnist": {"totals": (100,), "primary": 100, "seeds": 1, "train_rows": 500, "test_rows": 100},
+            "orl": {"totals": (80,), "primary": 80, "seeds": 1, "hidden": 32},
+        },
+    },
+    "quick": {
+        "trials": {"learning_rate": (1e-3, 1e-2), "weight_decay": (0.0,)},
+        "gadam": {"learning_rate": (1e-3, 1e-2), "generations": (5,)}, "search_seeds": (100,),
+        "datasets": {"letter": {"totals": (4_000, 10_000), "primary": 10_000, "seeds": 2}},
+    },
+    "standard": _WHOLE,
+    "paper": _WHOLE,
+}  # fmt: skip
+"""`totals`: optimizer steps of all units together; at the `primary` one all methods are compared. `trials` and `gadam`:
+what is searched for the tuned methods, on `search_seeds`."""
+
+
+def runs(profile: str, data: str) -> list[Run]:
+    """List the trials on development seeds, and the runs of the methods for which nothing is chosen."""
+    budget = PROFILES[profile]
+    found = []
+    for dataset in searched(profile):
+        for method in TUNED:
+            for trial in _trials(budget, method):
+                about = {"arm": search_arm(dataset), "priority": 0}
+                total = budget["datasets"][dataset]["primary"]
+                found += [_run(profile, data, dataset, method, total, seed, trial, **about)
+                          for seed in budget["search_seeds"]]  # fmt: skip
+    return found + _reported(profile, data, {name: {} for name in METHODS if name not in TUNED})
+
+
+RUNS = (runs,)
+
+
+def later_runs(profile: str, data: str, rows: pd.DataFrame) -> list[Run]:
+    """List the runs of the tuned methods, with what the trials found best."""
+    return [
+        run for dataset in PROFILES[profile]["datasets"]
+        for run in _reported(profile, data, chosen(rows, profile, dataset), (dataset,))
+    ]  # fmt: skip
+
+
+def searched(profile: str) -> list[str]:
+    """Return the datasets on which rates and decays are searched for."""
+    return [name for name in PROFILES[profile]["datasets"] if name in _TABLES]
+
+
+def methods_of(dataset: str) -> tuple[str, ...]:
+    """Return the methods that are trained on a dataset."""
+    return tuple(METHODS) if dataset in _TABLES else IMAGES
+
+
+def arm(dataset: str, method: str, total: int) -> str:
+    """Name the arm of a method; a vote is of the same runs."""
+    trained = {vote: name for name, vote in VOTES.items()}.get(method, method)
+    return f"teach/{dataset}/{trained}/{total}"
+
+
+def search_arm(dataset: str) -> str:
+    """Name the arm of all trials on a dataset."""
+    return f"teach/{dataset}/search"
+
+
+def _trials(budget: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
+    grid = budget["gadam" if method == GADAM else "trials"]
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _reported(
+    profile: str, data: str, settings: Mapping[str, dict[str, Any]], datasets: Sequence[str] = ()
+) -> list[Run]:
+    found = []
+    for dataset in datasets or PROFILES[profile]["datasets"]:
+        size = PROFILES[profile]["datasets"][dataset]
+        for method in methods_of(dataset):
+            for total in size["totals"] if method in CURVES else (size["primary"],):
+                about = {"arm": arm(dataset, method, total), "priority": 0 if total == size["primary"] else 6}
+                if method in settings:
+                    found += [_run(profile, data, dataset, method, total, seed, settings[method], **about)
+                              for seed in seeds_of(profile, size["seeds"])]  # fmt: skip
+    return found
+
+
+def _run(
+    profile: str, data: str, dataset: str, method: str, total: int, seed: int, settings: dict[str, Any], **about: Any
+) -> Run:
+    rows, digest = dataset_config(dataset, data)
+    size = {name: value for name, value in PROFILES[profile]["datasets"][dataset].items()
+            if name in ("train_rows", "test_rows", "hidden")}  # fmt: skip
+    function = {"mnist": train_lenet5, "orl": train_orl_cnn}.get(dataset, train_mlp)
+    faces = FACES if dataset == "orl" else {}
+    config = {**rows, **size, **faces, "method": method, "total_steps": total, **METHODS[method], **settings}
+    label = f"{dataset.upper()} · {method} · {total:,} steps · seed {seed}"
+    return Run(function, config | {"seed": seed}, digest, label, **about)
+
+
+@run_function("teach/mlp")
+def train_mlp(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
+    """Train an MLP by a method, see `rows_of_method`."""
+    rows = section54.load_table(dataset, data, seed, None)
+    return rows_of_method(rows, section54.maker(rows), seed=seed, **settings)
+
+
+@run_function("teach/lenet5")
+def train_lenet5(
+    dataset: str, data: Any, seed: int, train_rows: int | None = None, test_rows: int | None = None, **settings: Any
+) -> Rows:
+    """Train LeNet-5 by a method, see `rows_of_method`."""
+    return rows_of_method(mnist.images(dataset, data, train_rows, test_rows), lenet5, seed=seed, **settings)
+
+
+@run_function("teach/orl")
+def train_orl_cnn(dataset: str, data: Any, seed: int, images: int, shrink: int, hidden: int, **settings: Any) -> Rows:
+    """Train the CNN for ORL by a method, see `rows_of_method`."""
+    rows = section54_orl.load_faces(dataset, data, images, seed, shrink)
+    return rows_of_method(rows, section54_orl.maker(rows, hidden), seed=seed, **settings)
+
+
+def rows_of_method(
+    rows: Dataset, make_model: Callable[[], nn.Module], *, seed: int, method: str, by: str, total_steps: int,
+    teacher_share: float = TEACHER_SHARE, **settings: Any,
+) -> Rows:  # fmt: skip
+    """Train one network by a method and score it on the test rows and on the tenth of the training rows held out.
+
+    A second row is of the vote of its units or teachers, where `VOTES` has a name for it. `seconds` are of one core.
+
+    Args:
+        rows: what to train on and to test.
+        make_model: as for `evolve`.
+        seed: of all streams.
+        method: what the rows call it.
+        by: "teach", "train", "evolve", or "looks": one unit, which is looked at on the held-out rows 40 times, of which
+            the best counts.
+        total_steps: optimizer steps over all units.
+        teacher_share: as for `gadam.teach`.
+        settings: of `GadamConfig`.
+    """
+    train, held = held_out(rows.train, len(rows.train[1]) // 10, seed)
+    shared: dict[str, Any] = {"validation": held, "executor": threads(), "progress": False}
+    settings = {name: tuple(one) if isinstance(one, list) else one for name, one in settings.items()}
+    watch = _Looks(make_model(), held, total_steps) if by == "looks" else None
+    started = time.process_time()
+    if by == "teach":
+        shared |= {"total_steps": total_steps, "teacher_share": teacher_share}
+        result = gadam.teach(make_model, train, seed=seed, **settings, **shared)
+    else:
+        lines = 2 * settings["population_size"] * settings.get("generations", 1)
+        config = GadamConfig(**{"generations": 1} | settings, seed=seed, steps=total_steps // lines)
+        if by == "evolve":
+            result = gadam.evolve(make_model, train, config, restore_best=True, **shared)
+        else:
+            result = gadam.train(make_model, train, config, record=watch, **shared)
+    seconds = time.process_time() - started
+    model = watch.best() if watch else whole(result).best
+    kept = {name: settings.get(name) for name in ("learning_rate", "weight_decay", "generations")}
+    about: Row = {
+        "dataset": rows.name, "data": rows.source, "seed": seed, "total_steps": total_steps,
+        "gradient_steps": result.gradient_steps, "seconds": round(seconds, 2),
+        **{name: json_value(one) for name, one in kept.items()},
+    }  # fmt: skip
+    models = {method: model.cpu().eval()} | ({VOTES[method]: result.ensemble()} if method in VOTES else {})
+    return [about | {"method": name} | _scores(one, name != method, rows.test, held) for name, one in models.items()]
+
+
+def json_value(value: Any) -> Any:
+    """Return a setting as a row keeps it: a range as text, so that trials can be grouped by it."""
+    return "–".join(f"{one:g}" for one in value) if isinstance(value, tuple) else value
+
+
+class _Looks:
+    """Keeps the weights of one unit that had the lowest loss on held-out rows, of 40 looks."""
+
+    def __init__(self, template: nn.Module, held: Part, steps: int) -> None:
+        self._template, self._held, self._every = template, held, max(1, steps // LOOKS)
+        self._score, self._lowest = scorer(template), math.inf
+        self._best: dict[str, Tensor] = {}
+
+    def __call__(self, step: Step) -> None:
+        if step.number % self._every == 0:
+            population = Population(self._template, step.parameters, {})
+            loss = float(self._score(population, self._held)[0])
+            if loss < self._lowest or not self._best:
+                self._lowest, self._best = loss, {name: one.clone() for name, one in step.parameters.items()}
+
+    def best(self) -> nn.Module:
+        return Population(self._template, self._best, {}).unit(0)
+
+
+def _scores(model: nn.Module, is_vote: bool, test: Part, held: Part) -> Row:
+    """Right answers and mean cross-entropy on both; a vote gives probabilities."""
+    found: Row = {}
+    for name, (inputs, targets) in {"test": test, "held": held}.items():
+        with torch.no_grad():
+            outputs = torch.cat([model(part) for part in inputs.split(CHUNK)])
+        logits = outputs.double().clamp_min(1e-30).log() if is_vote else outputs.double()
+        loss = float(cross_entropy(logits, targets))
+        found[f"{name}_correct"] = int((outputs.argmax(1) == targets).sum())
+        found[f"{name}_loss"] = loss if math.isfinite(loss) else None  # JSON has no infinity
+        found[f"{name}_rows"] = len(targets)
+    return found
+
+
+def chosen(rows: pd.DataFrame, profile: str, dataset: str) -> dict[str, dict[str, Any]]:
+    """Return the trial of each tuned method that gets most held-out rows right, over the development seeds.
+
+    Of equals the one of lower loss. Empty where trials are missing; MNIST and ORL have LETTER's.
+    """
+    budget = PROFILES[profile]
+    found = search(rows, profile)
+    found = found[found["dataset"] == (dataset if dataset in _TABLES else "letter")]
+    picked: dict[str, dict[str, Any]] = {}
+    for method in TUNED:
+        own, trials = found[found["method"] == method], _trials(budget, method)
+        if len(own) < len(trials) or (own["seeds"] < len(budget["search_seeds"])).any():
+            continue
+        best = own.sort_values(["held-out accuracy", "held-out loss"], ascending=[False, True]).iloc[0]
+        picked[method] = {name: type(value)(best[name]) for name, value in trials[0].items()}
+    return picked
+
+
+def search(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """Return the trials on the development seeds: mean accuracy and loss on held-out rows."""
+    names = ["dataset", "method", "learning_rate", "weight_decay", "generations"]
+    rows = rows.reindex(columns=[*names, "seed", "total_steps", "held_correct", "held_rows", "held_loss", "data"])
+    of_search = rows["seed"].isin(PROFILES[profile]["search_seeds"]) & rows["method"].isin(TUNED)
+    rows = rows[of_search & rows["dataset"].isin(searched(profile))].astype({"held_loss": float})
+    accuracy = 100 * rows["held_correct"].astype(float) / rows["held_rows"].astype(float)
+    rows = rows.assign(accuracy=accuracy, held_loss=rows["held_loss"].fillna(math.inf))
+    grouped = rows.groupby(names, dropna=False, sort=False)
+    found = grouped.agg(
+        accuracy=("accuracy", "mean"), loss=("held_loss", "mean"), seeds=("seed", "nunique"), data=("data", "first")
+    ).reset_index()
+    return found.rename(columns={"accuracy": "held-out accuracy", "loss": "held-out loss"})
+
+
+def search_table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """Show what the search found best for each tuned method, and how far apart its trials are."""
+    found, lines = search(rows, profile), []
+    for dataset in searched(profile):
+        for method, setting in chosen(rows, profile, dataset).items():
+            own = found[(found["dataset"] == dataset) & (found["method"] == method)]
+            accuracy = own["held-out accuracy"]
+            lines.append({
+                "dataset": dataset.upper(), "method": method, "trials": len(own),
+                "learning rate": setting["learning_rate"], "decay": setting.get("weight_decay"),
+                "generations": setting.get("generations"), "best": accuracy.max(), "worst": accuracy.min(),
+            })  # fmt: skip
+    columns = ["dataset", "method", "trials", "learning rate", "decay", "generations", "best", "worst"]
+    return pd.DataFrame(lines, columns=columns).astype({"generations": "Int64"})
+
+
+def reported(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """Return the rows of the reported seeds, with the accuracy in percent."""
+    columns = ["dataset", "method", "seed", "total_steps", "test_correct", "test_rows", "test_loss", "seconds", "data"]
+    found = rows.reindex(columns=columns)
+    found = found[found["seed"].notna() & ~found["seed"].isin(PROFILES[profile]["search_seeds"])]
+    numbers = ("test_correct", "test_rows", "test_loss", "seconds")
+    found = found.astype(dict.fromkeys(numbers, float)).astype({"seed": int, "total_steps": int})
+    return found.assign(accuracy=100 * found["test_correct"] / found["test_rows"])
+
+
+class _Cell(NamedTuple):
+    dataset: str
+    method: str
+    total: int
+    rows: pd.DataFrame
+
+
+def _cells(rows: pd.DataFrame, profile: str) -> Iterator[_Cell]:
+    """The methods and votes of every dataset at its primary total, with their reported rows."""
+    found = reported(rows, profile)
+    for dataset, size in PROFILES[profile]["datasets"].items():
+        trained = methods_of(dataset)
+        for method in (*trained, *(vote for name, vote in VOTES.items() if name in trained)):
+            own = (found["dataset"] == dataset) & (found["method"] == method)
+            yield _Cell(dataset, method, size["primary"], found[own & (found["total_steps"] == size["primary"])])
+
+
+def accuracy_table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
+    """Show the test accuracy in percent of each method at the primary total, and its 95 % interval over seeds."""
+    lines = []
+    for dataset, method, total, own in _cells(rows, profile):
+        mean = low = high = math.nan
+        if len(own):
+            mean, low, high = accuracy_interval(own["accuracy"].tolist(), int(own["test_rows"].iloc[0]))
+        lines.append({
+            "dataset": dataset.upper(), "steps": total, "method": method, "accuracy": mean, "low": low, "high": high,
+            "seeds": arms.count(arm(dataset, method, total)), "data": own["data"].iloc[0] if len(own) else None,
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def loss_table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
+    """Show the mean cross-entropy on test rows at the primary total, its 95 % interval, and seconds of one core."""
+    lines = []
+    for dataset, method, total, own in _cells(rows, profile):
+        mean, low, high = mean_interval(own["test_loss"].tolist())
+        lines.append({
+            "dataset": dataset.upper(), "method": method, "loss": mean, "low": low, "high": high,
+            "seconds": own["seconds"].median(), "seeds": arms.count(arm(dataset, method, total)),
+            "data": own["data"].iloc[0] if len(own) else None,
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+class Compared(NamedTuple):
+    """Teach minus another method in points over seeds: 95 % interval, one-sided p-values, and what they say.
+
+    `p` are of the t-test for the claim that was made beforehand, `flips` of the sign-flip test for the same.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    flips: float
+    verdict: str
+
+
+def compared(differences: Sequence[float], rows: int, margin: float, claim: str = "better") -> Compared:
+    """Compare by rule: better if the interval lies above 0, worse if below; else not worse if above -m, or undecided.
+
+    Args:
+        differences: of accuracies in points, paired by seed.
+        rows: of the test.
+        margin: m.
+        claim: "better" (the p-values are for a difference above 0) or "not worse" (above -m).
+    """
+    mean, low, high = paired_interval(list(differences), rows, LEVEL)
+    if math.isnan(low):
+        return Compared(mean, low, high, math.nan, math.nan, "undecided")
+    shifted = np.array(differences) + (margin if claim == "not worse" else 0.0)
+    centre, spread, count = moments(shifted.tolist())
+    p = float(stats.t.sf(centre / spread * math.sqrt(count), count - 1)) if spread else float(centre <= 0)
+    flips = stats.permutation_test(
+        (shifted,), np.mean, permutation_type="samples", alternative="greater", n_resamples=10_000, random_state=0,
+        vectorized=True,
+    ).pvalue  # fmt: skip
+    verdict = "better" if low > 0 else "worse" if high < 0 else "not worse" if low > -margin else "undecided"
+    return Compared(mean, low, high, p, float(flips), verdict)
+
+
+def differences(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
+    """Compare teach with each other method at the primary total, paired by seed; arms not complete are undecided."""
+    cells = {(one.dataset, one.method): one for one in _cells(rows, profile)}
+    lines = []
+    for (dataset, method), cell in cells.items():
+        if method == TAUGHT:
+            continue
+        ours = cells[dataset, TAUGHT].rows.set_index("seed")["accuracy"]
+        paired = (ours - cell.rows.set_index("seed")["accuracy"]).dropna()
+        tested = int(cell.rows["test_rows"].iloc[0]) if len(cell.rows) else section54.TEST_ROWS.get(dataset, 100)
+        found = compared(paired.tolist(), tested, margin_of(dataset, tested), CLAIMS.get(method, ("better",))[0])
+        if not arms.complete(*(arm(dataset, one, cell.total) for one in (TAUGHT, method))):
+            found = found._replace(p=math.nan, flips=math.nan, verdict="undecided (not computed)")
+        elif profile == "smoke":
+            found = found._replace(verdict="undecided (profile smoke)")
+        lines.append({
+            "dataset": dataset.upper(), "teach minus": method, "difference": found.mean, "low": found.low,
+            "high": found.high, "p": found.p, "p, sign flips": found.flips, "verdict": found.verdict,
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def claims_table(differences: pd.DataFrame) -> pd.DataFrame:
+    """Say on how many datasets each claim holds, allowing for their number: (n + 1 - k) p(k) <= 0.05.
+
+    p(k) is the k-th smallest one-sided p-value of n datasets (partial conjunction; Benjamini and Heller, 2008).
+    """
+    lines = []
+    for method, (_, text) in CLAIMS.items():
+        values = differences.loc[differences["teach minus"] == method, "p"]
+        count, ordered = len(values), sorted(values.dropna())
+        missing = count - len(ordered)
+        adjusted = [(count + 1 - k) * p for k, p in enumerate(ordered, start=1)]
+        least = list(itertools.accumulate(adjusted, max))  # what holds on k holds on fewer
+        holds = sum(p <= 1 - LEVEL for p in least)
+        lines.append({
+            "claim": text, "holds on at least": holds, "of": count, "not computed": missing,
+            "p of that": least[holds - 1] if holds else math.nan, "p of one more": (least[holds:] or [math.nan])[0],
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def crossing(rows: pd.DataFrame, profile: str, dataset: str, against: str = LONG) -> float:
+    """Return the total of steps from which on teach is more accurate than another on average; NaN if it never is.
+
+    Between two totals the difference is taken as a line in the logarithm of the steps. 0: at every total.
+    """
+    found = reported(rows, profile)
+    found = found[found["dataset"] == dataset]
+    by_seed = found.pivot_table(index=["total_steps", "seed"], columns="method", values="accuracy")
+    if not {TAUGHT, against} <= set(by_seed):
+        return math.nan
+    ahead = (by_seed[TAUGHT] - by_seed[against]).dropna().groupby("total_steps").mean()
+    behind = np.flatnonzero(ahead.to_numpy() <= 0)
+    if not len(behind):
+        return 0.0
+    if (last := behind[-1]) == len(ahead) - 1:
+        return math.nan
+    (x, y), (low, high) = np.log(ahead.index[last : last + 2]), ahead.iloc[last : last + 2]
+    return float(np.exp(x + (y - x) * -low / (high - low)))
+
+
+def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
+    """Draw accuracy against the steps of all units, and against seconds of one core; bands are 95 % over seeds."""
+    found, datasets = reported(rows, profile), searched(profile)
+    size = (1.5 + 3.6 * len(datasets), 7.2)
+    figure, axes = plt.subplots(2, len(datasets), figsize=size, layout="constrained", sharey="col", squeeze=False)
+    handles = {}
+    for column, dataset in enumerate(datasets):
+        own = found[found["dataset"] == dataset]
+        for axis, measure in zip(axes[:, column], ("total_steps", "seconds"), strict=True):
+            axis.set(xscale="log", xlabel={"total_steps": "optimizer steps", "seconds": "seconds of one core"}[measure])
+            for method, colour in CURVES.items():
+                curve = _curve(own[own["method"] == method], measure)
+                if len(curve):
+                    style = {"color": colour, "marker": "o", "markersize": 4, "zorder": 3 if method == TAUGHT else 2}
+                    (handles[method],) = axis.plot(curve[measure], curve["mean"], **style)
+                    axis.fill_between(
+                        curve[measure], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0
+                    )
+            if own.empty:
+                say_missing(axis)
+        axes[0, column].set_title(dataset.upper())
+        at = crossing(rows, profile, dataset)
+        if at > 0:
+            axes[0, column].axvline(at, color="black", linewidth=1, linestyle=":")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("test accuracy, %")
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def _curve(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Mean accuracy and its interval by total of steps."""
+    lines = []
+    for total, own in rows.groupby("total_steps"):
+        interval = accuracy_interval(own["accuracy"].tolist(), int(own["test_rows"].iloc[0]))
+        place = total if measure == "total_steps" else own["seconds"].median()
+        lines.append(dict(zip((measure, "mean", "low", "high"), (place, *interval), strict=True)))
+    return pd.DataFrame(lines)
+
+
+def crossings(rows: pd.DataFrame, profile: str) -> str:
+    """Say in a sentence for each dataset from which total of steps on teach is ahead of the tuned long run."""
+    words = []
+    for dataset in searched(profile):
+        at = crossing(rows, profile, dataset)
+        where = "at none of these totals" if math.isnan(at) else f"from about {at:,.0f} steps on" if at else "at each"
+        words.append(f"{dataset.upper()}: {where}")
+    return "; ".join(words)

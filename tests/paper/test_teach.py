@@ -1,0 +1,248 @@
+"""One network for the same steps: what is trained, searched for and compared, and by which rule it is judged."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from scipy import stats
+
+from gadam.datasets import load
+from gadam.paper import PROFILES, section54, teach
+from gadam.paper.claims import Arms
+from gadam.paper.units import cross_entropy, held_out
+
+ALL = [("standard", dataset) for dataset in teach.PROFILES["standard"]["datasets"]]
+SEARCH = teach.PROFILES["standard"]["search_seeds"]
+
+
+def trials(better=None, profile="standard"):
+    """Rows of every trial; of each method on LETTER `better` gets one more row right, of 1,000."""
+    made = []
+    for run in teach.runs(profile, "real"):
+        if run.config["seed"] in SEARCH:
+            setting = {name: run.config.get(name) for name in ("learning_rate", "weight_decay", "generations")}
+            ahead = run.config["dataset"] == "letter" and better is not None and better.items() <= run.config.items()
+            made.append({
+                "dataset": run.config["dataset"], "method": run.config["method"], "seed": run.config["seed"], **setting,
+                "held_correct": 900 + ahead, "held_rows": 1_000, "held_loss": run.config["learning_rate"],
+                "total_steps": run.config["total_steps"], "data": "real",
+            })  # fmt: skip
+    return pd.DataFrame(made)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_method_has_the_same_steps_and_no_reported_seed_is_searched_on(profile):
+    first = teach.runs(profile, "real")
+    later = teach.later_runs(profile, "real", trials(profile=profile))
+    assert len({run.key for run in (*first, *later)}) == len(first) + len(later), "no run twice"
+    searched = [run for run in first if run.config["seed"] in teach.PROFILES[profile]["search_seeds"]]
+    assert {run.arm for run in searched} == {teach.search_arm(name) for name in teach.searched(profile)}
+    planned = Arms.of(run for run in (*first, *later) if run not in searched)
+    for dataset, size in teach.PROFILES[profile]["datasets"].items():
+        for method in teach.methods_of(dataset):
+            assert planned[teach.arm(dataset, method, size["primary"])] == (size["seeds"], size["seeds"])
+    budgets = {(run.config["dataset"], run.config["method"], run.arm): run.config for run in (*first, *later)}
+    for (dataset, method, _), config in budgets.items():
+        assert config["total_steps"] in teach.PROFILES[profile]["datasets"][dataset]["totals"]
+        fixed = teach.METHODS[method].keys() - {"learning_rate", "weight_decay"}
+        assert all(config[name] == teach.METHODS[method][name] for name in fixed)
+
+
+def test_as_many_trials_for_each_tuned_method():
+    for method in teach.TUNED:
+        found = [run for run in teach.runs("standard", "real") if run.config["method"] == method]
+        assert len(found) == 3 * 12 * len(SEARCH)
+
+
+def test_the_trial_with_most_held_out_rows_right_is_chosen_and_of_equals_that_of_lower_loss():
+    rows = trials(better={"learning_rate": 1e-2})
+    for dataset in ("letter", "mnist", "orl"):
+        assert {one["learning_rate"] for one in teach.chosen(rows, "standard", dataset).values()} == {1e-2}
+    found = teach.chosen(rows, "standard", "yeast")
+    assert found.keys() == set(teach.TUNED)
+    assert {one["learning_rate"] for one in found.values()} == {3e-4}
+    assert found[teach.LONG].keys() == {"learning_rate", "weight_decay"}
+    assert found[teach.GADAM]["generations"] in (5, 10, 20)
+    assert isinstance(found[teach.GADAM]["generations"], int)
+    missing = rows[~((rows["dataset"] == "yeast") & (rows["method"] == teach.LONG) & (rows["seed"] == 102))]
+    assert teach.LONG not in teach.chosen(missing, "standard", "yeast"), "not before all trials are there"
+    assert teach.chosen(pd.DataFrame(), "standard", "yeast") == {}
+    table = teach.search_table(rows, "standard").set_index(["dataset", "method"])
+    line = table.loc[("LETTER", teach.LONG), ["trials", "learning rate", "best", "worst"]].tolist()
+    assert line == pytest.approx([12, 1e-2, 90.1, 90])
+
+
+@pytest.mark.parametrize(
+    "method", [teach.TAUGHT, teach.ALONE, teach.LONG, teach.LONG_CONSTANT, teach.BEST, teach.GADAM]
+)
+def test_a_method_spends_its_steps_and_is_scored_on_rows_it_has_not_seen(method):
+    rows = load("yeast", data="standin", seed=1)
+    made = []
+
+    def make():
+        made.append(section54.maker(rows)())
+        return made[-1]
+
+    settings = {"generations": 5} if method == teach.GADAM else {}
+    found, *votes = teach.rows_of_method(
+        rows, make, seed=1, method=method, total_steps=1_000, **teach.METHODS[method], **settings
+    )
+    assert 900 <= found["gradient_steps"] <= 1_000 == found["total_steps"]
+    assert 0 <= found["test_correct"] <= found["test_rows"] == len(rows.test[1])
+    assert (found["method"], found["data"]) == (method, "stand-in")
+    assert found["seconds"] > 0
+    assert [vote["method"] for vote in votes] == [name for trained, name in teach.VOTES.items() if trained == method]
+    for vote in votes:
+        assert vote["gradient_steps"] == found["gradient_steps"]
+        assert vote["test_correct"] != found["test_correct"]
+
+
+def test_a_long_run_at_a_constant_rate_counts_with_its_best_look(monkeypatch):
+    rows = load("yeast", data="standin", seed=0)
+    held = held_out(rows.train, len(rows.train[1]) // 10, 0)[1]
+    losses, look = [], teach._Looks.__call__
+
+    def watch(self, step):
+        if step.number % self._every == 0:
+            unit = section54.maker(rows)()
+            unit.load_state_dict({name: one[0] for name, one in step.parameters.items()})
+            with torch.no_grad():
+                losses.append([float(cross_entropy(unit(inputs), targets)) for inputs, targets in (held, rows.test)])
+        look(self, step)
+
+    monkeypatch.setattr(teach._Looks, "__call__", watch)
+    settings = {"learning_rate": 3e-2, "by": "looks", "population_size": 1, "total_steps": 2_000}
+    (found,) = teach.rows_of_method(rows, section54.maker(rows), seed=0, method=teach.LONG_CONSTANT, **settings)
+    assert len(losses) == teach.LOOKS
+    best = min(losses)
+    assert best != losses[-1], "it got worse again"
+    assert [found["held_loss"], found["test_loss"]] == pytest.approx(best, rel=1e-4)
+
+
+# --- what the runs say ---
+
+
+def reported(accuracy, seeds=20, total=200_000, dataset="letter", profile="standard"):
+    """Rows of all methods: `accuracy(method, seed)` in percent of 4,000 test rows."""
+    names = (*teach.methods_of(dataset), *teach.VOTES.values())
+    return pd.DataFrame([
+        {
+            "dataset": dataset, "method": method, "seed": seed, "total_steps": total, "test_rows": 4_000,
+            "test_correct": round(40 * accuracy(method, seed)), "test_loss": 0.1, "seconds": 10.0, "data": "real",
+        }
+        for method in names for seed in range(200, 200 + seeds)
+    ])  # fmt: skip
+
+
+@cache
+def all_there(profile="standard"):
+    first = teach.runs(profile, "real")
+    return Arms.of([*first, *teach.later_runs(profile, "real", trials(profile=profile))])
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict"),
+    [(1.0, "better"), (-2.0, "worse"), (0.0, "not worse"), ("noise", "undecided")],
+)
+def test_teach_is_compared_seed_by_seed(ahead, verdict):
+    noise = np.random.default_rng(0).normal(size=20)
+
+    def accuracy(method, seed):
+        own = noise[seed - 200]  # the seed's, which all methods have
+        if method != teach.TAUGHT:
+            return 90 + own
+        return 90 + own + (0.05 * (-1) ** seed + ahead if ahead != "noise" else 5 * noise[219 - seed] - 0.5)
+
+    table = teach.differences(reported(accuracy), "standard", all_there())
+    line = table.set_index(["dataset", "teach minus"]).loc["LETTER", teach.LONG]
+    assert line["verdict"] == verdict
+    others = table.set_index("dataset").loc["YEAST"]
+    assert set(others["verdict"]) == {"undecided"}, "no rows"
+
+
+def test_an_arm_that_is_not_complete_decides_nothing():
+    rows = reported(lambda method, seed: 91 + 0.01 * (seed % 3) if method == teach.TAUGHT else 90)
+    some = Arms.of(teach.runs("standard", "real"), lambda run: run.config["seed"] < 210)
+    table = teach.differences(rows[rows["seed"] < 210], "standard", some)
+    letter = table[table["dataset"] == "LETTER"]
+    assert set(letter["verdict"]) == {"undecided (not computed)"}
+    assert table["p"].isna().all()
+    assert teach.claims_table(table)[["holds on at least", "not computed"]].to_numpy().tolist() == [[0, 5], [0, 5]]
+    seeds = teach.accuracy_table(rows[rows["seed"] < 210], "standard", some).set_index(["dataset", "method"])["seeds"]
+    assert seeds["LETTER", teach.TAUGHT] == "10 of 20"
+
+
+@pytest.mark.parametrize(("claim", "shift"), [("better", 0.0), ("not worse", 0.5)])
+def test_p_values_are_those_of_the_t_test_and_of_every_flip_of_signs(claim, shift):
+    differences = [0.4, -0.1, 0.3, 0.25, -0.3, 0.6]
+    found = teach.compared(differences, 4_000, 0.5, claim)
+    shifted = np.array(differences) + shift
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1).T
+    assert found.flips == pytest.approx(((signs * shifted).mean(1) >= shifted.mean() - 1e-12).mean())
+    assert found.p == pytest.approx(stats.ttest_1samp(shifted, 0, alternative="greater").pvalue)
+    assert teach.compared([0.5] * 6, 4_000, 0.5).p == 0
+    assert teach.compared([-0.5] * 6, 4_000, 0.5).p == 1
+    assert math.isnan(teach.compared([0.5], 4_000, 0.5).p)
+
+
+def test_a_claim_holds_on_as_many_datasets_as_the_p_values_allow():
+    """(6 - k) p(k) <= 0.05 for five datasets: 0.009 on 1, 0.012 on 2, 0.016 on 3, 0.02 on 4 and 0.04 on all five."""
+    values = [0.004, 0.016, 0.009, 0.012, 0.2]
+    frame = pd.DataFrame({"teach minus": [teach.LONG_DRAWN] * 5, "p": values})
+    line = teach.claims_table(frame).iloc[0]
+    assert (line["holds on at least"], line["of"]) == (4, 5)
+    assert (line["p of that"], line["p of one more"]) == (pytest.approx(0.036), pytest.approx(0.2))
+    frame["p"] = [0.011, 0.001, 0.001, 0.001, 0.03]
+    assert teach.claims_table(frame).iloc[0]["holds on at least"] == 5
+    frame["p"] = [0.03, 0.03, 0.03, 0.03, 0.03]
+    line = teach.claims_table(frame).iloc[0]
+    assert line["holds on at least"] == 0, "none of them alone is sure enough, though all of them together would be"
+    assert line["p of one more"] == pytest.approx(0.15)
+    frame["p"] = [0.001, 0.01, 0.01, math.nan, math.nan]
+    line = teach.claims_table(frame).iloc[0]
+    assert (line["holds on at least"], line["not computed"]) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "at"),
+    [((-1, -1, 1, 1), 141_421), ((1, 1, 1, 1), 0), ((-1, 1, -3, 1), 263_902), ((1, 1, 1, -1), math.nan)],
+)
+def test_the_crossing_is_where_teach_comes_to_be_ahead_for_good(ahead, at):
+    totals = teach.PROFILES["standard"]["datasets"]["letter"]["totals"]
+    rows = pd.concat(
+        [
+            reported(lambda method, seed, up=up: 90 + up * (method == teach.TAUGHT), total=total)
+            for total, up in zip(totals, ahead, strict=True)
+        ]
+    )
+    if ahead[2] == -3:
+        at = math.exp(math.log(200_000) + math.log(2) * 3 / 4)
+    found = teach.crossing(rows, "standard", "letter")
+    assert found == pytest.approx(at, rel=1e-4, nan_ok=True)
+    assert math.isnan(teach.crossing(rows, "standard", "yeast"))
+    where = "at none of these totals" if math.isnan(at) else f"from about {at:,.0f} steps on" if at else "at each"
+    assert f"LETTER: {where}" in teach.crossings(rows, "standard")
+
+
+def test_tables_and_figure_have_a_place_for_everything_and_for_what_is_missing():
+    rows = reported(lambda method, seed: 90 + seed % 3)
+    table = teach.accuracy_table(rows, "standard", all_there()).set_index(["dataset", "method"])
+    assert len(table.loc["LETTER"]) == len(teach.METHODS) + len(teach.VOTES)
+    assert len(table.loc["MNIST"]) == len(teach.IMAGES) + len(teach.VOTES)
+    assert table.loc["LETTER", "accuracy"].between(90, 92).all()
+    assert table.loc["YEAST", "accuracy"].isna().all()
+    losses = teach.loss_table(rows, "standard", all_there()).set_index(["dataset", "method"])
+    assert losses.loc[("LETTER", teach.TAUGHT), ["loss", "seconds", "seeds"]].tolist() == [0.1, 10, "20"]
+    figure = teach.budget_figure(rows, "standard")
+    upper = figure.axes[:3]
+    assert [axis.get_title() for axis in upper] == ["YEAST", "ADULT", "LETTER"]
+    assert [len(axis.lines) for axis in upper] == [0, 0, len(teach.CURVES)]
+    assert upper[0].texts[0].get_text() == "not computed yet"
+    plt.close(figure)
+    for frame in (teach.reported(pd.DataFrame(), "standard"), teach.search(pd.DataFrame(), "standard")):
+        assert frame.empty
+    plt.close(teach.budget_figure(pd.DataFrame(), "standard"))
