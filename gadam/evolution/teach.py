@@ -27,7 +27,10 @@ TEACH: dict[str, Any] = {
     "parents": "half", "child_start": "fitter", "teach_weight": 0.9, "learning_rate": (3e-4, 3e-2),
     "weight_decay": 0.03, "schedule": "cosine", "average": 0.01, "validation_size": 10_000,
 }  # fmt: skip
-"""Settings of `teach`: eight teachers with rates of their own, of which the fitter half teaches one student."""
+"""Settings of `teach`: eight teachers with rates of their own, of which the fitter half teaches one student.
+
+They were chosen on development seeds (100 to 102) of the study in `gadam.paper.teach`, which reports others.
+"""
 TEACHER_SHARE = 0.45
 """Share of the steps that teachers take."""
 HELD_OUT = 10
