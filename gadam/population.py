@@ -167,6 +167,10 @@ class Population:
                 raise InputError(f"units: range from {low} to {high}, must lie in {-len(self)} to {len(self) - 1}")
         return self._map(lambda tensor: tensor[units])
 
+    def without_moments(self) -> Population:
+        """Drop the optimizer's state: what trains these units next starts it anew."""
+        return replace(self, moments={})
+
     def to(self, device: torch.device | str) -> Population:
         """Return the population on another device.
 

@@ -37,9 +37,9 @@ class Offspring:
         newborn: the children after crossover and mutation, before training (Section 3.3).
         normalized: [g], the parents' losses in [0, 1].
         probabilities: [g] of Eq. 8.
-        pairs: int64 [g, 2], the parents of each child.
-        inheritance: [g] of Eq. 10.
-        mutation_rates: [g] of Eq. 12.
+        pairs: int64 [children, 2], the parents of each child.
+        inheritance: [children] of Eq. 10.
+        mutation_rates: [children] of Eq. 12.
     """
 
     newborn: Population

@@ -20,7 +20,9 @@ ROWS = (
     "ensemble",
     "soup",
 )  # counts of rows, of which two may differ
-ADVICE = "raise the version of what changed and run tests/golden.py, or find the fault"
+ADVICE = (
+    "raise the version of what changed and run tests/golden.py, or find the fault; for what is new: golden.py --new"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,7 @@ def one_thread():
 
 def test_versions_are_those_of_the_numbers():
     assert golden.versions() == KEPT["versions"], "run tests/golden.py: its numbers are of other versions"
-    assert golden.names() == list(KEPT["cases"])
+    assert golden.names() == list(KEPT["cases"]), ADVICE
 
 
 def entries(value, where=()):

@@ -1,4 +1,4 @@
-"""The house (DESIGN.md): a file imports from its own row or from rows below, and no circle is anywhere."""
+"""The house (CONTRIBUTING.md): a file imports from its own row or from rows below, and no circle is anywhere."""
 
 import ast
 from graphlib import CycleError, TopologicalSorter

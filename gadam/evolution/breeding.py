@@ -74,6 +74,7 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
             for entries in (parents.parameters, parents.buffers, parents.moments)
         )
     else:
+        # No moments unless they are carried: the children's Adam starts anew, as `Trainer.train` left the parents.
         parameters, moments = _cross(parents, pairs, inheritance, draw)
         buffers = genetics.inherit(parents.buffers, pairs, inheritance)
     if config.crossover == "teach":  # what children are taught from has no mutation either
@@ -124,8 +125,8 @@ def breed_seeds(
                 make_model, len(bred.newborn), initialisation=config.initialisation, device=fitness.device,
                 seed=stream_seed(config.seed, INITIALISATION, state.generation),
             )  # fmt: skip
-            newborn = replace(bred.newborn, parameters=fresh.parameters, buffers=fresh.buffers, moments={})
-            bred = replace(bred, newborn=newborn)
+            newborn = replace(bred.newborn, parameters=fresh.parameters, buffers=fresh.buffers)
+            bred = replace(bred, newborn=newborn.without_moments())
         offspring.append(bred)
     return offspring
 
@@ -165,7 +166,7 @@ def survive_seeds(
         ended = "callback" if any(wants_stop) else ""
         teachers = None
         if config.crossover == "teach" and config.survival == "children":  # else the fittest of them have survived
-            teachers = replace(parents.population, moments={})
+            teachers = parents.population.without_moments()
         seeds.append(SeedState(history, [before[-1], losses], ended, best, best_loss, teachers))
     population = Population.join(following)
     shards = split_into_shards(population, state.shard_count, "parent", number + 1)
@@ -179,7 +180,7 @@ def find_best(seed: SeedState, shards: Sequence[Shard]) -> tuple[Population | No
         losses = shard.tensors.get("loss_validation")
         if losses is not None and float((losses := losses.double().nan_to_num(torch.inf)).min()) < lowest:
             unit, lowest = int(losses.argmin()), float(losses.min())
-            best = replace(shard.population.take(torch.tensor([unit], device=losses.device)), moments={})
+            best = shard.population.take(torch.tensor([unit], device=losses.device)).without_moments()
     return best, lowest
 
 

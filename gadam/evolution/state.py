@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -80,8 +80,8 @@ class EvolutionState:
     def units_as_they_are(self) -> Population:
         """Return the units of the role under way, parents while the children are trained, without optimizer state."""
         if self.parents is not None:
-            return replace(self.parents.population, moments={})
-        return Population.join([replace(averaged(shard.population), moments={}) for shard in self.shards])
+            return self.parents.population.without_moments()
+        return Population.join([averaged(shard.population).without_moments() for shard in self.shards])
 
     def steps_taken(self) -> int:
         """Optimizer steps taken in the generation under way, over all units."""

@@ -69,7 +69,7 @@ def teachers_of(offspring: Offspring, config: GadamConfig) -> list[list[int]]:
     if config.parents == "pair":
         return [sorted(set(pair)) for pair in offspring.pairs.tolist()]
     fittest = genetics.survivors(offspring.normalized, len(offspring.normalized)).tolist()
-    able = [unit for unit in fittest if float(offspring.probabilities[unit]) > 0]  # of a finite loss
+    able = [unit for unit in fittest if float(offspring.probabilities[unit]) > 0]  # Eq. 8 is 0 without a finite loss
     return [able[: teacher_count(len(fittest), config)]]
 
 

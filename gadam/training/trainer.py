@@ -103,7 +103,7 @@ class Trainer:
             if finished:
                 # Adam starts anew in the next generation, of parents and of the children bred from them.
                 population = averaged(shard.population)
-                population = population if self._carries else replace(population, moments={})
+                population = population if self._carries else population.without_moments()
                 shard = replace(shard, population=population)
                 shard = replace(
                     shard, batches=None, draws=None,
