@@ -24,7 +24,7 @@ lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --verify notebooks/*.ipynb notebooks/guide/*.ipynb
 
 bench: $(STAMP)  ## time training beside PyTorch, joblib and JAX (ARGS="--workload orl --units 1,10")
 	$(BIN)/python tests/benchmarks $(ARGS)

@@ -21,6 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge has another name for a package
 DATASET_FILE = re.compile(r"(ubyte(\.gz)?|\.pgm|adult\.(data|test)|yeast\.data|letter-recognition\.data)$")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("**/*.ipynb"))
+GUIDE = sorted((ROOT / "notebooks" / "guide").glob("*.ipynb"))  # to read, and never executed with parameters
 
 in_checkout = pytest.mark.skipif(
     not (ROOT / ".git").exists() or shutil.which("git") is None, reason="not a git checkout"
@@ -146,9 +147,17 @@ def test_no_dataset_file_is_tracked():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_is_stripped_and_has_one_parameters_cell_of_literal_assignments(path):
+def test_notebook_is_stripped_and_is_for_the_kernel_that_everybody_has(path):
     notebook = json.loads(path.read_text())
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path not in GUIDE], ids=lambda path: path.stem)
+def test_notebook_has_one_parameters_cell_of_literal_assignments(path):
+    notebook = json.loads(path.read_text())
     tagged = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     assert [cell["cell_type"] for cell in tagged] == ["code"]
     statements = ast.parse("".join(tagged[0]["source"])).body
@@ -156,6 +165,32 @@ def test_notebook_is_stripped_and_has_one_parameters_cell_of_literal_assignments
     for statement in statements:
         assert isinstance(statement, ast.Assign | ast.AnnAssign), ast.unparse(statement)
         ast.literal_eval(statement.value)  # fails on whatever is not a literal
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+
+
+# --- the words ---
+
+
+def words(path):
+    """The markdown of a file or of a notebook, without code."""
+    text = path.read_text()
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDE], ids=lambda path: path.name)
+def test_relative_links_lead_to_files(path):
+    text = words(path)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    places = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        target, _, place = link.partition("#")
+        if not target:
+            assert place in places, link
+        elif "://" not in target and "reports/out" not in target:
+            assert (path.parent / target).exists(), link
