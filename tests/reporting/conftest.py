@@ -8,17 +8,18 @@ import pytest
 from run_functions import learned_runs
 
 from gadam.paper import SECTIONS, Section
-from gadam.paper.report import reference
+from gadam.paper.report import reference, site
 
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
-    """Runs, reports and archives of a test; nothing is downloaded, and the API reference has a test of its own."""
+    """Runs, reports and archives of a test; nothing is downloaded; API reference and guide have tests of their own."""
     for name in ("runs", "reports", "archive"):
         monkeypatch.setenv(f"GADAM_{name.upper()}", str(tmp_path / name))
     monkeypatch.setenv("GADAM_OFFLINE", "1")
     monkeypatch.setenv("GADAM_WORKERS", "2")
     monkeypatch.setattr(reference, "write", lambda folder: None)
+    monkeypatch.setattr(site, "GUIDE", ())
     (tmp_path / "counts").mkdir()
     return tmp_path
 

@@ -174,6 +174,7 @@ def test_wheel_and_sdist_have_all_that_a_reproduction_needs_and_work_in_an_empty
     with zipfile.ZipFile(wheel) as file:
         file.extractall(site)
     assert (site / "gadam" / "py.typed").is_file()
+    assert (site / "gadam" / "paper" / "notebooks" / "guide" / "engine.ipynb").is_file()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GADAM_")}
     environment |= {"PYTHONPATH": str(site), "HOME": str(empty), "XDG_CACHE_HOME": str(empty / "cache")}
 

@@ -1,9 +1,11 @@
-"""The report as one HTML page that needs nothing else: images inside, no network. And a page for each notebook."""
+"""The report as one HTML page that needs nothing else: images inside, no network. And pages for notebooks and guide."""
 
 from __future__ import annotations
 
 import base64
+import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import pandas as pd
 
 from gadam.paper import PROFILES, SECTIONS, check
 from gadam.paper.report import figures, notebooks, page, provenance, reference, sample, scoreboard, tables
-from gadam.paper.report.paths import read_json, reports_root, write_atomic, write_json
+from gadam.paper.report.paths import notebooks_folder, read_json, reports_root, write_atomic, write_json
 from gadam.paper.report.sample import Compared
 from gadam.paper.verdicts import RULES
 
 PIXELS_PER_INCH = 104
 REFERENCE = "api/gadam.html"
+GUIDE = ("reproduce", "engine", "cluster", "checkpoints", "speed", "data")
+"""Pages of the guide, in the order in which one needs them."""
 PROFILE_TEXT = {
     "smoke": "smoke: does everything run? Budgets far too small to say anything about the paper.",
     "quick": "quick: a laptop's budget. Shorter training and fewer seeds than the paper's.",
@@ -26,7 +30,7 @@ PROFILE_TEXT = {
 
 
 def write_page(profile: str, root: Path | None = None) -> Path:
-    """Write scoreboard, provenance, API reference and page from what the notebooks left behind; executes nothing.
+    """Write scoreboard, provenance, API reference, guide and page from what the notebooks left; executes nothing.
 
     `root` is the folder of the reports; default `$GADAM_REPORTS`, or `reports/out`. Returns the page.
     """
@@ -54,6 +58,7 @@ def write_page(profile: str, root: Path | None = None) -> Path:
         sample=sample.describe(recomputed) if recomputed else None,
         sections=sections,
         reference=REFERENCE if (folder / REFERENCE).is_file() else "",
+        guide={name: link for name in GUIDE if (link := _guide_page(folder, name))},
         standin=standin or (["scoreboard"] if (claims["data"] == "stand-in").any() else []),
     )
     write_atomic(folder / "index.html", html)
@@ -90,8 +95,26 @@ def _short(title: str) -> str:
     return (number if alone else f"{number} {rest}").replace("Section", "§")
 
 
-def _notebook_page(folder: Path, notebook: Path, title: str) -> str:
-    """Write an executed notebook as HTML beside it; its link, "" where nbconvert is not installed."""
+def _guide_page(folder: Path, name: str) -> str:
+    """Write a page of the guide, not executed, and its notebook into `<folder>/guide`; its link, "" if it cannot."""
+    source, copy = notebooks_folder() / "guide" / f"{name}.ipynb", Path("guide") / f"{name}.ipynb"
+    if not source.is_file():
+        return ""
+    write_atomic(folder / copy, source.read_bytes())
+    has_reference = (folder / REFERENCE).is_file()
+    return _notebook_page(folder, copy, f"gadam: {name}", lambda text: _within_site(text, has_reference))
+
+
+def _within_site(text: str, has_reference: bool) -> str:
+    """Turn the links of a guide's markdown to pages of the site; what only the source tree has stays as words."""
+    text = re.sub(r"\]\((\w+)\.ipynb", r"](\1.html", text)
+    if has_reference:
+        text = re.sub(r"\]\(\.\./\.\./(gadam(?:/(?!__init__)\w+)*)(?:/__init__)?\.py", r"](../api/\1.html", text)
+    return re.sub(r"\[([^]]+)\]\(\.\./(?!api/)[^)]*\)", r"\1", text)
+
+
+def _notebook_page(folder: Path, notebook: Path, title: str, edit: Callable[[str], str] | None = None) -> str:
+    """Write a notebook, its markdown edited, as HTML beside it; its link, "" where nbconvert is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries below it
@@ -101,6 +124,9 @@ def _notebook_page(folder: Path, notebook: Path, title: str) -> str:
         return ""
     exporter = HTMLExporter(template_name="basic", preprocessors=[CoalesceStreamsPreprocessor(enabled=True)])
     content = notebooks.read(folder / notebook)
+    for cell in content.cells:
+        if edit and cell.cell_type == "markdown":
+            cell.source = edit(cell.source)
     content.metadata.pop("widgets", None)  # not every program that saves notebooks writes it as nbconvert wants it
     body, _ = exporter.from_notebook_node(content)
     html = page.render("notebook.html.j2", title=title, body=body, notebook=notebook.name)
