@@ -43,6 +43,9 @@ class Ensemble(nn.Module):
     process some seconds), and compares it with the modules. The program computes all units in one call; on a CPU those
     with convolutions, which gain nothing from that, one after another. Where it gives something else, or the model
     cannot be traced, the modules themselves are called at every call.
+
+    Example:
+        >>> gadam.Ensemble(result.population)(inputs)
     """
 
     def __init__(self, population: Population, average: Average = "probabilities") -> None:

@@ -75,6 +75,11 @@ class Generation(Offspring):
 class Result:
     """The outcome of `evolve`.
 
+    Example:
+        >>> result.best(inputs), result.ensemble()(inputs), result.soup((inputs, targets))(inputs)
+        >>> result.save("first.safetensors")
+        >>> gadam.load_result("first.safetensors", make_model).history
+
     Attributes:
         best: the fittest unit of the last generation, in evaluation mode, on the CPU; with `restore_best` the best one
             ever by the fixed validation rows.

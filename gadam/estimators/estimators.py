@@ -191,6 +191,11 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
     Standardise X first, as for any neural network. An estimator that is cloned (cross-validation, grid search) or
     pickled needs parameters that can be: for `executor` a number, for `make_model` a function of a module.
 
+    Example:
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> make_pipeline(StandardScaler(), gadam.GADAMClassifier(steps=100)).fit(X, y).predict(X)
+
     Args:
         hidden_layer_sizes: units of each hidden layer of a multilayer perceptron with ReLU.
         make_model: (features, outputs) -> a fresh module from float32 [n, features] to [n, outputs] (of a classifier:

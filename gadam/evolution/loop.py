@@ -57,6 +57,11 @@ def evolve(
     Minimises the loss over the variables of every unit (Eq. 1): steps of Adam (Eq. 6) alternate with selection,
     crossover, mutation and survival (Eq. 7 to 12).
 
+    Example:
+        >>> config = gadam.GadamConfig(population_size=8, generations=3, steps=200)
+        >>> result = gadam.evolve(make_model, (inputs, targets), config)
+        >>> result.predict(new_inputs)
+
     Args:
         make_model: returns a fresh unit model, any `nn.Module` whose architecture is the same at each call. Dropout,
             BatchNorm, tied and frozen parameters are fine. Python attributes that `forward` changes are not seen.
@@ -139,6 +144,9 @@ def evolve_seeds(
     one, each result is bit by bit that of `evolve`; where they train in one call, up to rounding. A seed that is over
     before the others, by Eq. 13 or a callback, keeps its population as it is then.
 
+    Example:
+        >>> results = gadam.evolve_seeds(make_model, (inputs, targets), config, seeds=range(3))
+
     Arguments and errors are those of `evolve`, but for these: `seeds` are distinct whole numbers, of which those of
     `config` do not count; `callbacks` and `record` are functions that return those of a seed; `checkpoint` is one file,
     and `config.shards` the shards, of all units together. That one seed cannot go on ends all.
@@ -218,7 +226,8 @@ def train(
     generation 0, role "parent". Stopped, it returns the units as they are, with an empty history.
 
     Example:
-        >>> ensemble = gadam.train(make_model, (inputs, targets), gadam.GadamConfig(population_size=5)).ensemble()
+        >>> config = gadam.GadamConfig(population_size=5, generations=1, steps=500)
+        >>> ensemble = gadam.train(make_model, (inputs, targets), config).ensemble()
 
     Returns:
         The result: the units by their loss on a validation batch, lowest first, and a row of history for each

@@ -61,7 +61,7 @@ def teach(
     generation. Where one training still gains from further steps, those may be spent better on it.
 
     Example:
-        >>> result = gadam.teach(make_model, (inputs, targets), total_steps=50_000)
+        >>> result = gadam.teach(make_model, (inputs, targets), total_steps=10_000)
         >>> result.predict(new_inputs), result.ensemble()(new_inputs)
 
     Args:
