@@ -470,7 +470,7 @@ def claims_table(differences: pd.DataFrame) -> pd.DataFrame:
         values = differences.loc[differences["teach minus"] == method, "p"]
         count, ordered = len(values), sorted(values.dropna())
         missing = count - len(ordered)
-        adjusted = [(count + 1 - k) * p for k, p in enumerate(ordered, start=1)]
+        adjusted = [min(1.0, (count + 1 - k) * p) for k, p in enumerate(ordered, start=1)]
         least = list(itertools.accumulate(adjusted, max))  # what holds on k holds on fewer
         holds = sum(p <= 1 - LEVEL for p in least)
         lines.append({
