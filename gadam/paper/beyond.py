@@ -7,7 +7,6 @@ runs are those of Sections 5.1 and 5.4; nothing is trained for this.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
@@ -18,7 +17,7 @@ from gadam.paper.claims import Arms
 from gadam.paper.palette import BLUE, ORANGE
 from gadam.paper.runs import Run
 from gadam.paper.statistics import accuracy_interval, paired_interval
-from gadam.paper.units import KEPT
+from gadam.paper.units import KEPT, first
 
 WAYS = {"best": "best unit", "ensemble": "ensemble of g", "soup": "greedy soup"}
 
@@ -79,17 +78,14 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     for dataset, arm in arms_of(profile).items():
         group = found[found["dataset"] == dataset]
         for way, name in WAYS.items():
-            mean = low = high = above = least = most = math.nan
-            units = group[f"{way}_units"].mean()
-            if len(group):
-                tested = int(group["test_rows"].iloc[0])
-                mean, low, high = accuracy_interval(group[way].tolist(), tested)
-            if units > 1:
-                above, least, most = paired_interval((group[way] - group["best"]).tolist(), tested)
+            units, tested = group[f"{way}_units"].mean(), first(group, "test_rows")
+            mean, low, high = accuracy_interval(group[way].tolist(), tested)
+            gained = (group[way] - group["best"]).tolist() if units > 1 else []
+            above, least, most = paired_interval(gained, tested)
             lines.append({
                 "dataset": dataset, "prediction by": name, "accuracy": mean, "low": low, "high": high,
                 "above best": above, "from": least, "to": most, "units": units,
-                "seeds": arms.count(arm), "data": comparison.first(group, "data"),
+                "seeds": arms.count(arm), "data": first(group, "data"),
             })  # fmt: skip
     table = pd.DataFrame(lines)
     whole = [int(units) if units % 1 == 0 else units for units in table["units"]]  # 10 is shown as 10, not as 10.0

@@ -26,7 +26,7 @@ from gadam.paper.claims import Arms, Claim, Smaller, own, paired
 from gadam.paper.palette import BLUE, ORANGE, RED, say_missing
 from gadam.paper.runs import Row, Rows
 from gadam.paper.statistics import accuracy_interval
-from gadam.paper.units import KEPT, gcforest_share, held_out, independent, kept, scorer, validation_size, whole
+from gadam.paper.units import KEPT, first, held_out, independent, kept, scorer, source_of, validation_size, whole
 from gadam.paper.verdicts import Evidence, margin_of
 from gadam.population import Population
 from gadam.training.shards import Step
@@ -62,17 +62,23 @@ def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], confi
 
 
 def run_quoted(rows: Dataset, method: str, seed: int, **settings: Any) -> Rows:
-    """Run a method of `QUOTED`; settings are `trees` of a forest, or those of `GcForestSettings` as JSON has them."""
+    """Run a method of `QUOTED`, see `predict`."""
+    return [answers(rows, method, seed, predict(rows, method, seed, **settings))]
+
+
+def predict(rows: Dataset, method: str, seed: int, **settings: Any) -> Tensor:
+    """Predict the classes of the test rows by a method of `QUOTED`.
+
+    Settings are `trees` of a forest, or those of `GcForestSettings` as JSON has them.
+    """
     parts = *rows.train, rows.test[0]
     if method == GCFOREST:
         windows = tuple((height, width) for height, width in settings.pop("windows", ()))
         size = GcForestSettings(windows=windows, **settings)
-        predicted = gcforest(*parts, settings=size, seed=seed).probabilities.argmax(1)
-    elif method == FOREST:
-        predicted = classical.random_forest(*parts, **settings, seed=seed)
-    else:
-        predicted = (classical.svm if method == SVM else classical.nearest_neighbours)(*parts)
-    return [answers(rows, method, seed, predicted)]
+        return gcforest(*parts, settings=size, seed=seed).probabilities.argmax(1)
+    if method == FOREST:
+        return classical.random_forest(*parts, **settings, seed=seed)
+    return (classical.svm if method == SVM else classical.nearest_neighbours)(*parts)
 
 
 def answers(rows: Dataset, method: str, seed: int, answer: Tensor | int, gradient_steps: int = 0) -> Row:
@@ -150,11 +156,6 @@ def rows_of(rows: pd.DataFrame, column: str, key: Any, method: str, shrink: int 
     return rows[(rows[column] == key) & (rows["method"] == method) & sized]
 
 
-def first(rows: pd.DataFrame, column: str) -> Any:
-    """Return the entry of a column that is the same in all rows; None where there are none."""
-    return None if rows.empty else rows[column].iloc[0]
-
-
 def accuracies(rows: pd.DataFrame) -> dict[int, float]:
     """Return accuracies in percent by seed."""
     return dict(zip(rows["seed"].astype(int), rows["accuracy"].astype(float), strict=True))
@@ -172,10 +173,9 @@ def table(cells: Sequence[Cell], arms: Arms, columns: Sequence[str]) -> pd.DataF
     """Set the paper's values beside ours, a row per cell: mean, its 95 % interval, and what that is over; percent."""
     lines = []
     for cell in cells:
-        ours = low = high = over = None
-        if values := cell.rows["accuracy"].tolist():
-            ours, low, high = accuracy_interval(values, cell.column.test_rows)
-            over = "over test rows (exact)" if len(set(values)) == 1 else "over seeds (t, logit scale)"
+        values = cell.rows["accuracy"].tolist()
+        ours, low, high = accuracy_interval(values, cell.column.test_rows)
+        over = "over test rows (exact)" if len(set(values)) == 1 else "over seeds (t, logit scale)" if values else None
         lines.append({
             **cell.labels, "method": cell.method, "paper": cell.paper, "ours": ours, "low": low, "high": high,
             "interval": over, "seeds": arms.count(cell.arm), "gradient steps": first(cell.rows, "gradient_steps"),
@@ -186,10 +186,17 @@ def table(cells: Sequence[Cell], arms: Arms, columns: Sequence[str]) -> pd.DataF
 
 
 def share_of_trees(method: str, size: Mapping[str, Any], full: Mapping[str, Any]) -> float:
-    """Return the share of the trees of profile paper, or of the published gcForest's, that a profile grows."""
+    """Return the share of the trees of profile paper that a profile grows; 1 for a method without trees.
+
+    Of gcForest it is a share of the published one's (`GcForestSettings()`): per level, and per window where it scans.
+    """
     if method == FOREST:
         return float(size["trees"] / full["trees"])
-    return gcforest_share(size["gcforest"]) if method == GCFOREST else 1.0
+    if method != GCFOREST:
+        return 1.0
+    grown, published = size["gcforest"], GcForestSettings()
+    share = grown["forests"] * grown["trees"] / (published.forests * published.trees)
+    return float(share * (grown["scan_trees"] / published.scan_trees if "windows" in grown else 1))
 
 
 CONTROLS = ((" (which had 1/g of its gradient steps)", "{}"), (" at equal compute", "{}, equal compute"))
@@ -206,10 +213,10 @@ def claims(section: str, exhibit: str, cells: Sequence[Cell]) -> list[Claim]:
         groups.setdefault(cell.column, {}).setdefault(cell.method, []).append(cell)
     values, greater = [], []
     for column, group in groups.items():
-        sources = [first(cell.rows, "data") for cell in cells if cell.column == column and len(cell.rows)]
+        sources = {source_of(cell.rows) for several in group.values() for cell in several}
         about = {
             "section": section, "exhibit": exhibit, "margin": margin_of(column.dataset, column.test_rows),
-            "data": sources[0] if sources else "real",
+            "data": max(sources),  # "stand-in" if one is
         }  # fmt: skip
         gadam, *others = group.values()
         values += [_value(own, own is gadam, about) for own in group.values() if own[0].paper is not None]

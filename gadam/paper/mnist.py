@@ -142,11 +142,6 @@ def select(
     return found[chosen]
 
 
-def source(rows: pd.DataFrame) -> str:
-    """Where the rows come from; what is not there yet will be real."""
-    return str(rows["data"].iloc[0]) if len(rows) else "real"
-
-
 def gadam_arm(scale: str, size: int, learning_rate: float = EVIDENT) -> str:
     """The arm of GADAM with a population of `size`."""
     return f"mnist/{scale}/{GADAM}, g = {size}/{learning_rate:g}"

@@ -219,9 +219,9 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     lines = []
     for place, method in itertools.product(LANDSCAPES, BUDGETS):
         found = list(_found(rows, place, method).values())
-        share, low, high = proportion_interval(sum(found), len(found)) if found else (np.nan,) * 3
+        share, low, high = (100 * one for one in proportion_interval(sum(found), len(found)))
         lines.append({
-            "landscape": place, "method": method, "found, %": 100 * share, "low": 100 * low, "high": 100 * high,
+            "landscape": place, "method": method, "found, %": share, "low": low, "high": high,
             "trials": len(found), "portions": arms.count(arm(place)), "gradient steps": BUDGETS[method],
         })  # fmt: skip
     return pd.DataFrame(lines)

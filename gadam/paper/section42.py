@@ -12,7 +12,6 @@ import itertools
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -29,7 +28,7 @@ from gadam.paper.claims import Arms, Claim
 from gadam.paper.palette import BLUE, ORANGE, say_missing
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
 from gadam.paper.statistics import proportion_interval
-from gadam.paper.units import Part, held_out, scorer, source_of
+from gadam.paper.units import Part, first, held_out, scorer, source_of
 from gadam.population import Population
 from gadam.result import Callback, Generation
 
@@ -167,13 +166,12 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
         for name, text in INEQUALITIES.items():
             line = {"problem": problem, "steps": group["steps"].max(), "regime": regime, "inequality": text}
             for prefix, where in (("", ""), ("test_", " (test rows)")):
-                held = int(group[f"{prefix}{name}"].sum())
-                numbers = proportion_interval(held, len(group)) if len(group) else (np.nan,) * 3
+                numbers = proportion_interval(int(group[f"{prefix}{name}"].sum()), len(group))
                 names = (f"holds, %{where}", f"low{where}", f"high{where}")
                 line |= {column: 100 * number for column, number in zip(names, numbers, strict=True)}
             lines.append(line | {
                 "of": len(group), HELD: _held(group, name).sum() if len(group) else pd.NA,
-                "seeds": arms.count(arm(problem, regime)), "data": group["data"].iloc[0] if len(group) else None,
+                "seeds": arms.count(arm(problem, regime)), "data": first(group, "data"),
             })  # fmt: skip
     return pd.DataFrame(lines).astype(dict.fromkeys(("steps", HELD), "Int64"))
 

@@ -3,35 +3,30 @@
 The paper gives no learning rates. The one that its numbers suggest is 0.001 for all: with it, AdaDelta has hardly begun
 after 80,000 steps. So every optimizer has two settings, that one ("evident") and the one of a grid with the lowest loss
 on training images held out ("tuned"), and the grid's cost is in the table. GADAM and its control have the evident one.
-
-Claims are decided at the deepest complete scale, see `gadam.paper.mnist`; but "varies more" needs ten seeds, which only
-a tenth of the budget has, so there the tenth comes first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from gadam.paper import mnist, seeds_of
+from gadam.paper import comparison, mnist, seeds_of
 from gadam.paper import published as paper
-from gadam.paper.baselines import classical, dbn
-from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
-from gadam.paper.claims import Arms, Claim, own, paired, unpaired
+from gadam.paper.baselines import dbn
+from gadam.paper.baselines.gcforest import GcForestSettings
+from gadam.paper.claims import Arms
+from gadam.paper.comparison import FOREST, GCFOREST, SVM
 from gadam.paper.mnist import EVIDENT, GADAM
 from gadam.paper.palette import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, say_missing
-from gadam.paper.runs import Rows, Run, dataset_config, run_function
+from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
 from gadam.paper.statistics import accuracy_interval, mean_interval
-from gadam.paper.units import gcforest_share
-from gadam.paper.verdicts import LOSS_MARGIN, MANY, RATIO, Evidence, margin_of
+from gadam.paper.units import first
 
 ADAM, RMSPROP, BEST_OF_G, GD = "Adam", "RMSProp", "Adam, best of g", "LeNet-5 (GD)"
 NETS = {
@@ -41,38 +36,38 @@ NETS = {
 """Each method without evolution: its optimizer's name for `GadamConfig`, and the dropout of its LeNet-5."""
 OPTIMIZERS = [method for method in NETS if method not in (GD, BEST_OF_G)]
 SINGLE = [*OPTIMIZERS, GD]
-GCFOREST, DBN, FOREST, SVM = "gcForest", "Deep Belief Net", "Random Forest", "SVM (rbf)"
+DBN = "Deep Belief Net"
 OTHERS = (GCFOREST, DBN, FOREST, SVM)
 RATES = "mnist/rates"
 """The arm of the learning-rate grid: a rate is known once all of it is there."""
 
 _WHOLE: dict[str, Any] = {
     "rates": (1e-4, 1e-3, 1e-2, 1e-1, 1.0), "rate_seeds": (100, 101, 102), "rows": None,
-    DBN: {"hidden": (500, 500, 2_000), "pretraining_epochs": 10, "epochs": 20},
+    "dbn": {"hidden": (500, 500, 2_000), "pretraining_epochs": 10, "epochs": 20},
 }  # fmt: skip
 _SMALL: dict[str, Any] = {"rates": (1e-3, 1e-1), "rate_seeds": (100,), "seeds": dict.fromkeys(OTHERS, 2)}
 _WINDOWS = ((7, 7), (10, 10), (13, 13))
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": _SMALL | {
-        "rows": 500, FOREST: {"trees": 10},
-        GCFOREST: {"forests": 1, "trees": 5, "max_levels": 1, "windows": ((14, 14),), "stride": 7, "scan_trees": 3},
-        DBN: {"hidden": (32,), "pretraining_epochs": 1, "epochs": 1},
+        "rows": 500, "trees": 10,
+        "gcforest": {"forests": 1, "trees": 5, "max_levels": 1, "windows": ((14, 14),), "stride": 7, "scan_trees": 3},
+        "dbn": {"hidden": (32,), "pretraining_epochs": 1, "epochs": 1},
     },
     "quick": _SMALL | {
-        "rows": 3_000, FOREST: {"trees": 100},
-        GCFOREST: {"forests": 1, "trees": 20, "max_levels": 2, "windows": ((10, 10),), "stride": 6, "scan_trees": 10,
-                   "scan_pieces": 10_000},
-        DBN: {"hidden": (128, 128), "pretraining_epochs": 3, "epochs": 10},
+        "rows": 3_000, "trees": 100,
+        "gcforest": {"forests": 1, "trees": 20, "max_levels": 2, "windows": ((10, 10),), "stride": 6, "scan_trees": 10,
+                     "scan_pieces": 10_000},
+        "dbn": {"hidden": (128, 128), "pretraining_epochs": 3, "epochs": 10},
     },
     "standard": _WHOLE | {
-        "seeds": {GCFOREST: 1, DBN: 3, FOREST: 5, SVM: 1}, FOREST: {"trees": 500},
-        GCFOREST: {"forests": 1, "trees": 100, "max_levels": 4, "windows": _WINDOWS, "stride": 3, "scan_trees": 20,
-                   "scan_pieces": 100_000},
+        "seeds": {GCFOREST: 1, DBN: 3, FOREST: 5, SVM: 1}, "trees": 500,
+        "gcforest": {"forests": 1, "trees": 100, "max_levels": 4, "windows": _WINDOWS, "stride": 3, "scan_trees": 20,
+                     "scan_pieces": 100_000},
     },
     "paper": _WHOLE | {
-        "seeds": dict.fromkeys(OTHERS, 10), FOREST: {"trees": 2_000},
-        GCFOREST: {"forests": 4, "trees": 500, "windows": _WINDOWS, "stride": 2, "scan_trees": 500,
-                   "scan_pieces": 1_000_000},
+        "seeds": dict.fromkeys(OTHERS, 10), "trees": 2_000,
+        "gcforest": {"forests": 4, "trees": 500, "windows": _WINDOWS, "stride": 2, "scan_trees": 500,
+                     "scan_pieces": 1_000_000},
     },
 }  # fmt: skip
 """The learning-rate grid, compared on development seeds at the smallest scale; and the methods below LeNet-5 in Table
@@ -142,10 +137,15 @@ def _other_runs(profile: str, data: str) -> list[Run]:
     budget, planned = PROFILES[profile], []
     rows, digest = dataset_config(mnist.DATASET, data)
     shared = {**rows, "rows": budget["rows"], "test_rows": mnist.PROFILES[profile]["test_rows"]}
-    for method, function in ((GCFOREST, deep_forest), (DBN, belief_net), (FOREST, random_forest), (SVM, svm)):
+    methods: dict[str, tuple[RunFunction, dict[str, Any]]] = {
+        GCFOREST: (deep_forest, budget["gcforest"]), DBN: (belief_net, budget["dbn"]),
+        FOREST: (random_forest, {"trees": budget["trees"]}), SVM: (svm, {}),
+    }  # fmt: skip
+    for method, (function, settings) in methods.items():
         draws = method != SVM or budget["rows"] is not None
         for seed in seeds_of(profile, budget["seeds"][method]) if draws else [0]:
-            config, label = {**shared, "seed": seed, **budget.get(method, {})}, f"MNIST · {method} · seed {seed}"
+            label = f"MNIST · {method} · seed {seed}"
+            config = {**shared, "seed": seed, **settings}
             planned.append(Run(function, config, digest, label, arm=arm("", method), priority=6))
     return planned
 
@@ -153,44 +153,38 @@ def _other_runs(profile: str, data: str) -> list[Run]:
 @run_function("mnist/gcforest", engine=False, settings=GcForestSettings)
 def deep_forest(seed: int, windows: list[Any], **given: Any) -> Rows:
     """Multi-grained scanning and a cascade: gcForest."""
-
-    def predict(*rows: Tensor, **settings: Any) -> Tensor:
-        chosen = GcForestSettings(windows=tuple(map(tuple, windows)), **settings)
-        return gcforest(*rows, settings=chosen, seed=seed).probabilities.argmax(1)
-
-    return _score(GCFOREST, predict, seed, **given)
+    return _score(GCFOREST, seed, windows=windows, **given)
 
 
 @run_function("mnist/dbn", engine=False)
 def belief_net(seed: int, **given: Any) -> Rows:
     """A deep belief net on pixels between 0 and 1."""
-
-    def predict(inputs: Tensor, targets: Tensor, test_inputs: Tensor, **settings: Any) -> Tensor:
-        train, test = dbn.to_unit_range(inputs, test_inputs)
-        return dbn.deep_belief_net(train, targets, test, seed=seed, **settings).argmax(1)
-
-    return _score(DBN, predict, seed, **given)
+    return _score(DBN, seed, **given)
 
 
 @run_function("mnist/forest", engine=False, settings=None)
 def random_forest(seed: int, **given: Any) -> Rows:
     """A random forest with scikit-learn's defaults but for the number of trees."""
-    return _score(FOREST, partial(classical.random_forest, seed=seed), seed, **given)
+    return _score(FOREST, seed, **given)
 
 
 @run_function("mnist/svm", engine=False, settings=None)
 def svm(seed: int, **given: Any) -> Rows:
     """A support vector machine with scikit-learn's defaults."""
-    return _score(SVM, classical.svm, seed, **given)
+    return _score(SVM, seed, **given)
 
 
 def _score(
-    method: str, predict: Callable[..., Tensor], seed: int, dataset: str, data: Any, rows: int | None,
-    test_rows: int | None, **settings: Any,
-) -> Rows:  # fmt: skip
-    """The right answers of a method that predicts test images from `rows` training images."""
+    method: str, seed: int, dataset: str, data: Any, rows: int | None, test_rows: int | None, **settings: Any
+) -> Rows:
+    """The right answers of a method of `OTHERS` that has learned from `rows` training images, drawn by the seed."""
     found = mnist.images(dataset, data, rows, test_rows, seed)
-    correct = int((predict(*found.train, found.test[0], **settings) == found.test[1]).sum())
+    if method == DBN:
+        train, test = dbn.to_unit_range(found.train[0], found.test[0])
+        predicted = dbn.deep_belief_net(train, found.train[1], test, seed=seed, **settings).argmax(1)
+    else:
+        predicted = comparison.predict(found, method, seed, **settings)
+    correct = int((predicted == found.test[1]).sum())
     about = {"images": len(found.train[1]), "data": found.source, "method": method, "seed": seed}
     return [about | {"test_correct": correct, "test_rows": len(found.test[1])}]
 
@@ -254,30 +248,33 @@ def table1(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     At the profile's first scale every method has its place, whether there are runs or not; at a smaller one those that
     are planned there. Means over seeds and their intervals.
     """
-    first, *smaller = mnist.scales(profile)
+    deepest, *smaller = mnist.scales(profile)
     tuned, chosen = tuned_rates(rows, profile), PROFILES[profile]
     grid = len(chosen["rates"]) * len(chosen["rate_seeds"]) * mnist.depth(mnist.scales(profile)[-1])
-    single = [(first, method, setting) for method in OPTIMIZERS for setting in ("evident", "tuned")]
-    places = [(first, GADAM, "evident"), *single[:2], (first, BEST_OF_G, "evident"), *single[2:], (first, GD, "tuned")]
+    single = [(deepest, method, setting) for method in OPTIMIZERS for setting in ("evident", "tuned")]
+    places = [(deepest, GADAM, "evident"), *single[:2], (deepest, BEST_OF_G, "evident"), *single[2:]]
+    places.append((deepest, GD, "tuned"))
     places += [(scale, method, "evident") for scale in smaller for method in (GADAM, ADAM, BEST_OF_G)]
     lines = []
-    for scale, method, setting in [*places, *((first, method, "") for method in OTHERS)]:
-        rate, depth = tuned.get(method) if setting == "tuned" else EVIDENT, mnist.depth(scale)
-        line: dict[str, Any] = {"method": method, "seeds": arms.count(arm(scale, method, rate)) if rate else "0"}
-        if method not in OTHERS:
-            steps = depth * (mnist.PROFILES[scale]["g"] if method in (GADAM, BEST_OF_G) else 1)
-            steps += grid if setting == "tuned" else 0
-            line |= {"setting": setting, "steps": depth, "learning rate": rate, "gradient steps": steps}
-        if scale == first and (setting != "tuned" or method == GD):
-            line["paper loss"], line["paper accuracy"] = paper.TABLE1.get(method, (None, None))
+    for scale, method, setting in [*places, *((deepest, method, "") for method in OTHERS)]:
+        rate = tuned.get(method) if setting == "tuned" else EVIDENT
         found = results(rows, scale, method, rate)
-        if len(found):
-            mean, low, high = accuracy_interval(found["accuracy"].tolist(), int(found["test_rows"].iloc[0]))
-            line |= {"accuracy": mean, "low": low, "high": high, "data": found["data"].iloc[0]}
-        if len(found) and method not in OTHERS:
+        mean, low, high = accuracy_interval(found["accuracy"].tolist(), first(found, "test_rows"))
+        line: dict[str, Any] = {
+            "method": method, "accuracy": mean, "low": low, "high": high, "data": first(found, "data"),
+            "seeds": arms.count(arm(scale, method, rate)) if rate else "0",
+        }  # fmt: skip
+        if scale == deepest and (setting != "tuned" or method == GD):
+            line["paper loss"], line["paper accuracy"] = paper.TABLE1.get(method, (None, None))
+        if method not in OTHERS:
             mean, low, high = mean_interval(found["loss"].astype(float).tolist())
-            line |= {"loss": mean, "loss low": max(0.0, low), "loss high": high}
-            line |= {"best on record": found["record"].mean(), "looks": int(found["looks"].iloc[0])}
+            steps = mnist.depth(scale) * (mnist.PROFILES[scale]["g"] if method in (GADAM, BEST_OF_G) else 1)
+            line |= {
+                "setting": setting, "steps": mnist.depth(scale), "learning rate": rate,
+                "gradient steps": steps + (grid if setting == "tuned" else 0), "loss": mean,
+                "loss low": np.maximum(low, 0.0), "loss high": high, "best on record": found["record"].mean(),
+                "looks": first(found, "looks"),
+            }  # fmt: skip
         lines.append(line)
     columns = [
         "method", "setting", "steps", "learning rate", "paper loss", "loss", "loss low", "loss high", "paper accuracy",
@@ -350,194 +347,3 @@ def figure2b(rows: pd.DataFrame, profile: str) -> Figure:
     if losses:
         axes[0].set_ylim(min(losses) / 3, min(max(losses) * 1.4, 30))
     return figure
-
-
-CONVERGED = 0.95
-"""The share of the whole fall of the training loss that we call convergence; the paper gives no measure."""
-EARLY = 1_000
-"""Steps in which, the paper says, GADAM, Adam and RMSProp converge."""
-
-
-def claims(rows: pd.DataFrame, profile: str, arms: Arms) -> list[Claim]:
-    """Each number of Table 1, and what Section 5.1 says of accuracy, stability and convergence; evident settings."""
-    made = _Claims(rows, profile, arms)
-    return [*made.of_table1(), *made.of_accuracy(), *made.of_variation(), *made.of_convergence()]
-
-
-class _Claims:
-    """Makes claims: the scale that decides each, its arms and its numbers. LeNet-5 (GD) has the tuned rate.
-
-    `numbers` of a claim give its evidence at a scale, for units after so many steps.
-    """
-
-    def __init__(self, rows: pd.DataFrame, profile: str, arms: Arms) -> None:
-        self.rows, self.profile, self.arms = rows, profile, arms
-        self.gd = tuned_rates(rows, profile).get(GD)
-        self.tested = mnist.PROFILES[profile]["test_rows"] or 10_000
-        self.margin = margin_of(mnist.DATASET, self.tested)
-        self.results = cache(partial(results, rows))
-
-    def by_seed(self, method: str, name: str, scale: str, until: int) -> dict[int, float]:
-        """A column of `results`."""
-        found = self.results(scale, method, self.gd if method == GD else EVIDENT, until)
-        return dict(zip(found["seed"].astype(int).tolist(), found[name].astype(float).tolist(), strict=True))
-
-    def arm(self, method: str, scale: str) -> str:
-        """The arm that a claim about the method needs; the grid's, as long as it has not found the rate."""
-        if method != GD:
-            return arm(scale, method)
-        return arm(scale, GD, self.gd) if self.gd else RATES
-
-    def budget(self, method: str, scale: str) -> float:
-        """The share of the paper's training that a method has at a scale; of trees and images, if it is no LeNet-5."""
-        if method not in OTHERS:
-            return mnist.budget_share(scale)
-        chosen, trees = PROFILES[self.profile], 1.0
-        if method == GCFOREST:
-            trees = gcforest_share(chosen[GCFOREST])
-        elif method == FOREST:
-            trees = chosen[FOREST]["trees"] / PROFILES["paper"][FOREST]["trees"]
-        return float(trees * min(1.0, (chosen["rows"] or 60_000) / 60_000))
-
-    def claim(
-        self, text: str, methods: list[str], numbers: Callable[[str, int], Any], order: Sequence[str] = (), **also: Any
-    ) -> Claim:
-        """A claim about some methods."""
-
-        def needed(scale: str) -> list[str]:
-            return [self.arm(method, scale) for method in methods]
-
-        scale = mnist.complete_scale(self.profile, self.arms, needed, order)
-        budgets = {method: self.budget(method, scale) for method in methods}
-        about: dict[str, Any] = {
-            "section": "section51", "exhibit": "table1", "arms": needed(scale), "data": mnist.source(self.rows),
-            "budget": min(budgets.values()),
-            # The paper quotes these from others, and we run less of them.
-            "quoted": any(share < 1 for method, share in budgets.items() if method in (GD, *OTHERS)),
-        }  # fmt: skip
-        looks = about["budget"] >= mnist.budget_share(scale)  # what is reduced by more than LeNet-5 had no earlier look
-        return mnist.claim(scale, text, partial(numbers, scale), looks, **about | also)
-
-    def of_table1(self) -> Iterator[Claim]:
-        """Each number of Table 1; the best on record of LeNet-5, as the paper has it."""
-
-        def losses(method: str, scale: str, until: int) -> Evidence:
-            return Evidence(tuple(self.by_seed(method, "record_loss", scale, until).values()))
-
-        def accuracies(method: str, scale: str, until: int) -> Evidence:
-            values = tuple(self.by_seed(method, "record", scale, until).values())
-            # An SVM on all images draws nothing: every seed would give the same.
-            return own(values * MANY if method == SVM and len(values) == 1 else values, self.tested, mnist.DATASET)
-
-        for method, (loss, accuracy) in paper.TABLE1.items():
-            best = "" if method in OTHERS else " (best on record)"
-            if loss is not None:
-                yield self.claim(
-                    f"{method} reaches an average loss of {loss} on MNIST{best}", [method], partial(losses, method),
-                    kind="value", paper=loss, margin=max(LOSS_MARGIN * loss, 1e-4), item=f"table1/{method}/loss",
-                )  # fmt: skip
-            yield self.claim(
-                f"{method} reaches {accuracy} % on MNIST{best}", [method], partial(accuracies, method),
-                kind="reaches" if method == GADAM else "value", paper=accuracy, margin=self.margin,
-                item=f"table1/{method}/accuracy",
-            )  # fmt: skip
-
-    def of_accuracy(self) -> Iterator[Claim]:
-        """GADAM beside each other method of Table 1, and beside the best of as many units by Adam."""
-
-        def difference(method: str, scale: str, until: int) -> Evidence:
-            """Paired by seed if the other one starts from the same units."""
-            ours, theirs = (self.by_seed(one, "accuracy", scale, until) for one in (GADAM, method))
-            if method in OTHERS:
-                return unpaired(ours.values(), theirs.values(), self.tested, mnist.DATASET)
-            return paired(ours, theirs, self.tested, mnist.DATASET)
-
-        for method in [*list(paper.TABLE1)[1:], BEST_OF_G]:
-            about: dict[str, Any] = {"kind": "greater", "margin": self.margin}
-            where = "on MNIST"
-            if method == BEST_OF_G:
-                where += " at equal compute"
-                about |= {"paper": "no claim: our control", "headline": "mnist, equal compute"}
-            else:
-                where += "" if method in OTHERS else " (which had 1/g of its gradient steps)"
-                size = round(paper.TABLE1[GADAM][1] - paper.TABLE1[method][1], 2)
-                about |= {"paper": f"{size:+.2f}", "size": size, "headline": "mnist" if method == ADAM else ""}
-            text = f"LeNet-5 by GADAM is more accurate than {method} {where}"
-            yield self.claim(text, [GADAM, method], partial(difference, method), **about)
-
-    def of_variation(self) -> Iterator[Claim]:
-        """The spread of test accuracies over seeds, at the scale that has most of them."""
-
-        def spreads(method: str, scale: str, until: int) -> tuple[list[float], ...]:
-            return tuple(list(self.by_seed(one, "accuracy", scale, until).values()) for one in (GADAM, method))
-
-        order = sorted(mnist.scales(self.profile), key=lambda scale: -mnist.PROFILES[scale]["seeds"])
-        for method in (one for one in OPTIMIZERS if one in paper.TABLE1):
-            yield self.claim(
-                f"{method} varies more from one initialisation to the next than GADAM (test accuracy)",
-                [GADAM, method], partial(spreads, method), order, kind="varies", paper="varies more",
-                headline="variation" if method == ADAM else "",
-            )  # fmt: skip
-
-    def of_convergence(self) -> Iterator[Claim]:
-        """What Section 5.1 says of figure2b, on the training losses of the evident settings."""
-        about: dict[str, Any] = {"exhibit": "figure2b", "kind": "greater", "margin": float(np.log10(RATIO))}
-        fall = about | {"paper": "converges", "margin": LOSS_MARGIN * (1 - CONVERGED)}
-        long_enough = mnist.depth(mnist.scales(self.profile)[0]) > EARLY
-        for method in (GADAM, ADAM, RMSPROP):
-            # A run that ends there has always fallen as far as it falls.
-            lacking = {} if long_enough else {"arms": [f"{method} over more than {EARLY:,} steps"]}
-            yield self.claim(
-                f"{method} converges in {EARLY:,} steps: {CONVERGED:.0%} of the fall of its training loss (shown: the "
-                f"share minus {CONVERGED})",
-                [method], partial(_early_fall, self.rows, method), **fall, **lacking,
-            )  # fmt: skip
-        yield self.claim(
-            "By evolution GADAM finds good starting points: children start lower than fresh networks (log10 of the "
-            "ratio of validation losses)",
-            [GADAM], partial(_better_start, self.rows), paper="lower", **about,
-        )  # fmt: skip
-        for method, other, same in ((ADAM, BEST_OF_G, ", from the same g initial units"), (RMSPROP, RMSPROP, "")):
-            yield self.claim(
-                f"GADAM converges faster than {method}: a lower mean training loss of its units over their steps "
-                f"(log10 of the ratio{same})",
-                [GADAM, other], partial(_faster, self.rows, other), paper="faster",
-                headline="convergence" if method == ADAM else "", **about,
-            )  # fmt: skip
-
-
-def _losses(rows: pd.DataFrame, scale: str, method: str, until: int) -> pd.DataFrame:
-    """Training loss up to a step: index step, a column per seed, the mean of its units."""
-    found = select(rows, scale, method, "curve")
-    found = found[found["step"] <= until].assign(loss=lambda frame: frame["loss"].astype(float))
-    return found.pivot_table(index="step", columns="seed", values="loss", aggfunc="mean")
-
-
-def _early_fall(rows: pd.DataFrame, method: str, scale: str, until: int) -> Evidence:
-    """The share of its fall up to a step that the training loss has behind it early, minus what we call convergence."""
-    losses = _losses(rows, scale, method, until)
-    first = losses.iloc[0]
-    fall = (first - losses.loc[:EARLY].iloc[-1]) / (first - losses.min())
-    return Evidence(tuple((fall - CONVERGED).tolist()))
-
-
-def _better_start(rows: pd.DataFrame, scale: str, until: int) -> Evidence:
-    """Logarithm of validation loss before training, paired by seed: fresh units minus the children so far."""
-    units = select(rows, scale, GADAM, "unit")
-    starts = units.assign(log=np.log10(units["loss_start"].astype(float)))
-    fresh = starts[(starts["generation"] == 1) & (starts["role"] == "parent")].groupby("seed")["log"].mean()
-    generations = until // (2 * mnist.PROFILES[scale]["steps"])
-    born = starts[(starts["generation"] <= generations) & (starts["role"] == "child")].groupby("seed")["log"].mean()
-    return paired(fresh.to_dict(), born.to_dict())
-
-
-def _faster(rows: pd.DataFrame, other: str, scale: str, until: int) -> Evidence:
-    """Logarithm of the mean training loss over the steps, paired by seed: another method's minus GADAM's."""
-    curves = [_losses(rows, scale, method, until) for method in (other, GADAM)]
-    end = curves[0].index.intersection(curves[1].index).max()  # each point is the mean since the one before
-    means = []
-    for losses in curves:
-        losses = losses.loc[:end]
-        weights = np.diff(losses.index, prepend=0)
-        means.append(np.log10(losses.mul(weights, axis=0).sum() / end).to_dict())
-    return paired(*means)

@@ -23,6 +23,7 @@ from gadam.paper.mnist import GADAM, PROFILES
 from gadam.paper.palette import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, say_missing
 from gadam.paper.runs import Run
 from gadam.paper.statistics import accuracy_interval, mean_interval
+from gadam.paper.units import first, source_of
 from gadam.paper.verdicts import LOSS_MARGIN, Evidence
 
 STABLE = LOSS_MARGIN
@@ -115,7 +116,7 @@ def summary(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
                 bounds = max(low, 0.0), min(high, 1.0) if name == "adopted" else high
                 line |= dict(zip((text, f"{text} · low", f"{text} · high"), (mean, *bounds), strict=True))
             seeds, steps = arms.count(mnist.gadam_arm(scale, size)), 2 * size * budget["K"] * budget["steps"]
-            source = mnist.source(rows) if len(group) else None
+            source = source_of(rows) if len(group) else None
             lines.append(line | {"seeds": seeds, "gradient steps": steps, "data": source})
     return pd.DataFrame(lines)
 
@@ -123,9 +124,7 @@ def summary(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
 def _interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
     """The mean over seeds and its 95 % interval."""
     values = group[name].dropna().tolist()
-    if name == "accuracy" and values:
-        return accuracy_interval(values, int(group["test_rows"].iloc[0]))
-    return mean_interval(values)
+    return accuracy_interval(values, first(group, "test_rows")) if name == "accuracy" else mean_interval(values)
 
 
 def trained(scale: str) -> str:
@@ -238,7 +237,7 @@ def _claim(
 
     return mnist.claim(
         scale, text, evidence, section="section52", exhibit=exhibit, kind=kind, paper=says, arms=arms,
-        margin=ADOPTION_MARGIN if exhibit == "figure5" else STABLE, data=mnist.source(rows), **about,
+        margin=ADOPTION_MARGIN if exhibit == "figure5" else STABLE, data=source_of(rows), **about,
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from gadam.paper.palette import BLUE, GREY, ORANGE, say_missing
 from gadam.paper.report.machine import cpu_model, usable_cores
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
 from gadam.paper.statistics import mean_interval
+from gadam.paper.units import first, source_of
 from gadam.paper.verdicts import RATIO, Evidence
 from gadam.population import Population
 from gadam.randomness import stream
@@ -149,7 +150,7 @@ def table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
             "threads": threads, "median s": seconds.median(), "min s": seconds.min(), "max s": seconds.max(),
             "speed-up": speedup, "low": low, "high": high, "efficiency": group["efficiency"].mean(),
             "repeats, as seeds": len(group) or f"0 of {budget['repeats']}",
-            "data": group["data"].iloc[0] if len(group) else None,
+            "data": first(group, "data"),
         })  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -192,7 +193,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     """
     claim = partial(
         Claim, section="section53", exhibit="figure6", arms=[ARM], paper="greater",
-        data=rows["data"].iloc[0] if len(rows) else "real",
+        data=source_of(rows),
         repetitions=f"{rows['repeat'].nunique()} repeats" if len(rows) else "",
     )  # fmt: skip
     return [
@@ -206,7 +207,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
 
 
 def _cores(rows: pd.DataFrame) -> int:
-    return int(rows["cores"].iloc[0]) if len(rows) else max(THREADS)
+    return int(first(rows, "cores") or max(THREADS))
 
 
 def _faster(rows: pd.DataFrame) -> Evidence:

@@ -8,7 +8,6 @@ seeds, and but for "standard" and "paper" smaller forests.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -221,7 +220,7 @@ def differences(cells: Sequence[Cell], arms: Arms) -> pd.DataFrame:
         if cell.method != GADAM:
             found = comparison.above(gadam[cell.column], cell)
             points = [one - (found.others or (0.0,))[0] for one in found.values]
-            mean, low, high = paired_interval(points, found.rows) if points else (math.nan,) * 3
+            mean, low, high = paired_interval(points, found.rows)
             line = {"dataset": cell.column.name, "method": cell.method, "difference": mean, "low": low, "high": high}
             lines.append(line | {"complete": arms.complete(gadam[cell.column].arm, cell.arm)})
     return pd.DataFrame(lines)

@@ -27,11 +27,11 @@ from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.paper import comparison, published, section54, section54_orl, seeds_of
 from gadam.paper.claims import Arms, paired
-from gadam.paper.comparison import accuracies, first
+from gadam.paper.comparison import accuracies
 from gadam.paper.palette import BLUE, GREY, ORANGE
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
 from gadam.paper.statistics import paired_interval
-from gadam.paper.units import held_out, independent, scorer, whole
+from gadam.paper.units import first, held_out, independent, scorer, whole
 from gadam.population import Population
 
 
@@ -136,7 +136,7 @@ def effects(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     for dataset, (key, reading) in itertools.product(DATASETS, READINGS.items()):
         own, default = (rows[(rows["dataset"] == dataset) & (rows["reading"] == one)] for one in (key, DEFAULT))
         found = paired(accuracies(own), accuracies(default)).values if key != DEFAULT else ()
-        mean, low, high = paired_interval(found, first(own, "test_rows")) if found else (math.nan,) * 3
+        mean, low, high = paired_interval(found, first(own, "test_rows"))
         lines.append({
             "dataset": dataset.upper(), "kind": reading.kind, "reading": reading.label,
             "accuracy": own["accuracy"].mean(), "difference": mean, "low": low, "high": high,

@@ -1,7 +1,7 @@
 """Intervals: what a number over a few seeds does and does not say.
 
 Each is a number with the bounds around it, which leave two equal tails; NaN bounds below two values, unless it says
-otherwise. Those of accuracies, in percent, never leave 0 to 100.
+otherwise, and all NaN without any. Those of accuracies, in percent, never leave 0 to 100.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import numpy as np
 from scipy import special, stats
 
 LEVEL = 0.95
+CHANCE = 0.8
+"""Probability with which the seeds that we ask for would decide."""
 FEW = 5
 """Below so many distinct values, numbers of whole test rows are too coarse for their spread to be believed."""
 Interval = tuple[float, float, float]
+NOTHING: Interval = (math.nan, math.nan, math.nan)
 
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -51,6 +54,8 @@ def accuracy_interval(values: Sequence[float], rows: int, level: float = LEVEL) 
     Where all runs agree, or there is only one, the exact interval (Clopper-Pearson) over the test rows of one run.
     """
     mean, spread, count = moments(values)
+    if not count:
+        return NOTHING
     if count == 1 or spread == 0:
         return mean, *_exact(mean, rows, level)
     half = max(student(level, count - 1) * spread, least_half_width(values, rows)) / math.sqrt(count)
@@ -73,6 +78,8 @@ def accuracy_prediction(values: Sequence[float], rows: int, level: float = LEVEL
 
 def proportion_interval(successes: int, trials: int) -> Interval:
     """Return a share and its 95 % interval by Wilson's score, all in [0, 1]."""
+    if not trials:
+        return NOTHING
     interval = stats.binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
     return successes / trials, float(interval.low), float(interval.high)
 
@@ -111,12 +118,40 @@ def deviation_interval(first: Sequence[float], second: Sequence[float], level: f
     steps = steps[steps > 1e-12 * np.abs([*first, *second]).max(initial=0)]  # what is less is rounding
     count = min(len(first), len(second))
     if count < 3 or not len(steps):
-        return math.nan, math.nan, math.nan
+        return NOTHING
     # The smallest deviation says nothing of its own: with an odd count it is the median's, 0; with an even count the
     # median lies just between two values and their deviations are the same number. Half a step stands for a tie's.
     deviations = (np.sort(np.abs(np.array(one[:count]) - np.median(one[:count])))[1:] for one in (first, second))
     ours, theirs = (np.log10(np.maximum(one, steps.min() / 2)).tolist() for one in deviations)
     return unpaired_interval(ours, theirs, level=level)
+
+
+def violation_interval(violations: int, trials: int) -> Interval:
+    """Return the share of runs that violate a claim and its exact interval (Clopper-Pearson).
+
+    Without a violation it is the bound to one side: it starts at 0 and leaves 5 % above it.
+    """
+    if not trials:
+        return NOTHING
+    if not violations:
+        return 0.0, 0.0, 1 - (1 - LEVEL) ** (1 / trials)
+    exact = stats.binomtest(violations, trials).proportion_ci(LEVEL, method="exact")
+    return violations / trials, float(exact.low), float(exact.high)
+
+
+def seeds_needed(spread: float, shift: float, level: float = LEVEL, power: float = CHANCE) -> int | None:
+    """Return the smallest number of seeds with which an interval ends before what is `shift` away.
+
+    `spread` is the standard deviation of one difference. None above a million.
+    """
+    least = (spread / shift * special.ndtri([0.5 + level / 2, power]).sum()) ** 2
+    if least > 1_000_000:
+        return None
+    count = max(2, math.ceil(least))  # as if the spread were known; it is not, which takes a few more
+    # Both are quantiles of Student's t.
+    while shift * math.sqrt(count) < spread * (student(level, count - 1) + student(2 * power - 1, count - 1)):
+        count += 1
+    return count
 
 
 def bonferroni(level: float, count: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,6 @@ from gadam import genetics
 from gadam.config import GadamConfig, InputError
 from gadam.datasets import Dataset
 from gadam.ensembles import Ensemble, greedy_soup
-from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.population import Population
 from gadam.randomness import VALIDATION, stream
 from gadam.result import Result
@@ -122,13 +121,11 @@ def first_rows(dataset: Dataset, rows: int | None, seed: int) -> Dataset:
     return replace(dataset, train=(dataset.train[0][index], dataset.train[1][index]))
 
 
+def first(rows: pd.DataFrame, column: str) -> Any:
+    """Return the entry of a column that is the same in all rows; None where there are none."""
+    return None if rows.empty else rows[column].iloc[0]
+
+
 def source_of(rows: pd.DataFrame) -> str:
-    """Where the rows of a claim come from: "stand-in" if some do, else "real"."""
+    """Where the rows of a claim come from: "stand-in" if some do, else "real", as what is not there yet will be."""
     return "stand-in" if "data" in rows and rows["data"].eq("stand-in").any() else "real"
-
-
-def gcforest_share(settings: Mapping[str, Any]) -> float:
-    """The share of the published gcForest's trees (`GcForestSettings()`): per level, and per window where it scans."""
-    whole = GcForestSettings()
-    share = settings["forests"] * settings["trees"] / (whole.forests * whole.trees)
-    return float(share * (settings["scan_trees"] / whole.scan_trees if settings.get("windows") else 1))

@@ -10,14 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import nan
-from statistics import NormalDist
 
 import numpy as np
-from scipy import stats
 
 from gadam.config import InputError
 from gadam.paper import statistics
-from gadam.paper.statistics import LEVEL, moments, student
+from gadam.paper.statistics import CHANCE, LEVEL, moments, seeds_needed, student
 
 REPRODUCED, NOT_REPRODUCED, UNDECIDED, COMPATIBLE, QUOTED, OPEN = (
     "reproduced", "not reproduced", "undecided", "compatible", "quoted", "open as stated",
@@ -39,10 +37,8 @@ MANY = 10
 """Runs from which on more of them would tell no more about a single number of the paper, or about who varies more."""
 CLEAN = 59
 """Runs without a violation that leave less than 5 % of runs with one, at 95 % confidence."""
-CHANCE = 0.8
-"""Probability with which the seeds that we ask for would decide."""
 BOTH = (1 + CHANCE) / 2
-"""The same for each of two one-sided tests that must both succeed: each fails half as often."""
+"""Power of each of two one-sided tests that must both succeed: each fails half as often."""
 ONE_RUN = "95 % over the test rows of one run"
 
 RULES = (
@@ -168,12 +164,12 @@ def greater(now: Evidence, margin: float, size: float | None = None, *, level: f
         narrow = _difference(now, 2 * level - 1)
         if -margin <= narrow.low and narrow.high <= margin:
             return narrow.marked(NOT_REPRODUCED, "no difference")
-        cases = {"there is no effect": _seeds(_spread(now), margin, NARROW, BOTH)}
+        cases = {"there is no effect": seeds_needed(_spread(now), margin, NARROW, BOTH)}
     else:
         if shown.high < size / 2 and not small:
             return shown.marked(NOT_REPRODUCED, SMALLER, "above 0 is shown" if shown.low > 0 else "direction open")
-        half = None if small else _seeds(_spread(now), size / 2)
-        cases = {"there is no effect": half, "it is as large as the paper's": _seeds(_spread(now), size)}
+        half = None if small else seeds_needed(_spread(now), size / 2)
+        cases = {"there is no effect": half, "it is as large as the paper's": seeds_needed(_spread(now), size)}
     needed = ", ".join(f"{_about(count)} if {case}" for case, count in cases.items() if count is not None)
     told = "; the paper's is below two margins, too small to be told from half of it" if small else ""
     return _open(shown, now, (needed or "more than a million whatever the effect") + told)
@@ -210,7 +206,7 @@ def reaches(now: Evidence, paper: float, margin: float) -> Verdict:
         return shown.marked(REPRODUCED, REACHED)
     if shown.high < paper - margin:
         return shown.marked(NOT_REPRODUCED, "lower")
-    return _open(shown, now, f"{_about(_seeds(_spread(now), margin, NARROW))} if it is just reached")
+    return _open(shown, now, f"{_about(seeds_needed(_spread(now), margin, NARROW))} if it is just reached")
 
 
 def within(now: Evidence, margin: float) -> Verdict:
@@ -224,18 +220,15 @@ def within(now: Evidence, margin: float) -> Verdict:
     # to 10 % of cases.
     if wide.low > margin or wide.high < -margin:
         return wide.marked(NOT_REPRODUCED, "outside the margin")
-    return _open(narrow, now, f"{_about(_seeds(_spread(now), margin, NARROW, BOTH))} if there is no difference")
+    return _open(narrow, now, f"{_about(seeds_needed(_spread(now), margin, NARROW, BOTH))} if there is no difference")
 
 
 def always(violations: int, trials: int) -> Verdict:
     """Judge "always" or "never" by the runs that violate it; a trial is one independent run (rule 3)."""
-    words = "share of runs that violate it, 95 %"
+    words = f"share of runs that violate it, 95 %{'' if violations else ' below'} (exact)"
+    shown = Verdict(REPRODUCED, "", *statistics.violation_interval(violations, trials), words)
     if violations:
-        exact = stats.binomtest(violations, trials).proportion_ci(LEVEL, method="exact")
-        numbers = violations / trials, float(exact.low), float(exact.high)
-        return Verdict(NOT_REPRODUCED, "a violation", *numbers, f"{words} (exact)")
-    numbers = (0.0, 0.0, 1 - (1 - LEVEL) ** (1 / trials)) if trials else (nan, nan, nan)
-    shown = Verdict(REPRODUCED, "", *numbers, f"{words} below (exact)")
+        return shown.marked(NOT_REPRODUCED, "a violation")
     if trials >= CLEAN:
         return shown
     return shown.marked(UNDECIDED, POWER, f"{trials} runs here; {CLEAN} or more without a violation")
@@ -258,7 +251,7 @@ def varies_more(ours: Sequence[float], other: Sequence[float]) -> Verdict:
     if high < 0:
         return shown.marked(NOT_REPRODUCED, OPPOSITE)
     spread = (high - low) / 2 / student(LEVEL, 2 * (count - 2)) * math.sqrt(count)
-    needed = _about(_seeds(spread, math.log10(2)))
+    needed = _about(seeds_needed(spread, math.log10(2)))
     return replace(shown, decides=f"{count} seeds here; {needed} if it varies twice as much")
 
 
@@ -378,18 +371,6 @@ def _spread(now: Evidence) -> float:
     """
     drawn = [now.values] if now.others is None or len(now.others) == 1 else [now.values, now.others]
     return math.hypot(*(max(moments(one)[1], statistics.least_half_width(one, now.rows)) for one in drawn))
-
-
-def _seeds(spread: float, shift: float, level: float = LEVEL, power: float = CHANCE) -> int | None:
-    """Smallest number of seeds with which an interval ends before what is `shift` away; None above a million."""
-    least = (spread / shift * sum(NormalDist().inv_cdf(one) for one in (0.5 + level / 2, power))) ** 2
-    if least > 1_000_000:
-        return None
-    count = max(2, math.ceil(least))  # as if the spread were known; it is not, which takes a few more
-    # Both are quantiles of Student's t.
-    while shift * math.sqrt(count) < spread * (student(level, count - 1) + student(2 * power - 1, count - 1)):
-        count += 1
-    return count
 
 
 def _about(needed: int | None) -> str:
