@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gadam.paper import comparison, mnist, section51, section54, section54_orl
+from gadam.paper import comparison, mnist, section54, section54_orl
 from gadam.paper.claims import Arms
 from gadam.paper.palette import BLUE, ORANGE
 from gadam.paper.runs import Run
@@ -27,7 +27,7 @@ def runs(profile: str, data: str) -> list[Run]:
     scale = mnist.scales(profile)[-1]
     budget = mnist.PROFILES[scale]
     lenets = [
-        mnist.gadam_run(scale, data, seed, budget["g"], budget["longest"], section51.EVIDENT)
+        mnist.gadam_run(scale, data, seed, budget["g"], budget["longest"])
         for seed in mnist.seeds(scale, budget["seeds"])
     ]
     others = [*section54_orl.runs(profile, data), *section54.runs(profile, data)]
@@ -40,7 +40,7 @@ RUNS = (runs,)
 def arms_of(profile: str) -> dict[str, str]:
     """Map the table's name of each dataset to its arm."""
     scale = mnist.scales(profile)[-1]
-    names = {"MNIST": mnist.gadam_arm(scale, mnist.PROFILES[scale]["g"], section51.EVIDENT)}
+    names = {"MNIST": mnist.gadam_arm(scale, mnist.PROFILES[scale]["g"])}
     for images in section54_orl.IMAGES:
         for shrink in section54_orl.shrinks(profile):
             names[_faces(images, shrink)] = section54_orl.arm(images, section54_orl.GADAM, shrink)

@@ -299,11 +299,8 @@ def differences_figure(lines: pd.DataFrame, colours: Mapping[str, Any], xlabel: 
 def budget_figure(rows: pd.DataFrame, column: str, panels: Mapping[Any, tuple[str, int]], ylabel: str) -> Figure:
     """Draw Adam on held-out training rows against steps, and a dashed line at the steps that the table uses.
 
-    Args:
-        rows: of `follow_adam`; may be empty. Where they have a loss it is drawn too, on an axis of its own.
-        column: that tells the panels apart.
-        panels: title and steps of each.
-        ylabel: of the accuracies.
+    `rows` are of `follow_adam`, perhaps none; a loss is drawn on an axis of its own. `panels` has the title and the
+    steps for each entry of `column`.
     """
     rows = rows.reindex(columns=[column, "unit", "step", "accuracy", *rows.columns.intersection(["loss"])])
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.8), layout="constrained")

@@ -142,22 +142,22 @@ def select(
     return found[chosen]
 
 
-def gadam_arm(scale: str, size: int, learning_rate: float = EVIDENT) -> str:
+def gadam_arm(scale: str, size: int) -> str:
     """The arm of GADAM with a population of `size`."""
-    return f"mnist/{scale}/{GADAM}, g = {size}/{learning_rate:g}"
+    return f"mnist/{scale}/{GADAM}, g = {size}/{EVIDENT:g}"
 
 
-def gadam_run(scale: str, data: str, seed: int, size: int, generations: int, learning_rate: float = EVIDENT) -> Run:
-    """LeNet-5 by GADAM."""
+def gadam_run(scale: str, data: str, seed: int, size: int, generations: int) -> Run:
+    """LeNet-5 by GADAM with the evident learning rate."""
     budget = PROFILES[scale]
     settings = {
-        "population_size": size, "generations": generations, "steps": budget["steps"], "learning_rate": learning_rate,
+        "population_size": size, "generations": generations, "steps": budget["steps"], "learning_rate": EVIDENT,
         "validation_size": budget["validation_size"], "seed": seed,
     }  # fmt: skip
     label = f"MNIST · GADAM, g = {size}, K = {generations}, {budget['steps']:,} steps each · seed {seed}"
     return lenet_run(
         lenet_by_gadam, scale, data, settings, 2 * size * generations * budget["steps"], label=label,
-        arm=gadam_arm(scale, size, learning_rate), priority=7 if scale == "standard" else 4,
+        arm=gadam_arm(scale, size), priority=7 if scale == "standard" else 4,
     )  # fmt: skip
 
 

@@ -15,12 +15,12 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gadam.config import GadamConfig
 from gadam.datasets import load
 from gadam.evolution.loop import evolve
-from gadam.models import MLP_HIDDEN, mlp
+from gadam.paper import section54
 from gadam.paper.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS, say_missing
 from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
 from gadam.result import Callback, Generation
@@ -108,9 +108,8 @@ class LastGeneration(Callback):
 def _one_generation(dataset: str, data: Any, settings: dict[str, Any]) -> tuple[Generation, str]:
     """Evolve for one generation; return it, and whether the data are "real" or a "stand-in"."""
     rows, last = load(dataset, data=data), LastGeneration()
-    model = partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[dataset])
     config = GadamConfig(population_size=G, generations=1, mutation_rate=MUTATION_RATE, **settings)
-    evolve(model, rows.train, config, loss=nn.functional.cross_entropy, callbacks=[last], progress=False)
+    evolve(section54.maker(rows), rows.train, config, callbacks=[last], progress=False)
     return last.generation, rows.source
 
 

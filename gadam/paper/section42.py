@@ -22,8 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from gadam.config import GadamConfig
 from gadam.datasets import load
 from gadam.evolution.loop import evolve
-from gadam.models import MLP_HIDDEN, mlp
-from gadam.paper import seeds_of
+from gadam.paper import section54, seeds_of
 from gadam.paper.claims import Arms, Claim
 from gadam.paper.palette import BLUE, ORANGE, say_missing
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
@@ -88,7 +87,7 @@ def losses(dataset: str, data: Any, setting: str, regime: str, seed: int, **sett
     rest, chosen = held_out(rows.train, VALIDATION_SIZE, seed)
     means = _Means(rows.test)
     evolve(
-        partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[dataset]),
+        section54.maker(rows),
         rest if regime == HELD_OUT else rows.train,
         # A batch of as many rows as there are is all of them.
         GadamConfig(seed=seed, validation_size=VALIDATION_SIZE, **settings),

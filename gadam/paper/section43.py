@@ -27,8 +27,8 @@ from torch import nn
 from gadam.config import GadamConfig
 from gadam.datasets import load
 from gadam.evolution.loop import evolve
-from gadam.models import MLP_HIDDEN, lenet5, mlp
-from gadam.paper import seeds_of
+from gadam.models import lenet5, mlp
+from gadam.paper import section54, seeds_of
 from gadam.paper.claims import Claim
 from gadam.paper.palette import BLUE, GREEN, GREY, ORANGE, RED, say_missing
 from gadam.paper.runs import Rows, Run, dataset_config, run_function
@@ -108,8 +108,7 @@ def problem(dataset: str, data: Any) -> Rows:
     """Count the bytes of one generation of g = 10 units on a problem of Section 5; one step, since none sends any."""
     rows = load(dataset, data=data)
     images = len(rows.feature_shape) > 1
-    model = lenet5 if images else partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[dataset])
-    counted = exchanged(model, rows.train, g=10, steps=1, batch_size=128, seed=0)
+    counted = exchanged(lenet5 if images else section54.maker(rows), rows.train, g=10, steps=1, batch_size=128, seed=0)
     about = {"dataset": dataset, "model": "LeNet-5" if images else "MLP", "rows": len(rows.train[1])}
     return [{**about, "data": rows.source, **counted}]
 

@@ -129,7 +129,7 @@ def arm(scale: str, method: str, rate: float = EVIDENT) -> str:
     if method in OTHERS:
         return f"mnist/{method}"
     if method == GADAM:
-        return mnist.gadam_arm(scale, mnist.PROFILES[scale]["g"], rate)
+        return mnist.gadam_arm(scale, mnist.PROFILES[scale]["g"])
     return f"mnist/{scale}/{BEST_OF_G if (method, rate) == (ADAM, EVIDENT) else method}/{rate:g}"
 
 

@@ -326,12 +326,10 @@ def collapsed(values: Sequence[float], dataset: str) -> frozenset[int]:
     `values` are accuracies in percent on a dataset of `FREQUENT`; the result is places in them. Where half of them or
     more collapsed, none is told apart.
     """
-    chance, found = FREQUENT[dataset], set()
-    for place, one in enumerate(values):
-        others = [*values[:place], *values[place + 1 :]]
-        if others and abs(one - chance) < float(np.median(others)) - one:
-            found.add(place)
-    return frozenset(found)
+    return frozenset(
+        place for place, one in enumerate(values)
+        if len(values) > 1 and abs(one - FREQUENT[dataset]) < np.median(np.delete(values, place)) - one
+    )  # fmt: skip
 
 
 def _open(shown: Verdict, now: Evidence, needed: str) -> Verdict:

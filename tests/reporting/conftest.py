@@ -33,7 +33,7 @@ def only_section(monkeypatch):
     def made(*lists, **more):
         vars(module).update(RUNS=lists, **more)
 
-    module.RUNS = (lambda: learned_runs(),)
+    module.RUNS = (lambda profile, data: learned_runs(),)
     only = {"section0": Section("Section 0: nothing", "section0.ipynb", ("table0",), ("figure0",))}
     with mock.patch.dict(SECTIONS, only, clear=True):  # unlike monkeypatch, this gives their order back too
         yield made

@@ -31,7 +31,7 @@ def section(only_section, folders, monkeypatch):
     def later_runs(profile, data, rows):
         return [run(int(rows["value"].sum()))]
 
-    only_section(lambda profile, data: [run(1), run(2)], lambda profile: [run(2), run(3)], later_runs=later_runs)
+    only_section(lambda profile, data: [run(1), run(2)], lambda profile, data: [run(2), run(3)], later_runs=later_runs)
     store.execute_and_write(folders / "runs", run(1))
     compute_in_here(monkeypatch)
     return folders
@@ -78,7 +78,7 @@ def test_a_plan_says_what_is_there_and_how_long_the_rest_takes_and_executes_noth
 
 def test_a_run_that_differs_by_its_seed_alone_takes_as_long(only_section, folders):
     seeds = [Run(run_functions.seeded, {"folder": str(folders / "counts"), "seed": seed}) for seed in range(2)]
-    only_section(lambda: seeds)
+    only_section(lambda profile, data: seeds)
     store.execute_and_write(folders / "runs", seeds[1])
     one, other = plan.planned("quick", "section0", "standin")
     assert (one.where, other.where) == ("", "stored")
@@ -278,7 +278,7 @@ def test_from_every_section_one_of_each_kind_the_cheapest_gadams_first_as_far_as
 @pytest.fixture
 def rendered(only_section, folders, monkeypatch):
     """A section of six runs, five of them archived, and an empty store; the sections rendered, without notebooks."""
-    only_section(lambda: learned_runs(6))
+    only_section(lambda profile, data: learned_runs(6))
     found = []
     monkeypatch.setattr(reproduction, "render", lambda *given, **_: found.append(given[1]))
     monkeypatch.setattr(reproduction.notebooks, "check", lambda notebooks: None)
@@ -328,7 +328,7 @@ def test_a_changed_value_is_found_and_named_and_the_command_exits_with_1(rendere
 
 def test_without_the_data_the_sample_says_why_not(rendered, only_section, folders, monkeypatch, capsys):
     run = Run(run_functions.learned, {"seed": 0, "dataset": "yeast", "data": "real"}, SOURCES["yeast"].hash, "yeast")
-    only_section(lambda: [run])
+    only_section(lambda profile, data: [run])
     archived(folders, [run])
     monkeypatch.setenv("GADAM_DATA", str(folders / "nothing"))
     page = reproduce(only="table0")

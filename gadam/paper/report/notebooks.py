@@ -38,17 +38,9 @@ def execute(
 ) -> float:  # fmt: skip
     """Execute a notebook in its own folder, write it, executed, to `output`, and return the seconds that it took.
 
-    One that fails leaves `output` as it was, and lies beside it with the ending `.failed.ipynb`.
-
-    Args:
-        notebook: to execute.
-        output: file for it with its outputs.
-        parameters: values for the cell tagged `parameters`.
-        limit: seconds after which it is stopped, with every process that it started.
-        promised: files that it must write.
-        environment: set for it, beside what this process has.
-        prefix: before each line that it prints.
-        stop: another thread sets it to end the execution.
+    One that fails leaves `output` as it was, and lies beside it with the ending `.failed.ipynb`. After `limit` seconds,
+    or once another thread sets `stop`, it is stopped, with every process that it started. It must write the `promised`
+    files. `environment` is set for it beside what this process has; `prefix` stands before each line that it prints.
 
     Raises:
         NotebookError: it failed, did not finish, or did not write what it promised; one line.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,12 +47,8 @@ class Source:
 
 def all_runs(name: str, profile: str, data: str) -> list[Run]:
     """Return every run that the functions in `RUNS` of a section's module list, once."""
-    given = {"profile": profile, "data": data_of(profile, data)}
-    found: dict[str, Run] = {}
-    for function in import_sections()[name].RUNS:
-        wanted = inspect.signature(function).parameters
-        found |= {run.key: run for run in function(**{one: given[one] for one in wanted})}
-    return list(found.values())
+    lists = import_sections()[name].RUNS
+    return list({run.key: run for runs in lists for run in runs(profile, data_of(profile, data))}.values())
 
 
 def later_runs(name: str) -> Callable[[str, str, pd.DataFrame], list[Run]] | None:

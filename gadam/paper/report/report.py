@@ -88,18 +88,11 @@ class Report:
         self, name: str, frame: pd.DataFrame, *, caption: str, note: str = "", source: str | None = None,
         decimals: int | Mapping[str, int] | None = None,
     ) -> Shown:  # fmt: skip
-        """Write a table as CSV, Markdown and LaTeX.
+        """Write a table that a section promises as CSV, Markdown and LaTeX; an index with a name becomes a column.
 
-        Args:
-            name: an id that a section promises.
-            frame: as a reader should see it; an index with a name becomes a column.
-            caption: the content of the table in words.
-            note: more that a reader must know.
-            source: "real", "stand-in" or "none"; default: the frame's column `data`, else the sources of the rows read
-                so far.
-            decimals: of columns with fractions, for readers; default: four digits of a column's largest value.
-
-        On a stand-in the caption says so, there is a column `data`, and columns named "paper…" are empty in its rows.
+        `source` is "real", "stand-in" or "none"; default: the frame's column `data`, else the sources of the rows read
+        so far. On a stand-in the caption says so, there is a column `data`, and columns named "paper…" are empty in its
+        rows. `decimals` are of columns with fractions, for readers; default: four digits of a column's largest value.
         """
         check("table", name, [one for section in SECTIONS.values() for one in section.tables])
         plain = tables.flat(frame)
@@ -112,16 +105,10 @@ class Report:
         return Shown(page.render("table.html.j2", exhibit=exhibit), alt=tables.to_markdown(cells, caption, note))
 
     def figure(self, name: str, figure: Any, *, caption: str, alt: str, source: str | None = None) -> Shown:
-        """Write a figure as PNG and SVG, and close it.
+        """Write a figure that a section promises, or an object that has one as its `figure`, as PNG and SVG; close it.
 
-        Args:
-            name: an id that a section promises.
-            figure: a matplotlib figure, or an object that has one as its `figure`.
-            caption: the content of the figure in words.
-            alt: a description for who cannot see it.
-            source: "real", "stand-in" or "none"; default: the sources of the rows read so far.
-
-        On a stand-in the caption and the figure itself say so.
+        `alt` describes it for who cannot see it. `source` is as for `table`; on a stand-in the caption and the figure
+        itself say so.
         """
         from matplotlib import pyplot
 
