@@ -519,6 +519,7 @@ def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
                         curve[measure], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0
                     )
             if own.empty:
+                axis.set_yticks([])
                 say_missing(axis)
         axes[0, column].set_title(dataset.upper())
         at = crossing(rows, profile, dataset)
