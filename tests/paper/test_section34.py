@@ -1,4 +1,4 @@
-"""Sections 3 and 4: their runs in every profile; tables, figures and claims for no runs, some and all of them."""
+"""Sections 3 and 4: their runs on tiny budgets; their tables and claims for some runs and all of them."""
 
 from concurrent.futures import Executor
 from functools import partial
@@ -6,76 +6,23 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from gadam import GadamConfig, evolve
 from gadam.models import mlp
-from gadam.paper import PROFILES, section3, section41, section42, section43
+from gadam.paper import section3, section41, section42, section43
 from gadam.paper.claims import Arms, judge
-from gadam.paper.report import archive, scoreboard
-from gadam.paper.report.paths import archive_path
-from gadam.paper.report.plan import all_runs
 from gadam.paper.verdicts import NOT_REPRODUCED, OPEN, REPRODUCED, UNDECIDED
 
-MODULES = {"section3": section3, "section41": section41, "section42": section42, "section43": section43}
-NOTHING = pd.DataFrame()
 TINY = {"population_size": 3, "generations": 3, "steps": 4}
 
 
-def listed(module, profile="standard", data="real"):
-    return [run for function in module.RUNS for run in function(profile, data)]
+def arms_of(module):
+    return Arms.of(run for function in module.RUNS for run in function("standard", "real"))
 
 
-def verdicts(claims, arms, profile="standard"):
-    """Mark and reason of each claim, and that the scoreboard takes all of them."""
-    assert len(scoreboard.plain(scoreboard.judged(claims, arms, profile))) == len(claims)
-    return [(one.mark, one.reason) for one in (judge(claim, arms, profile) for claim in claims)]
-
-
-def missing(figure):
-    """Draw a figure, and count the panels that say that they are empty."""
-    figure.canvas.draw()
-    plt.close(figure)
-    return sum("not computed yet" in [text.get_text() for text in axis.texts] for axis in figure.axes)
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("name", MODULES)
-def test_every_profile_lists_its_runs_and_what_is_archived_is_among_them(name, profile):
-    runs = listed(MODULES[name], profile)
-    keys = [run.key for run in runs]
-    assert len(set(keys)) == len(keys) > 0
-    assert [run.key for run in all_runs(name, profile, "real")] == keys
-    assert all(run.label and run.arm.startswith(name) and run.priority == 2 for run in runs)
-    if profile == "standard":
-        assert section42.PROFILES[profile]["seeds"] >= 59, "or nothing that always holds is reproduced"
-        kept = archive.read(archive_path(profile)).lines
-        assert {key for key in kept if kept[key]["identity"]["run"].startswith(f"{name}/")} <= set(keys)
-
-
-def test_without_any_run_all_is_there_but_empty():
-    assert section3.table(NOTHING)["unit"].tolist() == [*range(section3.G)] * 2
-    assert section3.table(NOTHING).drop(columns=["role", "unit"]).isna().all(axis=None)
-    assert section41.table(NOTHING, Arms())["trials"].eq(0).all()
-    assert section42.table(NOTHING, Arms())["holds, %"].isna().all()
-    assert section43.table(NOTHING, "standard")["problem"].tolist() == ["YEAST", "LETTER", "MNIST"]
-    assert section43.table(NOTHING, "standard")["population, MB"].isna().all()
-    for module, claims in {
-        section41: section41.claims(NOTHING),
-        section42: section42.claims(NOTHING, "standard"),
-        section43: section43.claims(NOTHING, NOTHING, "standard"),
-    }.items():
-        wanted = {arm for claim in claims for arm in claim.arms}
-        aside = ("trajectories", section42.HELD_OUT)  # what is only shown
-        assert wanted == {run.arm for run in listed(module) if not run.arm.endswith(aside)}
-        assert set(verdicts(claims, Arms())) == {(UNDECIDED, "not computed")}
-    assert [claim.headline for claim in section42.claims(NOTHING, "standard")] == [*[""] * 5, "theorem", ""]
-    panels = {
-        section3.figure_selection(NOTHING): 2, section3.figure_inheritance(NOTHING, NOTHING): 3,
-        section3.figure_survival(NOTHING): 1, section41.figure2a(NOTHING): 4,
-        section42.figure_losses(NOTHING): 9, section43.figure_growth(NOTHING): 3,
-    }  # fmt: skip
-    assert [missing(figure) for figure in panels] == [*panels.values()]
+def verdicts(claims, arms):
+    """Mark and reason of each claim."""
+    return [(one.mark, one.reason) for one in (judge(claim, arms, "standard") for claim in claims)]
 
 
 def test_one_generation_is_consistent_with_its_equations():
@@ -95,17 +42,6 @@ def test_one_generation_is_consistent_with_its_equations():
     mixed = entries[entries["origin"] < 2]
     assert mixed["origin"].eq(0).mean() == pytest.approx(child["inheritance"], abs=0.12)
     assert entries.loc[entries["origin"] == 2, "value"].between(0, 1).all()
-    figures = section3.figure_selection(units), section3.figure_survival(units)
-    assert [missing(figure) for figure in (*figures, section3.figure_inheritance(units, entries))] == [0, 0, 0]
-
-
-def test_figure_1_names_every_equation_of_section_3():
-    figure = section3.figure1()
-    assert missing(figure) == 0
-    text = " ".join(one.get_text() for one in figure.axes[0].texts)
-    assert all(f"Eq. {equation}" in text for equation in ("2, 6", "7", "8", "9, 10", "11, 12", "13"))
-    symbols = (r"\mathcal{G}^{(k)}", r"\bar{\mathcal{G}}^{(k)}", r"\tilde{\mathcal{G}}^{(k)}", r"\mathcal{P}")
-    assert all(symbol in text for symbol in symbols)
 
 
 def test_landscape_has_the_minima_that_it_says():
@@ -118,13 +54,12 @@ def test_landscape_has_the_minima_that_it_says():
 
 
 def test_methods_share_their_starting_points_in_a_trial_and_more_starts_never_lose():
-    rows = pd.DataFrame(section41.success(False, [0, 1]))
+    rows = pd.DataFrame(section41.success(False, [0]))
     found = rows.pivot_table(index="trial", columns="method", values="found")
     assert (found["Adam, g starts"] >= found["Adam, 1 start"]).all()
     assert (found["Adam, 2gK starts"] >= found["Adam, g starts"]).all()
     # Nothing that was found is lost: with no mutation, the best of GADAM comes from these very starts.
     assert (found["GADAM, p = 0"] >= found["Adam, g starts"]).all()
-    assert len(section41.table(rows, Arms())) == 10
 
 
 def test_pictured_children_come_from_their_parents_and_end_in_the_global_minimum():
@@ -139,7 +74,6 @@ def test_pictured_children_come_from_their_parents_and_end_in_the_global_minimum
         inherited = [born[name] in parents[name].to_numpy() for name in ("w1", "w2")]
         assert all(inherited) == (panel == "crossover")
         assert ((parents[["w1", "w2"]] - section41.GLOBAL).abs().max(axis=1) > 1).all()  # none was there before
-    assert missing(section41.figure2a(rows)) == 0
 
 
 def test_success_on_a_landscape_is_paired_by_trial():
@@ -175,9 +109,6 @@ def test_on_a_fixed_batch_selection_never_raises_the_loss_and_a_generation_start
         if regime != section42.NEW:
             assert run["before"].tolist()[1:] == pytest.approx(run["selected"].tolist()[:-1], rel=section42.TOLERANCE)
         assert run["test_before"].tolist()[1:] == run["test_selected"].tolist()[:-1]
-    figure = section42.figure_losses(rows)
-    assert missing(figure) == 6
-    assert len(figure.legends) == 1
 
 
 def falling(values, seeds=60):
@@ -201,7 +132,8 @@ def test_inequalities_are_counted_as_they_are_written():
 
 
 def test_one_run_in_which_theorem_1_does_not_hold_refutes_it():
-    rows, arms = falling([(1.0, 0.8, 0.7), (0.7, 0.6, 0.5)]), Arms.of(listed(section42))
+    assert section42.PROFILES["standard"]["seeds"] >= 59, "or nothing that always holds is reproduced"
+    rows, arms = falling([(1.0, 0.8, 0.7), (0.7, 0.6, 0.5)]), arms_of(section42)
     assert verdicts(section42.claims(rows, "standard"), arms) == [(REPRODUCED, "")] * 6 + [(OPEN, "")]
     few = section42.claims(rows[rows["seed"] > 50], "standard")
     assert verdicts(few, arms) == [(UNDECIDED, "power")] * 6 + [(OPEN, "")]
@@ -249,18 +181,11 @@ def test_bytes_do_not_depend_on_steps_nor_on_the_seed(growing):
     assert 0.5 < powers["entries"][0] < powers["entries"][1] < 1  # small units: what a message itself costs shows
     assert (growing["population"] > growing["floor"]).all()
     assert section43.growing(2, 64, 1, 1)[0] | {"seed": 0} == growing[growing["g"] == 2].to_dict("records")[0]
-    for rows, panel, title in (
-        (growing, 2, "units: exponent 0.00 [0.00, 0.00]"),
-        (growing[growing["g"] == 4], 0, "units"),  # one point has no exponent
-    ):
-        figure = section43.figure_growth(rows)
-        assert missing(figure) == 0
-        assert figure.axes[panel].get_title() == title
 
 
 def test_a_power_law_has_its_exponent_and_its_verdict(growing):
     problems = pd.DataFrame([{"dataset": "mnist", "g": 10, "entries": 100, "population": 64_000, "data": "real"}])
-    arms = Arms.of(listed(section43))
+    arms = arms_of(section43)
 
     def judged(bytes_):
         claims = section43.claims(growing.assign(population=bytes_), problems, "standard")

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from gadam.models import lenet5
 from gadam.paper import PROFILES, mnist, section51, section51_claims, section52, section53, seeds_of
@@ -21,7 +20,6 @@ from gadam.paper.units import CHUNK, scorer
 from gadam.paper.verdicts import Evidence
 from gadam.population import Population
 
-NOTHING = pd.DataFrame()
 CORRECT = {method: round(100 * accuracy) for method, (_, accuracy) in paper.TABLE1.items()}
 CORRECT |= {BEST_OF_G: 9_920, "SGDM": 9_800}
 """Test images of 10,000 that a method gets right."""
@@ -122,8 +120,6 @@ def test_every_method_trains_as_deep_and_best_of_g_costs_what_gadam_costs(profil
     tried = sorted((config["method"], config["learning_rate"], config["seed"]) for config in grid)
     assert tried == sorted(product(section51.SINGLE, chosen["rates"], chosen["rate_seeds"]))
     assert not set(chosen["rate_seeds"]) & {run.config["seed"] for run in lenets if run.arm != RATES}
-    (times,) = section53.runs(profile, "standin")
-    assert (times.arm, times.config["threads"][0]) == (section53.ARM, 1)
 
 
 def test_budgets_are_the_papers_or_a_tenth_of_it_with_a_look_before():
@@ -180,7 +176,6 @@ def test_table1_has_both_scales_counts_the_grid_and_the_papers_values_once():
     accuracies = section51.results(rows, "standard", "Adam")["accuracy"].tolist()
     found = line["Adam", "evident", 80_000][["accuracy", "low", "high"]].tolist()
     assert found == pytest.approx(list(accuracy_interval(accuracies, 10_000)))
-    assert "at its edge: AdaGrad." in section51.note(rows, "standard")
 
 
 def test_complete_runs_decide_by_the_rules():
@@ -241,58 +236,13 @@ def test_a_small_profile_decides_nothing_but_what_is_reached_or_quoted():
     assert section51.results(rows, "quick", "SGD")["seed"].tolist() == [0, 1], "and not that of the grid"
     assert "undecided budget" in found.values()
     assert {said for said in found.values() if not said.startswith("undecided")} == {"quoted", "reproduced reached"}
-    assert section51.note(rows, "quick").endswith("The last four methods have 3,000 training images.")
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_without_any_runs_tables_are_empty_and_nothing_is_decided(profile):
-    runs = [one for section in (section51, section52, section53) for one in section.runs(profile, "real")]
-    arms = Arms.of(runs, lambda run: False)
-    table, times = section51.table1(NOTHING, profile, arms), section53.table(NOTHING, profile)
-    assert table["accuracy"].isna().all()
-    assert table["seeds"].str.match("0( of|$)").all()
-    assert section52.summary(NOTHING, profile, arms)["mean loss"].isna().all()
-    assert times["speed-up"].isna().all()
-    assert times["repeats, as seeds"].str.startswith("0 of").all()
-    claims = [*section51_claims.claims(NOTHING, profile, arms), *section52.claims(NOTHING, profile, arms)]
-    claims += section53.claims(NOTHING)
-    assert {judge(claim, arms, profile).reason for claim in claims} == {"not computed"}
-    assert {name for claim in claims for name in claim.arms if "more than 1,000 steps" not in name} <= set(arms)
-    assert section51.later_runs(profile, "real", NOTHING) == []
-
-
-def check_figure(figure, missing):
-    """Every panel has its labels, and so many say that nothing is there."""
-    figure.draw_without_rendering()
-    assert all(axis.get_xlabel() for axis in figure.axes)
-    said = [text.get_text() for axis in figure.axes for text in axis.texts]
-    assert said.count("not computed yet") == missing
-    plt.close(figure)
-
-
-@pytest.mark.parametrize(("there", "missing"), [("all", [0] * 4), ("some", [1, 0, 0, 0]), ("none", [2, 2, 3, 2])])
-def test_every_figure_draws_what_is_there(there, missing):
-    runs, _ = everything()
-    some = ("mnist/tenth/GADAM, g = 10/0.001", "mnist/standard/SGD/0.001", "mnist/tenth/GADAM, g = 2/0.001")
-    chosen = {"all": runs, "some": [run for run in runs if run.arm in some and run.config["seed"] < 202], "none": []}
-    rows, arms = made_up(chosen[there]), Arms.of(runs, lambda run: run in chosen[there])
-    aged, sized = section52.scale_of_generations("standard", arms), section52.scale_of_populations("standard")
-    assert (aged, sized) == ("tenth" if there == "some" else "standard", "tenth")
-    drawn = [
-        section51.figure2b(rows, "standard"), section52.figure3(rows, aged), section52.figure4(rows, sized),
-        section52.figure5(rows, aged, sized),
-    ]  # fmt: skip
-    labels = [len(axis.get_legend_handles_labels()[1]) for axis in drawn[0].axes]
-    assert labels == {"all": [7, 7], "some": [2, 0], "none": [0, 0]}[there]
-    for figure, empty in zip(drawn, missing, strict=True):
-        check_figure(figure, empty)
-
-
-def test_runs_at_smoke_size_go_through_to_table_figures_and_claims():
-    wanted = [(GADAM, 0), (BEST_OF_G, 0), ("SGD", 0), (FOREST, 0), (SVM, 0)]
+def test_runs_at_smoke_size_go_through_to_table_and_claims():
     planned = section51.runs("smoke", "standin")
     names = [run.config.get("method", GADAM if "steps" in run.config else run.arm[6:]) for run in planned]
-    chosen = [run for name, run in zip(names, planned, strict=True) if (name, run.config["seed"]) in wanted]
+    wanted = (GADAM, BEST_OF_G, "SGD", FOREST, SVM)
+    chosen = [run for name, run in zip(names, planned, strict=True) if name in wanted and run.config["seed"] == 0]
     rows = pd.DataFrame([row for run in chosen for row in run.execute()])
     arms = Arms.of(planned, lambda run: run in chosen)
     table = section51.table1(rows, "smoke", arms)
@@ -300,8 +250,6 @@ def test_runs_at_smoke_size_go_through_to_table_figures_and_claims():
     assert there["method"].tolist() == [GADAM, "Adam", BEST_OF_G, "SGD", FOREST, SVM]
     assert set(there["seeds"]) == {"1 of 2"}
     assert there["accuracy"].tail(2).min() > 25  # chance is 10
-    check_figure(section51.figure2b(rows, "smoke"), 1)
-    check_figure(section52.figure3(rows, "smoke"), 0)
     assert set(verdicts(rows, arms, "smoke").values()) == {"undecided stand-in data"}
 
 
@@ -318,8 +266,6 @@ def test_the_first_generation_of_a_run_is_a_shorter_run(mode):
     curve = long[long["kind"] == "curve"]
     assert curve["step"].max() == 2 * 2 * 2
     assert curve["loss"].notna().all()
-    runs = [mnist.gadam_run("smoke", "standin", seed, size=2, generations=2) for seed in (4, 1)]
-    assert len({run.kin() for run in runs}) == 1
 
 
 def test_units_without_evolution_are_looked_at_after_the_steps_asked_for():
@@ -400,8 +346,6 @@ def test_speed_ups_are_paired_by_repeat():
     seconds = rows.pivot_table(index="repeat", columns="threads", values="seconds")
     speedup = (seconds[1] / seconds[5]).mean()
     assert line[["speed-up", "efficiency", "repeats, as seeds"]].tolist() == pytest.approx([speedup, speedup / 5, 4])
-    check_figure(section53.figure6(rows), 0)
-    check_figure(section53.figure6(NOTHING), 3)
 
 
 @pytest.mark.parametrize(
