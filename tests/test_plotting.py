@@ -14,7 +14,7 @@ import zoo
 from matplotlib import pyplot as plt
 
 from gadam import Callback, GadamConfig, InputError, LivePlot, display, evolve
-from gadam.paper import palette
+from gadam.paper import drawing
 from gadam.plotting import BEST, COLOURS, ancestors, plot_adoption, plot_family, plot_losses
 
 PLOTS = pytest.mark.parametrize("plot", [plot_losses, plot_family, plot_adoption])
@@ -136,7 +136,7 @@ def test_figures_use_the_axes_given_and_the_colours_of_the_reports_and_refuse_wh
     plot(hand_made(loss_survival=math.nan)).figure.canvas.draw()
     assert len(plt.get_fignums()) == 1
     colours = [mpl.colors.to_rgb(each) for each in (*COLOURS.values(), BEST)]
-    assert colours == [palette.BLUE, palette.ORANGE, palette.GREEN]
+    assert colours == [drawing.BLUE, drawing.ORANGE, drawing.GREEN]
 
 
 def test_a_unit_without_a_family_is_refused():

@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gadam.paper import comparison, mnist, section54, section54_orl
+from gadam.paper import drawing, mnist, section54, section54_orl
 from gadam.paper.claims import Arms
-from gadam.paper.palette import BLUE, ORANGE
+from gadam.paper.drawing import BLUE, ORANGE
 from gadam.paper.runs import Run
 from gadam.paper.statistics import accuracy_interval, paired_interval
 from gadam.paper.units import KEPT, first
@@ -26,10 +26,7 @@ def runs(profile: str, data: str) -> list[Run]:
     """List GADAM on every dataset: the runs behind Tables 1, 3 and 4."""
     scale = mnist.scales(profile)[-1]
     budget = mnist.PROFILES[scale]
-    lenets = [
-        mnist.gadam_run(scale, data, seed, budget["g"], budget["longest"])
-        for seed in mnist.seeds(scale, budget["seeds"])
-    ]
+    lenets = mnist.gadam_runs(scale, data, budget["seeds"], budget["g"], budget["longest"])
     others = [*section54_orl.runs(profile, data), *section54.runs(profile, data)]
     return lenets + [run for run in others if run.function in (section54_orl.cnn_by_gadam, section54.mlp_by_gadam)]
 
@@ -104,4 +101,4 @@ def above_best_figure(table: pd.DataFrame) -> Figure:
     lines["shift"] = lines["prediction by"].map({WAYS["ensemble"]: -0.14, WAYS["soup"]: 0.14})
     lines["panel"] = ["ORL" if label.startswith("ORL") else "other datasets" for label in lines["label"]]
     label = "test accuracy above that of the best unit, percentage points (mean over seeds, 95 % interval)"
-    return comparison.differences_figure(lines, colours, label)
+    return drawing.differences_figure(lines, colours, label)

@@ -1,7 +1,7 @@
-"""GADAM beside other methods, for Tables 3 and 4: the rows of a run, the lines of a table, the claims, the figures.
+"""GADAM beside other methods, for Tables 3 and 4 and the study of teach: rows of runs, lines of tables, claims.
 
-Tables, claims and figures are made of cells: a method in a column of a table (a dataset, or a number of training
-images), on images of one size.
+Tables and claims are made of cells: a method in a column of a table (a dataset, or a number of training images), on
+images of one size.
 """
 
 from __future__ import annotations
@@ -11,10 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 from gadam.config import GadamConfig
@@ -23,8 +19,7 @@ from gadam.evolution.loop import evolve
 from gadam.paper.baselines import classical
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
 from gadam.paper.claims import Arms, Claim, Smaller, own, paired
-from gadam.paper.palette import BLUE, ORANGE, RED, say_missing
-from gadam.paper.runs import Row, Rows
+from gadam.paper.runs import Row
 from gadam.paper.statistics import accuracy_interval
 from gadam.paper.units import KEPT, first, held_out, independent, kept, scorer, source_of, validation_size, whole
 from gadam.paper.verdicts import Evidence, margin_of
@@ -36,7 +31,7 @@ GCFOREST, FOREST, SVM, KNN = QUOTED = ("gcForest", "Random Forest", "SVM (rbf)",
 MakeModel = Callable[[], nn.Module]
 
 
-def run_gadam(rows: Dataset, make_model: MakeModel, method: str, config: GadamConfig) -> Rows:
+def run_gadam(rows: Dataset, make_model: MakeModel, method: str, config: GadamConfig) -> list[Row]:
     """Train by GADAM, and score the best unit of the last generation, chosen on the last validation batch.
 
     A second row, of method `KEPT`, says what else the generation is good for, see `gadam.paper.beyond`.
@@ -49,7 +44,7 @@ def run_gadam(rows: Dataset, make_model: MakeModel, method: str, config: GadamCo
     return [row, about | kept(result, held_out(rows.train, size, config.seed)[1], rows.test)]
 
 
-def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], config: GadamConfig) -> Rows:
+def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], config: GadamConfig) -> list[Row]:
     """Train g units by Adam alone, and score the first, and the best on a validation batch: equal compute."""
     population = independent(make_model, rows.train, config)
     scores = scorer(population.template)
@@ -61,7 +56,7 @@ def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], confi
     ]
 
 
-def run_quoted(rows: Dataset, method: str, seed: int, **settings: Any) -> Rows:
+def run_quoted(rows: Dataset, method: str, seed: int, **settings: Any) -> list[Row]:
     """Run a method of `QUOTED`, see `predict`."""
     return [answers(rows, method, seed, predict(rows, method, seed, **settings))]
 
@@ -91,7 +86,9 @@ def answers(rows: Dataset, method: str, seed: int, answer: Tensor | int, gradien
     }  # fmt: skip
 
 
-def follow_adam(rows: Dataset, make_model: MakeModel, config: GadamConfig, points: int, loss: bool = False) -> Rows:
+def follow_adam(
+    rows: Dataset, make_model: MakeModel, config: GadamConfig, points: int, loss: bool = False
+) -> list[Row]:
     """Train by Adam, and score each unit on a fifth of the training rows, held out, at so many points on the way.
 
     With `loss`, also by its loss on the rows that are trained on.
@@ -99,7 +96,7 @@ def follow_adam(rows: Dataset, make_model: MakeModel, config: GadamConfig, point
     trained, held = held_out(rows.train, len(rows.train[1]) // 5, 0)
     template = make_model()
     scores = scorer(template)
-    found: Rows = []
+    found: list[Row] = []
 
     def record(step: Step) -> None:
         if step.number % max(1, config.steps // points) == 0:
@@ -258,72 +255,3 @@ def _greater(gadam: Sequence[Cell], others: Sequence[Cell], beside: str, headlin
 def _at_sizes(evidence: Iterable[Evidence]) -> Evidence | Smaller:
     found = list(evidence)
     return found[0] if len(found) == 1 else Smaller(*found)
-
-
-def draw_intervals(axis: Axes, lines: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Draw a dot and an interval at the height of each label, from top to bottom; a panel without any says so.
-
-    `lines` has columns label, colour, centre, low, high, and perhaps shift, downwards; NaN where nothing is there.
-    """
-    places = lines["label"].map(labels.index) + lines.get("shift", 0)
-    for line in lines.assign(place=places).dropna(subset="centre").to_dict("records"):
-        axis.plot([line["low"], line["high"]], [line["place"]] * 2, color=line["colour"], linewidth=3)
-        axis.scatter(line["centre"], line["place"], color=line["colour"], s=60, zorder=3)
-    if lines["centre"].isna().all():
-        say_missing(axis)
-    axis.margins(x=0.15)
-    axis.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
-
-
-def differences_figure(lines: pd.DataFrame, colours: Mapping[str, Any], xlabel: str) -> Figure:
-    """Draw differences with their intervals, a panel for each title in column `panel`, see `draw_intervals`.
-
-    `colours` says what they mean.
-    """
-    panels = dict(list(lines.groupby("panel", sort=False)))
-    labels = {title: list(dict.fromkeys(own["label"])) for title, own in panels.items()}
-    most, same = max(map(len, labels.values())), len({tuple(one) for one in labels.values()}) == 1
-    size = (11, 1.2 + 0.4 * most)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharey=same, squeeze=False)
-    for axis, (title, found) in zip(axes[0], panels.items(), strict=True):
-        draw_intervals(axis, found, labels[title])
-        if found["centre"].notna().any():
-            axis.axvline(0, color="black", linewidth=1)
-        axis.set_title(title)
-    figure.supxlabel(xlabel, fontsize=11)
-    handles = [Line2D([], [], color=colour, marker="o", linewidth=3) for colour in colours.values()]
-    figure.legend(handles, list(colours), loc="outside upper center", ncols=3, frameon=False)
-    return figure
-
-
-def budget_figure(rows: pd.DataFrame, column: str, panels: Mapping[Any, tuple[str, int]], ylabel: str) -> Figure:
-    """Draw Adam on held-out training rows against steps, and a dashed line at the steps that the table uses.
-
-    `rows` are of `follow_adam`, perhaps none; a loss is drawn on an axis of its own. `panels` has the title and the
-    steps for each entry of `column`.
-    """
-    rows = rows.reindex(columns=[column, "unit", "step", "accuracy", *rows.columns.intersection(["loss"])])
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.8), layout="constrained")
-    handles = {
-        f"accuracy, mean and range of {rows['unit'].nunique()} units": Line2D([], [], color=BLUE),
-        "steps used": Line2D([], [], color=RED, linestyle="--"),
-    }
-    for axis, (key, (title, steps)) in zip(axes, panels.items(), strict=True):
-        axis.set(title=title, xlabel="Adam steps")
-        found = rows[rows[column] == key].groupby("step")
-        if not len(found):
-            axis.set_yticks([])
-            say_missing(axis)
-            continue
-        curve = found["accuracy"].agg(["mean", "min", "max"])
-        axis.fill_between(curve.index, curve["min"], curve["max"], color=BLUE, alpha=0.2, linewidth=0)
-        axis.plot(curve.index, curve["mean"], color=BLUE)
-        axis.axvline(steps, color=RED, linestyle="--")
-        if "loss" in rows:
-            losses = axis.twinx()
-            (handles["training loss, mean"],) = losses.plot(found["loss"].mean(), color=ORANGE)
-            losses.set(yscale="log", ylim=(1e-4, 6), ylabel="training loss")
-            losses.grid(visible=False)
-    axes[0].set_ylabel(ylabel)
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, frameon=False)
-    return figure

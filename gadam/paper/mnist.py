@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from gadam.evolution.loop import evolve
 from gadam.models import lenet5
 from gadam.paper import seeds_of
 from gadam.paper.claims import Arms, Claim, Reduced
-from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function, threads
+from gadam.paper.runs import Row, Run, RunFunction, arm_runs, run_function, threads
 from gadam.paper.units import Part, first_rows, held_out, independent, kept, scorer, whole
 from gadam.paper.verdicts import Evidence
 from gadam.population import Population
@@ -147,25 +147,27 @@ def gadam_arm(scale: str, size: int) -> str:
     return f"mnist/{scale}/{GADAM}, g = {size}/{EVIDENT:g}"
 
 
-def gadam_run(scale: str, data: str, seed: int, size: int, generations: int) -> Run:
-    """LeNet-5 by GADAM with the evident learning rate."""
+def gadam_runs(scale: str, data: str, count: int, size: int, generations: int) -> list[Run]:
+    """LeNet-5 by GADAM with the evident learning rate, with the first `count` seeds of a scale."""
     budget = PROFILES[scale]
     settings = {
         "population_size": size, "generations": generations, "steps": budget["steps"], "learning_rate": EVIDENT,
-        "validation_size": budget["validation_size"], "seed": seed,
+        "validation_size": budget["validation_size"],
     }  # fmt: skip
-    label = f"MNIST · GADAM, g = {size}, K = {generations}, {budget['steps']:,} steps each · seed {seed}"
-    return lenet_run(
-        lenet_by_gadam, scale, data, settings, 2 * size * generations * budget["steps"], label=label,
-        arm=gadam_arm(scale, size), priority=7 if scale == "standard" else 4,
+    return lenet_runs(
+        lenet_by_gadam, gadam_arm(scale, size), scale, data, seeds(scale, count), settings,
+        2 * size * generations * budget["steps"], priority=7 if scale == "standard" else 4,
+        label=f"MNIST · GADAM, g = {size}, K = {generations}, {budget['steps']:,} steps each",
     )  # fmt: skip
 
 
-def lenet_run(function: RunFunction, scale: str, data: str, settings: dict[str, Any], steps: int, **about: Any) -> Run:
-    """A training of LeNet-5 with the images and batches of a scale; `steps` are those of all its units."""
-    rows, digest = dataset_config(DATASET, data)
+def lenet_runs(
+    function: RunFunction, arm: str, scale: str, data: str, seeds: Iterable[int], settings: dict[str, Any], steps: int,
+    **about: Any,
+) -> list[Run]:  # fmt: skip
+    """Trainings of LeNet-5 with the images and batches of a scale; `steps` are those of all units of one."""
     shared = {name: PROFILES[scale][name] for name in ("train_rows", "test_rows", "held", "batch_size")}
-    return Run(function, {**rows, **shared, **settings}, digest, wide=steps > LONG, **about)
+    return arm_runs(function, arm, seeds, {**shared, **settings}, DATASET, data, wide=steps > LONG, **about)
 
 
 @functools.lru_cache(maxsize=1)
@@ -190,7 +192,7 @@ def _prepare(
 
 
 @run_function("mnist/gadam")
-def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
+def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> list[Row]:
     """LeNet-5 by GADAM: rows of kind "unit" (the history), "curve" (training loss), "checkpoint" and "kept".
 
     A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section 3.4);
@@ -202,7 +204,7 @@ def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
     result = evolve(lenet5, images.train, config, callbacks=[seen], record=seen, progress=False, executor=threads())
     history = whole(result).history.drop(columns=["seconds"]).astype(object)
     units = history.where(history.notna(), None).to_dict("records")
-    rows: Rows = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
+    rows: list[Row] = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
     last = {"generation": config.generations, "test_rows": len(images.test[1])}
     rows.append({"kind": "kept", **last, **kept(result, aside, images.test)})
     about = {"method": GADAM, "g": config.population_size, **_about(config, images), "seed": seed}
@@ -212,7 +214,7 @@ def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
 @run_function("mnist/optimizer")
 def lenets_by_optimizer(
     dataset: str, data: Any, method: str, seed: int, looks: list[int], dropout: float, **settings: Any
-) -> Rows:
+) -> list[Row]:
     """Independent LeNet-5s by one optimizer: rows of kind "curve" and "checkpoint" for each unit.
 
     `method` is what the rows call it; `looks` are the steps after which units are scored, `steps` all those of a unit.
@@ -240,7 +242,7 @@ class _Watch(Callback):
     def __init__(
         self, config: GadamConfig, images: Dataset, held: Part, generations: int = 0, looks: Sequence[int] = ()
     ) -> None:
-        self.scores: Rows = []
+        self.scores: list[Row] = []
         self._parts, self._images = {"held": held, "test": images.test}, len(images.train[1])
         self._steps, self._looks, self._evolves = config.steps, looks, generations > 0
         self._every = (2 if self._evolves else 1) * config.steps
@@ -263,13 +265,13 @@ class _Watch(Callback):
 
     def _look(self, population: Population, units: range, step: int, **also: Any) -> None:
         about = {"kind": "checkpoint", "step": step, "images": self._images, **also}
-        rows: Rows = [about | {"unit": unit} for unit in units]
+        rows: list[Row] = [about | {"unit": unit} for unit in units]
         for name, part in self._parts.items():
             for row, loss, correct in zip(rows, *(one.tolist() for one in self._score(population, part)), strict=True):
                 row |= {f"{name}_loss": loss, f"{name}_correct": correct, f"{name}_rows": len(part[1])}
         self.scores += rows
 
-    def curve(self) -> Rows:
+    def curve(self) -> list[Row]:
         """Mean loss since the point before, at steps `RATIO` apart; of all units together where they evolve."""
         losses = self._losses.double().cpu().numpy()
         spaced = np.floor(RATIO ** np.arange(np.log(len(losses)) / np.log(RATIO) + 1)).astype(int)

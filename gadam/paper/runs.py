@@ -9,42 +9,43 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from gadam.config import RESULTS_VERSION, GadamConfig
 
 Row = dict[str, Any]
-Rows = list[Row]
 
 
 @dataclass(eq=False)
 class RunFunction:
     """A function whose runs are kept, made by `run_function`; calling it calls the function.
 
-    `defaults` are those of its settings, in JSON values.
+    `defaults` are those of its settings, in JSON values; `fixed` are arguments that are no part of a config.
     """
 
-    _compute: Callable[..., Rows]
+    _compute: Callable[..., list[Row]]
     name: str
     version: int
     engine: bool
     defaults: dict[str, Any]
+    fixed: dict[str, Any]
 
     def __post_init__(self) -> None:
         functools.update_wrapper(self, self._compute)
 
-    def __call__(self, *args: Any, **config: Any) -> Rows:
+    def __call__(self, *args: Any, **config: Any) -> list[Row]:
         """Compute the rows."""
-        return self._compute(*args, **config)
+        return self._compute(*args, **self.fixed, **config)
 
-    def __reduce__(self) -> str:
-        # Pickled as the name in its module that it replaces, so that a worker process finds it as any function.
-        return str(self._compute.__qualname__)
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled as its name: a worker process finds it once it has imported the module that declares it.
+        return _find_function, (self._compute.__module__, self.name)
 
 
 RUN_FUNCTIONS: dict[str, RunFunction] = {}
@@ -52,8 +53,8 @@ RUN_FUNCTIONS: dict[str, RunFunction] = {}
 
 
 def run_function(
-    name: str, *, version: int = 1, engine: bool = True, settings: type | None = GadamConfig
-) -> Callable[[Callable[..., Rows]], RunFunction]:
+    name: str, *, version: int = 1, engine: bool = True, settings: type | None = GadamConfig, **fixed: Any
+) -> Callable[[Callable[..., list[Row]]], RunFunction]:
     """Declare a function of a module as one whose runs are kept.
 
     It takes its config as keywords, every seed and size among them, depends on nothing but them and the dataset, and
@@ -64,16 +65,23 @@ def run_function(
         version: raised when the rows for the same config change.
         engine: whether it trains with the engine, whose results version counts then, too.
         settings: the dataclass whose fields its `**settings` are, for their defaults.
+        fixed: arguments that it has beside its config, so that one function can be declared for each of several
+            methods.
     """
 
-    def declare(compute: Callable[..., Rows]) -> RunFunction:
+    def declare(compute: Callable[..., list[Row]]) -> RunFunction:
         known = RUN_FUNCTIONS.get(name)
         if known is not None and known.__module__ != compute.__module__:
             raise TypeError(f"run_function: {name!r} is declared twice, by {known.__module__} and {compute.__module__}")
-        RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, _defaults(compute, settings))
+        RUN_FUNCTIONS[name] = RunFunction(compute, name, version, engine, _defaults(compute, settings), fixed)
         return RUN_FUNCTIONS[name]
 
     return declare
+
+
+def _find_function(module: str, name: str) -> RunFunction:
+    importlib.import_module(module)
+    return RUN_FUNCTIONS[name]
 
 
 def _defaults(function: Callable[..., Any], settings: type | None) -> dict[str, Any]:
@@ -133,7 +141,7 @@ class Run:
         """The name under which the run is stored."""
         return key_of(self.identity())
 
-    def execute(self) -> Rows:
+    def execute(self) -> list[Row]:
         """Call the function."""
         return self.function(**self.config)
 
@@ -147,6 +155,18 @@ class Run:
 def key_of(identity: Mapping[str, Any]) -> str:
     """The key of an identity: its SHA-256 (hex)."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def arm_runs(
+    function: RunFunction, arm: str, seeds: Iterable[int], config: Mapping[str, Any], dataset: str = "", data: str = "",
+    *, label: str, priority: int = 0, wide: bool = False,
+) -> list[Run]:  # fmt: skip
+    """List the runs of an arm, one for each seed, on a dataset or on none; `data` is as for `dataset_config`."""
+    rows, digest = dataset_config(dataset, data) if dataset else ({}, "")
+    return [
+        Run(function, {**rows, **config, "seed": seed}, digest, f"{label} · seed {seed}", arm, priority, wide)
+        for seed in seeds
+    ]
 
 
 def dataset_config(name: str, data: str) -> tuple[dict[str, str], str]:

@@ -21,8 +21,8 @@ from gadam.config import GadamConfig
 from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.paper import section54
-from gadam.paper.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS, say_missing
-from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
+from gadam.paper.drawing import BELOW, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS, add_legend, say_missing
+from gadam.paper.runs import Row, Run, RunFunction, dataset_config, run_function
 from gadam.result import Callback, Generation
 
 DATASET = "yeast"
@@ -53,11 +53,11 @@ def _run(function: RunFunction, label: str, profile: str, data: str) -> Run:
 
 
 @run_function("section3/units")
-def units(dataset: str, data: Any, **settings: Any) -> Rows:
+def units(dataset: str, data: Any, **settings: Any) -> list[Row]:
     """Return a row per parent and child of one generation: losses, selection, lineage, mutation, survival."""
     generation, source = _one_generation(dataset, data, settings)
     drawn = torch.bincount(generation.pairs.flatten(), minlength=G)
-    rows: Rows = []
+    rows: list[Row] = []
     for line in generation.history.drop(columns="seconds").to_dict("records"):
         row, unit = {str(name): value for name, value in line.items()} | {"data": source}, int(line["unit"])
         if row["role"] == "parent":
@@ -80,7 +80,7 @@ def units(dataset: str, data: Any, **settings: Any) -> Rows:
 
 
 @run_function("section3/entries")
-def entries(dataset: str, data: Any, **settings: Any) -> Rows:
+def entries(dataset: str, data: Any, **settings: Any) -> list[Row]:
     """Return a row per entry of the first layer of one child of two different parents: its value and its origin."""
     generation, source = _one_generation(dataset, data, settings)
     pairs = generation.pairs.tolist()
@@ -272,8 +272,9 @@ def figure1() -> Figure:
         title="One generation of GADAM: learn, mate, learn, survive",
     )  # fmt: skip
     axis.axis("off")
-    handles = [Patch(facecolor=(*colour, 0.16), edgecolor=colour, linewidth=1.5) for colour in KINDS.values()]
-    figure.legend(handles, KINDS, loc="outside lower center", ncols=4, frameon=False)
+    kind = partial(Patch, linewidth=1.5)
+    handles = {name: kind(facecolor=(*colour, 0.16), edgecolor=colour) for name, colour in KINDS.items()}
+    add_legend(figure, handles, 4, place=BELOW)
     return figure
 
 

@@ -27,8 +27,8 @@ from gadam.config import GadamConfig
 from gadam.evolution.loop import evolve
 from gadam.paper import seeds_of
 from gadam.paper.claims import Arms, Claim, paired
-from gadam.paper.palette import BLUE, GREEN, ORANGE, say_missing
-from gadam.paper.runs import Rows, Run, run_function
+from gadam.paper.drawing import BELOW, BLUE, GREEN, ORANGE, add_legend, say_missing
+from gadam.paper.runs import Row, Run, run_function
 from gadam.paper.statistics import proportion_interval
 from gadam.paper.units import independent
 from gadam.paper.verdicts import Evidence
@@ -114,10 +114,10 @@ RUNS = (runs, picture_runs)
 
 
 @run_function("section41/success")
-def success(mirrored: bool, seeds: list[int]) -> Rows:
+def success(mirrored: bool, seeds: list[int]) -> list[Row]:
     """Tell which methods find the global minimum from the same starting points, trial by trial."""
     make_model = partial(Point, mirrored)
-    rows: Rows = []
+    rows: list[Row] = []
     for seed in seeds:
         config = GadamConfig(population_size=2 * G * K, seed=seed, **SETTINGS)
         alone = independent(make_model, NOTHING, config, loss=value)
@@ -141,7 +141,7 @@ def _in_global_well(points: Tensor, mirrored: bool) -> Tensor:
 
 
 @run_function("section41/trajectories")
-def trajectories() -> Rows:
+def trajectories() -> list[Row]:
     """Return the paths of figure2a: the units' positions at every step by panel, and where each child came from."""
     starts = [(-0.5, -1.6), (1.7, -0.6), (-1.8, 0.9), (0.6, 1.8), (-0.2, -0.4), (0.4, -1.9)]
     paths = journey(starts, generations=1, seed=0, mutation_rate=0.0)
@@ -289,7 +289,7 @@ def figure2a(rows: pd.DataFrame) -> Figure:
         "global minimum": mark(marker="*", color=GREEN, markersize=14),
         "local minimum": mark(marker="x", color="black", markersize=8),
     }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3, frameon=False)
+    add_legend(figure, handles, place=BELOW)
     return figure
 
 

@@ -24,8 +24,8 @@ from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.paper import section54, seeds_of
 from gadam.paper.claims import Arms, Claim
-from gadam.paper.palette import BLUE, ORANGE, say_missing
-from gadam.paper.runs import Rows, Run, dataset_config, run_function
+from gadam.paper.drawing import BLUE, ORANGE, add_legend, draw_curve, say_missing
+from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import proportion_interval
 from gadam.paper.units import Part, first, held_out, scorer, source_of
 from gadam.population import Population
@@ -64,12 +64,11 @@ def arm(problem: str, regime: str) -> str:
 def runs(profile: str, data: str) -> list[Run]:
     """List a run per problem, seed and regime."""
     budget, planned = PROFILES[profile], []
-    for label, (dataset, steps) in PROBLEMS.items():
-        rows, digest = dataset_config(dataset, data)
+    seeds = seeds_of(profile, budget["seeds"])
+    for (problem, (dataset, steps)), regime in itertools.product(PROBLEMS.items(), REGIMES):
         size = {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][steps]}
-        for seed, regime in itertools.product(seeds_of(profile, budget["seeds"]), REGIMES):
-            config = {**rows, "setting": label, "regime": regime, "seed": seed, **size}
-            planned.append(Run(losses, config, digest, f"{label} · {regime} · seed {seed}", arm(label, regime), 2))
+        config, label = {"setting": problem, "regime": regime, **size}, f"{problem} · {regime}"
+        planned += arm_runs(losses, arm(problem, regime), seeds, config, dataset, data, label=label, priority=2)
     return planned
 
 
@@ -77,7 +76,7 @@ RUNS = (runs,)
 
 
 @run_function("section42/losses")
-def losses(dataset: str, data: Any, setting: str, regime: str, seed: int, **settings: Any) -> Rows:
+def losses(dataset: str, data: Any, setting: str, regime: str, seed: int, **settings: Any) -> list[Row]:
     """Return a row per generation: its mean loss before learning, after it and after selection, on V and on test rows.
 
     With new batches each value is on the batch that the algorithm has at that moment: learning is judged on the
@@ -103,7 +102,7 @@ class _Means(Callback):
     """Keeps the mean losses of each generation; the parents' before learning on test rows are the last selected's."""
 
     def __init__(self, test: Part) -> None:
-        self.rows: Rows = []
+        self.rows: list[Row] = []
         self._test = test
 
     def on_start(self, config: GadamConfig, population: Population) -> None:
@@ -248,11 +247,9 @@ def figure_losses(rows: pd.DataFrame) -> Figure:
             # Where the first learning takes nearly all of the loss, all that follows would be a flat line.
             top.set_ylim(top=min(1.1 * first["before"].max(), 1.35 * first["test_learned"].max()))
     lines = {"on V, which selection sees": BLUE, "on test rows, which nothing sees": ORANGE}
-    figure.legend(
-        [Line2D([], [], color=colour) for colour in lines.values()], list(lines), loc="outside upper center", ncols=2,
-        frameon=False, title=f"mean of seeds ({frame['seed'].nunique()}), band from the lowest to the highest; "
-        "disc: before learning, ring: after it",
-    )  # fmt: skip
+    about = f"mean of seeds ({frame['seed'].nunique()}), band from the lowest to the highest; "
+    handles = {text: Line2D([], [], color=colour) for text, colour in lines.items()}
+    add_legend(figure, handles, 2, title=f"{about}disc: before learning, ring: after it")
     return figure
 
 
@@ -264,9 +261,8 @@ def _draw_path(axis: Axes, group: pd.DataFrame, prefix: str, colour: Any) -> Non
         pd.DataFrame({"place": group["generation"] + shift, "order": order, "loss": group[f"{prefix}{stage}"]})
         for order, (stage, shift) in enumerate(stages)
     )
-    path = points.groupby(["place", "order"])["loss"].agg(["mean", "min", "max"]).reset_index()
-    axis.fill_between(path["place"], path["min"], path["max"], color=colour, alpha=0.2, linewidth=0)
-    axis.plot(path["place"], path["mean"], color=colour, linewidth=1.4)
+    path = points.groupby(["place", "order"])["loss"].agg(["mean", "min", "max"]).reset_index("order")
+    draw_curve(axis, path[["mean", "min", "max"]], colour, linewidth=1.4)
     for order, face in ((1, colour), (2, "white")):
-        stage = path[path["order"] == order]
-        axis.scatter(stage["place"], stage["mean"], s=22, color=face, edgecolor=colour, linewidth=1.3, zorder=3)
+        stage = path.loc[path["order"] == order, "mean"]
+        axis.scatter(stage.index, stage, s=22, color=face, edgecolor=colour, linewidth=1.3, zorder=3)

@@ -30,8 +30,8 @@ from gadam.evolution.loop import evolve
 from gadam.models import lenet5, mlp
 from gadam.paper import section54, seeds_of
 from gadam.paper.claims import Claim
-from gadam.paper.palette import BLUE, GREEN, GREY, ORANGE, RED, say_missing
-from gadam.paper.runs import Rows, Run, dataset_config, run_function
+from gadam.paper.drawing import BLUE, GREEN, GREY, ORANGE, RED, add_legend, labelled, say_missing
+from gadam.paper.runs import Row, Run, arm_runs, dataset_config, run_function
 from gadam.paper.statistics import mean_interval
 from gadam.paper.units import Part, source_of
 from gadam.paper.verdicts import Evidence
@@ -66,10 +66,11 @@ def arm(what: str | dict[str, int]) -> str:
 def runs(profile: str, data: str) -> list[Run]:
     """List a run per point of the growth curves and seed; they need no dataset."""
     points = {arm(point): point for factor in FACTORS for point in _points(profile, factor)}  # the base once
+    seeds = seeds_of(profile, SEEDS)
     return [
-        Run(growing, {**point, "seed": seed}, "", f"bytes at {_named(point)} · seed {seed}", name, 2)
+        run
         for name, point in points.items()
-        for seed in seeds_of(profile, SEEDS)
+        for run in arm_runs(growing, name, seeds, point, label=f"bytes at {_named(point)}", priority=2)
     ]
 
 
@@ -95,7 +96,7 @@ def _named(point: dict[str, int]) -> str:
 
 
 @run_function("section43/growing", version=4)
-def growing(g: int, width: int, steps: int, seed: int) -> Rows:
+def growing(g: int, width: int, steps: int, seed: int) -> list[Row]:
     """Count the bytes of one generation of MLPs with two hidden layers of some width, on 500 generated rows."""
     draw = stream("cpu", seed)
     rows = torch.randn(500, 16, generator=draw), torch.randint(10, (500,), generator=draw)
@@ -104,7 +105,7 @@ def growing(g: int, width: int, steps: int, seed: int) -> Rows:
 
 
 @run_function("section43/problem", version=4)
-def problem(dataset: str, data: Any) -> Rows:
+def problem(dataset: str, data: Any) -> list[Row]:
     """Count the bytes of one generation of g = 10 units on a problem of Section 5; one step, since none sends any."""
     rows = load(dataset, data=data)
     images = len(rows.feature_shape) > 1
@@ -264,5 +265,5 @@ def figure_growth(rows: pd.DataFrame) -> Figure:
         axis.set_xticks(points.index, [f"{size:,}" for size in points.index], rotation=30)
         axis.minorticks_off()
     axes[0].set_ylabel("bytes per generation, or once")
-    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    add_legend(figure, labelled(axes[-1]))
     return figure

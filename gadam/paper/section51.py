@@ -7,8 +7,8 @@ on training images held out ("tuned"), and the grid's cost is in the table. GADA
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,9 @@ from gadam.paper.baselines import dbn
 from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import FOREST, GCFOREST, SVM
+from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, say_missing
 from gadam.paper.mnist import EVIDENT, GADAM
-from gadam.paper.palette import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, say_missing
-from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
+from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import accuracy_interval, mean_interval
 from gadam.paper.units import first
 
@@ -81,18 +81,17 @@ def runs(profile: str, data: str) -> list[Run]:
     which Table 1 takes the first K generations and Section 5.2 all; the best of g Adam runs at the compute of those K;
     and each optimizer alone, but for Adam, which is the first unit of that control. And the other methods.
     """
-    chosen, scales = PROFILES[profile], mnist.scales(profile)
-    found = [
-        replace(_lenet_run(scales[-1], data, method, rate, seed), arm=RATES)
-        for method in SINGLE for rate in chosen["rates"] for seed in chosen["rate_seeds"]
-    ]  # fmt: skip
+    chosen, scales, found = PROFILES[profile], mnist.scales(profile), []
+    for method, rate in itertools.product(SINGLE, chosen["rates"]):
+        found += _lenet_runs(scales[-1], data, method, rate, chosen["rate_seeds"])
     for scale in scales:
         budget = mnist.PROFILES[scale]
-        for seed in mnist.seeds(scale, budget["seeds"]):
-            found.append(mnist.gadam_run(scale, data, seed, budget["g"], budget["longest"]))
-            found.append(_lenet_run(scale, data, BEST_OF_G, EVIDENT, seed))
-    alone = {method: EVIDENT for method in OPTIMIZERS if method != ADAM}
-    return [*found, *_lenet_runs(scales[0], data, alone), *_other_runs(profile, data)]
+        found += mnist.gadam_runs(scale, data, budget["seeds"], budget["g"], budget["longest"])
+        found += _lenet_runs(scale, data, BEST_OF_G, EVIDENT)
+    for method in OPTIMIZERS:
+        if method != ADAM:
+            found += _lenet_runs(scales[0], data, method, EVIDENT)
+    return found + _other_runs(profile, data)
 
 
 RUNS = (runs,)
@@ -100,26 +99,25 @@ RUNS = (runs,)
 
 def later_runs(profile: str, data: str, rows: pd.DataFrame) -> list[Run]:
     """Each single optimizer with the rate that the grid's rows find best, where that is not the evident one."""
-    tuned = {one: rate for one, rate in tuned_rates(rows, profile).items() if rate != EVIDENT or one == GD}
-    return _lenet_runs(mnist.scales(profile)[0], data, tuned)
+    return [
+        run
+        for method, rate in tuned_rates(rows, profile).items() if rate != EVIDENT or method == GD
+        for run in _lenet_runs(mnist.scales(profile)[0], data, method, rate)
+    ]  # fmt: skip
 
 
-def _lenet_runs(scale: str, data: str, rates: Mapping[str, float]) -> list[Run]:
-    seeds = mnist.seeds(scale, mnist.PROFILES[scale]["seeds"])
-    return [_lenet_run(scale, data, method, rate, seed) for method, rate in rates.items() for seed in seeds]
-
-
-def _lenet_run(scale: str, data: str, method: str, rate: float, seed: int) -> Run:
-    """LeNet-5s without evolution, as deep as GADAM's in K generations."""
-    (optimizer, dropout), steps = NETS[method], mnist.depth(scale)
-    units = mnist.PROFILES[scale]["g"] if method == BEST_OF_G else 1
+def _lenet_runs(scale: str, data: str, method: str, rate: float, grid_seeds: Sequence[int] = ()) -> list[Run]:
+    """LeNet-5s without evolution, as deep as GADAM's in K generations; of the grid with its own seeds."""
+    (optimizer, dropout), steps, budget = NETS[method], mnist.depth(scale), mnist.PROFILES[scale]
+    units = budget["g"] if method == BEST_OF_G else 1
     settings = {
-        "method": method, "looks": mnist.checkpoints(scale), "steps": steps, "seed": seed, "optimizer": optimizer,
+        "method": method, "looks": mnist.checkpoints(scale), "steps": steps, "optimizer": optimizer,
         "learning_rate": rate, "dropout": dropout, "population_size": units,
     }  # fmt: skip
-    return mnist.lenet_run(
-        mnist.lenets_by_optimizer, scale, data, settings, units * steps, arm=arm(scale, method, rate),
-        label=f"MNIST · {method} at {rate:g}, {steps:,} steps · seed {seed}",
+    return mnist.lenet_runs(
+        mnist.lenets_by_optimizer, RATES if grid_seeds else arm(scale, method, rate), scale, data,
+        grid_seeds or mnist.seeds(scale, budget["seeds"]), settings, units * steps,
+        label=f"MNIST · {method} at {rate:g}, {steps:,} steps",
         priority=3 if method != BEST_OF_G else 7 if scale == "standard" else 4,
     )  # fmt: skip
 
@@ -133,50 +131,9 @@ def arm(scale: str, method: str, rate: float = EVIDENT) -> str:
     return f"mnist/{scale}/{BEST_OF_G if (method, rate) == (ADAM, EVIDENT) else method}/{rate:g}"
 
 
-def _other_runs(profile: str, data: str) -> list[Run]:
-    budget, planned = PROFILES[profile], []
-    rows, digest = dataset_config(mnist.DATASET, data)
-    shared = {**rows, "rows": budget["rows"], "test_rows": mnist.PROFILES[profile]["test_rows"]}
-    methods: dict[str, tuple[RunFunction, dict[str, Any]]] = {
-        GCFOREST: (deep_forest, budget["gcforest"]), DBN: (belief_net, budget["dbn"]),
-        FOREST: (random_forest, {"trees": budget["trees"]}), SVM: (svm, {}),
-    }  # fmt: skip
-    for method, (function, settings) in methods.items():
-        draws = method != SVM or budget["rows"] is not None
-        for seed in seeds_of(profile, budget["seeds"][method]) if draws else [0]:
-            label = f"MNIST · {method} · seed {seed}"
-            config = {**shared, "seed": seed, **settings}
-            planned.append(Run(function, config, digest, label, arm=arm("", method), priority=6))
-    return planned
-
-
-@run_function("mnist/gcforest", engine=False, settings=GcForestSettings)
-def deep_forest(seed: int, windows: list[Any], **given: Any) -> Rows:
-    """Multi-grained scanning and a cascade: gcForest."""
-    return _score(GCFOREST, seed, windows=windows, **given)
-
-
-@run_function("mnist/dbn", engine=False)
-def belief_net(seed: int, **given: Any) -> Rows:
-    """A deep belief net on pixels between 0 and 1."""
-    return _score(DBN, seed, **given)
-
-
-@run_function("mnist/forest", engine=False, settings=None)
-def random_forest(seed: int, **given: Any) -> Rows:
-    """A random forest with scikit-learn's defaults but for the number of trees."""
-    return _score(FOREST, seed, **given)
-
-
-@run_function("mnist/svm", engine=False, settings=None)
-def svm(seed: int, **given: Any) -> Rows:
-    """A support vector machine with scikit-learn's defaults."""
-    return _score(SVM, seed, **given)
-
-
-def _score(
-    method: str, seed: int, dataset: str, data: Any, rows: int | None, test_rows: int | None, **settings: Any
-) -> Rows:
+def by_other(
+    dataset: str, data: Any, seed: int, method: str, rows: int | None, test_rows: int | None, **settings: Any
+) -> list[Row]:
     """The right answers of a method of `OTHERS` that has learned from `rows` training images, drawn by the seed."""
     found = mnist.images(dataset, data, rows, test_rows, seed)
     if method == DBN:
@@ -187,6 +144,27 @@ def _score(
     correct = int((predicted == found.test[1]).sum())
     about = {"images": len(found.train[1]), "data": found.source, "method": method, "seed": seed}
     return [about | {"test_correct": correct, "test_rows": len(found.test[1])}]
+
+
+FUNCTIONS = {
+    GCFOREST: run_function("mnist/gcforest", engine=False, settings=GcForestSettings, method=GCFOREST)(by_other),
+    DBN: run_function("mnist/dbn", engine=False, method=DBN)(by_other),
+    FOREST: run_function("mnist/forest", engine=False, settings=None, method=FOREST)(by_other),
+    SVM: run_function("mnist/svm", engine=False, settings=None, method=SVM)(by_other),
+}
+"""What computes the runs of each method of `OTHERS`."""
+
+
+def _other_runs(profile: str, data: str) -> list[Run]:
+    budget, planned = PROFILES[profile], []
+    shared = {"rows": budget["rows"], "test_rows": mnist.PROFILES[profile]["test_rows"]}
+    settings = {GCFOREST: budget["gcforest"], DBN: budget["dbn"], FOREST: {"trees": budget["trees"]}, SVM: {}}
+    for method, function in FUNCTIONS.items():
+        draws = method != SVM or budget["rows"] is not None
+        seeds = seeds_of(profile, budget["seeds"][method]) if draws else [0]
+        config, label = {**shared, **settings[method]}, f"MNIST · {method}"
+        planned += arm_runs(function, arm("", method), seeds, config, mnist.DATASET, data, label=label, priority=6)
+    return planned
 
 
 def select(rows: pd.DataFrame, scale: str, method: str, kind: str, rate: float | None = EVIDENT) -> pd.DataFrame:

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from gadam.paper import mnist
 from gadam.paper.claims import Arms, Claim
+from gadam.paper.drawing import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, say_missing
 from gadam.paper.mnist import GADAM, PROFILES
-from gadam.paper.palette import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, say_missing
 from gadam.paper.runs import Run
 from gadam.paper.statistics import accuracy_interval, mean_interval
 from gadam.paper.units import first, source_of
@@ -36,13 +36,12 @@ FROM_TO = 2, 20
 
 def runs(profile: str, data: str) -> list[Run]:
     """GADAM with the paper's population for the most generations, and with each other population for K."""
-    return [
-        mnist.gadam_run(scale, data, seed, size, budget["longest"] if size == budget["g"] else budget["K"])
-        for scale in mnist.scales(profile)
-        for budget in [PROFILES[scale]]
-        for size, count in budget["sizes"].items()
-        for seed in mnist.seeds(scale, count)
-    ]
+    found = []
+    for scale in mnist.scales(profile):
+        budget = PROFILES[scale]
+        for size, count in budget["sizes"].items():
+            found += mnist.gadam_runs(scale, data, count, size, budget["longest" if size == budget["g"] else "K"])
+    return found
 
 
 RUNS = (runs,)

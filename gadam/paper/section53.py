@@ -28,9 +28,9 @@ from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.models import lenet5
 from gadam.paper.claims import Claim
-from gadam.paper.palette import BLUE, GREY, ORANGE, say_missing
+from gadam.paper.drawing import BLUE, GREY, ORANGE, add_legend, draw_curve, labelled, say_missing
 from gadam.paper.report.machine import cpu_model, usable_cores
-from gadam.paper.runs import Rows, Run, dataset_config, run_function
+from gadam.paper.runs import Row, Run, dataset_config, run_function
 from gadam.paper.statistics import mean_interval
 from gadam.paper.units import first, source_of
 from gadam.paper.verdicts import RATIO, Evidence
@@ -67,7 +67,7 @@ RUNS = (runs,)
 @run_function("section53/threads")
 def generation_times(
     dataset: str, data: Any, threads: list[int], repeats: int, steps: int, warm_up: int, validation_size: int
-) -> Rows:
+) -> list[Row]:
     """A row per repeat and number of threads, and the digest of the generation that was timed.
 
     A repeat is one run of GADAM whose generations are executed by one number of threads after the other, in an order
@@ -75,7 +75,7 @@ def generation_times(
     seed, so equal digests of a generation say that it is the same population on whatever threads.
     """
     images = load(dataset, data=data)
-    rows: Rows = []
+    rows: list[Row] = []
     for repeat in range(repeats):
         order = [threads[place] for place in torch.randperm(len(threads), generator=stream("cpu", repeat))]
         pool = _TimedThreads([*order[:1] * warm_up, *order])
@@ -94,7 +94,7 @@ class _TimedThreads(Executor, Callback):
 
     def __init__(self, plan: list[int]) -> None:
         self.plan = plan
-        self.rows: Rows = []
+        self.rows: list[Row] = []
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Let one of the threads call `fn`."""
@@ -173,14 +173,13 @@ def figure6(rows: pd.DataFrame) -> Figure:
             say_missing(axis)
             continue
         by_count = frame.groupby("threads")[name].agg(["median", "min", "max"])
-        axis.fill_between(by_count.index, by_count["min"], by_count["max"], color=BLUE, alpha=0.2, linewidth=0)
-        axis.plot(by_count.index, by_count["median"], color=BLUE, label="median, lowest to highest")
+        draw_curve(axis, by_count, BLUE, label="median, lowest to highest")
         axis.scatter(frame["threads"], frame[name], color=BLUE, s=14, alpha=0.6, label="one repeat", zorder=3)
         axis.axvline(cores, color=ORANGE, linestyle="--", label="cores of this machine")
         if limit is not None:
             axis.plot(counts, limit, color=GREY, linestyle=":", label=f"at best, with {G} units")
         axis.set_ylim(bottom=0)
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    add_legend(figure, labelled(axes[1]), 4)
     return figure
 
 

@@ -8,6 +8,7 @@ seeds, and but for "standard" and "paper" smaller forests.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,12 +20,12 @@ from torch import nn
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load
 from gadam.models import MLP_HIDDEN, mlp
-from gadam.paper import comparison, published, seeds_of
+from gadam.paper import comparison, drawing, published, seeds_of
 from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Cell, Column
-from gadam.paper.palette import GREEN, GREY, RED
-from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
+from gadam.paper.drawing import GREEN, GREY, RED
+from gadam.paper.runs import Row, Run, arm_runs, dataset_config, run_function
 from gadam.paper.statistics import paired_interval
 from gadam.paper.units import first_rows
 
@@ -73,27 +74,72 @@ def depends_on_seed(method: str, dataset: str, profile: str) -> bool:
     return method not in (SVM, KNN) or dataset == "yeast" or PROFILES[profile]["train_rows"] is not None
 
 
+@run_function("tables/gadam")
+def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> list[Row]:
+    """Train MLPs by GADAM, see `comparison.run_gadam`."""
+    rows = load_table(dataset, data, seed, train_rows)
+    return comparison.run_gadam(rows, maker(rows), GADAM, GadamConfig(seed=seed, **settings))
+
+
+@run_function("tables/adam", settings=None)
+def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> list[Row]:
+    """Train as many MLPs by Adam alone, see `comparison.run_adam`."""
+    rows = load_table(dataset, data, seed, train_rows)
+    return comparison.run_adam(rows, maker(rows), (ADAM, ADAM_BEST), GadamConfig(seed=seed, **settings))
+
+
+def by_other(dataset: str, data: Any, seed: int, train_rows: int | None, method: str, **settings: Any) -> list[Row]:
+    """Predict by a method of others, see `comparison.run_quoted`; its features are standardised.
+
+    Of gcForest the cascade alone: there is nothing to scan, since the columns of a table have no order.
+    """
+    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), method, seed, **settings)
+
+
+FUNCTIONS = {
+    GADAM: mlp_by_gadam,
+    ADAM: mlps_by_adam,
+    FOREST: run_function("tables/forest", engine=False, settings=None, method=FOREST)(by_other),
+    SVM: run_function("tables/svm", engine=False, settings=None, method=SVM)(by_other),
+    KNN: run_function("tables/neighbours", engine=False, settings=None, method=KNN)(by_other),
+    GCFOREST: run_function("tables/gcforest", engine=False, settings=GcForestSettings, method=GCFOREST)(by_other),
+}
+"""What computes the runs of each method; the best of g by Adam is of Adam's own."""
+
+
+@run_function("tables/curve")
+def held_out_curve(dataset: str, data: Any, steps: int, units: int) -> list[Row]:
+    """Follow MLPs by Adam on held-out training rows, at 40 points of their training."""
+    rows = load(dataset, data=data, seed=0)
+    points = comparison.follow_adam(rows, maker(rows), GadamConfig(population_size=units, steps=steps), 40)
+    return [{"dataset": rows.name, "data": rows.source} | point for point in points]
+
+
+def maker(rows: Dataset) -> Callable[[], nn.Module]:
+    """Return what makes the MLP for a dataset."""
+    return partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[rows.name])
+
+
+def load_table(dataset: str, data: Any, seed: int, train_rows: int | None) -> Dataset:
+    """Load a dataset with so many training rows, drawn by the seed; None takes all."""
+    return first_rows(load(dataset, data=data, seed=seed), train_rows, seed)
+
+
 def runs(profile: str, data: str) -> list[Run]:
     """List every run behind Table 4."""
     budget, planned = PROFILES[profile], []
-    for name in DATASETS:
-        rows, digest = dataset_config(name, data)
-        gadam = {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]}
-        methods: dict[str, tuple[RunFunction, dict[str, Any]]] = {
-            GADAM: (mlp_by_gadam, gadam),
-            ADAM: (mlps_by_adam, {"population_size": budget["g"], "steps": depth(name, profile)}),
-            FOREST: (random_forest, {"trees": budget["trees"]}),
-            SVM: (svm, {}),
-            KNN: (nearest_neighbours, {}),
-            GCFOREST: (deep_forest, budget["gcforest"]),
+    for name, (method, function) in itertools.product(DATASETS, FUNCTIONS.items()):
+        settings: dict[str, dict[str, Any]] = {
+            GADAM: {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]},
+            ADAM: {"population_size": budget["g"], "steps": depth(name, profile)},
+            FOREST: {"trees": budget["trees"]},
+            GCFOREST: budget["gcforest"],
         }
-        for method, (function, settings) in methods.items():
-            count = budget["gcforest_seeds"][name] if method == GCFOREST else budget["seeds"]
-            seeds = seeds_of(profile, count) if depends_on_seed(method, name, profile) else [0]
-            for seed in seeds:
-                config = {**rows, "train_rows": budget["train_rows"], **settings, "seed": seed}
-                label = f"{name.upper()} · {method} · seed {seed}"
-                planned.append(Run(function, config, digest, label, arm=arm(name, method), priority=1))
+        count = budget["gcforest_seeds"][name] if method == GCFOREST else budget["seeds"]
+        seeds = seeds_of(profile, count) if depends_on_seed(method, name, profile) else [0]
+        config = {"train_rows": budget["train_rows"], **settings.get(method, {})}
+        label = f"{name.upper()} · {method}"
+        planned += arm_runs(function, arm(name, method), seeds, config, name, data, label=label, priority=1)
     return planned
 
 
@@ -109,62 +155,6 @@ def curve_runs(profile: str, data: str) -> list[Run]:
 
 
 RUNS = (runs, curve_runs)
-
-
-@run_function("tables/gadam")
-def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
-    """Train MLPs by GADAM, see `comparison.run_gadam`."""
-    rows = load_table(dataset, data, seed, train_rows)
-    return comparison.run_gadam(rows, maker(rows), GADAM, GadamConfig(seed=seed, **settings))
-
-
-@run_function("tables/adam", settings=None)
-def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
-    """Train as many MLPs by Adam alone, see `comparison.run_adam`."""
-    rows = load_table(dataset, data, seed, train_rows)
-    return comparison.run_adam(rows, maker(rows), (ADAM, ADAM_BEST), GadamConfig(seed=seed, **settings))
-
-
-@run_function("tables/gcforest", engine=False, settings=GcForestSettings)
-def deep_forest(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> Rows:
-    """Grow the cascade of gcForest; no scanning, since the columns of a table have no order."""
-    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), GCFOREST, seed, **settings)
-
-
-@run_function("tables/forest", engine=False)
-def random_forest(dataset: str, data: Any, seed: int, train_rows: int | None, trees: int) -> Rows:
-    """Grow a random forest with scikit-learn's defaults but for the number of trees."""
-    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), FOREST, seed, trees=trees)
-
-
-@run_function("tables/svm", engine=False)
-def svm(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
-    """Fit a support vector machine with scikit-learn's defaults on standardised features."""
-    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), SVM, seed)
-
-
-@run_function("tables/neighbours", engine=False)
-def nearest_neighbours(dataset: str, data: Any, seed: int, train_rows: int | None) -> Rows:
-    """Ask the k = 3 nearest neighbours on standardised features."""
-    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), KNN, seed)
-
-
-@run_function("tables/curve")
-def held_out_curve(dataset: str, data: Any, steps: int, units: int) -> Rows:
-    """Follow MLPs by Adam on held-out training rows, at 40 points of their training."""
-    rows = load(dataset, data=data, seed=0)
-    points = comparison.follow_adam(rows, maker(rows), GadamConfig(population_size=units, steps=steps), 40)
-    return [{"dataset": rows.name, "data": rows.source} | point for point in points]
-
-
-def maker(rows: Dataset) -> Callable[[], nn.Module]:
-    """Return what makes the MLP for a dataset."""
-    return partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[rows.name])
-
-
-def load_table(dataset: str, data: Any, seed: int, train_rows: int | None) -> Dataset:
-    """Load a dataset with so many training rows, drawn by the seed; None takes all."""
-    return first_rows(load(dataset, data=data, seed=seed), train_rows, seed)
 
 
 def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
@@ -233,10 +223,10 @@ def differences_figure(frame: pd.DataFrame) -> Figure:
     better, worse = lines["complete"] & (lines["low"] > 0), lines["complete"] & (lines["high"] < 0)
     lines["colour"] = [GREEN if up else RED if down else GREY for up, down in zip(better, worse, strict=True)]
     label = "MLP (GADAM) minus the method: test accuracy, percentage points (mean over seeds, 95 % interval)"
-    return comparison.differences_figure(lines, colours, label)
+    return drawing.differences_figure(lines, colours, label)
 
 
 def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
     """Draw the accuracy of Adam on held-out training rows against steps, and the depth that Table 4 uses."""
     panels = {name: (name.upper(), depth(name, profile)) for name in DATASETS}
-    return comparison.budget_figure(rows, "dataset", panels, "accuracy on held-out\ntraining rows, %")
+    return drawing.budget_figure(rows, "dataset", panels, "accuracy on held-out\ntraining rows, %")

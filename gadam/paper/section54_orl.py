@@ -9,6 +9,7 @@ a reduced budget (`budget_share`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,12 +24,12 @@ from torch import nn
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load
 from gadam.models import orl_cnn
-from gadam.paper import comparison, published, seeds_of
+from gadam.paper import comparison, drawing, published, seeds_of
 from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Cell, Column
-from gadam.paper.palette import BLUE, GREY, RED
-from gadam.paper.runs import Rows, Run, RunFunction, dataset_config, run_function
+from gadam.paper.drawing import BLUE, GREY, RED, add_legend, draw_intervals
+from gadam.paper.runs import Row, Run, arm_runs, dataset_config, run_function
 from gadam.paper.units import Part
 
 DATASET = "orl"
@@ -104,51 +105,10 @@ def arm(images: int, method: str, shrink: int = 1) -> str:
     return f"orl/{images}/{run}" + (f"/{shrink}" if run in CNNS else "")
 
 
-def runs(profile: str, data: str) -> list[Run]:
-    """List every run behind Table 3; a seed draws the training images, and everything else that a method draws."""
-    size, small = PROFILES[profile], shrinks(profile)[-1]
-    cnn = {"hidden": size["hidden"], "batch_size": size["batch_size"], "population_size": size["g"]}
-    gadam, adam = {"generations": size["K"], "steps": size["steps"]}, {"steps": depth(profile)}
-    planned: list[tuple[str, RunFunction, dict[str, Any], int, int]] = [
-        (GCFOREST, deep_forest, {"shrink": small, **size["gcforest"]}, size["gcforest_seeds"], 5),
-        (FOREST, random_forest, {"trees": size["trees"]}, size["seeds"][small], 2),
-        (SVM, svm, {}, size["seeds"][small], 2),
-        (KNN, nearest_neighbours, {}, size["seeds"][small], 2),
-    ]
-    for shrink, count in size["seeds"].items():
-        planned.append((GADAM, cnn_by_gadam, cnn | gadam | {"shrink": shrink}, count, 5))
-        planned.append((ADAM, cnns_by_adam, cnn | adam | {"shrink": shrink}, count, 5))
-    rows, digest = dataset_config(DATASET, data)
-    return [
-        Run(
-            function, {**rows, "images": images, "seed": seed, **settings}, digest,
-            f"ORL · {images} images of {pixels(settings.get('shrink', 1))} · {method} · seed {seed}",
-            arm(images, method, settings.get("shrink", 1)), priority,
-        )
-        for method, function, settings, count, priority in planned
-        for images in IMAGES
-        for seed in seeds_of(profile, count)
-    ]  # fmt: skip
-
-
-def curve_runs(profile: str, data: str) -> list[Run]:
-    """List the runs behind figure section54_orl_budget."""
-    size, (rows, digest) = PROFILES[profile], dataset_config(DATASET, data)
-    settings = {name: size[name] for name in ("hidden", "batch_size")} | {"shrink": shrinks(profile)[-1]}
-    return [
-        Run(
-            held_out_curve, {**rows, "images": images, **settings, **size["curve"]}, digest,
-            f"ORL · {images} images · held-out curve of Adam", f"orl/{images}/curve", 5,
-        )
-        for images in IMAGES
-    ]  # fmt: skip
-
-
-RUNS = (runs, curve_runs)
-
-
 @run_function("orl/gadam")
-def cnn_by_gadam(dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any) -> Rows:
+def cnn_by_gadam(
+    dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any
+) -> list[Row]:
     """Train CNNs by GADAM, see `comparison.run_gadam`."""
     faces = load_faces(dataset, data, images, seed, shrink)
     found = comparison.run_gadam(faces, maker(faces, hidden), GADAM, GadamConfig(seed=seed, **settings))
@@ -156,47 +116,36 @@ def cnn_by_gadam(dataset: str, data: Any, images: int, seed: int, shrink: int, h
 
 
 @run_function("orl/adam")
-def cnns_by_adam(dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any) -> Rows:
+def cnns_by_adam(
+    dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any
+) -> list[Row]:
     """Train as many CNNs by Adam alone, see `comparison.run_adam`."""
     faces = load_faces(dataset, data, images, seed, shrink)
     found = comparison.run_adam(faces, maker(faces, hidden), (ADAM, ADAM_BEST), GadamConfig(seed=seed, **settings))
     return [row | {"images": images, "shrink": shrink} for row in found]
 
 
-@run_function("orl/gcforest", engine=False, settings=GcForestSettings)
-def deep_forest(
-    dataset: str, data: Any, images: int, seed: int, shrink: int, windows: list[list[int]], **settings: Any
-) -> Rows:
-    """Grow gcForest: multi-grained scanning and a cascade."""
-    return _quoted(GCFOREST, load_faces(dataset, data, images, seed, shrink), images, seed, windows=windows, **settings)
-
-
-@run_function("orl/forest", engine=False)
-def random_forest(dataset: str, data: Any, images: int, seed: int, trees: int) -> Rows:
-    """Grow a random forest with scikit-learn's defaults but for the number of trees."""
-    return _quoted(FOREST, load_faces(dataset, data, images, seed), images, seed, trees=trees)
-
-
-@run_function("orl/svm", engine=False)
-def svm(dataset: str, data: Any, images: int, seed: int) -> Rows:
-    """Fit a support vector machine with scikit-learn's defaults on the pixels."""
-    return _quoted(SVM, load_faces(dataset, data, images, seed), images, seed)
-
-
-@run_function("orl/neighbours", engine=False)
-def nearest_neighbours(dataset: str, data: Any, images: int, seed: int) -> Rows:
-    """Ask the k = 3 nearest neighbours by their pixels."""
-    return _quoted(KNN, load_faces(dataset, data, images, seed), images, seed)
-
-
-def _quoted(method: str, faces: Dataset, images: int, seed: int, **settings: Any) -> Rows:
+def by_other(dataset: str, data: Any, images: int, seed: int, method: str, **settings: Any) -> list[Row]:
+    """Predict by a method of others from the pixels, see `comparison.run_quoted`."""
+    faces = load_faces(dataset, data, images, seed, settings.pop("shrink", 1))
     return [row | {"images": images} for row in comparison.run_quoted(faces, method, seed, **settings)]
+
+
+FUNCTIONS = {
+    GADAM: cnn_by_gadam,
+    ADAM: cnns_by_adam,
+    FOREST: run_function("orl/forest", engine=False, settings=None, method=FOREST)(by_other),
+    SVM: run_function("orl/svm", engine=False, settings=None, method=SVM)(by_other),
+    KNN: run_function("orl/neighbours", engine=False, settings=None, method=KNN)(by_other),
+    GCFOREST: run_function("orl/gcforest", engine=False, settings=GcForestSettings, method=GCFOREST)(by_other),
+}
+"""What computes the runs of each method; the best of g by Adam is of Adam's own."""
 
 
 @run_function("orl/curve", settings=None)
 def held_out_curve(
     dataset: str, data: Any, images: int, shrink: int, hidden: int, units: int, points: int, **settings: Any
-) -> Rows:
+) -> list[Row]:
     """Follow CNNs by Adam: loss on training faces, and accuracy on a fifth of them that is held out."""
     faces = load_faces(dataset, data, images, 0, shrink)
     config = GadamConfig(population_size=units, **settings)
@@ -218,6 +167,46 @@ def maker(faces: Dataset, hidden: int) -> Callable[[], nn.Module]:
     """Return what makes the CNN for faces of their size."""
     _, height, width = faces.feature_shape
     return partial(orl_cnn, hidden=hidden, classes=faces.class_count, image_size=(height, width))
+
+
+def runs(profile: str, data: str) -> list[Run]:
+    """List every run behind Table 3; a seed draws the training images, and everything else that a method draws."""
+    size, small = PROFILES[profile], shrinks(profile)[-1]
+    cnn = {"hidden": size["hidden"], "batch_size": size["batch_size"], "population_size": size["g"]}
+    gadam, adam = {"generations": size["K"], "steps": size["steps"]}, {"steps": depth(profile)}
+    planned: list[tuple[str, dict[str, Any], int, int]] = [
+        (GCFOREST, {"shrink": small, **size["gcforest"]}, size["gcforest_seeds"], 5),
+        (FOREST, {"trees": size["trees"]}, size["seeds"][small], 2),
+        (SVM, {}, size["seeds"][small], 2),
+        (KNN, {}, size["seeds"][small], 2),
+    ]
+    for shrink, count in size["seeds"].items():
+        planned.append((GADAM, cnn | gadam | {"shrink": shrink}, count, 5))
+        planned.append((ADAM, cnn | adam | {"shrink": shrink}, count, 5))
+    found = []
+    for (method, settings, count, priority), images in itertools.product(planned, IMAGES):
+        shrink = settings.get("shrink", 1)
+        found += arm_runs(
+            FUNCTIONS[method], arm(images, method, shrink), seeds_of(profile, count), {"images": images, **settings},
+            DATASET, data, label=f"ORL · {images} images of {pixels(shrink)} · {method}", priority=priority,
+        )  # fmt: skip
+    return found
+
+
+def curve_runs(profile: str, data: str) -> list[Run]:
+    """List the runs behind figure section54_orl_budget."""
+    size, (rows, digest) = PROFILES[profile], dataset_config(DATASET, data)
+    settings = {name: size[name] for name in ("hidden", "batch_size")} | {"shrink": shrinks(profile)[-1]}
+    return [
+        Run(
+            held_out_curve, {**rows, "images": images, **settings, **size["curve"]}, digest,
+            f"ORL · {images} images · held-out curve of Adam", f"orl/{images}/curve", 5,
+        )
+        for images in IMAGES
+    ]  # fmt: skip
+
+
+RUNS = (runs, curve_runs)
 
 
 def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
@@ -287,7 +276,7 @@ def accuracy_figure(cells: Sequence[Cell], table: pd.DataFrame) -> Figure:
     size = (11, 1.2 + 0.4 * panels.size().max())
     figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharex=True, sharey=True)
     for axis, (images, own) in zip(axes, panels, strict=True):
-        comparison.draw_intervals(axis, own, list(own["label"]))
+        draw_intervals(axis, own, list(own["label"]))
         axis.scatter(own["printed"], range(len(own)), color=RED, marker="x", s=60, linewidth=2, zorder=4)
         for place, index in enumerate(own.index):  # the splits below the interval, which would hide them
             dots = cells[index].rows["accuracy"].astype(float)
@@ -300,11 +289,11 @@ def accuracy_figure(cells: Sequence[Cell], table: pd.DataFrame) -> Figure:
     }
     if lines["printed"].notna().any():
         handles["paper"] = Line2D([], [], color=RED, marker="x", linestyle="", markersize=8, markeredgewidth=2)
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, frameon=False)
+    add_legend(figure, handles)
     return figure
 
 
 def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
     """Draw Adam on training faces and on others held out, against steps, and the depth that Table 3 uses."""
     panels = {images: (f"{images} images a person", depth(profile)) for images in IMAGES}
-    return comparison.budget_figure(rows, "images", panels, "accuracy on faces held out, %")
+    return drawing.budget_figure(rows, "images", panels, "accuracy on faces held out, %")

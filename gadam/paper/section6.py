@@ -25,11 +25,11 @@ from matplotlib.figure import Figure
 from gadam.config import GadamConfig
 from gadam.datasets import load
 from gadam.evolution.loop import evolve
-from gadam.paper import comparison, published, section54, section54_orl, seeds_of
+from gadam.paper import comparison, drawing, published, section54, section54_orl, seeds_of
 from gadam.paper.claims import Arms, paired
 from gadam.paper.comparison import accuracies
-from gadam.paper.palette import BLUE, GREY, ORANGE
-from gadam.paper.runs import Rows, Run, dataset_config, run_function
+from gadam.paper.drawing import BLUE, GREY, ORANGE
+from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import paired_interval
 from gadam.paper.units import first, held_out, independent, scorer, whole
 from gadam.population import Population
@@ -87,16 +87,13 @@ def arm(dataset: str, reading: str) -> str:
 
 def runs(profile: str, data: str) -> list[Run]:
     """List each reading with each seed on each dataset."""
-    budget = PROFILES[profile]
-    planned = []
+    budget, planned = PROFILES[profile], []
     for name, (key, reading) in itertools.product(DATASETS, READINGS.items()):
-        rows, digest = dataset_config(name, data)
         size = {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]}
         size |= {setting: value for setting, value in reading.settings.items() if setting in size}
-        for seed in seeds_of(profile, budget["seeds"][name]):
-            config = {**rows, "reading": key, "seed": seed, **size}
-            label = f"{name.upper()} · {reading.label} · seed {seed}"
-            planned.append(Run(trained, config, digest, label, arm(name, key), priority=2))
+        seeds, label = seeds_of(profile, budget["seeds"][name]), f"{name.upper()} · {reading.label}"
+        config = {"reading": key, **size}
+        planned += arm_runs(trained, arm(name, key), seeds, config, name, data, label=label, priority=2)
     return planned
 
 
@@ -104,7 +101,7 @@ RUNS = (runs,)
 
 
 @run_function("readings/trained")
-def trained(dataset: str, data: Any, reading: str, seed: int, **settings: Any) -> Rows:
+def trained(dataset: str, data: Any, reading: str, seed: int, **settings: Any) -> list[Row]:
     """Train as a reading says, and score the unit that it ends with on the test rows."""
     rows = load(dataset, data=data, seed=seed)
     config = GadamConfig(**{**settings, **READINGS[reading].settings, "seed": seed})
@@ -168,7 +165,7 @@ def readings_figure(effects: pd.DataFrame) -> Figure:
     lines = effects[effects["reading"] != READINGS[DEFAULT].label]
     lines = lines.rename(columns={"dataset": "panel", "reading": "label", "difference": "centre"})
     lines["colour"] = [KINDS[kind][1] for kind in lines["kind"]]
-    return comparison.differences_figure(
+    return drawing.differences_figure(
         lines, dict(KINDS.values()),
         "minus the default readings: test accuracy, percentage points (mean, 95 % interval, paired by seed)",
     )  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,8 +29,8 @@ from gadam.evolution.teach import TEACH, TEACHER_SHARE
 from gadam.models import lenet5
 from gadam.paper import mnist, section54, section54_orl, seeds_of
 from gadam.paper.claims import Arms
-from gadam.paper.palette import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, say_missing
-from gadam.paper.runs import Row, Rows, Run, dataset_config, run_function, threads
+from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, say_missing
+from gadam.paper.runs import Row, Run, arm_runs, run_function, threads
 from gadam.paper.statistics import LEVEL, accuracy_interval, mean_interval, moments, paired_interval
 from gadam.paper.units import CHUNK, Part, cross_entropy, held_out, scorer, whole
 from gadam.paper.verdicts import margin_of
@@ -115,16 +115,15 @@ what is searched for the tuned methods, on `search_seeds`."""
 
 def runs(profile: str, data: str) -> list[Run]:
     """List the trials on development seeds, and the runs of the methods for which nothing is chosen."""
-    budget = PROFILES[profile]
-    found = []
-    for dataset in searched(profile):
-        for method in TUNED:
-            for trial in _trials(budget, method):
-                about = {"arm": search_arm(dataset), "priority": 0}
-                total = budget["datasets"][dataset]["primary"]
-                found += [_run(profile, data, dataset, method, total, seed, trial, **about)
-                          for seed in budget["search_seeds"]]  # fmt: skip
-    return found + _reported(profile, data, {name: {} for name in METHODS if name not in TUNED})
+    budget, found = PROFILES[profile], []
+    for dataset, method in itertools.product(searched(profile), TUNED):
+        total = budget["datasets"][dataset]["primary"]
+        for trial in _trials(budget, method):
+            seeds = budget["search_seeds"]
+            found += _runs(profile, data, dataset, method, total, trial, search_arm(dataset), seeds)
+    for dataset in budget["datasets"]:
+        found += _reported(profile, data, dataset, {name: {} for name in METHODS if name not in TUNED})
+    return found
 
 
 RUNS = (runs,)
@@ -133,9 +132,10 @@ RUNS = (runs,)
 def later_runs(profile: str, data: str, rows: pd.DataFrame) -> list[Run]:
     """List the runs of the tuned methods, with what the trials found best."""
     return [
-        run for dataset in PROFILES[profile]["datasets"]
-        for run in _reported(profile, data, chosen(rows, profile, dataset), (dataset,))
-    ]  # fmt: skip
+        run
+        for dataset in PROFILES[profile]["datasets"]
+        for run in _reported(profile, data, dataset, chosen(rows, profile, dataset))
+    ]
 
 
 def searched(profile: str) -> list[str]:
@@ -164,36 +164,33 @@ def _trials(budget: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _reported(
-    profile: str, data: str, settings: Mapping[str, dict[str, Any]], datasets: Sequence[str] = ()
-) -> list[Run]:
-    found = []
-    for dataset in datasets or PROFILES[profile]["datasets"]:
-        size = PROFILES[profile]["datasets"][dataset]
-        for method in methods_of(dataset):
-            for total in size["totals"] if method in CURVES else (size["primary"],):
-                about = {"arm": arm(dataset, method, total), "priority": 0 if total == size["primary"] else 6}
-                if method in settings:
-                    found += [_run(profile, data, dataset, method, total, seed, settings[method], **about)
-                              for seed in seeds_of(profile, size["seeds"])]  # fmt: skip
+def _reported(profile: str, data: str, dataset: str, settings: Mapping[str, dict[str, Any]]) -> list[Run]:
+    """List the runs of the methods that have settings, with the reported seeds, at all totals that they are for."""
+    size, found = PROFILES[profile]["datasets"][dataset], []
+    seeds = seeds_of(profile, size["seeds"])
+    for method in (one for one in methods_of(dataset) if one in settings):
+        for total in size["totals"] if method in CURVES else (size["primary"],):
+            priority = 0 if total == size["primary"] else 6
+            about = (arm(dataset, method, total), seeds, priority)
+            found += _runs(profile, data, dataset, method, total, settings[method], *about)
     return found
 
 
-def _run(
-    profile: str, data: str, dataset: str, method: str, total: int, seed: int, settings: dict[str, Any], **about: Any
-) -> Run:
-    rows, digest = dataset_config(dataset, data)
+def _runs(
+    profile: str, data: str, dataset: str, method: str, total: int, settings: dict[str, Any], arm: str,
+    seeds: Iterable[int], priority: int = 0,
+) -> list[Run]:  # fmt: skip
     size = {name: value for name, value in PROFILES[profile]["datasets"][dataset].items()
             if name in ("train_rows", "test_rows", "hidden")}  # fmt: skip
     function = {"mnist": train_lenet5, "orl": train_orl_cnn}.get(dataset, train_mlp)
     faces = FACES if dataset == "orl" else {}
-    config = {**rows, **size, **faces, "method": method, "total_steps": total, **METHODS[method], **settings}
-    label = f"{dataset.upper()} · {method} · {total:,} steps · seed {seed}"
-    return Run(function, config | {"seed": seed}, digest, label, **about)
+    config = {**size, **faces, "method": method, "total_steps": total, **METHODS[method], **settings}
+    label = f"{dataset.upper()} · {method} · {total:,} steps"
+    return arm_runs(function, arm, seeds, config, dataset, data, label=label, priority=priority)
 
 
 @run_function("teach/mlp")
-def train_mlp(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
+def train_mlp(dataset: str, data: Any, seed: int, **settings: Any) -> list[Row]:
     """Train an MLP by a method, see `rows_of_method`."""
     rows = section54.load_table(dataset, data, seed, None)
     return rows_of_method(rows, section54.maker(rows), seed=seed, **settings)
@@ -202,13 +199,15 @@ def train_mlp(dataset: str, data: Any, seed: int, **settings: Any) -> Rows:
 @run_function("teach/lenet5")
 def train_lenet5(
     dataset: str, data: Any, seed: int, train_rows: int | None = None, test_rows: int | None = None, **settings: Any
-) -> Rows:
+) -> list[Row]:
     """Train LeNet-5 by a method, see `rows_of_method`."""
     return rows_of_method(mnist.images(dataset, data, train_rows, test_rows), lenet5, seed=seed, **settings)
 
 
 @run_function("teach/orl")
-def train_orl_cnn(dataset: str, data: Any, seed: int, images: int, shrink: int, hidden: int, **settings: Any) -> Rows:
+def train_orl_cnn(
+    dataset: str, data: Any, seed: int, images: int, shrink: int, hidden: int, **settings: Any
+) -> list[Row]:
     """Train the CNN for ORL by a method, see `rows_of_method`."""
     rows = section54_orl.load_faces(dataset, data, images, seed, shrink)
     return rows_of_method(rows, section54_orl.maker(rows, hidden), seed=seed, **settings)
@@ -217,7 +216,7 @@ def train_orl_cnn(dataset: str, data: Any, seed: int, images: int, shrink: int, 
 def rows_of_method(
     rows: Dataset, make_model: Callable[[], nn.Module], *, seed: int, method: str, by: str, total_steps: int,
     teacher_share: float = TEACHER_SHARE, **settings: Any,
-) -> Rows:  # fmt: skip
+) -> list[Row]:  # fmt: skip
     """Train one network by a method and score it on the test rows and on the tenth of the training rows held out.
 
     A second row is of the vote of its units or teachers, where `VOTES` has a name for it. `seconds` are of one core.

@@ -108,7 +108,7 @@ def test_what_is_kept_is_scored_on_the_test_rows():
 
 
 def test_lenets_are_kept_once_a_run():
-    run = mnist.gadam_run("smoke", "standin", seed=0, size=2, generations=1)
+    (run,) = mnist.gadam_runs("smoke", "standin", 1, size=2, generations=1)
     found = [row for row in run.execute() if row["kind"] == "kept"]
     assert len(found) == 1
     assert 0 <= found[0]["ensemble"] <= found[0]["test_rows"]
