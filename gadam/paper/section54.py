@@ -190,7 +190,7 @@ def note(profile: str) -> str:
     """Say what a reader of Table 4 must know."""
     size = PROFILES[profile]["gcforest"]
     return (
-        "ours, low, high: mean and 95 % interval; over seeds, or over test rows where all seeds agree and for a "
+        "ours: mean and 95 % interval; over seeds, or over test rows where all seeds agree and for a "
         "method that draws nothing at random on a fixed split: its one run stands for every seed. gradient steps: of "
         "all units together; 'best of g' is as many independent Adam runs as GADAM has units, at GADAM's full budget. "
         f"V: a quarter of T, at most 1,024 rows. gcForest here: at most {size['max_levels']} levels of "

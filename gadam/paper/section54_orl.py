@@ -250,7 +250,7 @@ def note(profile: str) -> str:
     forest, sizes = size["gcforest"], [pixels(shrink) for shrink in shrinks(profile)]
     windows = ", ".join(f"{down} x {across}" for down, across in forest["windows"])
     return (
-        "images: training images of each person, drawn by the seed. ours, low, high: mean and 95 % interval over the "
+        "images: training images of each person, drawn by the seed. ours: mean and 95 % interval over the "
         "seeds (logit scale; over the test faces where all seeds agree). One run can only give multiples of 0.5, 0.83 "
         "and 2.5 %, as 200, 120 and 40 faces are left for test: the paper's 98.50 with 9 images is no single run. "
         f"GADAM: g = {size['g']}, K = {size['K']}, {size['steps']} steps per generation, batches of "

@@ -154,7 +154,7 @@ def note(profile: str) -> str:
         for reading in READINGS.values() if not reading.has_equal_steps
     )  # fmt: skip
     return (
-        "difference, low, high: mean over seeds, paired, and 95 % interval (t). Steps along a line of descent, and "
+        "difference: mean over seeds, paired, and 95 % interval (t). Steps along a line of descent, and "
         f"their share of profile paper's: {depths}; what helps early in training need not help at its end. Gradient "
         f"steps are equal throughout but for {others}; held-out validation leaves four fifths of the rows to train on."
     )

@@ -48,6 +48,30 @@ def test_cells_have_fixed_decimals_per_column():
     assert strange.numeric == [True, False]
 
 
+def test_a_value_and_its_bounds_are_one_cell_and_what_all_rows_share_is_said_once():
+    frame = pd.DataFrame({
+        "method": ["GADAM", "Adam", "SVM"], "ours": [59.114, 59.294, np.nan], "low": [58.18, 58.42, np.nan],
+        "high": [60.04, 60.17, np.nan], "lowest": [1, 2, 3], "loss · low": [1, 1, 2], "loss · high": [2, 2, 3],
+        "share": [0.5, 0.5, 0.5], "seeds": [20, 20, 20], "data": ["real", None, "real"], "nothing": [None] * 3,
+    })  # fmt: skip
+    table = tables.cells(frame, decimals=1)
+    assert table.columns == ["method", "ours", "lowest", "share", "nothing"]
+    assert [row[:3] for row in table.rows] == [
+        ["GADAM", "59.1 [58.2, 60.0]", "1 [1, 2]"], ["Adam", "59.3 [58.4, 60.2]", "2 [1, 2]"], ["SVM", "–", "3 [2, 3]"],
+    ]  # fmt: skip
+    assert table.everywhere == "In all rows: seeds: 20; data: real."
+    assert table.everywhere in tables.to_markdown(table, "caption", "note")
+    assert tables.cells(frame[:2]).everywhere == ""  # two rows are short enough
+
+
+def test_readers_see_the_columns_shown_and_the_data_and_the_csv_has_all(tmp_path):
+    frame = pd.DataFrame({"a": ["x", "y"], "b": [1.5, 2.5], "low": [1.0, 2.0], "high": [2.0, 3.0], "c": [1, 2]})
+    table = tables.write(tmp_path, "table4", frame.assign(data=["real", "stand-in"]), "caption", shown=["b", "a"])
+    assert table.columns == ["b", "a", "data"]
+    assert table.rows[0] == ["1.500 [1.000, 2.000]", "x", "real"]
+    assert (tmp_path / "table4.csv").read_text().startswith("a,b,low,high,c,data\nx,1.5,1,2,1,real\n")
+
+
 def test_markdown_and_latex_escape_text_and_align_numbers():
     lines = tables.to_markdown(tables.cells(FRAME), "Table 4:\nall", "a | note").splitlines()
     assert (lines[0], lines[-1]) == ("**Table 4: all**", "a \\| note")

@@ -86,9 +86,11 @@ class Report:
 
     def table(
         self, name: str, frame: pd.DataFrame, *, caption: str, note: str = "", source: str | None = None,
-        decimals: int | Mapping[str, int] | None = None,
+        decimals: int | Mapping[str, int] | None = None, shown: Sequence[str] | None = None,
     ) -> Shown:  # fmt: skip
         """Write a table that a section promises as CSV, Markdown and LaTeX; an index with a name becomes a column.
+
+        What readers see is the columns `shown` (default: all), a value and its bounds in one; the CSV has everything.
 
         `source` is "real", "stand-in" or "none"; default: the frame's column `data`, else the sources of the rows read
         so far. On a stand-in the caption says so, there is a column `data`, and columns named "paper…" are empty in its
@@ -100,7 +102,7 @@ class Report:
         if "stand-in" in evidence:
             plain = _marked(plain)
         caption = mark(evidence) + caption
-        cells = tables.write(self.folder / "tables", name, plain, caption, note, decimals)
+        cells = tables.write(self.folder / "tables", name, plain, caption, note, decimals, shown)
         exhibit = self._exhibit(name, "table", evidence, caption=caption, note=note, **asdict(cells))
         return Shown(page.render("table.html.j2", exhibit=exhibit), alt=tables.to_markdown(cells, caption, note))
 

@@ -168,11 +168,18 @@ def readable(claims: pd.DataFrame) -> list[dict[str, str]]:
         shown = {str(name): _text(value) for name, value in row.items()}
         budget, *numbers = (float(pd.to_numeric(row[name], errors="coerce")) for name in ("budget", *NUMBERS))
         if not any(map(math.isnan, numbers)):
-            ours, low, high = (tables.number(number, tables.decimals_for(numbers)) for number in numbers)
+            ours, low, high = (tables.number(number, _decimals(*numbers)) for number in numbers)
             shown["ours"] = f"{ours} [{low}, {high}]"
         shown["budget"] = "" if math.isnan(budget) else f"{_percent(budget)} %"
         rows.append({**shown, "question": HEADLINES.get(shown["headline"], ""), "mark": shown["verdict"]})
     return rows
+
+
+def _decimals(ours: float, low: float, high: float) -> int:
+    """The decimals that show two digits of how wide an interval is; four of the value where it has no width."""
+    if not 0 < high - low < math.inf:
+        return tables.decimals_for([ours, low, high])
+    return min(6, max(0, 1 - math.floor(math.log10(high - low))))
 
 
 def _percent(share: float) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import pyplot
 
-from gadam.paper import PROFILES, SECTIONS, check
+from gadam.paper import PROFILES, SECTIONS, Section, answer, check
 from gadam.paper.report import figures, notebooks, page, provenance, reference, sample, scoreboard, tables
 from gadam.paper.report.paths import notebooks_folder, read_json, reports_root, write_atomic, write_json
 from gadam.paper.report.sample import Compared
@@ -24,7 +25,7 @@ GUIDE = ("reproduce", "engine", "cluster", "checkpoints", "speed", "data")
 PROFILE_TEXT = {
     "smoke": "smoke: does everything run? Budgets far too small to say anything about the paper.",
     "quick": "quick: a laptop's budget. Shorter training and fewer seeds than the paper's.",
-    "standard": "standard: many seeds, and the paper's own budgets where some nights of computing reach.",
+    "standard": "standard: many seeds, at the paper's own budgets where some nights of computing reach.",
     "paper": "paper: the paper's own budgets, at least ten seeds.",
 }
 
@@ -41,7 +42,7 @@ def write_page(profile: str, root: Path | None = None) -> Path:
     content = provenance.collect(folder, profile)
     write_json(folder / "provenance.json", content)
     reference.write(folder)
-    sections = [_section(folder, name, content["sections"].get(name, {})) for name in SECTIONS]
+    sections = [_section(folder, name, claims) for name in SECTIONS]
     standin = [one["id"] for section in sections for one in section["exhibits"] if one["source"] == "stand-in"]
     compared = folder / "sample.json"
     recomputed = [Compared(**one) for one in read_json(compared)] if compared.is_file() else []
@@ -55,6 +56,7 @@ def write_page(profile: str, root: Path | None = None) -> Path:
         headlines=scoreboard.readable(scoreboard.headlines(claims)),
         rules=RULES,
         rules_stated=scoreboard.STATED,
+        answer=_answer(folder, claims),
         sample=sample.describe(recomputed) if recomputed else None,
         sections=sections,
         reference=REFERENCE if (folder / REFERENCE).is_file() else "",
@@ -65,34 +67,58 @@ def write_page(profile: str, root: Path | None = None) -> Path:
     return folder / "index.html"
 
 
+def _answer(folder: Path, claims: pd.DataFrame) -> dict[str, Any] | None:
+    """The page's first sentences and picture, its numbers beside the other tables; None without headlines."""
+    headlines = scoreboard.headlines(claims)
+    said = answer.sentences(headlines, scoreboard.counts(claims), scoreboard.reasons(claims).get("not computed", 0))
+    if not said:
+        return None
+    accuracies = answer.collect(folder / "tables")
+    write_atomic(folder / "tables" / "answer.csv", tables.to_csv(accuracies))
+    figures.use_style()
+    drawn = answer.picture(accuracies)
+    standin = bool((headlines["data"] == "stand-in").any())
+    figures.save(drawn, folder / "figures" / "answer", mark=figures.MARK if standin else "")
+    pyplot.close(drawn)
+    shown = {
+        "id": "answer", "kind": "figure", "source": "stand-in" if standin else "real", "alt": answer.ALT,
+        "caption": ("STAND-IN DATA. " if standin else "") + answer.CAPTION,
+    }  # fmt: skip
+    return {"sentences": said, "picture": shown | _image(folder, "answer")}
+
+
 def _group(name: str, claims: pd.DataFrame) -> dict[str, Any]:
     """The claims of a section, with how many there are of each verdict."""
     rows = scoreboard.readable(scoreboard.plain(claims))
     return {"name": name, "title": SECTIONS[name].title, "rows": rows, "marks": scoreboard.counts(claims)}
 
 
-def _section(folder: Path, name: str, executed: dict[str, Any]) -> dict[str, Any]:
+def _section(folder: Path, name: str, claims: pd.DataFrame) -> dict[str, Any]:
     section = SECTIONS[name]
     notebook = Path("notebooks") / section.notebook
     there = (folder / notebook).is_file()
-    exhibits = {one: _exhibit(folder, one) for one in (*section.tables, *section.figures)}
+    exhibits = {one: _exhibit(folder, one) for one in (*section.figures, *section.tables)}
+    there_are = [exhibit for exhibit in exhibits.values() if exhibit]
     return {
         "name": name,
         "title": section.title,
-        "short": _short(section.title),
+        "short": _short(section),
         "notebook": notebook.as_posix() if there else "",
         "notebook_page": _notebook_page(folder, notebook, section.title) if there else "",
-        "executed": executed,
-        "exhibits": [exhibit for exhibit in exhibits.values() if exhibit],
+        "marks": scoreboard.counts(claims[claims["section"] == name]),
+        "exhibits": there_are,
+        "open": there_are[:1],
+        "folded": there_are[1:],
         "absent": [one for one, exhibit in exhibits.items() if not exhibit],
     }
 
 
-def _short(title: str) -> str:
-    """The name of a section in the navigation: "§ 5.1", and more where several have that number."""
-    number, _, rest = title.partition(": ")
-    alone = sum(section.title.startswith(f"{number}:") for section in SECTIONS.values()) == 1
-    return (number if alone else f"{number} {rest}").replace("Section", "§")
+def _short(section: Section) -> str:
+    """The name of a section in the navigation: "§ 5.1", and a word more where several have that number."""
+    number = section.title.partition(":")[0]
+    alone = sum(one.title.startswith(f"{number}:") for one in SECTIONS.values()) == 1
+    word = section.notebook.removesuffix(".ipynb").rpartition("_")[2]
+    return (number if alone else f"{number}: {word}").replace("Section", "§").replace("Beyond the paper", "Beyond")
 
 
 def _guide_page(folder: Path, name: str) -> str:
@@ -141,10 +167,21 @@ def _exhibit(folder: Path, name: str) -> dict[str, Any] | None:
         return None
     exhibit: dict[str, Any] = read_json(path)
     suffixes = tables.SUFFIXES if exhibit["kind"] == "table" else figures.SUFFIXES
+    exhibit["first"] = _sentences(exhibit["caption"])[0]
     exhibit["links"] = [(suffix.upper(), f"{exhibit['kind']}s/{name}.{suffix}") for suffix in suffixes]
     if exhibit["kind"] == "figure":
-        png = (folder / "figures" / f"{name}.png").read_bytes()
-        # The header of a PNG: its width in pixels. Shown at one scale, the letters of all figures are equally large.
-        exhibit["width"] = int.from_bytes(png[16:20], "big") * PIXELS_PER_INCH // figures.DPI
-        exhibit["image"] = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        return exhibit | _image(folder, name)
+    exhibit["sentences"] = _sentences(exhibit["note"])
     return exhibit
+
+
+def _sentences(text: str) -> list[str]:
+    return re.split(r"(?<=[\w)%'’]\.) (?=\S)", text)
+
+
+def _image(folder: Path, name: str) -> dict[str, Any]:
+    """A figure inside the page; at one scale, so that the letters of all figures are equally large."""
+    png = (folder / "figures" / f"{name}.png").read_bytes()
+    width = int.from_bytes(png[16:20], "big")  # where the header of a PNG has it
+    image = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return {"width": width * PIXELS_PER_INCH // figures.DPI, "image": image}

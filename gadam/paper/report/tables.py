@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,17 @@ Decimals = int | Mapping[str, int] | None
 
 @dataclass(frozen=True)
 class Cells:
-    """A table as a reader sees it: text only, and which columns hold numbers."""
+    """A table as a reader sees it: text only.
+
+    Attributes:
+        numeric: which columns hold numbers.
+        everywhere: what all rows have in common, in words instead of columns.
+    """
 
     columns: list[str]
     numeric: list[bool]
     rows: list[list[str]]
+    everywhere: str = ""
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
@@ -46,16 +53,53 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     return plain
 
 
-def cells(frame: pd.DataFrame, decimals: Decimals = None) -> Cells:
-    """Return a flat frame as text.
+def cells(frame: pd.DataFrame, decimals: Decimals = None, shown: Sequence[str] | None = None) -> Cells:
+    """Return a flat frame as text, a value and its bounds in one cell: "59.1 [58.2, 60.0]".
 
-    `decimals` are of every column with fractions, or of those named; others show four digits of their largest value.
+    Bounds are two columns with "low" and "high" in their names, after the value's. A column that says the same words
+    or whole number in all of three rows or more is said once. `decimals` are of every column with fractions, or of
+    those named; others show four digits of their largest value. `shown` are the columns for readers, beside `data`;
+    default: all.
     """
     chosen = decimals if isinstance(decimals, Mapping) else dict.fromkeys(frame.columns, decimals)
-    columns = {str(name): _values(frame[name]) for name in frame}
-    texts = [_column_text(values, chosen.get(name)) for name, values in columns.items()]
-    numeric = [_is_numeric(values) for values in columns.values()]
-    return Cells(list(columns), numeric, [list(row) for row in zip(*texts, strict=True)])
+    columns = _with_bounds([str(name) for name in frame])
+    texts: dict[str, list[str]] = {}
+    numeric, everywhere = [], []
+    for name in columns if shown is None else dict.fromkeys((*shown, *columns.keys() & {"data"})):
+        values, *bounds = (_values(frame[one]) for one in (name, *columns[name]))
+        text = _cell_texts(values, bounds, chosen.get(name))
+        said = set(text) - ({MISSING} if name == "data" else set())  # what was not computed has no data yet
+        if texts and len(text) > 2 and len(said) == 1 and said != {MISSING} and not _has_fractions(values):
+            everywhere.append(f"{name}: {said.pop()}")
+        else:
+            texts[name] = text
+            numeric.append(_is_numeric(values))
+    rows = [list(row) for row in zip(*texts.values(), strict=True)]
+    return Cells(list(texts), numeric, rows, f"In all rows: {'; '.join(everywhere)}." if everywhere else "")
+
+
+def _with_bounds(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Map each column to the two that hold its bounds, or to nothing."""
+    bounds = {
+        value: (low, high)
+        for value, low, high in zip(names, names[1:], names[2:], strict=False)
+        if high != low and high == re.sub(r"\blow\b", "high", low)
+    }
+    taken = {one for pair in bounds.values() for one in pair}
+    return {name: bounds.get(name, ()) for name in names if name not in taken}
+
+
+def _cell_texts(values: list[Any], bounds: Sequence[list[Any]], decimals: int | None) -> list[str]:
+    """The text of each cell of a column, with bounds in brackets where there are any."""
+    everything = [one for column in (values, *bounds) for one in column]
+    texts = _column_text(everything, decimals)
+    if not bounds:
+        return texts
+    centres, lows, highs = (texts[start : start + len(values)] for start in range(0, len(texts), len(values)))
+    return [
+        centre if MISSING in (low, high) else f"{centre} [{low}, {high}]"
+        for centre, low, high in zip(centres, lows, highs, strict=True)
+    ]
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -76,7 +120,8 @@ def to_markdown(table: Cells, caption: str, note: str = "") -> str:
     body = pd.DataFrame(rows, columns=[_markdown(name) for name in table.columns]).to_markdown(
         index=False, disable_numparse=True, colalign=["right" if number else "left" for number in table.numeric]
     )
-    return "\n\n".join([f"**{_markdown(caption)}**", body, *([_markdown(note)] if note else [])]) + "\n"
+    below = [_markdown(text) for text in (table.everywhere, note) if text]
+    return "\n\n".join([f"**{_markdown(caption)}**", body, *below]) + "\n"
 
 
 def _markdown(text: str) -> str:
@@ -86,9 +131,10 @@ def _markdown(text: str) -> str:
 def to_latex(table: Cells, caption: str, note: str = "", label: str = "") -> str:
     """Return cells as a LaTeX table with the rules of booktabs."""
     rows = [[_latex(text) for text in row] for row in table.rows]
+    above = " ".join(text for text in (caption, table.everywhere, note) if text)
     styler = pd.DataFrame(rows, columns=[_latex(name) for name in table.columns]).style.hide(axis="index")
     return styler.to_latex(
-        hrules=True, caption=_latex(f"{caption} {note}".strip()), label=f"tab:{label}", position_float="centering",
+        hrules=True, caption=_latex(above), label=f"tab:{label}", position_float="centering",
         column_format="".join("r" if number else "l" for number in table.numeric),
     )  # fmt: skip
 
@@ -109,10 +155,11 @@ def _known(sign: str) -> str:
 
 
 def write(
-    folder: Path, name: str, frame: pd.DataFrame, caption: str, note: str = "", decimals: Decimals = None
-) -> Cells:
-    """Write a flat frame as `<name>.csv`, `.md` and `.tex` into a folder; the cells, for the page."""
-    table = cells(frame, decimals)
+    folder: Path, name: str, frame: pd.DataFrame, caption: str, note: str = "", decimals: Decimals = None,
+    shown: Sequence[str] | None = None,
+) -> Cells:  # fmt: skip
+    """Write a flat frame as `<name>.csv`, whole, and as `.md` and `.tex` for readers; return the cells."""
+    table = cells(frame, decimals, shown)
     write_atomic(folder / f"{name}.csv", to_csv(frame))
     write_atomic(folder / f"{name}.md", to_markdown(table, caption, note))
     write_atomic(folder / f"{name}.tex", to_latex(table, caption, note, label=name))
@@ -140,8 +187,7 @@ def _values(column: pd.Series[Any]) -> list[Any]:
 
 def _column_text(values: list[Any], decimals: int | None) -> list[str]:
     floats = [value for value in values if isinstance(value, float)]
-    fractions = any(math.isfinite(value) and value != int(value) for value in floats)
-    places = decimals if decimals is not None and fractions else decimals_for(floats)
+    places = decimals if decimals is not None and _has_fractions(values) else decimals_for(floats)
 
     def text(value: Any) -> str:
         if pd.isna(value):
@@ -151,6 +197,10 @@ def _column_text(values: list[Any], decimals: int | None) -> list[str]:
         return str(value)
 
     return [text(value) for value in values]
+
+
+def _has_fractions(values: list[Any]) -> bool:
+    return any(isinstance(one, float) and math.isfinite(one) and one != int(one) for one in values)
 
 
 def _is_numeric(values: list[Any]) -> bool:
