@@ -39,6 +39,7 @@ def write_page(profile: str, root: Path | None = None) -> Path:
     folder = (root or reports_root()) / profile
     claims = scoreboard.merge(folder / "claims")
     write_atomic(folder / "scoreboard.csv", tables.to_csv(claims))
+    opening = _answer(folder, claims)
     content = provenance.collect(folder, profile)
     write_json(folder / "provenance.json", content)
     reference.write(folder)
@@ -56,7 +57,7 @@ def write_page(profile: str, root: Path | None = None) -> Path:
         headlines=scoreboard.readable(scoreboard.headlines(claims)),
         rules=RULES,
         rules_stated=scoreboard.STATED,
-        answer=_answer(folder, claims),
+        answer=opening,
         sample=sample.describe(recomputed) if recomputed else None,
         sections=sections,
         reference=REFERENCE if (folder / REFERENCE).is_file() else "",
