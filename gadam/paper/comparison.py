@@ -179,7 +179,7 @@ def table(cells: Sequence[Cell], arms: Arms, columns: Sequence[str]) -> pd.DataF
             "data": first(cell.rows, "data"),
         })  # fmt: skip
     numbers = dict.fromkeys(("paper", "ours", "low", "high"), float)
-    return pd.DataFrame(lines)[list(columns)].astype({**numbers, "gradient steps": "Int64"})
+    return pd.DataFrame(lines).astype({**numbers, "gradient steps": "Int64"})[list(columns)]
 
 
 def share_of_trees(method: str, size: Mapping[str, Any], full: Mapping[str, Any]) -> float:

@@ -6,6 +6,7 @@ otherwise, and all NaN without any. Those of accuracies, in percent, never leave
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -137,6 +138,30 @@ def violation_interval(violations: int, trials: int) -> Interval:
         return 0.0, 0.0, 1 - (1 - LEVEL) ** (1 / trials)
     exact = stats.binomtest(violations, trials).proportion_ci(LEVEL, method="exact")
     return violations / trials, float(exact.low), float(exact.high)
+
+
+def p_values(differences: Sequence[float], least: float = 0.0) -> tuple[float, float]:
+    """Return one-sided p-values that differences are above `least`: of the t-test, and of the test by sign flips."""
+    shifted = np.array(differences, dtype=float) - least
+    centre, spread, count = moments(shifted.tolist())
+    if count < 2:
+        return math.nan, math.nan
+    p = float(stats.t.sf(centre / spread * math.sqrt(count), count - 1)) if spread else float(centre <= 0)
+    flips = stats.permutation_test(
+        (shifted,), np.mean, permutation_type="samples", alternative="greater", n_resamples=10_000, random_state=0,
+        vectorized=True,
+    ).pvalue  # fmt: skip
+    return p, float(flips)
+
+
+def partial_conjunction(p: Sequence[float]) -> list[float]:
+    """Return for each k the p-value of "it holds in k cases or more", of the p-value of each case, NaN if unknown.
+
+    (n + 1 - k) p(k), where p(k) is the k-th smallest of n (Benjamini and Heller, 2008).
+    """
+    known = sorted(one for one in p if not math.isnan(one))
+    adjusted = (min(1.0, (len(p) + 1 - k) * one) for k, one in enumerate(known, start=1))
+    return list(itertools.accumulate(adjusted, max))  # what holds in k cases holds in fewer
 
 
 def seeds_needed(spread: float, shift: float, level: float = LEVEL, power: float = CHANCE) -> int | None:

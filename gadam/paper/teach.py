@@ -11,15 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from scipy import stats
 from torch import Tensor, nn
 
 import gadam
@@ -27,13 +26,21 @@ from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.evolution.teach import TEACH, TEACHER_SHARE
 from gadam.models import lenet5
-from gadam.paper import mnist, section54, section54_orl, seeds_of
+from gadam.paper import comparison, mnist, section54, section54_orl, seeds_of
 from gadam.paper.claims import Arms
-from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, say_missing
+from gadam.paper.comparison import Cell, Column
+from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, add_legend, draw_curve, say_missing
 from gadam.paper.runs import Row, Run, arm_runs, run_function, threads
-from gadam.paper.statistics import LEVEL, accuracy_interval, mean_interval, moments, paired_interval
-from gadam.paper.units import CHUNK, Part, cross_entropy, held_out, scorer, whole
-from gadam.paper.verdicts import margin_of
+from gadam.paper.statistics import (
+    LEVEL,
+    accuracy_interval,
+    mean_interval,
+    p_values,
+    paired_interval,
+    partial_conjunction,
+)
+from gadam.paper.units import CHUNK, Part, cross_entropy, first, held_out, scorer, whole
+from gadam.paper.verdicts import better_or_worse, margin_of
 from gadam.population import Population
 from gadam.training.shards import Step
 
@@ -76,6 +83,8 @@ CLAIMS = {
     LONG: ("not worse", "Not worse than one long run whose rate and decay were searched for"),
 }
 LOOKS = 40
+SETTINGS = ("learning_rate", "weight_decay", "generations")
+"""What is searched for, and kept in the rows."""
 
 _TABLES: dict[str, dict[str, Any]] = {
     "yeast": {"totals": (5_000, 10_000, 20_000, 40_000), "primary": 20_000, "seeds": 20},
@@ -249,11 +258,10 @@ def rows_of_method(
             result = gadam.train(make_model, train, config, record=watch, **shared)
     seconds = time.process_time() - started
     model = watch.best() if watch else whole(result).best
-    kept = {name: settings.get(name) for name in ("learning_rate", "weight_decay", "generations")}
     about: Row = {
         "dataset": rows.name, "data": rows.source, "seed": seed, "total_steps": total_steps,
         "gradient_steps": result.gradient_steps, "seconds": round(seconds, 2),
-        **{name: json_value(one) for name, one in kept.items()},
+        **{name: json_value(settings.get(name)) for name in SETTINGS},
     }  # fmt: skip
     models = {method: model.cpu().eval()} | ({VOTES[method]: result.ensemble()} if method in VOTES else {})
     return [about | {"method": name} | _scores(one, name != method, rows.test, held) for name, one in models.items()]
@@ -317,15 +325,13 @@ def chosen(rows: pd.DataFrame, profile: str, dataset: str) -> dict[str, dict[str
 
 def search(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     """Return the trials on the development seeds: mean accuracy and loss on held-out rows."""
-    names = ["dataset", "method", "learning_rate", "weight_decay", "generations"]
-    rows = rows.reindex(columns=[*names, "seed", "total_steps", "held_correct", "held_rows", "held_loss", "data"])
+    rows = _read(rows)
     of_search = rows["seed"].isin(PROFILES[profile]["search_seeds"]) & rows["method"].isin(TUNED)
-    rows = rows[of_search & rows["dataset"].isin(searched(profile))].astype({"held_loss": float})
-    accuracy = 100 * rows["held_correct"].astype(float) / rows["held_rows"].astype(float)
-    rows = rows.assign(accuracy=accuracy, held_loss=rows["held_loss"].fillna(math.inf))
-    grouped = rows.groupby(names, dropna=False, sort=False)
+    rows = rows[of_search & rows["dataset"].isin(searched(profile))]
+    rows = rows.assign(accuracy=100 * rows["held_correct"] / rows["held_rows"], loss=rows["held_loss"].fillna(math.inf))
+    grouped = rows.groupby(["dataset", "method", *SETTINGS], dropna=False, sort=False)
     found = grouped.agg(
-        accuracy=("accuracy", "mean"), loss=("held_loss", "mean"), seeds=("seed", "nunique"), data=("data", "first")
+        accuracy=("accuracy", "mean"), loss=("loss", "mean"), seeds=("seed", "nunique"), data=("data", "first")
     ).reset_index()
     return found.rename(columns={"accuracy": "held-out accuracy", "loss": "held-out loss"})
 
@@ -348,132 +354,83 @@ def search_table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
 
 def reported(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     """Return the rows of the reported seeds, with the accuracy in percent."""
-    columns = ["dataset", "method", "seed", "total_steps", "test_correct", "test_rows", "test_loss", "seconds", "data"]
-    found = rows.reindex(columns=columns)
+    found = _read(rows)
     found = found[found["seed"].notna() & ~found["seed"].isin(PROFILES[profile]["search_seeds"])]
-    numbers = ("test_correct", "test_rows", "test_loss", "seconds")
-    found = found.astype(dict.fromkeys(numbers, float)).astype({"seed": int, "total_steps": int})
-    return found.assign(accuracy=100 * found["test_correct"] / found["test_rows"])
+    accuracy = 100 * found["test_correct"] / found["test_rows"]
+    return found.astype({"seed": int, "total_steps": int}).assign(accuracy=accuracy)
 
 
-class _Cell(NamedTuple):
-    dataset: str
-    method: str
-    total: int
-    rows: pd.DataFrame
+def _read(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns that are read, whatever runs are missing."""
+    numbers = [f"{part}_{name}" for part in ("test", "held") for name in ("correct", "rows", "loss")] + ["seconds"]
+    columns = ["dataset", "method", *SETTINGS, "seed", "total_steps", "gradient_steps", *numbers, "data"]
+    return rows.reindex(columns=columns).astype(dict.fromkeys(numbers, float))
 
 
-def _cells(rows: pd.DataFrame, profile: str) -> Iterator[_Cell]:
-    """The methods and votes of every dataset at its primary total, with their reported rows."""
-    found = reported(rows, profile)
+def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
+    """Sort the reported rows at the primary totals into cells: a method or vote on a dataset."""
+    found, made = reported(rows, profile), []
     for dataset, size in PROFILES[profile]["datasets"].items():
-        trained = methods_of(dataset)
+        own = found[(found["dataset"] == dataset) & (found["total_steps"] == size["primary"])]
+        tested = int(first(own, "test_rows") or section54.TEST_ROWS.get(dataset, 100))
+        column = Column(dataset, dataset.upper(), dataset, tested)
+        labels, trained = {"dataset": column.name, "steps": size["primary"]}, methods_of(dataset)
         for method in (*trained, *(vote for name, vote in VOTES.items() if name in trained)):
-            own = (found["dataset"] == dataset) & (found["method"] == method)
-            yield _Cell(dataset, method, size["primary"], found[own & (found["total_steps"] == size["primary"])])
+            where = arm(dataset, method, size["primary"])
+            made.append(Cell(column, method, where, None, own[own["method"] == method], share=1.0, labels=labels))
+    return made
 
 
 def accuracy_table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     """Show the test accuracy in percent of each method at the primary total, and its 95 % interval over seeds."""
-    lines = []
-    for dataset, method, total, own in _cells(rows, profile):
-        mean = low = high = math.nan
-        if len(own):
-            mean, low, high = accuracy_interval(own["accuracy"].tolist(), int(own["test_rows"].iloc[0]))
-        lines.append({
-            "dataset": dataset.upper(), "steps": total, "method": method, "accuracy": mean, "low": low, "high": high,
-            "seeds": arms.count(arm(dataset, method, total)), "data": own["data"].iloc[0] if len(own) else None,
-        })  # fmt: skip
-    return pd.DataFrame(lines)
+    columns = ("dataset", "steps", "method", "ours", "low", "high", "seeds", "data")
+    return comparison.table(cells(rows, profile), arms, columns).rename(columns={"ours": "accuracy"})
 
 
 def loss_table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     """Show the mean cross-entropy on test rows at the primary total, its 95 % interval, and seconds of one core."""
     lines = []
-    for dataset, method, total, own in _cells(rows, profile):
-        mean, low, high = mean_interval(own["test_loss"].tolist())
+    for cell in cells(rows, profile):
+        mean, low, high = mean_interval(cell.rows["test_loss"].tolist())
         lines.append({
-            "dataset": dataset.upper(), "method": method, "loss": mean, "low": low, "high": high,
-            "seconds": own["seconds"].median(), "seeds": arms.count(arm(dataset, method, total)),
-            "data": own["data"].iloc[0] if len(own) else None,
+            "dataset": cell.column.name, "method": cell.method, "loss": mean, "low": low, "high": high,
+            "seconds": cell.rows["seconds"].median(), "seeds": arms.count(cell.arm), "data": first(cell.rows, "data"),
         })  # fmt: skip
     return pd.DataFrame(lines)
 
 
-class Compared(NamedTuple):
-    """Teach minus another method in points over seeds: 95 % interval, one-sided p-values, and what they say.
-
-    `p` are of the t-test for the claim that was made beforehand, `flips` of the sign-flip test for the same.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p: float
-    flips: float
-    verdict: str
-
-
-def compared(differences: Sequence[float], rows: int, margin: float, claim: str = "better") -> Compared:
-    """Compare by rule: better if the interval lies above 0, worse if below; else not worse if above -m, or undecided.
-
-    Args:
-        differences: of accuracies in points, paired by seed.
-        rows: of the test.
-        margin: m.
-        claim: "better" (the p-values are for a difference above 0) or "not worse" (above -m).
-    """
-    mean, low, high = paired_interval(list(differences), rows, LEVEL)
-    if math.isnan(low):
-        return Compared(mean, low, high, math.nan, math.nan, "undecided")
-    shifted = np.array(differences) + (margin if claim == "not worse" else 0.0)
-    centre, spread, count = moments(shifted.tolist())
-    p = float(stats.t.sf(centre / spread * math.sqrt(count), count - 1)) if spread else float(centre <= 0)
-    flips = stats.permutation_test(
-        (shifted,), np.mean, permutation_type="samples", alternative="greater", n_resamples=10_000, random_state=0,
-        vectorized=True,
-    ).pvalue  # fmt: skip
-    verdict = "better" if low > 0 else "worse" if high < 0 else "not worse" if low > -margin else "undecided"
-    return Compared(mean, low, high, p, float(flips), verdict)
-
-
 def differences(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
-    """Compare teach with each other method at the primary total, paired by seed; arms not complete are undecided."""
-    cells = {(one.dataset, one.method): one for one in _cells(rows, profile)}
-    lines = []
-    for (dataset, method), cell in cells.items():
-        if method == TAUGHT:
-            continue
-        ours = cells[dataset, TAUGHT].rows.set_index("seed")["accuracy"]
-        paired = (ours - cell.rows.set_index("seed")["accuracy"]).dropna()
-        tested = int(cell.rows["test_rows"].iloc[0]) if len(cell.rows) else section54.TEST_ROWS.get(dataset, 100)
-        found = compared(paired.tolist(), tested, margin_of(dataset, tested), CLAIMS.get(method, ("better",))[0])
-        if not arms.complete(*(arm(dataset, one, cell.total) for one in (TAUGHT, method))):
-            found = found._replace(p=math.nan, flips=math.nan, verdict="undecided (not computed)")
-        elif profile == "smoke":
-            found = found._replace(verdict="undecided (profile smoke)")
+    """Compare teach with each other method at the primary total, paired by seed; arms not complete are undecided.
+
+    The p-values are of the t-test and of flips of signs, for the claim that was made beforehand.
+    """
+    found, lines = cells(rows, profile), []
+    taught = {cell.column: cell for cell in found if cell.method == TAUGHT}
+    for cell in (one for one in found if one.method != TAUGHT):
+        ours, margin = taught[cell.column], margin_of(cell.column.dataset, cell.column.test_rows)
+        points = comparison.above(ours, cell).values
+        mean, low, high = paired_interval(points, cell.column.test_rows)
+        claim, _ = CLAIMS.get(cell.method, ("better", ""))
+        p, flips = p_values(points, -margin if claim == "not worse" else 0.0)
+        verdict = "undecided (profile smoke)" if profile == "smoke" else better_or_worse(low, high, margin)
+        if not arms.complete(ours.arm, cell.arm):
+            p, flips, verdict = math.nan, math.nan, "undecided (not computed)"
         lines.append({
-            "dataset": dataset.upper(), "teach minus": method, "difference": found.mean, "low": found.low,
-            "high": found.high, "p": found.p, "p, sign flips": found.flips, "verdict": found.verdict,
+            "dataset": cell.column.name, "teach minus": cell.method, "difference": mean, "low": low, "high": high,
+            "p": p, "p, sign flips": flips, "verdict": verdict,
         })  # fmt: skip
     return pd.DataFrame(lines)
 
 
 def claims_table(differences: pd.DataFrame) -> pd.DataFrame:
-    """Say on how many datasets each claim holds, allowing for their number: (n + 1 - k) p(k) <= 0.05.
-
-    p(k) is the k-th smallest one-sided p-value of n datasets (partial conjunction; Benjamini and Heller, 2008).
-    """
+    """Say on how many datasets each claim holds, allowing for their number: see `partial_conjunction`."""
     lines = []
     for method, (_, text) in CLAIMS.items():
         values = differences.loc[differences["teach minus"] == method, "p"]
-        count, ordered = len(values), sorted(values.dropna())
-        missing = count - len(ordered)
-        adjusted = [min(1.0, (count + 1 - k) * p) for k, p in enumerate(ordered, start=1)]
-        least = list(itertools.accumulate(adjusted, max))  # what holds on k holds on fewer
+        least = partial_conjunction(values.tolist())
         holds = sum(p <= 1 - LEVEL for p in least)
         lines.append({
-            "claim": text, "holds on at least": holds, "of": count, "not computed": missing,
+            "claim": text, "holds on at least": holds, "of": len(values), "not computed": int(values.isna().sum()),
             "p of that": least[holds - 1] if holds else math.nan, "p of one more": (least[holds:] or [math.nan])[0],
         })  # fmt: skip
     return pd.DataFrame(lines)
@@ -505,40 +462,38 @@ def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
     size = (1.5 + 3.6 * len(datasets), 7.2)
     figure, axes = plt.subplots(2, len(datasets), figsize=size, layout="constrained", sharey="col", squeeze=False)
     handles = {}
-    for column, dataset in enumerate(datasets):
+    for (top, bottom), dataset in zip(axes.T, datasets, strict=True):
         own = found[found["dataset"] == dataset]
-        for axis, measure in zip(axes[:, column], ("total_steps", "seconds"), strict=True):
-            axis.set(xscale="log", xlabel={"total_steps": "optimizer steps", "seconds": "seconds of one core"}[measure])
+        for axis, measure, label in (
+            (top, "total_steps", "optimizer steps"), (bottom, "seconds", "seconds of one core"),
+        ):  # fmt: skip
+            axis.set(xscale="log", xlabel=label)
             for method, colour in CURVES.items():
                 curve = _curve(own[own["method"] == method], measure)
                 if len(curve):
-                    style = {"color": colour, "marker": "o", "markersize": 4, "zorder": 3 if method == TAUGHT else 2}
-                    (handles[method],) = axis.plot(curve[measure], curve["mean"], **style)
-                    axis.fill_between(
-                        curve[measure], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0
-                    )
+                    front = 3 if method == TAUGHT else 2
+                    handles[method] = draw_curve(axis, curve, colour, marker="o", markersize=4, zorder=front)
             if own.empty:
                 axis.set_yticks([])
                 say_missing(axis)
-        axes[0, column].set_title(dataset.upper())
+        top.set_title(dataset.upper())
         at = crossing(rows, profile, dataset)
         if at > 0:
-            axes[0, column].axvline(at, color="black", linewidth=1, linestyle=":")
+            top.axvline(at, color="black", linewidth=1, linestyle=":")
     for axis in axes[:, 0]:
         axis.set_ylabel("test accuracy, %")
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, frameon=False)
+        add_legend(figure, handles, 4)
     return figure
 
 
 def _curve(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Mean accuracy and its interval by total of steps."""
-    lines = []
-    for total, own in rows.groupby("total_steps"):
-        interval = accuracy_interval(own["accuracy"].tolist(), int(own["test_rows"].iloc[0]))
-        place = total if measure == "total_steps" else own["seconds"].median()
-        lines.append(dict(zip((measure, "mean", "low", "high"), (place, *interval), strict=True)))
-    return pd.DataFrame(lines)
+    """Mean accuracy and its interval by total of steps, or by the median of their seconds."""
+    places, intervals = [], []
+    for _, own in rows.groupby("total_steps"):
+        places.append(own[measure].median())
+        intervals.append(accuracy_interval(own["accuracy"].tolist(), int(own["test_rows"].iloc[0])))
+    return pd.DataFrame(intervals, index=places, columns=["mean", "low", "high"])
 
 
 def crossings(rows: pd.DataFrame, profile: str) -> str:

@@ -223,6 +223,11 @@ def within(now: Evidence, margin: float) -> Verdict:
     return _open(narrow, now, f"{_about(seeds_needed(_spread(now), margin, NARROW, BOTH))} if there is no difference")
 
 
+def better_or_worse(low: float, high: float, margin: float) -> str:
+    """Say what the interval of a difference in accuracy means, beyond the claims of the paper."""
+    return "better" if low > 0 else "worse" if high < 0 else "not worse" if low > -margin else "undecided"
+
+
 def always(violations: int, trials: int) -> Verdict:
     """Judge "always" or "never" by the runs that violate it; a trial is one independent run (rule 3)."""
     words = f"share of runs that violate it, 95 %{'' if violations else ' below'} (exact)"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gadam.models import lenet5
-from gadam.paper import PROFILES, mnist, section51, section51_claims, section52, section53, seeds_of
+from gadam.paper import PROFILES, mnist, section51, section52, section53, seeds_of
 from gadam.paper import published as paper
 from gadam.paper.claims import HEADLINES, Arms, Reduced, judge
 from gadam.paper.mnist import EVIDENT, GADAM
@@ -94,7 +94,7 @@ def everything(profile="standard"):
 
 def verdicts(rows, arms, profile="standard"):
     """The verdict, with its reason, of each claim of Sections 5.1 and 5.2."""
-    claims = [*section51_claims.claims(rows, profile, arms), *section52.claims(rows, profile, arms)]
+    claims = [*section51.claims(rows, profile, arms), *section52.claims(rows, profile, arms)]
     judged = scoreboard.plain(scoreboard.judged(claims, arms, profile))
     found = zip(judged["claim"], judged["verdict"], judged["reason"], strict=True)
     return {text: f"{verdict} {reason}".strip() for text, verdict, reason in found}
@@ -181,7 +181,7 @@ def test_table1_has_both_scales_counts_the_grid_and_the_papers_values_once():
 def test_complete_runs_decide_by_the_rules():
     runs, rows = everything()
     arms = Arms.of(runs)
-    claims = [*section51_claims.claims(rows, "standard", arms), *section52.claims(rows, "standard", arms)]
+    claims = [*section51.claims(rows, "standard", arms), *section52.claims(rows, "standard", arms)]
     assert len(claims) == 39 + 11
     keys = ["convergence", "generations", "mnist", "mnist, equal compute", "population", "variation"]
     assert sorted(claim.headline for claim in claims if claim.headline) == keys
@@ -212,7 +212,7 @@ def test_a_tenth_decides_where_the_whole_budget_is_not_complete():
     deep = [section51.arm("standard", method) for method in (GADAM, BEST_OF_G)]
     there = [run for run in runs if run.arm not in deep or run.config["seed"] == 200]
     rows, arms = made_up(there), Arms.of(runs, lambda run: run in there)
-    used = {claim.text: claim.arms for claim in section51_claims.claims(rows, "standard", arms)}
+    used = {claim.text: claim.arms for claim in section51.claims(rows, "standard", arms)}
     tenth = [section51.arm("tenth", method) for method in (GADAM, BEST_OF_G)]
     assert next(used[text] for text in used if "more accurate than Adam on" in text) == tenth
     check_verdicts(verdicts(rows, arms), {
