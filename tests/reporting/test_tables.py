@@ -44,7 +44,7 @@ def test_cells_have_fixed_decimals_per_column():
     ]
     assert [row[1:3] for row in tables.cells(FRAME, 1).rows] == [["98.2", "0.0"], ["100.0", "0.5"], ["–", "0.0"]]
     strange = tables.cells(pd.DataFrame({"a": [np.inf, -np.inf, 0.5], "b": [True, False, True]}))
-    assert strange.rows == [["∞", "True"], ["-∞", "False"], ["0.5000", "True"]]
+    assert strange.rows == [["∞", "yes"], ["-∞", "no"], ["0.5000", "yes"]]
     assert strange.numeric == [True, False]
 
 

@@ -168,7 +168,8 @@ def _exhibit(folder: Path, name: str) -> dict[str, Any] | None:
         return None
     exhibit: dict[str, Any] = read_json(path)
     suffixes = tables.SUFFIXES if exhibit["kind"] == "table" else figures.SUFFIXES
-    exhibit["first"] = _sentences(exhibit["caption"])[0]
+    exhibit["first"], *further = _sentences(exhibit["caption"])
+    exhibit["further"] = " ".join(further)
     exhibit["links"] = [(suffix.upper(), f"{exhibit['kind']}s/{name}.{suffix}") for suffix in suffixes]
     if exhibit["kind"] == "figure":
         return exhibit | _image(folder, name)
@@ -177,7 +178,7 @@ def _exhibit(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def _sentences(text: str) -> list[str]:
-    return re.split(r"(?<=[\w)%'’]\.) (?=\S)", text)
+    return re.split(r"(?<=[\w)%'’]\.) (?=[^\d\s])", text)  # "Eq. 10" is one word
 
 
 def _image(folder: Path, name: str) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def cells(frame: pd.DataFrame, decimals: Decimals = None, shown: Sequence[str] |
         said = set(text) - ({MISSING} if name == "data" else set())  # what was not computed has no data yet
         if texts and len(text) > 2 and len(said) == 1 and said != {MISSING} and not _has_fractions(values):
             everywhere.append(f"{name}: {said.pop()}")
-        else:
+        elif said:
             texts[name] = text
             numeric.append(_is_numeric(values))
     rows = [list(row) for row in zip(*texts.values(), strict=True)]
@@ -194,7 +194,7 @@ def _column_text(values: list[Any], decimals: int | None) -> list[str]:
             return MISSING
         if isinstance(value, float):
             return number(value, places) if math.isfinite(value) else "∞" if value > 0 else "-∞"
-        return str(value)
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
     return [text(value) for value in values]
 
