@@ -48,8 +48,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "validation_size": 64, "train_rows": 1_500, "test_rows": 500, "held": 250, "first_look": 1,
     },
     "quick": {
-        "seeds": 2, "g": 6, "K": 2, "longest": 4, "sizes": {2: 2, 4: 2, 6: 2, 8: 2}, "steps": 20, "batch_size": 32,
-        "validation_size": 256, "train_rows": None, "test_rows": 5_000, "held": 1_000, "first_look": 2,
+        "seeds": 2, "g": 6, "K": 2, "longest": 4, "sizes": {2: 2, 6: 2}, "steps": 20, "batch_size": 32,
+        "validation_size": 256, "train_rows": None, "test_rows": 2_000, "held": 500, "first_look": 2,
     },
     "standard": _WHOLE | {"seeds": 5, "sizes": {10: 5}},
     "tenth": _WHOLE | {"seeds": 10, "sizes": {2: 3, 5: 3, 10: 10, 20: 3}, "steps": 800},

@@ -61,7 +61,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "dbn": {"hidden": (32,), "pretraining_epochs": 1, "epochs": 1},
     },
     "quick": _SMALL | {
-        "rows": 3_000, "trees": 100,
+        "rows": 2_000, "trees": 100,
         "gcforest": {"forests": 1, "trees": 20, "max_levels": 2, "windows": ((10, 10),), "stride": 6, "scan_trees": 10,
                      "scan_pieces": 10_000},
         "dbn": {"hidden": (128, 128), "pretraining_epochs": 3, "epochs": 10},

@@ -74,7 +74,7 @@ HELD_OUT = 5  # one in so many training rows, where validation rows are held out
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"seeds": {"yeast": 2, "letter": 2}, "g": 3, "K": 1, "steps": {"yeast": 5, "letter": 5}},
-    "quick": {"seeds": {"yeast": 2, "letter": 2}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 60}},
+    "quick": {"seeds": {"yeast": 2, "letter": 2}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 30}},
     "standard": {"seeds": {"yeast": 10, "letter": 10}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 800}},
     "paper": {"seeds": {"yeast": 10, "letter": 10}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 8_000}},
 }
