@@ -3,6 +3,7 @@
 import base64
 import json
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -269,6 +270,19 @@ def test_an_empty_report_has_a_page_with_a_link_to_the_reference_where_there_is_
     assert f'<a href="{site.REFERENCE}">API reference</a>' in write_page("smoke", tmp_path).read_text()
     names = [site._short(section) for section in SECTIONS.values()]
     assert len(names) == len(set(names))
+
+
+def test_a_claim_names_its_arms_and_the_runs_of_each_arm_are_listed(make, tmp_path, monkeypatch):
+    one = make(profile="quick")
+    monkeypatch.setenv(report.SECTION_VARIABLE, "section54")
+    runs = [replace(run("real", seed=seed), arm=f"arm {seed}") for seed in range(3)]
+    one.rows(runs)
+    one.claims("section54", [claim("two arms", arms=("arm 0", "arm 1"))])
+    write_page("quick", tmp_path)
+    listed = pd.read_csv(one.folder / "runs.csv")
+    assert pd.read_csv(one.folder / "scoreboard.csv")["arms"].tolist() == ["arm 0; arm 1"]
+    assert listed.set_index("arm")["key"].to_dict() == {one.arm: one.key for one in runs}
+    assert set(listed["section"]) == {"section54"}
 
 
 @pytest.mark.parametrize("damage", [b"{", b"\xff"])

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gadam.paper import ARCHIVED, SECTIONS
 from gadam.paper.report import machine, store
 from gadam.paper.report.paths import archive_path, project_root, read_json, sha256, write_json
@@ -25,7 +27,8 @@ def note_runs(folder: Path, section: str, stored: Sequence[Stored]) -> None:
         content["machines"][computer] = facts
         sources = sorted({str(row["data"]) for row in one.rows if "data" in row})
         content["runs"][one.run.key] = {
-            "label": one.run.label, **one.run.identity(), "sources": sources, **computed, "machine": computer,
+            "label": one.run.label, "arm": one.run.arm, **one.run.identity(), "sources": sources, **computed,
+            "machine": computer,
         }  # fmt: skip
     write_json(_path(folder, section), content)
 
@@ -68,6 +71,20 @@ def collect(folder: Path, profile: str) -> dict[str, Any]:
         "machines": {key: facts for section in used.values() for key, facts in section["machines"].items()},
         "files": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
     }
+
+
+def runs_used(folder: Path) -> pd.DataFrame:
+    """Return a row for each run behind a section: its arm, which claims name, and its key in store and archive."""
+    lines = [
+        {
+            "section": name, "arm": run["arm"], "label": run["label"], "seed": run["config"].get("seed"),
+            "cpu_seconds": run["cpu_seconds"], "stored": run["stored"], "key": key,
+        }
+        for name in SECTIONS for key, run in _read(folder, name)["runs"].items()
+    ]  # fmt: skip
+    return pd.DataFrame(
+        lines, columns=["section", "arm", "label", "seed", "cpu_seconds", "stored", "key"], dtype=object
+    )
 
 
 def _datasets(runs: dict[str, Any]) -> list[dict[str, Any]]:

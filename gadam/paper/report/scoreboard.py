@@ -19,7 +19,7 @@ from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRO
 
 COLUMNS = (
     "claim", "section", "exhibit", "kind", "paper", "margin", "size", "ours", "low", "high", "interval", "budget",
-    "seeds", "data", "item", "headline", "verdict", "reason", "decides",
+    "seeds", "data", "item", "headline", "verdict", "reason", "decides", "arms",
 )  # fmt: skip
 KINDS = ("value", "reaches", "greater", "within", "always", "varies", "weakest", "open")
 SOURCES = ("real", "stand-in", "none")
@@ -55,6 +55,7 @@ def _line(claim: Claim, arms: Arms, profile: str, as_headline: bool) -> dict[str
         "seeds": claim.repetitions or arms.count(*claim.arms), "data": claim.data,
         "item": "" if as_headline else claim.item, "headline": claim.headline if as_headline else "",
         "verdict": verdict.mark, "reason": verdict.reason, "decides": verdict.decides,
+        "arms": "; ".join(claim.arms),
     }  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def write_page(profile: str, root: Path | None = None) -> Path:
     folder = (root or reports_root()) / profile
     claims = scoreboard.merge(folder / "claims")
     write_atomic(folder / "scoreboard.csv", tables.to_csv(claims))
+    write_atomic(folder / "runs.csv", tables.to_csv(provenance.runs_used(folder)))
     opening = _answer(folder, claims)
     content = provenance.collect(folder, profile)
     write_json(folder / "provenance.json", content)
