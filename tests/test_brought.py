@@ -1,5 +1,6 @@
 """What people bring: it is trained right, whatever it does, or refused (see test_bad_input.py)."""
 
+import functools
 import itertools
 import random
 
@@ -19,7 +20,7 @@ from gadam.training.shards import TrainingError
 
 X, Y = zoo.FEATURES, zoo.LABELS
 SMALL = {"population_size": 3, "generations": 2, "steps": 5, "batch_size": 8, "validation_size": 16}
-MODES = ("loop", "vectorised")
+MODES = pytest.mark.parametrize("mode", ["loop", "vectorised"])
 
 
 def evolved(make_model=zoo.mlp, data=(X, Y), mode="loop", **given):
@@ -33,23 +34,41 @@ def same(found, expected):
     assert found.history["loss_survival"].equals(expected.history["loss_survival"])
 
 
+plain = functools.cache(evolved)  # what others are compared with
+
 # --- what writes to what it is given ---
 
 
-class Shifts(zoo.Linear):
-    """Shifts its input, in place or not."""
+class Shifts(nn.Module):
+    """Shifts its input, in place or not, before a layer of its own or the convolution of a CPU, unit by unit."""
 
-    in_place = True
+    def __init__(self, layers, in_place):
+        super().__init__()
+        self.layers, self.in_place = layers(), in_place
 
     def forward(self, inputs):
-        if self.in_place:
-            inputs -= 0.5
-            return self.layer(inputs)
-        return self.layer(inputs - 0.5)
+        return self.layers(inputs.sub_(0.5) if self.in_place else inputs - 0.5)
 
 
-class Shifted(Shifts):
-    in_place = False
+def convolution():
+    return zoo.cnn(nn.ReLU(), nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("layers", "inputs", "mode"),
+    [(zoo.mlp, X, "loop"), (zoo.mlp, X, "vectorised"), (convolution, zoo.IMAGES, "vectorised")],
+)
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_model_that_changes_its_input_learns_as_one_that_does_not_and_rows_stay(layers, inputs, mode, held_out):
+    rows = inputs.clone(), Y.clone()
+    more = {"validation": rows} if held_out else {}
+    found, expected = (evolved(lambda own=own: Shifts(layers, own), rows, mode, **more) for own in (True, False))
+    same(found, expected)
+    ensemble, soup = found.ensemble(), found.soup(rows)
+    for _ in range(2):
+        assert torch.allclose(ensemble(rows[0]), expected.ensemble()(rows[0]), atol=1e-6)
+    assert torch.equal(soup(inputs.clone()), expected.soup(rows)(inputs))
+    assert torch.equal(rows[0], inputs)
 
 
 def negating(output, targets):
@@ -58,45 +77,10 @@ def negating(output, targets):
     return functional.mse_loss(output, -targets)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("held_out", [False, True])
-def test_a_model_that_changes_its_input_learns_as_one_that_does_not_and_rows_stay(mode, held_out):
-    rows = X.clone(), Y.clone()
-    more = {"validation": rows} if held_out else {}
-    found, expected = (evolved(make, rows, mode, **more) for make in (Shifts, Shifted))
-    same(found, expected)
-    ensemble, soup = found.ensemble(), found.soup(rows)
-    assert torch.allclose(ensemble(rows[0]), expected.ensemble()(rows[0]), atol=1e-6)
-    assert torch.allclose(ensemble(rows[0]), ensemble(rows[0]), atol=1e-6)
-    assert torch.equal(soup(X.clone()), expected.soup(rows)(X))
-    assert torch.equal(rows[0], X)
-
-
-class ShiftsImages(nn.Module):
-    """The same before a convolution, whose units a CPU calls one by one."""
-
-    def __init__(self, in_place=True):
-        super().__init__()
-        self.layers, self.in_place = zoo.cnn(nn.ReLU(), nn.Flatten()), in_place
-
-    def forward(self, inputs):
-        shifted = inputs.sub_(0.5) if self.in_place else inputs - 0.5
-        return self.layers(shifted)
-
-
-def test_units_called_one_by_one_each_see_the_rows_as_they_are():
-    rows = zoo.IMAGES.clone(), Y
-    found, expected = (evolved(lambda own=own: ShiftsImages(own), rows, "vectorised") for own in (True, False))
-    same(found, expected)
-    assert torch.equal(rows[0], zoo.IMAGES)
-
-
 def test_a_loss_that_changes_its_targets_changes_no_targets_of_the_users():
     targets = zoo.VALUES.clone()
-    same(
-        evolved(zoo.regression, (X, targets), loss=negating),
-        evolved(zoo.regression, (X, targets), loss=functional.mse_loss),
-    )
+    found = evolved(zoo.regression, (X, targets), loss=negating)
+    same(found, evolved(zoo.regression, (X, targets), loss=functional.mse_loss))
     assert torch.equal(targets, zoo.VALUES)
 
 
@@ -113,7 +97,7 @@ class Zeroes(Callback):
             generation.next.parameters["0.weight"][0] = 0
 
 
-@pytest.mark.parametrize("mode", MODES)
+@MODES
 def test_callbacks_and_record_may_not_write_to_what_is_trained(mode):
     for when, error in (("start", InputError), ("generation", TrainingError)):
         with pytest.raises(error, match=r"^callbacks: Zeroes wrote to .* must clone"):
@@ -130,8 +114,7 @@ CALLS = 0
 class Warm:
     """A loss that switches a term on after some calls."""
 
-    def __init__(self):
-        self.calls = 0
+    calls = 0
 
     def __call__(self, output, targets):
         self.calls += 1
@@ -154,17 +137,6 @@ def by_default(output, targets, seen=[]):  # noqa: B006
     return functional.cross_entropy(output, targets) * (1 + len(seen) % 2)
 
 
-class Noisy(zoo.Linear):
-    """Draws by Python's, or by numpy's, random numbers."""
-
-    def __init__(self, draw):
-        super().__init__()
-        self.draw = draw
-
-    def forward(self, inputs):
-        return self.layer(inputs * (0.5 + self.draw()))
-
-
 class Running(nn.Module):
     """A loss with a running mean in a buffer."""
 
@@ -175,6 +147,17 @@ class Running(nn.Module):
     def forward(self, output, targets):
         self.mean.mul_(0.9).add_(0.1 * output.detach().mean())
         return functional.cross_entropy(output - self.mean, targets)
+
+
+class Noisy(zoo.Linear):
+    """Draws by Python's, or by numpy's, random numbers."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, inputs):
+        return self.layer(inputs * (0.5 + self.draw()))
 
 
 MOVES = {
@@ -208,7 +191,6 @@ class Keeps(zoo.Linear):
         return self.features
 
 
-@pytest.mark.filterwarnings("error")
 def test_what_is_kept_but_does_not_move_is_trained_in_one_call():
     ways = []
     found = evolved(Keeps, mode="vectorised", record=lambda step: ways.append(len(step.units)))
@@ -235,7 +217,7 @@ def pruned():
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
-@pytest.mark.parametrize("mode", MODES)
+@MODES
 @pytest.mark.parametrize("make", [weight_normed, pruned])
 def test_computed_weights_stay_in_force(make, mode):
     best = evolved(make, mode=mode, steps=20).best
@@ -250,18 +232,6 @@ def test_computed_weights_stay_in_force(make, mode):
 # --- labels, types, tables ---
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [Y.int(), Y.to(torch.uint8), Y.to(torch.int8), Y[:, None], functional.one_hot(Y, 3), Y.numpy(), Y.numpy()[:, None],
-     Y.numpy().astype(np.uint16), pd.Series(Y.numpy()), pd.DataFrame({"label": Y.numpy()})],
-)  # fmt: skip
-@pytest.mark.parametrize("mode", MODES)
-def test_labels_are_taken_as_they_come(labels, mode):
-    expected = evolved(mode=mode)
-    same(evolved(data=(X, labels), mode=mode), expected)
-    same(evolved(data=(X, labels), mode=mode, validation=(X, labels)), evolved(mode=mode, validation=(X, Y)))
-
-
 class Items(Dataset):
     def __len__(self):
         return len(X)
@@ -272,38 +242,42 @@ class Items(Dataset):
         return X[index].numpy(), int(Y[index])
 
 
-@pytest.mark.parametrize(
-    "data", [TensorDataset(X, Y), Items(), (X.numpy(), Y), (pd.DataFrame(X.numpy()), Y), [X, Y], ([X], Y)]
-)
-def test_arrays_frames_and_datasets_are_taken(data):
-    same(evolved(data=data), evolved())
+LABELS = (
+    Y.int(), Y.to(torch.uint8), Y.to(torch.int8), Y[:, None], functional.one_hot(Y, 3), Y.numpy(), Y.numpy()[:, None],
+    Y.numpy().astype(np.uint16), pd.Series(Y.numpy()), pd.DataFrame({"label": Y.numpy()}),
+)  # fmt: skip
+TABLES = TensorDataset(X, Y), Items(), (X.numpy(), Y), (pd.DataFrame(X.numpy()), Y), [X, Y], ([X], Y)
+
+
+@pytest.mark.parametrize("data", [*((X, labels) for labels in LABELS), *TABLES])
+def test_labels_arrays_frames_and_datasets_are_taken_as_they_come(data):
+    same(evolved(data=data), plain())
+    same(evolved(data=data, validation=data), plain(validation=(X, Y)))
 
 
 @pytest.mark.parametrize(
-    "data", [(X.double(), Y), (X.numpy().astype(float), Y), (pd.DataFrame(X.numpy().astype(float)), Y), (X.half(), Y)]
-)
-def test_floats_of_another_type_are_cast_with_a_word(data):
-    with pytest.warns(UserWarning, match="^data: inputs are float(64|16) and become float32, as are the parameters"):
-        found = evolved(data=data)
-    assert torch.allclose(found.ensemble()(X), evolved().ensemble()(X), atol=0.05)
-    with pytest.warns(UserWarning, match="^data: targets are float64 and become float32"):
-        evolved(zoo.regression, (X, zoo.VALUES.double()), loss=functional.mse_loss)
-
-
-def test_a_model_of_float64_takes_rows_of_float32():
-    with pytest.warns(UserWarning, match="^data: inputs are float32 and become float64"):
-        evolved(lambda: zoo.mlp().double())
-
-
-def test_probabilities_are_classes():
-    targets = functional.one_hot(Y, 3) * 0.9 + 0.1 / 3
-    assert evolved(data=(X, targets)).targets == "classes"
+    ("make", "data", "said"),
+    [
+        (zoo.mlp, (X.double(), Y), "inputs are float64 and become float32, as are the parameters"),
+        (zoo.mlp, (X.numpy().astype(float), Y), "inputs are float64 and become float32"),
+        (zoo.mlp, (pd.DataFrame(X.numpy().astype(float)), Y), "inputs are float64 and become float32"),
+        (zoo.mlp, (X.half(), Y), "inputs are float16 and become float32"),
+        (lambda: zoo.mlp().double(), (X, Y), "inputs are float32 and become float64"),
+        (zoo.regression, (X, zoo.VALUES.double()), "targets are float64 and become float32"),
+    ],
+)  # fmt: skip
+def test_floats_of_another_type_are_cast_with_a_word(make, data, said):
+    with pytest.warns(UserWarning, match=f"^data: {said}"):
+        found = evolved(make, data, loss=functional.mse_loss if make is zoo.regression else functional.cross_entropy)
+    if make is zoo.mlp:
+        assert torch.allclose(found.ensemble()(X), plain().ensemble()(X), atol=0.05)
 
 
 @pytest.mark.parametrize(
     ("make", "targets", "loss", "expected"),
     [
         (zoo.mlp, Y, functional.cross_entropy, "classes"),
+        (zoo.mlp, functional.one_hot(Y, 3) * 0.9 + 0.1 / 3, functional.cross_entropy, "classes"),
         (zoo.mlp, Y, functional.multi_margin_loss, "classes"),
         (zoo.mlp, (X[:, :3] > 0).long(), lambda o, t: functional.multilabel_soft_margin_loss(o, t.float()), "values"),
         (zoo.regression, Y[:, None], lambda o, t: functional.poisson_nll_loss(o, t.float()), "values"),
@@ -319,20 +293,21 @@ def test_what_is_predicted_is_read_from_targets_and_output_together(make, target
     assert torch.allclose(found.ensemble()(X), average, atol=1e-6)
 
 
-@pytest.mark.parametrize(("columns", "loss"), [(slice(0, 1), None), (0, lambda o, t: ((o - t) ** 2).mean())])
-def test_outputs_and_targets_that_broadcast_are_warned_of_and_no_others(columns, loss, recwarn):
-    evolved(zoo.regression, (X, X[:, :1]), loss=lambda o, t: ((o - t) ** 2).mean())
-    evolved(zoo.regression, (X, X[:, 0]), loss=lambda o, t: ((o[:, 0] - t) ** 2).mean())
+def test_outputs_and_targets_that_broadcast_are_warned_of_and_no_others(recwarn):
+    def squared(output, targets):
+        return ((output - targets) ** 2).mean()
+
+    evolved(zoo.regression, (X, X[:, :1]), loss=squared)
+    evolved(zoo.regression, (X, X[:, 0]), loss=lambda output, targets: squared(output[:, 0], targets))
     assert not recwarn.list
-    if loss is not None:
-        with pytest.warns(UserWarning, match=r"shape \[n, 1\], targets have shape \[n\]"):
-            evolved(zoo.regression, (X, X[:, columns]), loss=loss)
+    with pytest.warns(UserWarning, match=r"shape \[n, 1\], targets have shape \[n\]"):
+        evolved(zoo.regression, (X, X[:, 0]), loss=squared)
 
 
 # --- modes of the calling thread ---
 
 
-@pytest.mark.parametrize("mode", MODES)
+@MODES
 def test_inside_no_grad_it_trains_as_outside(mode):
     with torch.no_grad():
         found = evolved(mode=mode)

@@ -23,17 +23,9 @@ DEFAULTS = {
 }  # fmt: skip
 COUNTS = ("population_size", "generations", "steps", "batch_size", "validation_size")
 NAMED = (
-    "optimizer",
-    "initialisation",
-    "moments",
-    "mutation",
-    "mode",
-    "schedule",
-    "crossover",
-    "parents",
-    "child_start",
+    "optimizer", "initialisation", "moments", "mutation", "mode", "schedule", "crossover", "parents", "child_start",
     "survival",
-)
+)  # fmt: skip
 BAD = {
     **{name: [0, -3, 2.5, "ten", True, None, math.inf, math.nan, np.zeros((2, 2)), "two\nlines"] for name in COUNTS},
     **{name: ["adamw", None, ["adam"], dict] for name in NAMED},
@@ -57,15 +49,6 @@ EDGES = {
 }  # fmt: skip
 
 
-def refused(name, call):
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    assert name in message
-    return message
-
-
 def test_defaults_are_those_of_the_design_and_help_shows_and_explains_them():
     assert asdict(GadamConfig()) == DEFAULTS
     assert list(inspect.signature(GadamConfig).parameters) == GadamConfig.names() == list(DEFAULTS)
@@ -75,8 +58,9 @@ def test_defaults_are_those_of_the_design_and_help_shows_and_explains_them():
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_value_gives_one_line_with_its_name_and_what_is_allowed(name):
     for value in BAD[name]:
-        assert " must be " in refused(name, lambda value=value: GadamConfig(**{name: value}))
-        assert issubclass(InputError, ValueError)
+        with pytest.raises(InputError, match=f"^.*{name}.* must be .*$") as caught:
+            replace(GadamConfig(), **{name: value})
+        assert isinstance(caught.value, ValueError)
 
 
 def test_a_value_at_the_edge_of_its_range_is_kept():
@@ -85,14 +69,7 @@ def test_a_value_at_the_edge_of_its_range_is_kept():
 
 
 def test_a_number_of_another_type_is_kept_as_pythons_own():
-    given = {
-        "steps": 1e3,
-        "batch_size": np.int64(7),
-        "learning_rate": np.float32(0.5),
-        "threshold": 1,
-        "betas": [0.5, 0],
-    }
-    config = GadamConfig(**given)
+    config = GadamConfig(steps=1e3, batch_size=np.int64(7), learning_rate=np.float32(0.5), threshold=1, betas=[0.5, 0])
     found = [config.steps, config.batch_size, config.learning_rate, config.threshold, *config.betas]
     assert found == [1_000, 7, 0.5, 1, 0.5, 0]
     assert [type(one) for one in found] == [int, int, float, float, float, float]
@@ -106,7 +83,6 @@ def test_settings_cannot_be_changed_nor_misspelled_nor_given_without_names():
         with pytest.raises(TypeError):
             GadamConfig(*given, **named)
     assert replace(config, steps=7) == GadamConfig(steps=7) != config
-    refused("steps=0", lambda: replace(config, steps=0))
 
 
 def test_a_config_travels_as_json_and_between_processes_and_is_a_key():

@@ -89,15 +89,6 @@ def test_lock_has_each_direct_dependency_within_its_range():
     assert [(name, pin) for name, pin in pins if name in ranges and not ranges[name].contains(pin)] == []
 
 
-# --- versions ---
-
-
-def test_versions_agree():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"]
-    assert version("gadam") == PROJECT["version"], "installed from another state: remove .venv/installed and make again"
-
-
 # --- commands and hooks ---
 
 
@@ -109,35 +100,25 @@ def test_make_help_lists_every_target():
     assert sorted(target for target, _ in listed) == sorted(targets)
 
 
-def test_ci_script_is_executable_and_hooks_are_local_and_use_the_locked_tools():
+def test_versions_agree_and_ci_script_is_executable_and_hooks_use_the_locked_tools():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert version("gadam") == PROJECT["version"], "installed from another state: remove .venv/installed and make again"
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert [each["repo"] for each in repositories] == ["local"]
-    hooks = repositories[0]["hooks"]
-    assert {hook["language"] for hook in hooks} == {"system"}
-    tools = [hook["entry"].split()[0] for hook in hooks]
-    assert tools == [".venv/bin/ruff", ".venv/bin/ruff", ".venv/bin/mypy", ".venv/bin/nbstripout"]
+    hooks = {(hook["language"], hook["entry"].split()[0]) for hook in repositories[0]["hooks"]}
+    assert hooks == {("system", f".venv/bin/{tool}") for tool in ("ruff", "mypy", "nbstripout")}
 
 
 # --- what git keeps ---
 
 
 @in_checkout
-@pytest.mark.parametrize(
-    ("path", "ignored"),
-    [
-        ("data/MNIST/raw/any", True), ("data/yeast.zip", True), ("reports/runs/any.json", True),
-        ("reports/out/quick/scoreboard.csv", True), ("data/README.md", False), ("requirements.lock", False),
-        ("reports/standard/runs.jsonl.xz", False), ("reports/paper/tables/table1.csv", False),
-    ],
-)  # fmt: skip
-def test_git_ignores_what_is_downloaded_or_computed_and_nothing_else(path, ignored):
-    found = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", path], cwd=ROOT).returncode
-    assert found == (0 if ignored else 1)
-
-
-@in_checkout
-def test_no_dataset_file_is_tracked():
+def test_git_ignores_what_is_downloaded_or_computed_and_nothing_else_and_no_dataset_is_tracked():
+    ignored = {"data/MNIST/raw/any", "data/yeast.zip", "reports/runs/any.json", "reports/out/quick/scoreboard.csv"}
+    kept = {"data/README.md", "requirements.lock", "reports/standard/runs.jsonl.xz", "reports/paper/tables/table1.csv"}
+    assert set(run("git", "check-ignore", "--no-index", *ignored, *kept).splitlines()) == ignored
     paths = run("git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     assert "pyproject.toml" in paths
     assert [path for path in paths if DATASET_FILE.search(path)] == []
@@ -147,22 +128,14 @@ def test_no_dataset_file_is_tracked():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_is_stripped_and_is_for_the_kernel_that_everybody_has(path):
+def test_notebook_is_stripped_for_the_kernel_that_everybody_has_with_one_cell_of_literal_parameters(path):
     notebook = json.loads(path.read_text())
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            assert (cell["outputs"], cell["execution_count"]) == ([], None)
-
-
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path not in GUIDE], ids=lambda path: path.stem)
-def test_notebook_has_one_parameters_cell_of_literal_assignments(path):
-    notebook = json.loads(path.read_text())
-    tagged = [cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-    assert [cell["cell_type"] for cell in tagged] == ["code"]
-    statements = ast.parse("".join(tagged[0]["source"])).body
-    assert statements
-    for statement in statements:
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all((cell["outputs"], cell["execution_count"]) == ([], None) for cell in code)
+    tagged = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == (path not in GUIDE)
+    for statement in ast.parse("".join(tagged[0]["source"]) if tagged else "").body:
         assert isinstance(statement, ast.Assign | ast.AnnAssign), ast.unparse(statement)
         ast.literal_eval(statement.value)  # fails on whatever is not a literal
 
@@ -179,13 +152,10 @@ def words(path):
     return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_readme_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
-
-
 @pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDE], ids=lambda path: path.name)
-def test_relative_links_lead_to_files(path):
+def test_relative_links_lead_to_files_and_the_readme_is_short(path):
     text = words(path)
+    assert path.name != "README.md" or len(path.read_text().splitlines()) <= 120
     titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     places = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
     for link in re.findall(r"\]\(([^)\s]+)\)", text):

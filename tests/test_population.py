@@ -113,9 +113,3 @@ def test_learned_entries_are_initialised_as_asked_and_others_as_the_module_does(
     assert torch.equal(population.buffers["1.running_var"], torch.ones(3, 100))
     weights = population.parameters["0.weight"].flatten(1)
     assert float(torch.corrcoef(weights).fill_diagonal_(0).abs().max()) < 0.05  # a stream for each unit
-
-
-def test_it_says_what_it_is():
-    population = Population.make(lambda: nn.Sequential(*(nn.Linear(2, 2) for _ in range(11))), 3)
-    assert repr(population) == "Population(3 x Sequential, 66 learned entries each)"
-    assert "2 more parameters" in population._repr_html_()

@@ -1,10 +1,7 @@
 """Results: how they show themselves, and what is loaded from a file is the result that was saved, or an error."""
 
-import base64
 import errno
-import io
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -12,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 import gadam
-from gadam import Ensemble, GadamConfig, InputError, Population, evolve, load_result, storage
+from gadam import GadamConfig, InputError, Population, evolve, load_result, storage
 
 SAVED = Path(__file__).with_name("saved_result.safetensors")
 
@@ -46,31 +42,20 @@ def shown(thing):
     return {row[0].text: row[1].text for row in page.iter("tr")}, page
 
 
-def test_a_result_shows_a_table_and_its_losses_and_leaves_pyplot_alone(result):
-    from matplotlib import pyplot as plt
-
-    rows, page = shown(result)
-    last = result.history[(result.history["generation"] == 2) & result.history["survived"]]
-    loss = f"{last['loss_survival'].min():.4g}"
-    assert list(rows.values()) == ["Sequential", "3", "2 of 2 (stopped: generations)", loss, "36", rows["seconds"]]
-    (image,) = page.iter("img")
-    kind, _, content = image.get("src").partition(",")
-    assert kind == "data:image/png;base64"
-    pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(content)))
-    assert pixels[..., :3].std() > 0.05, "something is drawn"
-    assert not plt.get_fignums()
-    assert f"2 of 2 (stopped: generations), best loss {loss}, 36 gradient steps" in repr(result)
-
-
-def test_results_without_a_loss_show_themselves_too(result):
+def test_a_result_shows_a_table_and_its_losses_also_where_there_are_none(result):
     stop = threading.Event()
     stop.set()
+    last = result.history[(result.history["generation"] == 2) & result.history["survived"]]
     lost = replace(result, history=result.history.assign(loss_survival=float("nan")))
-    for odd, loss, complete in ((lost, "nan", "2 of 2"), (run(stop=stop), "–", "0 of 2 (stopped: stop)")):
-        rows, _ = shown(odd)
-        assert rows["best loss on the last validation batch"] == loss
-        assert rows["generations"].startswith(complete)
-        assert f"best loss {loss}," in repr(odd)
+    for each, loss, complete in (
+        (result, f"{last['loss_survival'].min():.4g}", "2 of 2 (stopped: generations)"),
+        (lost, "nan", "2 of 2 (stopped: generations)"),
+        (run(stop=stop), "–", "0 of 2 (stopped: stop)"),
+    ):
+        rows, page = shown(each)
+        assert list(rows.values())[:4] == ["Sequential", "3", complete, loss]
+        assert len(list(page.iter("img"))) == (loss != "–")
+        assert f"{complete}, best loss {loss}," in repr(each)
 
 
 def test_names_of_the_user_are_text_and_no_html_and_of_a_deep_model_the_first_parameters_are_shown(result):
@@ -80,22 +65,21 @@ def test_names_of_the_user_are_text_and_no_html_and_of_a_deep_model_the_first_pa
         rows, page = shown(thing)
         assert rows["model"] == "<script>alert('&')</script>"
         assert not list(page.iter("script"))
-    rows, _ = shown(Population.make(zoo.batchnorm_mlp, 3))
-    assert rows.items() >= {"units": "3", "learned entries of each": "75", "0.weight": "[8, 4] float32"}.items()
     deep = Population.make(lambda: nn.Sequential(*(nn.Linear(2, 2) for _ in range(20))), 2)
-    assert shown(deep)[0]["..."] == "20 more parameters"
+    assert shown(deep)[0].items() >= {"units": "2", "0.weight": "[2, 2] float32", "...": "20 more parameters"}.items()
+    assert repr(deep) == "Population(2 x Sequential, 120 learned entries each)"
 
 
 def test_a_result_gives_its_ensemble_and_its_soup(result):
-    assert isinstance(result.ensemble(), Ensemble)
-    averages = [each.ensemble().average for each in (result, replace(result, targets="values"))]
-    assert averages == ["probabilities", "outputs"]
-    assert result.ensemble("outputs").average == "outputs"
-    soup = result.soup(zoo.DATA)
-    ours, best = (functional.cross_entropy(each(zoo.FEATURES), zoo.LABELS) for each in (soup, result.best))
+    values = replace(result, targets="values")
+    averages = [each.ensemble().average for each in (result, values)]
+    assert [*averages, result.ensemble("outputs").average] == ["probabilities", "outputs", "outputs"]
+    ours, best = (
+        functional.cross_entropy(each(zoo.FEATURES), zoo.LABELS) for each in (result.soup(zoo.DATA), result.best)
+    )
     assert ours <= best
     with pytest.raises(InputError, match="give the loss of the training"):
-        replace(result, targets="values").soup(zoo.DATA)
+        values.soup(zoo.DATA)
 
 
 # --- files ---
@@ -115,12 +99,16 @@ def assert_same(loaded, saved):
     assert not loaded.best.training
 
 
-def complaint(path, make=zoo.mlp):
-    with pytest.raises(InputError) as caught:
-        load_result(path, make)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+def odd(result):
+    """Numbers that JSON has not, entries that share memory, and facts that are not at their defaults."""
+    history = result.history.copy()
+    history["loss_start"] = np.resize([np.nan, np.inf, -np.inf, 1 / 3, 5e-324, -0.0, 1e308, 0.1], len(history))
+    history["extra"] = np.resize(np.array([0.1, np.nan], dtype=np.float32), len(history))
+    history.loc[0, "role"] = 'a "role" \n ≠ ✓'
+    entry = torch.tensor([np.nan, np.inf, -0.0, 1e-45]).expand(3, 4)
+    population = replace(result.population, moments={"exp_avg/0.bias": entry, "exp_avg_sq/0.bias": entry})
+    facts = {"targets": "values", "stopped": "converged", "gradient_steps": 7, "seconds": 1.5}
+    return replace(result, history=history, population=population, **facts)
 
 
 @pytest.mark.parametrize(
@@ -128,22 +116,18 @@ def complaint(path, make=zoo.mlp):
     [
         (zoo.Tied, zoo.FEATURES), (zoo.batchnorm_mlp, zoo.FEATURES), (zoo.frozen_mlp, zoo.FEATURES),
         (zoo.channels_last_cnn, zoo.IMAGES), (zoo.Temperature, zoo.FEATURES), (zoo.Counting, zoo.FEATURES),
+        (zoo.mlp, zoo.FEATURES),
     ],
 )  # fmt: skip
 def test_what_is_loaded_is_what_was_saved_and_nothing_is_unpickled(make, inputs, tmp_path, monkeypatch):
     saved = run(make, inputs, moments="carry")
     assert saved.population.moments
+    saved = odd(saved) if make is zoo.mlp else saved
     saved.save(str(tmp_path / "deep" / "result"))
     assert os.listdir(tmp_path / "deep") == ["result"]
     for name in ("pickle.load", "pickle.loads", "pickle.Unpickler", "torch.load"):
         monkeypatch.setattr(name, None)
     assert_same(load_result(tmp_path / "deep" / "result", make), saved)
-
-
-def test_facts_that_are_not_at_their_defaults_are_loaded(result, tmp_path):
-    other = replace(result, targets="values", stopped="converged", gradient_steps=7, seconds=1.5)
-    other.save(tmp_path / "result")
-    assert_same(load_result(tmp_path / "result", zoo.mlp), other)
 
 
 def test_a_file_that_an_older_gadam_saved_is_loaded(tmp_path):
@@ -160,33 +144,25 @@ def test_a_file_that_an_older_gadam_saved_is_loaded(tmp_path):
     assert_same(load_result(tmp_path / "again", zoo.batchnorm_mlp), loaded)
 
 
-def test_numbers_that_json_has_not_and_entries_that_share_memory(result, tmp_path):
-    history = result.history.copy()
-    history["loss_start"] = np.resize([np.nan, np.inf, -np.inf, 1 / 3, 5e-324, -0.0, 1e308, 0.1], len(history))
-    history["extra"] = np.resize(np.array([0.1, np.nan], dtype=np.float32), len(history))
-    history.loc[0, "role"] = 'a "role" \n ≠ ✓'
-    odd = torch.tensor([np.nan, np.inf, -0.0, 1e-45]).expand(3, 4)
-    population = replace(result.population, moments={"exp_avg/0.bias": odd, "exp_avg_sq/0.bias": odd})
-    saved = replace(result, history=history, population=population)
-    saved.save(tmp_path / "result")
-    loaded = load_result(tmp_path / "result", zoo.mlp)
-    assert_same(loaded, saved)
-    assert np.signbit(loaded.history["loss_start"][5])
-
-
-def test_a_new_result_replaces_an_old_one_also_through_a_link(result, tmp_path):
+def test_a_new_result_replaces_an_old_one_also_through_a_link_and_nothing_else(result, tmp_path):
     result.save(tmp_path / "first")
     (tmp_path / "latest").symlink_to("first")
-    for name in (".first.old.tmp", ".first.new.tmp"):  # left by writers that were killed, or of one at work
-        (tmp_path / name).write_text("half")
+    for name in (".first.old.tmp", ".first.new.tmp", "text"):  # left by writers that were killed, or of one at work
+        (tmp_path / name).write_text("mine")
     os.utime(tmp_path / ".first.old.tmp", (0, 0))
     other = replace(result, seconds=1.5)
     other.save(tmp_path / "latest")
     assert (tmp_path / "latest").is_symlink()
-    assert sorted(os.listdir(tmp_path)) == [".first.new.tmp", "first", "latest"]
     assert_same(load_result(tmp_path / "first", zoo.mlp), other)
-    (tmp_path / "any").write_text("")
-    assert (tmp_path / "first").stat().st_mode == (tmp_path / "any").stat().st_mode, "others may read it"
+    assert (tmp_path / "first").stat().st_mode == (tmp_path / "text").stat().st_mode, "others may read it"
+    (tmp_path / "folder").mkdir()
+    storage.write(tmp_path / "checkpoint", "checkpoint", {}, {})
+    before = [(tmp_path / name).read_bytes() for name in ("text", "checkpoint")]
+    for name in ("text", "folder", "checkpoint"):
+        with pytest.raises(InputError, match=r"^path=.*; give another path$"):
+            result.save(tmp_path / name)
+    assert [(tmp_path / name).read_bytes() for name in ("text", "checkpoint")] == before
+    assert sorted(os.listdir(tmp_path)) == [".first.new.tmp", "checkpoint", "first", "folder", "latest", "text"]
 
 
 @pytest.mark.parametrize("where", ["json.dumps", "os.fsync", "os.replace"])
@@ -205,42 +181,34 @@ def test_a_failure_in_the_middle_leaves_the_old_result(result, where, error, tmp
     assert os.listdir(tmp_path) == ["result"]
 
 
-def test_what_is_no_result_is_not_replaced(result, tmp_path):
-    (tmp_path / "file").write_text("mine")
-    (tmp_path / "folder").mkdir()
-    storage.write(tmp_path / "checkpoint", "checkpoint", {}, {})
-    before = [(tmp_path / name).read_bytes() for name in ("file", "checkpoint")]
-    for name in ("file", "folder", "checkpoint"):
-        with pytest.raises(InputError, match=r"^path=.*; give another path$"):
-            result.save(tmp_path / name)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint", "file", "folder"]
-    assert [(tmp_path / name).read_bytes() for name in ("file", "checkpoint")] == before
+def complaint(path, make=zoo.mlp):
+    with pytest.raises(InputError) as caught:
+        load_result(path, make)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-WRONG = [
-    ("result", {}), ("result", {"model": "M", "config": {"learning_rat": 1}}),
-    ("result", {"model": "M", "config": {}, "history": 3}),
-    ("checkpoint", {}), ("checkpoint", {"courses": []}), ("checkpoint", {"courses": 3}),
-]  # fmt: skip
-
-
-def test_a_file_that_is_damaged_or_something_else_is_refused(result, tmp_path, monkeypatch):
-    path = tmp_path / "result"
-    assert "cannot be read" in complaint(tmp_path / "nowhere")
-    assert "is no regular file; give another path" in complaint(tmp_path)
-    storage.write(path, "memory", {}, {})
-    assert "holds a memory, must be a result" in complaint(path)
+@pytest.mark.parametrize(
+    ("kind", "facts", "said"),
+    [
+        ("memory", {}, "holds a memory, must be a result"),
+        ("result", {}, "is damaged"), ("result", {"model": "M", "config": {"learning_rat": 1}}, "is damaged"),
+        ("result", {"model": "M", "config": {}, "history": 3}, "is damaged"),
+        ("checkpoint", {}, "is damaged"), ("checkpoint", {"courses": []}, "is damaged"),
+        ("checkpoint", {"courses": 3}, "is damaged"),
+    ],
+)  # fmt: skip
+def test_a_whole_file_of_something_else_is_refused(kind, facts, said, result, tmp_path):
     tensors = {f"parameters/{name}": entry for name, entry in result.population.parameters.items()}
-    for kind, facts in WRONG:
-        storage.write(path, kind, facts, tensors)
-        assert "is damaged" in complaint(path)
-    path.unlink()
+    storage.write(tmp_path / "result", kind, facts, tensors)
+    assert said in complaint(tmp_path / "result")
+
+
+def test_a_file_of_a_newer_version_is_refused(result, tmp_path, monkeypatch):
     with monkeypatch.context() as newer:
         newer.setattr(storage, "FORMAT", 7)
-        result.save(path)
-    assert "install a newer gadam" in complaint(path)
-    path.write_text("text")
-    assert "is damaged" in complaint(path)
+        result.save(tmp_path / "result")
+    assert "install a newer gadam" in complaint(tmp_path / "result")
 
 
 OTHER_MODELS = {
@@ -267,7 +235,6 @@ def test_a_module_that_does_not_fit_is_told_by_its_first_difference(kind, result
 
 def test_importing_gadam_is_light_and_names_come_when_asked_for():
     assert set(gadam.__all__) <= set(dir(gadam))
-    assert list(gadam.__all__) == sorted(gadam.__all__, key=lambda name: (name[0].islower(), name))
     assert all(getattr(gadam, name) is not None for name in gadam.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         gadam.Nothing  # noqa: B018
@@ -282,4 +249,5 @@ except ImportError as error:
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert said[0] == "[]"
-    assert re.search("needs scikit-learn.*pip install", said[1])
+    assert "needs scikit-learn" in said[1]
+    assert "pip install" in said[1]
