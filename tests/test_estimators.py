@@ -61,17 +61,15 @@ def test_regression_is_as_good_as_least_squares_in_the_units_and_the_shape_of_y(
     np.testing.assert_allclose(one.model_(torch.tensor(inputs).float())[:, 0], one.predict(inputs), rtol=1e-5)
     far = regressor().fit(inputs, y[:, 0] + 1e9)
     np.testing.assert_allclose(far.predict(inputs) - 1e9, one.predict(inputs), atol=1, err_msg="what varies is kept")
+    np.testing.assert_allclose(regressor().fit(inputs, np.full(100, 7.0)).predict(inputs), 7, atol=1)
 
 
 # --- weights: that whole ones repeat rows is among scikit-learn's checks ---
 
 
-def test_a_factor_of_all_whole_weights_is_no_weight_and_the_mean_of_others_is_1():
+def test_a_factor_of_all_whole_weights_is_no_weight():
     expected = classifier(validation_fraction=0.25).fit(X, Y).predict_proba(X)
     assert (classifier(validation_fraction=0.25).fit(X, Y, np.full(len(X), 700)).predict_proba(X) == expected).all()
-    for weights in (0.5 + np.arange(len(X)) % 2, 100.0 * (1 + np.arange(len(X)) % 2)):
-        first, second = (classifier().fit(X, Y, scale * weights) for scale in (1.0, 0.37))
-        np.testing.assert_allclose(first.predict_proba(X), second.predict_proba(X), atol=1e-2)
 
 
 @BOTH
@@ -171,15 +169,10 @@ def test_few_rows_are_on_both_sides_or_refused():
 # --- what evolves and what predicts ---
 
 
-def wide(features, outputs, *, hidden=7):
-    return nn.Sequential(nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
-
-
-def test_any_module_evolves():
-    fitted = classifier(make_model=functools.partial(wide, hidden=9)).fit(X, NAMES)
-    assert fitted.result_.best[0].weight.shape == (9, 6)
-    made = [classifier(**each).fit(X, Y) for each in ({"make_model": nn.Linear}, {"hidden_layer_sizes": 5})]
+def test_any_module_evolves_or_a_perceptron_of_the_sizes_given():
+    made = [classifier(**each).fit(X, NAMES) for each in ({"make_model": nn.Linear}, {"hidden_layer_sizes": 5})]
     assert [len(list(fitted.result_.best.parameters())) for fitted in made] == [2, 4]
+    assert set(made[0].predict(X)) == {"cat", "dog", "eel"}
 
 
 @BOTH
@@ -224,9 +217,7 @@ def test_a_warm_start_begins_with_the_fittest_of_the_last_fit_and_fresh_units_be
         fitted.set_params(hidden_layer_sizes=(7,)).fit(X, Y)
 
 
-def test_the_seed_gives_the_result_whatever_the_threads():
-    said = [classifier(population_size=5, executor=threads).fit(X, Y).predict_proba(X) for threads in (1, 3)]
-    assert (said[0] == said[1]).all()
+def test_a_random_state_goes_on():
     state = np.random.RandomState(0)
     first, second = (classifier(random_state=state).fit(X, Y).predict_proba(X) for _ in range(2))
     assert (first != second).any()
@@ -253,9 +244,12 @@ def test_steps_are_twenty_passes_over_the_rows_unless_given():
 
 @BOTH
 def test_teach_takes_the_steps_of_the_other_preset_and_predicts_by_the_student(make):
-    given = {"population_size": 3, "generations": 2, "steps": 60, "learning_rate": None}
+    given = {"population_size": 3, "generations": 2, "steps": 20, "learning_rate": None}
     fitted = make(preset="teach", **given).fit(X, Y)
     plain = make(**given).fit(X, Y)
+    assert (make(preset="teach", **given).fit(X, Y, np.full(len(X), 2)).predict(X) == fitted.predict(X)).all()
+    with pytest.raises(InputError, match=r"^sample_weight: preset='teach' trains on predictions"):
+        make(preset="teach", **given).fit(X, Y, np.linspace(0.1, 1, len(X)))
     spent = plain.result_.gradient_steps
     assert spent - 3 <= fitted.result_.gradient_steps <= spent
     assert fitted.history_["learning_rate"].nunique() == 3, "each teacher has drawn its own"
@@ -270,11 +264,3 @@ def test_teach_takes_the_steps_of_the_other_preset_and_predicts_by_the_student(m
         np.testing.assert_allclose(vote.predict_proba(X), expected, rtol=1e-4, atol=1e-6)
     else:
         assert np.corrcoef(vote.predict(X), torch.stack(teachers).mean(0)[:, 0].numpy())[0, 1] > 1 - 1e-9
-
-
-def test_teach_repeats_rows_by_whole_weights_and_refuses_others():
-    assert classifier(preset="teach", steps=60).fit(X, Y, np.full(len(X), 2)).score(X, Y) > 0.4
-    with pytest.raises(InputError, match=r"^sample_weight: preset='teach' trains on predictions"):
-        classifier(preset="teach", steps=60).fit(X, Y, np.linspace(0.1, 1, len(X)))
-    with pytest.raises(InputError, match=r"^preset='distil' is not a choice"):
-        classifier(preset="distil").fit(X, Y)

@@ -32,6 +32,7 @@ def test_a_unit_computes_what_its_module_computed(name):
         learned = [name for name, entry in unit.named_parameters() if entry.requires_grad]
         assert learned == [name for name, entry in module.named_parameters() if entry.requires_grad]
         assert sorted(population.parameters) == sorted(learned), "tied ones once, frozen ones among the buffers"
+        assert case.make is not zoo.Tied or unit.first.weight is unit.second.weight
 
 
 def test_stacked_units_and_those_taken_out_share_no_memory():
@@ -43,11 +44,6 @@ def test_stacked_units_and_those_taken_out_share_no_memory():
             for tensor in (*module.parameters(), *module.buffers()):
                 tensor.fill_(7)
     assert zoo.same_population(population, before)
-
-
-def test_tied_parameters_are_tied_in_every_unit():
-    for unit in Population.make(zoo.Tied, 2).units():
-        assert unit.first.weight is unit.second.weight
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 10, 11, 99])
@@ -99,17 +95,13 @@ def test_every_unit_is_initialised_by_itself():
 @pytest.mark.parametrize(("initialisation", "sigma"), [("module", 0.1 / 3**0.5), ("standard_normal", 1.0)])
 def test_learned_entries_are_initialised_as_asked_and_others_as_the_module_does(initialisation, sigma):
     def make():
-        layers = [nn.Linear(100, 100), nn.BatchNorm1d(100), nn.Linear(100, 1)]
-        layers[2].requires_grad_(False)
-        return nn.Sequential(*layers)
+        return nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 1).requires_grad_(False))
 
     population = Population.make(make, 3, initialisation=initialisation)
-    for name in ("0.weight", "0.bias") if initialisation == "module" else population.parameters:
-        entries = population.parameters[name]
+    for entries in population.parameters.values():
         close = 5 * sigma * entries.numel() ** -0.5
         assert float(entries.mean()) == pytest.approx(0, abs=close)
         assert float(entries.std()) == pytest.approx(sigma, abs=close)
-    assert float(population.buffers["2.weight"].abs().max()) <= 0.1  # torch's default for 100 inputs
-    assert torch.equal(population.buffers["1.running_var"], torch.ones(3, 100))
+    assert float(population.buffers["1.weight"].abs().max()) <= 0.1  # torch's default for 100 inputs
     weights = population.parameters["0.weight"].flatten(1)
     assert float(torch.corrcoef(weights).fill_diagonal_(0).abs().max()) < 0.05  # a stream for each unit

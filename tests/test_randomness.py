@@ -145,23 +145,6 @@ def test_attention_without_dropout_neither_draws_nor_waits_for_other_threads():
     assert torch.equal(source.get_state(), generator().get_state())
 
 
-OPERATORS = [
-    ("aten.rand_like.default", ()), ("aten.randn_like.default", ()), ("aten.bernoulli.p", (0.5,)),
-    ("aten.bernoulli_.float", (0.5,)), ("aten.normal_.default", (1.0, 2.0)),
-    ("aten.native_dropout.default", (0.25, True)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("operator", "args"), OPERATORS)
-def test_many_units_draw_what_each_draws_alone(operator, args):
-    def first(result):
-        return result[0] if isinstance(result, tuple) else result
-
-    together = first(draw(operator, [generator(seed) for seed in range(3)], torch.ones(3, 4, 5), *args))
-    alone = [first(draw(operator, generator(seed), torch.ones(4, 5), *args)) for seed in range(3)]
-    assert torch.equal(together, torch.stack(alone))
-
-
 def test_the_fused_dropout_of_a_gpu_is_a_dropout():
     output, mask = draw("aten.native_dropout.default", generator(), ONES, 0.25, True)
     assert torch.equal(output, ONES * mask / 0.75)

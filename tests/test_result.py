@@ -15,7 +15,6 @@ import pytest
 import torch
 import zoo
 from torch import nn
-from torch.nn import functional
 
 import gadam
 from gadam import GadamConfig, InputError, Population, evolve, load_result, storage
@@ -68,18 +67,6 @@ def test_names_of_the_user_are_text_and_no_html_and_of_a_deep_model_the_first_pa
     deep = Population.make(lambda: nn.Sequential(*(nn.Linear(2, 2) for _ in range(20))), 2)
     assert shown(deep)[0].items() >= {"units": "2", "0.weight": "[2, 2] float32", "...": "20 more parameters"}.items()
     assert repr(deep) == "Population(2 x Sequential, 120 learned entries each)"
-
-
-def test_a_result_gives_its_ensemble_and_its_soup(result):
-    values = replace(result, targets="values")
-    averages = [each.ensemble().average for each in (result, values)]
-    assert [*averages, result.ensemble("outputs").average] == ["probabilities", "outputs", "outputs"]
-    ours, best = (
-        functional.cross_entropy(each(zoo.FEATURES), zoo.LABELS) for each in (result.soup(zoo.DATA), result.best)
-    )
-    assert ours <= best
-    with pytest.raises(InputError, match="give the loss of the training"):
-        values.soup(zoo.DATA)
 
 
 # --- files ---

@@ -8,18 +8,9 @@ from sklearn.svm import SVC
 
 from gadam.config import InputError
 from gadam.paper.baselines.classical import nearest_neighbours, random_forest, svm
-from gadam.paper.baselines.dbn import Rbm, cd1, deep_belief_net, new_rbm, pretrain, to_unit_range
+from gadam.paper.baselines.dbn import Rbm, cd1, deep_belief_net, to_unit_range
+from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
 from gadam.randomness import stream
-
-
-def test_contrastive_divergence_lowers_the_reconstruction_error(digits):
-    rows = digits[0].flatten(1)
-    made = [pretrain(rows, [40], epochs=n, batch_size=50, generator=stream("cpu", 0))[0] for n in (0, 8)]
-    errors = [(machine.down(machine.up(rows)) - rows).pow(2).mean().item() for machine in made]
-    assert errors[0] == pytest.approx(rows.var(0, correction=0).mean().item(), rel=0.1)  # it knows the mean row
-    assert errors[1] < 0.5 * errors[0]
-    fresh = new_rbm(rows, 10, generator=stream("cpu", 0))
-    assert (fresh.down(fresh.up(rows)).mean(0) - rows.mean(0)).abs().max() < 0.03
 
 
 def test_one_step_is_that_of_a_naive_loop():
@@ -82,6 +73,10 @@ def test_the_classical_methods_are_scikit_learns_on_images_as_on_rows(digits):
         (lambda x, y: deep_belief_net(2 * x - 1, y, x), "inputs are from -1 to 1, must be in"),
         (lambda x, y: deep_belief_net(x, y[1:], x), "which do not fit"),
         (lambda x, y: svm(x, y[1:], x), "which do not fit"),
+        (lambda x, y: gcforest(x, y[1:], x), "which do not fit"),
+        (lambda x, y: gcforest(x[:2], y[:2], x), "fewer than folds=3"),
+        (lambda x, y: gcforest(x, y, x, settings=GcForestSettings(windows=((9, 3),))), "too small for a window"),
+        (lambda x, y: gcforest(x[:, 0, 0], y, x[:, 0, 0], settings=GcForestSettings(windows=((3, 3),))), "too small"),
     ],
 )
 def test_mistakes_are_told_in_one_line(call, words, digits):

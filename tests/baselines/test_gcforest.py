@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from gadam.config import InputError
 from gadam.paper.baselines import forests
 from gadam.paper.baselines.forests import KINDS, class_vectors, deal
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest, windows
@@ -14,9 +13,9 @@ from gadam.paper.baselines.gcforest import GcForestSettings, gcforest, windows
 SMALL = GcForestSettings(forests=1, trees=8, max_levels=3)
 
 
-def noise(rows, features=4, classes=3, seed=0):
-    generator = np.random.default_rng(seed)
-    return generator.normal(size=(rows, features)).astype(np.float32), generator.integers(classes, size=rows)
+def noise(rows, classes):
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(rows, 4)).astype(np.float32), generator.integers(classes, size=rows)
 
 
 @pytest.mark.parametrize(("size", "stride"), [((3, 3), 1), ((2, 4), 2), ((8, 5), 3)])
@@ -84,7 +83,7 @@ def test_a_class_that_a_fold_lacks_has_its_column_all_the_same():
 
 
 def test_how_many_rows_go_at_once_is_no_matter_to_the_votes(monkeypatch):
-    rows, targets = noise(50)
+    rows, targets = noise(50, classes=3)
     arguments = {"classes": 3, "trees": 6, "folds": 2, "seed": (3,)}
     whole = class_vectors("random", rows, targets, rows, **arguments)
     monkeypatch.setattr(forests, "ROWS_AT_ONCE", 4)
@@ -130,32 +129,12 @@ def test_levels_take_turns_with_the_windows_and_see_the_level_before(digits, mon
     assert widths == [64] * 4 + [scanned[0]] * 2 + [scanned[1] + before] * 2 + [scanned[0] + before] * 2
 
 
-@pytest.mark.parametrize(
-    ("changes", "least"),
-    [({"trees": 12}, 0.91), ({"windows": ((4, 4),), "stride": 2, "scan_trees": 5, "scan_pieces": 3_000}, 0.85)],
-    ids=["rows", "windows"],
-)
-def test_it_learns_digits_and_repeats_itself(changes, least, digits):
-    *rows, targets = digits
-    settings = replace(SMALL, max_levels=2, **changes)
-    first, again, other = (gcforest(*rows, settings=settings, seed=seed).probabilities for seed in (1, 1, 2))
+def test_it_learns_digits_by_windows_and_repeats_itself(digits):
+    inputs, targets, test, expected = (part[:400] for part in digits)
+    settings = replace(SMALL, max_levels=2, windows=((4, 4),), stride=2, scan_trees=5, scan_pieces=1_500)
+    first, again, other = (gcforest(inputs, targets, test, settings=settings, seed=seed)[0] for seed in (1, 1, 2))
     assert first.dtype == torch.float32
-    torch.testing.assert_close(first.sum(1), torch.ones(897))
-    assert (first.argmax(1) == targets).double().mean() > least
+    torch.testing.assert_close(first.sum(1), torch.ones(400))
+    assert (first.argmax(1) == expected).double().mean() > 0.75
     assert torch.equal(again, first)
     assert not torch.equal(other, first)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda x, y: gcforest(x, y[1:], x), "which do not fit"),
-        (lambda x, y: gcforest(x[:2], y[:2], x), "fewer than folds=3"),
-        (lambda x, y: gcforest(x, y, x, settings=GcForestSettings(windows=((9, 3),))), "too small for a window"),
-        (lambda x, y: gcforest(x[:, 0, 0], y, x[:, 0, 0], settings=GcForestSettings(windows=((3, 3),))), "too small"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(call, words, digits):
-    with pytest.raises(InputError, match=words) as refused:
-        call(*digits[:2])
-    assert "\n" not in str(refused.value)

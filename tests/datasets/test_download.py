@@ -41,20 +41,15 @@ def test_only_the_published_files_of_an_archive_are_kept(top, server, publish, t
     assert capfd.readouterr() == ("", "")
 
 
-def test_files_are_accepted_one_by_one_and_compressed(server, publish, tmp_path):
-    for file, content in publish("mnist", [f"{server.address}/mnist/{{file}}.gz"]).items():
-        server.pages[f"/mnist/{file}.gz"] = gzip.compress(content, 1)
-    assert load("mnist", folder=tmp_path).source == "real"
-    assert len(written(tmp_path / "MNIST" / "raw")) == 4
-
-
-def test_mirrors_are_tried_in_order(server, publish, tmp_path):
-    mirrors = [f"{server.address}/{path}" for path in ("gone.zip", "page.zip", "{file}", "never.zip")]
-    contents = publish("yeast", mirrors)
-    server.pages |= {"/page.zip": HTML, "/yeast.data": contents["yeast.data"]}
-    (tmp_path / "yeast").mkdir()  # an empty folder is not in the way
-    assert fetch("yeast", tmp_path).source == "real"
-    assert server.asked == ["/gone.zip", "/page.zip", "/yeast.data"]
+def test_mirrors_are_tried_in_order_and_may_have_the_files_one_by_one_and_compressed(server, publish, tmp_path):
+    mirrors = [f"{server.address}/{path}" for path in ("gone.zip", "page.zip", "{file}.gz", "never.zip")]
+    contents = publish("adult", mirrors)
+    server.pages["/page.zip"] = HTML
+    for file, content in contents.items():
+        server.pages[f"/{file}.gz"] = gzip.compress(content, 1)
+    (tmp_path / "adult").mkdir()  # an empty folder is not in the way
+    assert fetch("adult", tmp_path).source == "real"
+    assert server.asked == ["/gone.zip", "/page.zip", "/adult.data.gz", "/adult.test.gz"]
 
 
 def test_wrong_contents_are_refused_and_leave_nothing_behind(server, publish, tmp_path):
@@ -82,20 +77,15 @@ def test_wrong_contents_are_refused_and_leave_nothing_behind(server, publish, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_in_the_way_is_kept(server, publish, put, tmp_path):
+def test_several_may_download_at_once_but_a_folder_that_is_in_the_way_is_kept(server, publish, put, tmp_path):
     server.pages["/yeast.data"] = publish("yeast", [f"{server.address}/{{file}}"])["yeast.data"]
     put("yeast", {"notes.txt": b"mine"})
     with pytest.raises(InputError, match="yeast cannot be written"):
         fetch("yeast", tmp_path)
-    assert written(tmp_path) == {"yeast/notes.txt"}
-
-
-def test_several_may_download_at_once(server, publish, tmp_path):
-    server.pages["/yeast.data"] = publish("yeast", [f"{server.address}/{{file}}"])["yeast.data"]
     with ThreadPoolExecutor(4) as pool:
-        located = list(pool.map(lambda _: fetch("yeast", tmp_path), range(8)))
+        located = list(pool.map(lambda _: fetch("yeast", tmp_path / "other"), range(8)))
     assert {each.source for each in located} == {"real"}
-    assert written(tmp_path) == {"yeast/yeast.data"}
+    assert written(tmp_path) == {"yeast/notes.txt", "other/yeast/yeast.data"}
 
 
 def test_a_server_that_has_nothing_is_tried_once_per_process(server, publish, tmp_path):

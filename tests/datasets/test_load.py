@@ -1,6 +1,5 @@
 """Loaded datasets: splits, encodings, real data or stand-ins, and facts about the published files."""
 
-import functools
 import struct
 import warnings
 from collections import Counter
@@ -19,26 +18,15 @@ SHAPES = {  # name: training rows and test rows of the stand-in, shape of an ins
     "adult": (32_561, 16_281, (108,)),
     "letter": (16_000, 4_000, (16,)),
 }
-made = functools.cache(lambda name: load(name, data="standin"))  # for tests that only look at it
 
 
 def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.train + one.test, other.train + other.test, strict=True))
 
 
-def accuracy(data):
-    """Share of 200 test rows that a simple method gets right: nearest row, for two classes least squares."""
-    if data.class_count == 2:
-        inputs, rows = (torch.nn.functional.pad(part[0], (1, 0), value=1.0) for part in (data.train, data.test))
-        weights = torch.linalg.lstsq(inputs.T @ inputs + torch.eye(inputs.shape[1]), inputs.T @ (data.train[1] - 0.5))
-        return ((rows @ weights.solution > 0) == data.test[1]).float().mean().item()
-    distances = torch.cdist(data.test[0][:200].flatten(1), data.train[0].flatten(1))
-    return (data.train[1][distances.argmin(1)] == data.test[1][:200]).float().mean().item()
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_a_stand_in_has_the_shape_of_the_real_and_can_be_learnt(name):
-    data = made(name)
+def test_a_stand_in_has_the_shape_of_the_real(name):
+    data = load(name, data="standin")
     train, test, shape = SHAPES[name]
     for (inputs, targets), rows in ((data.train, train), (data.test, test)):
         assert (inputs.shape, inputs.dtype) == ((rows, *shape), torch.float32)
@@ -48,8 +36,6 @@ def test_a_stand_in_has_the_shape_of_the_real_and_can_be_learnt(name):
     assert data.hash == locate(name, data="standin").hash != SOURCES[name].hash
     assert f"{name} (stand-in)" in repr(data)
     assert name == "mnist" or train + test == SOURCES[name].rows
-    chance = data.test[1].bincount().max().item() / len(data.test[1])
-    assert chance + 0.05 < accuracy(data) < 0.99
 
 
 # --- the files once more, read and encoded plainly ---
@@ -157,9 +143,9 @@ def test_a_stand_in_for_want_of_data_is_loud_and_an_error_where_the_real_is_aske
     for door in (load, locate):
         with pytest.raises(InputError) as refused:
             door("orl", data="real", folder=tmp_path)
-        for word in ("orl: data='real'", str(tmp_path), "GADAM_OFFLINE", "data/README.md", "GADAM_DATA", "'standin'"):
-            assert word in str(refused.value)
-        assert "\n" not in str(refused.value)
+        message = str(refused.value)
+        assert all(word in message for word in ("orl: data='real'", str(tmp_path), "GADAM_OFFLINE", "'standin'"))
+        assert "\n" not in message
 
 
 # --- the published files ---
