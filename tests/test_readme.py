@@ -1,5 +1,6 @@
 """The numbers in the README are those of the committed report and of its archive."""
 
+import json
 import re
 from pathlib import Path
 
@@ -37,3 +38,10 @@ def test_the_table_has_every_dataset_that_is_computed_with_its_numbers():
 def test_the_archive_has_as_many_runs_as_are_counted():
     held = len(archive.read(REPORT / "runs.jsonl.xz").lines)
     assert f"the archive holds {held:,} so far" in README
+
+
+def test_every_table_of_the_committed_report_fits_a_page():
+    shown = [json.loads(path.read_text()) for path in (REPORT / "exhibits").glob("*.json")]
+    widths = {one["id"]: len(one["columns"]) for one in shown if one["kind"] == "table"}
+    assert widths
+    assert {name: width for name, width in widths.items() if width > 8} == {}
