@@ -34,7 +34,7 @@ _PUBLISHED = {
 _EQUAL = {
     REPRODUCED: "yes on",
     "opposite": "less accurate on",
-    "no difference": "no difference on",
+    "no difference": "no difference that matters on",
     "not computed": "not computed yet on",
 }
 _OPEN = "undecided on"
