@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import matplotlib as mpl
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from report_scene import write_notebook
 from gadam import InputError
 from gadam.paper import SECTIONS
 from gadam.paper.claims import Claim
-from gadam.paper.report import Report, figures, provenance, report, site, write_page
+from gadam.paper.report import Report, figures, provenance, report, write_page
 from gadam.paper.report.store import Stored
 from gadam.paper.runs import Run
 from gadam.paper.verdicts import Evidence
@@ -58,10 +59,6 @@ def make(tmp_path, monkeypatch):
         yield opened
 
 
-def files(one, name):
-    return {path.suffix: path.read_text() for path in (one.folder / "tables").glob(f"{name}.*")}
-
-
 def test_rows_are_those_of_all_runs_and_each_counts_once(make):
     one = make("real")
     assert one.rows([run("real"), run("stand-in")])["data"].tolist() == ["real", "stand-in"]
@@ -70,37 +67,29 @@ def test_rows_are_those_of_all_runs_and_each_counts_once(make):
     assert one.arms == {"test/standin": (2, 2)}
 
 
-def test_a_real_table_is_as_given_and_one_of_unknown_source_is_not_marked(make):
-    shown = make("real").table("table4", ROWS, caption="Accuracy", note="a note")
-    text = files(make(), "table4")
-    assert text[".csv"] == "method,paper,ours\nMLP <b>,97.2,96.5\nAdam,,97\n"
-    assert "STAND-IN" not in "".join(text.values())
+@pytest.mark.parametrize(
+    ("rows", "column", "given", "papers", "caption"),
+    [
+        (["real"], None, None, ["97.2", ""], ""),
+        ([], None, None, ["97.2", ""], ""),  # of unknown source
+        (["stand-in"], None, None, ["", ""], "STAND-IN DATA. "),
+        (["real"], "stand-in", None, ["", ""], "STAND-IN DATA. "),
+        ([], None, "stand-in", ["", ""], "STAND-IN DATA. "),
+        (["stand-in", "real"], ["real", "stand-in"], None, ["97.2", ""], "STAND-IN DATA, in part. "),
+    ],
+)
+def test_a_table_of_a_stand_in_is_marked_and_has_no_number_of_the_papers(make, rows, column, given, papers, caption):
+    one = make(*rows)
+    frame = ROWS if column is None else ROWS.assign(data=column)
+    shown = one.table("table4", frame, caption="Accuracy", note="a note", source=given)
+    text = {path.suffix: path.read_text() for path in (one.folder / "tables").iterdir()}
+    header, *lines = text[".csv"].splitlines()
+    assert ("data" in header) == bool(caption)
+    assert [line.split(",")[:3] for line in lines] == [["MLP <b>", papers[0], "96.5"], ["Adam", papers[1], "97"]]
+    assert text[".md"].startswith(f"**{caption}Accuracy**")
+    assert rf"\caption{{{caption}Accuracy a note}}" in text[".tex"]
     html = shown._repr_mimebundle_()[0]["text/html"]
-    assert "MLP &lt;b&gt;" in html
-    assert "a note" in html
-    make().table("section41_success", ROWS, caption="Success on a landscape")
-    assert "STAND-IN" not in "".join(files(make(), "section41_success").values())
-
-
-@pytest.mark.parametrize("by", ["rows", "column", "source"])
-def test_a_table_of_a_stand_in_is_marked_and_has_no_number_of_the_papers(make, by):
-    one = make(*{"rows": ["stand-in"], "column": ["real"], "source": []}[by])
-    frame = ROWS.assign(data="stand-in") if by == "column" else ROWS
-    shown = one.table("table4", frame, caption="Accuracy", source="stand-in" if by == "source" else None)
-    text = files(one, "table4")
-    assert text[".csv"] == "method,paper,ours,data\nMLP <b>,,96.5,stand-in\nAdam,,97,stand-in\n"
-    assert text[".md"].startswith("**STAND-IN DATA. Accuracy**")
-    assert r"\caption{STAND-IN DATA. Accuracy}" in text[".tex"]
-    assert "STAND-IN DATA. Accuracy" in shown._repr_mimebundle_()[0]["text/html"]
-    assert json.loads((one.folder / "exhibits" / "table4.json").read_text())["source"] == "stand-in"
-
-
-def test_real_rows_keep_the_papers_number_beside_a_stand_in(make):
-    one = make("stand-in", "real")
-    one.table("table4", ROWS.assign(data=["real", "stand-in"]), caption="Accuracy")
-    text = files(one, "table4")
-    assert text[".csv"].splitlines()[1:] == ["MLP <b>,97.2,96.5,real", "Adam,,97,stand-in"]
-    assert text[".md"].startswith("**STAND-IN DATA, in part. Accuracy**")
+    assert all(part in html for part in (f"{caption}Accuracy", "MLP &lt;b&gt;", "a note"))
 
 
 @pytest.mark.parametrize(
@@ -148,16 +137,13 @@ def test_a_claim_waits_for_all_runs_of_its_arms(make):
 def test_runs_that_a_section_uses_are_noted_for_its_provenance(make, monkeypatch):
     assert not (make("real").folder / "used").exists()
     monkeypatch.setenv(report.SECTION_VARIABLE, "section54")
-    one = make("real"), make("stand-in")
-    content = provenance.collect(one[0].folder, "smoke")
+    make("real"), make("stand-in")
+    content = provenance.collect(make().folder, "smoke")
     assert content["seeds"] == [3]
-    assert [(data["name"], data["source"], bool(data["mirrors"])) for data in content["datasets"]] == [
-        ("orl", "real", True), ("orl", "stand-in", False),
-    ]  # fmt: skip
+    datasets = [(data["name"], data["source"], bool(data["mirrors"])) for data in content["datasets"]]
+    assert datasets == [("orl", "real", True), ("orl", "stand-in", False)]
     assert content["sections"]["section54"]["runs"] == 2
     assert set(content["runs"]) == {run(source).key for source in ("real", "stand-in")}
-    assert content["runs"][run("real").key]["cpu_seconds"] == 1.0
-    assert list(content["machines"].values()) == [{"cpu": "x"}]
     assert {one["machine"] for one in content["runs"].values()} == set(content["machines"])
 
 
@@ -165,25 +151,24 @@ def test_runs_that_a_section_uses_are_noted_for_its_provenance(make, monkeypatch
 
 
 def drawing():
-    figure = Figure()
-    axes = figure.subplots()
-    axes.plot(np.linspace(0, 1, 5), label="GADAM")
-    axes.legend()
+    figure = Figure((2, 1))
+    figure.subplots().plot(np.linspace(0, 1, 5))
     return figure
 
 
-def test_figures_are_the_same_bytes_twice_and_say_neither_when_nor_with_what_they_were_made(tmp_path):
-    figure = drawing()
-    png = figures.save(figure, tmp_path / "a")
-    marked = figures.save(figure.axes[0], tmp_path / "b", mark="marked")
-    figures.save(figure, tmp_path / "c")
-    figures.save(drawing(), tmp_path / "d")
-    made = {name: [(tmp_path / f"{name}.{suffix}").read_bytes() for suffix in figures.SUFFIXES] for name in "abcd"}
-    assert made["a"][0] == png
-    assert made["a"] == made["c"] == made["d"] != made["b"]
-    assert int.from_bytes(marked[20:24]) > int.from_bytes(png[20:24]), "the mark is above the figure"
-    assert figure.texts == []
-    assert not any(said in content for content in made["a"] for said in (b"Matplotlib", b"<dc:date>"))
+def test_figures_are_the_same_bytes_whatever_a_matplotlibrc_says_and_say_not_when_they_were_made(tmp_path):
+    def drawn(name, **given):
+        figures.use_style()
+        figures.save(drawing(), tmp_path / name, **given)
+        return [(tmp_path / f"{name}.{suffix}").read_bytes() for suffix in figures.SUFFIXES]
+
+    with mpl.rc_context():
+        made = drawn("a")
+    with mpl.rc_context({"lines.marker": "o", "savefig.transparent": True, "font.size": 30}):
+        assert drawn("b") == made
+        marked = drawn("c", mark="marked")
+    assert int.from_bytes(marked[0][20:24]) > int.from_bytes(made[0][20:24]), "the mark is above the figure"
+    assert not any(said in content for content in made for said in (b"Matplotlib", b"<dc:date>"))
 
 
 # --- the page ---
@@ -209,11 +194,9 @@ def test_the_page_escapes_embeds_links_and_needs_nothing_else(make, tmp_path):
         *(f"tables/table4.{suffix}" for suffix in ("csv", "md", "tex")),
         *(f"figures/figure2a.{suffix}" for suffix in ("png", "svg")),
     }
-    assert {"python", "platform", "cpu", "cores", "packages", "torch", "environment", "git"} <= content.keys()
     for link in ("tables/table4.csv", "figures/figure2a.svg", "scoreboard.csv", "provenance.json"):
         assert f'href="{link}"' in text
         assert (one.folder / link).is_file()
-    assert "--only section3" in text  # a section that is not there yet, and how to get it
 
 
 def test_the_scoreboard_is_grouped_by_section_and_filtered_by_verdict_without_scripts(make, tmp_path):
@@ -228,10 +211,6 @@ def test_the_scoreboard_is_grouped_by_section_and_filtered_by_verdict_without_sc
         assert f'id="show-{verdict}"' in text
         assert text.count(f'<tr class="is-{verdict}">') == count
     assert 'id="show-not-reproduced"' not in text  # there is none
-    assert "Undecided because of: budget 1." in " ".join(text.split())
-    merged, shown = one.scoreboard()
-    assert merged["verdict"].tolist() == ["reproduced", "reproduced", "undecided"]
-    assert "a part of it" in shown.html
 
 
 def test_a_page_with_a_stand_in_is_loud(make, tmp_path):
@@ -247,6 +226,9 @@ def test_a_page_with_a_stand_in_is_loud(make, tmp_path):
 @pytest.mark.parametrize("installed", [True, False])
 def test_an_executed_notebook_has_a_page_of_its_own_where_nbconvert_is_installed(tmp_path, monkeypatch, installed):
     path = write_notebook(tmp_path / "smoke" / "notebooks" / SECTIONS["section54"].notebook, f"print('{EVIL}')")
+    content = nbformat.read(path, as_version=4)  # as another program saves it
+    content.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"0a": {"model_name": "HTMLModel"}}}
+    nbformat.write(content, path)
     if not installed:
         monkeypatch.setitem(sys.modules, "nbconvert", None)
     text = write_page("smoke", tmp_path).read_text()
@@ -256,20 +238,8 @@ def test_an_executed_notebook_has_a_page_of_its_own_where_nbconvert_is_installed
     if installed:
         html = readable.read_text()
         assert "<em>title</em>" in html
-        assert 'href="../index.html"' in html
         assert "<script" not in html
         assert "http" not in html.replace("http-equiv", "")
-
-
-def test_an_empty_report_has_a_page_with_a_link_to_the_reference_where_there_is_one(tmp_path):
-    text = write_page("smoke", tmp_path).read_text()
-    assert "No section has left claims behind yet." in text
-    assert "API reference" not in text
-    (tmp_path / "smoke" / "api").mkdir()
-    (tmp_path / "smoke" / site.REFERENCE).write_text("")
-    assert f'<a href="{site.REFERENCE}">API reference</a>' in write_page("smoke", tmp_path).read_text()
-    names = [site._short(section) for section in SECTIONS.values()]
-    assert len(names) == len(set(names))
 
 
 def test_a_claim_names_its_arms_and_the_runs_of_each_arm_are_listed(make, tmp_path, monkeypatch):

@@ -5,8 +5,7 @@ import pickle
 import pytest
 import run_functions
 
-from gadam.paper import PROFILES, SECTIONS, runs
-from gadam.paper.report.plan import all_runs
+from gadam.paper import runs
 from gadam.paper.runs import Run, run_function
 
 CONFIG = {"folder": "here", "value": 1}
@@ -55,12 +54,3 @@ def test_a_name_is_declared_once_and_a_function_travels_as_its_name():
         run_function("test/rows")(test_runs_of_other_settings_or_another_dataset_are_no_kin)
     assert pickle.loads(pickle.dumps(run_functions.rows)) is run_functions.rows
     assert runs.RUN_FUNCTIONS["test/rows"] is run_functions.rows
-
-
-@pytest.mark.parametrize("name", SECTIONS)
-@pytest.mark.parametrize("profile", PROFILES)
-def test_every_section_lists_its_runs_once_with_a_label(name, profile):
-    found = all_runs(name, profile, "real")
-    assert found
-    assert len({run.key for run in found}) == len(found)
-    assert all(run.label for run in found)

@@ -6,10 +6,10 @@ import sys
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
-import nbformat
 import pandas as pd
 import pytest
 
+from gadam.paper import section6
 from gadam.paper.report import Report, paths, reference, site, write_page
 
 GUIDE, write_reference = site.GUIDE, reference.write  # as they are before conftest.py takes them away
@@ -20,10 +20,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries below nbco
 class Page(HTMLParser):
     """The links of a page, and the places in it that links may lead to."""
 
-    def __init__(self, text):
+    def __init__(self, path):
         super().__init__()
         self.links, self.places = set(), set()
-        self.feed(text)
+        self.text = path.read_text("utf-8")
+        self.feed(self.text)
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
@@ -31,71 +32,76 @@ class Page(HTMLParser):
         self.links |= {given[name] for name in ("href", "src") if given.get(name)}
 
 
-def dead_links(folder, names):
-    """The local links of some pages that lead to no file, or to no place in it."""
-    pages, dead = {}, []
-    for name in names:
-        for link in Page((folder / name).read_text("utf-8")).links:
-            if re.match(r"[a-z]+:", link):  # data: and other sites
-                continue
+def targets(name, page):
+    """The local links of a page: each with the page and the place that it leads to."""
+    for link in page.links:
+        if not re.match(r"[a-z]+:", link):  # data: and other sites
             address, _, place = link.partition("#")
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(address))) if address else name
-            if place and (folder / target).is_file():
-                pages.setdefault(target, Page((folder / target).read_text("utf-8")))
-            if not (folder / target).is_file() or (place and unquote(place) not in pages[target].places):
-                dead.append((name, link))
-    return dead
+            whole = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(address)))
+            yield link, whole if address else name, unquote(place)
 
 
-def test_every_local_link_of_the_index_and_of_the_guide_leads_somewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(site, "GUIDE", GUIDE)
-    monkeypatch.setattr(reference, "write", write_reference)
-    report = Report.open("smoke", folder=tmp_path)
+def dead_links(folder):
+    """Links to no file, or, but within the API reference, which is pdoc's, to no place in it."""
+    pages = {path.relative_to(folder).as_posix(): Page(path) for path in folder.rglob("*.html")}
+    return [
+        (name, link)
+        for name, page in pages.items()
+        for link, target, place in targets(name, page)
+        if not (folder / target).is_file()
+        or (place and not name.startswith("api/") and place not in pages[target].places)
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The report of a table, with the guide and the API reference."""
+    root = tmp_path_factory.mktemp("site")
+    report = Report.open("smoke", folder=root)
     report.table("table4", pd.DataFrame({"ours": [96.5]}), caption="Accuracy")
     report.claims("section54", [])
-    index = write_page("smoke", tmp_path)
+    return write_page("smoke", root).parent
+
+
+def test_every_local_link_leads_somewhere_and_no_page_needs_a_network(folder):
     guide = [f"guide/{name}.html" for name in GUIDE]
-    found = Page(index.read_text()).links
-    assert {*guide, site.REFERENCE, "tables/table4.csv"} <= found
-    assert dead_links(index.parent, ["index.html", *guide]) == []
-    engine = Page((index.parent / "guide" / "engine.html").read_text())
-    assert {"checkpoints.html", "../api/gadam/result.html#Result", "../api/gadam.html#teach"} <= engine.links
-    for path in index.parent.glob("guide/*.html"):
-        text = path.read_text()
-        assert "<script" not in text, path
-        assert not re.search(r"""<(?:link|img)[^>]+(?:src|href)=["']?(?:https?:)?//""", text), path
     assert sorted(path.stem for path in (paths.notebooks_folder() / "guide").glob("*.ipynb")) == sorted(GUIDE)
+    assert {*guide, site.REFERENCE, "tables/table4.csv"} <= Page(folder / "index.html").links
+    assert dead_links(folder) == []
+    engine = Page(folder / "guide" / "engine.html")
+    assert {"checkpoints.html", "../api/gadam/result.html#Result", "../api/gadam.html#teach"} <= engine.links
+    for path in folder.rglob("*.html"):
+        text = path.read_text()
+        assert not re.search(r"""<(?:script|link|img)[^>]+(?:src|href)=["']?(?:https?:)?//""", text), path
+        assert path.parts[-2] != "guide" or "<script" not in text, path
+
+
+def test_the_reference_has_every_public_module_and_every_equation_with_its_function(folder):
+    index, numbers = Page(folder / "api" / "index.html"), set()
+    assert {f"{name.removeprefix('gadam.').replace('.', '/')}.html" for name in reference.MODULES[1:]} <= {
+        link.removeprefix("gadam/").partition("#")[0] for link in index.links
+    }
+    for one in section6.EQUATIONS:
+        module, _, name = one.function.partition(":")
+        assert f"<td>{one.where}</td>" in index.text
+        assert (f"api/{module.replace('.', '/')}.html", name) in {
+            (page, place) for _, page, place in targets("api/index.html", index)
+        }
+        numbers |= {int(each) for pair in re.findall(r"Eq\. (\d+)(?: and (\d+))?", one.where) for each in pair if each}
+    assert numbers == set(range(1, 16))
 
 
 def test_without_the_api_reference_links_of_the_guide_to_it_are_words(tmp_path, monkeypatch):
     monkeypatch.setattr(site, "GUIDE", GUIDE)
+    monkeypatch.setitem(sys.modules, "pdoc", None)
+    monkeypatch.setattr(reference, "write", write_reference)
     folder = write_page("smoke", tmp_path).parent
-    assert dead_links(folder, ["index.html", *(f"guide/{name}.html" for name in GUIDE)]) == []
+    assert not (folder / "api").exists()
+    assert dead_links(folder) == []
     assert "<code>gadam.Result</code>" in (folder / "guide" / "engine.html").read_text()
 
 
-def test_without_nbconvert_or_without_a_guide_there_is_none_in_the_index(tmp_path, monkeypatch):
-    monkeypatch.setattr(site, "GUIDE", ("speed",))
-    source = tmp_path / "notebooks"
-    monkeypatch.setattr(site, "notebooks_folder", lambda: source)
-    assert "Guide:" not in write_page("smoke", tmp_path).read_text()
-    (source / "guide").mkdir(parents=True)
-    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Speed")])
-    nbformat.write(page, source / "guide" / "speed.ipynb")
-    assert 'Guide: <a href="guide/speed.html">speed</a>' in write_page("smoke", tmp_path).read_text()
+def test_without_nbconvert_there_is_no_guide_in_the_index(tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "GUIDE", GUIDE)
     monkeypatch.setitem(sys.modules, "nbconvert", None)
     assert "Guide:" not in write_page("smoke", tmp_path).read_text()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("[data](data.ipynb) and [it](data.ipynb#terms)", "[data](data.html) and [it](data.html#terms)"),
-        ("[`gadam.x`](../../gadam/config.py#x)", "[`gadam.x`](../api/gadam/config.html#x)"),
-        ("[`gadam.x`](../../gadam/__init__.py#x)", "[`gadam.x`](../api/gadam.html#x)"),
-        ("[quickstart](../quickstart.ipynb), [here](../../data/README.md)", "quickstart, here"),
-        ("[paper](https://arxiv.org/abs/1805.07500)", "[paper](https://arxiv.org/abs/1805.07500)"),
-    ],
-)
-def test_links_of_the_guide_lead_to_the_pages_of_the_site(text, expected):
-    assert site._within_site(text, has_reference=True) == expected

@@ -71,19 +71,16 @@ def test_damaged_file_counts_as_absent_with_a_warning(stored, tmp_path, damage):
         assert store.read(tmp_path, RUN) is None
 
 
-@pytest.mark.parametrize(
-    ("variable", "place", "default"),
-    [
-        ("GADAM_REPORTS", paths.reports_root, "reports/out"),
-        ("GADAM_RUNS", paths.runs_root, "reports/runs"),
-        ("GADAM_ARCHIVE", lambda: paths.archive_path("standard").parents[1], "reports"),
-    ],
-)
-def test_folders_follow_the_environment(tmp_path, monkeypatch, variable, place, default):
-    monkeypatch.setenv(variable, str(tmp_path / variable))
-    assert place() == tmp_path / variable
-    monkeypatch.delenv(variable)
-    assert place() == paths.project_root() / default
+def test_folders_follow_the_environment(tmp_path, monkeypatch):
+    places = {
+        "GADAM_REPORTS": (paths.reports_root, "reports/out"), "GADAM_RUNS": (paths.runs_root, "reports/runs"),
+        "GADAM_ARCHIVE": (lambda: paths.archive_path("standard").parents[1], "reports"),
+    }  # fmt: skip
+    for variable, (place, default) in places.items():
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+        assert place() == tmp_path / variable
+        monkeypatch.delenv(variable)
+        assert place() == paths.project_root() / default
 
 
 def test_a_stopped_run_goes_on_and_its_seconds_are_added_up(tmp_path, monkeypatch):
