@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor, nn
 
 import gadam
@@ -468,6 +469,9 @@ def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
             (top, "total_steps", "optimizer steps"), (bottom, "seconds", "seconds of one core"),
         ):  # fmt: skip
             axis.set(xscale="log", xlabel=label)
+            axis.xaxis.set(
+                major_locator=LogLocator(subs=(1, 2, 4)), major_formatter="{x:,g}", minor_locator=NullLocator()
+            )
             for method, colour in CURVES.items():
                 curve = _curve(own[own["method"] == method], measure)
                 if len(curve):
