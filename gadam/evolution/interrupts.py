@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from gadam.display import front_end
-from gadam.result import Result
+
+T = TypeVar("T")
 
 _cell: Any = None  # the number of the notebook's cell in which a training was interrupted last
 
 
-def deliver(results: Sequence[Result], message: str) -> None:
-    """Let the results of an interrupted training be returned to a person at work; in a script raise them.
+def deliver(results: T, message: str) -> T:
+    """Return what a training gives. After an interrupt, of which `message` tells, only to a person at work.
 
-    So nobody loses what there is, and no loop of a script runs on.
+    In a script it is raised: nobody loses what there is, and no loop of the script runs on.
     """
     global _cell
+    if not message:
+        return results
     if front_end() == "notebook" or (front_end() == "terminal" and hasattr(sys, "ps1")):
         _cell = _present_cell()
         print(f"gadam: {message}", flush=True)
-        return
+        return results
     error = KeyboardInterrupt(message)
-    error.result = list(results)  # type: ignore[attr-defined]
+    error.result = results  # type: ignore[attr-defined]
     raise error
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import replace
 
 from torch import nn
@@ -24,13 +23,14 @@ from gadam.evolution.breeding import (
     stop_reasons,
     survive_seeds,
 )
+from gadam.evolution.interrupts import deliver
 from gadam.evolution.setup import Training
 from gadam.evolution.state import SeedState
 from gadam.population import Population
 from gadam.result import Callback, Result
 from gadam.training.shards import Record, Shard, split_into_shards
 from gadam.types import Device, Loss, Rows
-from gadam.validation import check_callable, check_population, read_seeds
+from gadam.validation import check_callable, read_seeds
 
 logger = logging.getLogger("gadam")
 
@@ -109,14 +109,12 @@ def evolve(
             is returned, with `stopped == "interrupt"`. Two SIGINT end the training at once.
     """
     config = _checked(config)
-    with _of_one_seed():
-        (result,) = evolve_seeds(
-            make_model, data, config, seeds=[config.seed], loss=loss, validation=validation,
-            restore_best=restore_best, executor=executor, device=device, callbacks=lambda _: callbacks,
-            checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, record=lambda _: record, progress=progress,
-            stop=stop,
-        )  # fmt: skip
-    return result
+    training = Training(
+        make_model, data, config, [config.seed], [callbacks], [record], evolves=True, loss=loss, validation=validation,
+        restore_best=restore_best, executor=executor, device=device, checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
+    )  # fmt: skip
+    return deliver(training.results(_evolve(training))[0], training.interrupted)
 
 
 def evolve_seeds(
@@ -154,9 +152,7 @@ def evolve_seeds(
     Returns:
         A result for each seed, in their order; `seconds` are those of all of them.
     """
-    config = _checked(config)
-    check_population(config)
-    seeds = read_seeds(seeds)
+    config, seeds = _checked(config), read_seeds(seeds)
     for name, function in (("callbacks", callbacks), ("record", record)):
         if function is not None:
             check_callable(name, function, "seed")
@@ -166,7 +162,7 @@ def evolve_seeds(
         restore_best=restore_best, executor=executor, device=device, checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
     )  # fmt: skip
-    return training.results(_evolve(training))
+    return deliver(training.results(_evolve(training)), training.interrupted)
 
 
 def _evolve(training: Training) -> list[str]:
@@ -249,21 +245,7 @@ def train(
             history = history_rows(trained, 2 * config.generations * config.steps).assign(survived=True)
             units = trained.population.take(order)
             training.advance(replace(training.state, population=units, seeds=[SeedState(history)]))
-    if not training.is_over:  # some units are in the middle of their training
-        training.take_units_as_they_are()
-    with _of_one_seed():
-        return training.results(["generations" if training.is_over else ""])[0]
-
-
-@contextmanager
-def _of_one_seed() -> Iterator[None]:
-    """An interrupt inside has the result itself, and no list of one."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        if results := getattr(error, "result", None):
-            error.result = results[0]  # type: ignore[attr-defined]
-        raise
+    return deliver(training.results(["generations" if training.is_over else ""])[0], training.interrupted)
 
 
 def _checked(config: GadamConfig | None) -> GadamConfig:

@@ -21,7 +21,7 @@ from gadam.config import GadamConfig, InputError
 from gadam.display import front_end, shown, warn
 from gadam.evolution.breeding import draw_rates, no_history, parents_of_seeds, units_of_seed
 from gadam.evolution.checkpoint import Checkpointer, identify
-from gadam.evolution.interrupts import deliver, stop_interrupted_cell
+from gadam.evolution.interrupts import stop_interrupted_cell
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.evolution.teaching import check_teaching, teach_rows, teaching_steps
 from gadam.parallel.executors import Pool, as_pool, run_until_stopped, train_shards
@@ -29,13 +29,13 @@ from gadam.parallel.workers import cluster_size
 from gadam.population import Population, versions
 from gadam.randomness import ROLES
 from gadam.result import Callback, Offspring, Result
-from gadam.training.fit import Fit, check_dtypes, fit_rows, try_step
+from gadam.training.fit import check_dtypes, fit_rows, try_step
 from gadam.training.inputs import check_modes, read_rows, resolve_device
 from gadam.training.plan import TrainingPlan, plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
 from gadam.training.trainer import Trainer
 from gadam.types import Batch, Device, Loss
-from gadam.validation import check_callable, read_path
+from gadam.validation import check_callable, check_population, read_path
 
 
 @dataclass(eq=False)
@@ -52,6 +52,7 @@ class Training:
         data: the rows, and the validation batches once they are drawn.
         state: changes with each round of the training.
         is_over: set where nothing is left to do.
+        interrupted: what to say after SIGINT has ended it; "" if none has.
     """
 
     make_model: Callable[[], nn.Module]
@@ -75,6 +76,7 @@ class Training:
     data: Data = field(init=False)
     state: EvolutionState = field(init=False)
     is_over: bool = field(init=False, default=False)
+    interrupted: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
@@ -86,7 +88,7 @@ class Training:
         train = read_rows("data", self.rows, device)
         held_out = None if self.validation is None else read_rows("validation", self.validation, device)
         population = self._make_units(device)
-        fit = self._fit(population, train, held_out)
+        fresh_loss, moves = self._fit(population, train, held_out)
         for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
             for callback in callbacks:
                 before = versions(population)
@@ -94,10 +96,10 @@ class Training:
                 if versions(population) != before:
                     name = type(callback).__name__
                     raise InputError(f"callbacks: {name} wrote to the units that it was given; must clone them first")
-        count = self._plan(population, fit.moves)
+        count = self._plan(population, moves)
         self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
-        self._resume(population, count, fit.loss)
-        self._counting, self._interrupted, self._more_steps = threading.Lock(), "", 0
+        self._resume(population, count, fresh_loss)
+        self._counting = threading.Lock()
         self._pool: Pool
 
     def _make_units(self, device: torch.device) -> Population:
@@ -110,10 +112,10 @@ class Training:
         check_dtypes(population, self.config.epsilon)
         return replace(population, rates=draw_rates(self.config, self.seeds, device))
 
-    def _fit(self, population: Population, train: Batch, held_out: Batch | None) -> Fit:
-        """Fit the rows to the model and the loss, and try a step."""
+    def _fit(self, population: Population, train: Batch, held_out: Batch | None) -> tuple[float, str]:
+        """Fit the rows to the model and the loss, and try a step, of which this returns what `try_step` does."""
         train, self._targets = fit_rows("data", population, train, self.loss)
-        fit = try_step(population, train, self.loss, self.config)
+        tried = try_step(population, train, self.loss, self.config)
         if self.evolves and self.config.crossover == "teach":
             check_teaching(population, train, self.loss, self._targets)
         if held_out is not None:
@@ -123,23 +125,23 @@ class Training:
                 raise InputError(f"validation: {error}") from error.__cause__
         nothing = torch.empty(len(self.seeds), 0, dtype=torch.int64)
         self.data = Data(train, train if held_out is None else held_out, nothing, nothing)
-        return fit
+        return tried
 
     def _plan(self, population: Population, moves: str) -> int:
-        """Decide how to train. Returns the number of shards. There is no trainer where it was stopped before."""
+        """Decide how to train. Returns the number of shards."""
         self._total = self._steps_before(self.config.generations + 1)
+        config = replace(self.config, steps=self._steps)
 
         def plan() -> TrainingPlan:
-            trained, cluster = replace(self.config, steps=self._steps), cluster_size(self.executor)
+            cluster = cluster_size(self.executor)
             return plan_training(
-                population, self.data.train, self.loss, trained, self._total, self.seeds, cluster, moves
-            )  # fmt: skip
+                population, self.data.train, self.loss, config, self._total, self.seeds, cluster, moves
+            )
 
         planned = run_until_stopped(self.stop if self.checkpoint is None else None, plan)
-        self._trainer: Trainer | None
-        self._trainer, count, warning = planned or (None, 1, "")
-        if self._trainer is not None:
-            self._trainer = replace(self._trainer, validates=self.validation is not None)
+        self._stopped_early = planned is None
+        trainer, count, warning = planned or TrainingPlan(Trainer(config, self.loss, tuple(self.seeds)), 1)
+        self._trainer = replace(trainer, validates=self.validation is not None)
         if warning:
             warn(warning)
         return count
@@ -148,7 +150,6 @@ class Training:
         """Read the checkpoint, or begin with the initial units."""
 
         def identity() -> dict[str, Any]:
-            assert self._trainer is not None
             batches = [self.data.train] if self.validation is None else [self.data.train, self.data.held_out]
             found = identify(self.config, population, batches, self._targets, self._trainer.way, fresh_loss)
             found["config"]["seed"] = self.seeds[0] if len(self.seeds) == 1 else self.seeds
@@ -160,8 +161,8 @@ class Training:
         executor = None if isinstance(self.executor, int) else self.executor
         watching = [one for one in (*chain(*self.callbacks), *self.records, executor) if one is not None]
         self._checkpointer = Checkpointer(self.checkpoint, identity, population, watching, self.checkpoint_seconds)
-        if self._trainer is None:
-            self._checkpointer.path = None  # nothing is worth keeping
+        if self._stopped_early:  # while it was planned: nothing is worth keeping
+            self._checkpointer.path = None
         kept, first = self._checkpointer.read(), 1 if self.evolves else 0
         shards = split_into_shards(population, count, "parent", first)
         empty = [SeedState(no_history()) for _ in self.seeds]
@@ -182,6 +183,8 @@ class Training:
         """Validate the arguments that are not tensors, executors or devices; make lists of the callbacks."""
         check_modes()
         stop_interrupted_cell()
+        if self.evolves:
+            check_population(self.config)
         if not isinstance(self.restore_best, bool):
             raise InputError(f"restore_best={shown(self.restore_best)} must be True or False")
         if callable(self.make_model) and not isinstance(self.make_model, nn.Module):  # else told where units are made
@@ -224,7 +227,7 @@ class Training:
                     yield self._bar
                 except TrainingError as error:
                     raise self._checkpointer.failed(error, self.state) from error
-            self._interrupted = self._checkpointer.end(self.state, over=self.is_over)
+            self.interrupted = self._checkpointer.end(self.state, over=self.is_over)
 
     def teach(self, offspring: Sequence[Offspring]) -> Data:
         """Return the rows with what the trained parents predict of them, for their children."""
@@ -235,8 +238,6 @@ class Training:
 
         Returns False if that was stopped before its end.
         """
-        if self._trainer is None:
-            return False
         record = None if all(each is None for each in self.records) else self._record
         train_shards(
             self._pool, self._trainer, self.state.shards, data or self.data, self._progress, record, keep=self._keep,
@@ -248,36 +249,27 @@ class Training:
         """Replace the state, and note its wall time."""
         self.state = replace(state, seconds=time.perf_counter() - self._began)
 
-    def take_units_as_they_are(self) -> None:
-        """Have the results hold units that are in the middle of their training."""
-        self._more_steps = self.state.steps_taken() // len(self.seeds)
-        self.advance(replace(self.state, population=self.state.units_as_they_are()))
-
     def results(self, stopped: Sequence[str]) -> list[Result]:
-        """Make the result of each seed of its last population, and tell its callbacks.
-
-        Raises:
-            KeyboardInterrupt: SIGINT ended the training of a script; it has the results as its `result`.
-        """
-        results = []
-        if self._interrupted and not self.is_over and self.state.generation == 1:  # else the last complete generation
-            self.take_units_as_they_are()
-        ended = "interrupt" if self._interrupted else "stop"
+        """Make the result of each seed of its last population, and tell its callbacks."""
+        results, more_steps = [], 0
+        # What did not complete its first generation has the units as they are, but for an evolution that was stopped.
+        if not self.is_over and (not self.evolves or (self.interrupted and self.state.generation == 1)):
+            more_steps = self.state.steps_taken() // len(self.seeds)
+            self.advance(replace(self.state, population=self.state.units_as_they_are()))
+        ended = "interrupt" if self.interrupted else "stop"
         for place, (config, seed) in enumerate(zip(self.configs, self.state.seeds, strict=True)):
             population = units_of_seed(self.state.population, place, len(self.seeds))
             restored = self.restore_best and seed.best is not None
             best = seed.best if restored and seed.best is not None else population.take(slice(0, 1))
             result = Result(
                 best=best.to("cpu").unit(0), population=population, history=seed.history, config=config,
-                stopped=stopped[place] or ended, gradient_steps=self._more_steps + self._steps_in(seed.history),
+                stopped=stopped[place] or ended, gradient_steps=more_steps + self._steps_in(seed.history),
                 seconds=time.perf_counter() - self._began, targets=self._targets, restored=restored,
                 teachers=seed.teachers,
             )  # fmt: skip
             results.append(result)
             for callback in self.callbacks[place]:
                 callback.on_end(result)
-        if self._interrupted:
-            deliver(results, self._interrupted)
         return results
 
     def _steps_in(self, history: pd.DataFrame) -> int:
@@ -305,7 +297,6 @@ class Training:
 
     def _record(self, step: Step) -> None:
         """Split a step by seed, and pass each part to that seed's `record`."""
-        assert self._trainer is not None
         for place, own in self._trainer.by_seed(step.units, step.role, step.generation):
             if (of_seed := self.records[place]) is not None:
                 entries = {name: entry[own] for name, entry in step.parameters.items()}

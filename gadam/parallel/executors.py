@@ -6,6 +6,7 @@ number of workers.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,19 +36,19 @@ class Threads:
         self.at_once: int = 1 if executor is None else executor._max_workers
 
     def submit(
-        self, trainer: Trainer, shard: Shard, data: Data, seconds: float | None, progress: Progress, record: Any
+        self, trainer: Trainer, shard: Shard, data: Data, progress: Progress, record: Record | None
     ) -> Future[list[Shard]]:
-        """Train a shard for at most so many seconds.
+        """Train a shard, until `progress` asks for a pause.
 
         Raises:
             InputError: the executor was shut down.
         """
         if self._executor is None:
             future: Future[list[Shard]] = Future()
-            future.set_result(train_or_halve(trainer, shard, data, progress, record, seconds))
+            future.set_result(train_or_halve(trainer, shard, data, progress, record))
             return future
         try:
-            return self._executor.submit(train_or_halve, trainer, shard, data, progress, record, seconds)
+            return self._executor.submit(train_or_halve, trainer, shard, data, progress, record)
         except RuntimeError as error:
             raise InputError(f"executor: it takes no more work ({error}); give one that is open") from None
 
@@ -85,10 +86,6 @@ def as_pool(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
             yield Threads(pool)
 
 
-Keep = Callable[[Sequence[Shard]], None]
-"""Told of all shards of a role, in order, as they are; nothing of what it is given changes any more."""
-
-
 def train_shards(
     pool: Pool,
     trainer: Trainer,
@@ -97,12 +94,13 @@ def train_shards(
     progress: Progress | None = None,
     record: Record | None = None,
     *,
-    keep: Keep | None = None,
+    keep: Callable[[Sequence[Shard]], None] | None = None,
     seconds: float | None = None,
 ) -> list[Shard]:
-    """Train every shard.
+    """Train every shard of a role: submit, collect, until nothing is left or a pause is asked for.
 
-    A shard for which there is too little memory is trained in two halves, with a warning.
+    Threads of this process all pause at the same time; workers elsewhere would be idle meanwhile, so each reports for
+    itself. A shard for which there is too little memory is trained in two halves, with a warning.
 
     Args:
         pool: who trains.
@@ -112,7 +110,7 @@ def train_shards(
         progress: told of steps by threads of this process and of whole shards by other executors, which are asked
             several times a second whether to pause, with no steps.
         record: told of each step, only by threads of this process.
-        keep: told of all shards every so many `seconds` and at the end.
+        keep: told of all shards, in order, every so many `seconds` and at the end; they do not change any more.
         seconds: of training between pauses for `keep`; None pauses only if `progress` asks for it.
 
     Returns:
@@ -122,104 +120,73 @@ def train_shards(
         TrainingError: there is too little memory for half a shard.
         WorkersError: workers elsewhere are gone.
     """
-    return _Round(pool, trainer, shards, data, progress, record, keep, seconds).run()
+    held = {shard.units.start: shard for shard in shards}
+    pending: dict[Future[list[Shard]], Shard] = {}
+    paused, failed = threading.Event(), threading.Event()
+    end = math.inf  # of this round: when threads pause for `keep`
 
-
-class _Round:
-    """The training of the shards of one role."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        trainer: Trainer,
-        shards: Sequence[Shard],
-        data: Data,
-        progress: Progress | None,
-        record: Record | None,
-        keep: Keep | None,
-        seconds: float | None,
-    ) -> None:
-        self._pool, self._trainer, self._data = pool, trainer, data
-        self._progress, self._record, self._keep, self._seconds = progress, record, keep, seconds
-        self._shards = {shard.units.start: shard for shard in shards}
-        self._pending: dict[Future[list[Shard]], Shard] = {}
-        self._paused, self._failed = False, threading.Event()
-        self._end = float("inf")
-
-    def run(self) -> list[Shard]:
-        """Submit what is not trained, collect what comes back, and so on until nothing is left or a pause is asked for.
-
-        Threads of this process all pause at the same time; workers elsewhere would be idle meanwhile, so each reports
-        for itself.
-        """
-        local = isinstance(self._pool, Threads)
-        self._report(0)
-        ready = self._begin_round()
-        try:
-            while ready or self._pending:
-                while ready and self._may_submit():
-                    self._submit(ready.pop(0))
-                if not self._pending:
-                    break
-                done, _ = wait(self._pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                self._report(0)
-                if self._paused and not local:
-                    break
-                if not done and isinstance(self._pool, Workers):
-                    self._pool.check()
-                for future in done:
-                    after = self._collect(future)
-                    ready += [] if local else [shard for shard in after if not shard.is_trained]
-                if self._keep is not None and done and not (local and self._pending):
-                    self._keep(self._current())
-                if local and not self._pending:
-                    ready = self._begin_round()
-        except BaseException:
-            self._failed.set()  # threads stop soon, and what has not started never does
-            raise
-        finally:
-            for future in self._pending:
-                future.cancel()
-        return self._current()
-
-    def _current(self) -> list[Shard]:
-        return [self._shards[start] for start in sorted(self._shards)]
-
-    def _begin_round(self) -> list[Shard]:
-        """Set the time of the next pause. Returns what is to be trained until then."""
-        self._end = time.monotonic() + (float("inf") if self._seconds is None else self._seconds)
-        return [] if self._paused else [shard for shard in self._current() if not shard.is_trained]
-
-    def _may_submit(self) -> bool:
-        if self._paused:
-            return False
-        if isinstance(self._pool, Workers) or not self._pending:
-            return True  # one goes on even where a pause is due, or rounds that are too short would get nowhere
-        return len(self._pending) < self._pool.at_once and time.monotonic() < self._end
-
-    def _submit(self, shard: Shard) -> None:
-        if isinstance(self._pool, Workers):
-            seconds = None if self._seconds is None else min(self._seconds, ROUND_SECONDS)
-            future = self._pool.submit(self._trainer, shard, self._data, seconds)
-        else:
-            future = self._pool.submit(self._trainer, shard, self._data, None, self._report, self._record)
-        self._pending[future] = shard
-
-    def _collect(self, future: Future[list[Shard]]) -> list[Shard]:
-        before = self._pending.pop(future)
-        after = future.result()
-        self._shards |= {shard.units.start: shard for shard in after}
-        if isinstance(self._pool, Workers):
-            self._report(sum(shard.steps_taken for shard in after) - before.steps_taken)
-        return after
-
-    def _report(self, steps: int) -> bool:
+    def report(steps: int) -> bool:
         """Tell `progress` of steps. Returns whether to pause."""
-        if self._failed.is_set():
+        if failed.is_set():
             raise CancelledError
-        if self._progress is not None and self._progress(steps):
-            self._paused = True
-        return self._paused or time.monotonic() > self._end
+        if progress is not None and progress(steps):
+            paused.set()
+        return paused.is_set() or time.monotonic() > end
+
+    def current() -> list[Shard]:
+        return [held[start] for start in sorted(held)]
+
+    def begin_round() -> list[Shard]:
+        """Set the time of the next pause. Returns what is to be trained until then."""
+        nonlocal end
+        end = time.monotonic() + (math.inf if seconds is None else seconds)
+        return [] if paused.is_set() else [shard for shard in current() if not shard.is_trained]
+
+    def has_room() -> bool:
+        if paused.is_set():
+            return False
+        if isinstance(pool, Workers) or not pending:
+            return True  # one goes on even where a pause is due, or rounds that are too short would get nowhere
+        return len(pending) < pool.at_once and time.monotonic() < end
+
+    def submit(shard: Shard) -> Future[list[Shard]]:
+        if isinstance(pool, Threads):
+            return pool.submit(trainer, shard, data, report, record)
+        return pool.submit(trainer, shard, data, None if seconds is None else min(seconds, ROUND_SECONDS))
+
+    report(0)
+    ready = begin_round()
+    try:
+        while ready or pending:
+            while ready and has_room():
+                shard = ready.pop(0)
+                pending[submit(shard)] = shard
+            if not pending:
+                break
+            done, _ = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            report(0)
+            if isinstance(pool, Workers):
+                if paused.is_set():
+                    break
+                if not done:
+                    pool.check()
+            for future in done:
+                before, after = pending.pop(future), future.result()
+                held |= {shard.units.start: shard for shard in after}
+                if isinstance(pool, Workers):
+                    report(sum(shard.steps_taken for shard in after) - before.steps_taken)
+                    ready += [shard for shard in after if not shard.is_trained]
+            if keep is not None and done and not (isinstance(pool, Threads) and pending):
+                keep(current())
+            if isinstance(pool, Threads) and not pending:
+                ready = begin_round()
+    except BaseException:
+        failed.set()  # threads stop soon, and what has not started never does
+        raise
+    finally:
+        for future in pending:
+            future.cancel()
+    return current()
 
 
 def run_until_stopped(stop: threading.Event | None, function: Callable[..., T], *given: Any) -> T | None:

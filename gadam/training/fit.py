@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -174,15 +174,11 @@ def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
     return "classes" if _classifies(loss) or among else "values"
 
 
-class Fit(NamedTuple):
-    """What a training step of a fresh unit showed: its loss, and what moves in Python at each step, "" if nothing."""
-
-    loss: float
-    moves: str
-
-
-def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfig) -> Fit:
+def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfig) -> tuple[float, str]:
     """Compute the gradient of one fresh unit on a training batch.
+
+    Returns:
+        Its loss; and what moves in Python at each step, "" if nothing does.
 
     Raises:
         InputError: the model cannot be trained on it, no parameter has a gradient, the loss has parameters of its own,
@@ -213,7 +209,7 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
             f"make_model: {model} makes {late[0]} when it is called; must make it in __init__, or be called once first"
         )
     _check_gradients(first, learned, loss, model, loss_name)
-    return Fit(float(first.detach()), states[0].difference(states[1]))
+    return float(first.detach()), states[0].difference(states[1])
 
 
 def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss: Loss, model: str, loss_name: str) -> None:
