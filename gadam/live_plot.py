@@ -70,10 +70,7 @@ class LivePlot(Callback):
         self._generations, self._display, self._looks = config.generations, None, front_end()
         if self._test is not None:
             rows = read_rows("test", self._test, next(iter(population.parameters.values())).device)
-            try:
-                self._rows, _ = fit_rows("test", population, rows, cross_entropy)
-            except InputError as error:
-                raise InputError(f"test: {error}") from error.__cause__
+            self._rows, _ = fit_rows("test", population, rows, cross_entropy)
 
     def on_resume(self, history: pd.DataFrame) -> None:  # noqa: D102
         self.history = history  # the scores of these generations are not known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -230,9 +231,14 @@ def copy_module(module: nn.Module) -> nn.Module:
         ) from error
 
 
-def versions(*populations: Population) -> list[int]:
-    """Return counts of the writes to each tensor, which tell afterwards whether somebody has changed one in place."""
-    return [entry._version for each in populations for entry in to_entries(each).values()]
+@contextmanager
+def only_read(kind: type[Exception], who: str, *populations: Population) -> Iterator[None]:
+    """Raise an error of this kind if somebody writes in place to what was lent inside: it goes on to be trained."""
+    entries = [entry for each in populations for entry in to_entries(each).values()]
+    before = [entry._version for entry in entries]
+    yield
+    if [entry._version for entry in entries] != before:
+        raise kind(f"{who} wrote to a population that it was given; must clone what it changes")
 
 
 AVERAGE = "average"
@@ -258,11 +264,7 @@ def to_entries(population: Population, prefix: str = "") -> dict[str, Tensor]:
 def from_entries(entries: Mapping[str, Tensor], order: Population, what: str, prefix: str = "") -> Population:
     """Return the population of `to_entries`, in the order of another one of the same model.
 
-    Args:
-        entries: of a file, where there may be others beside it.
-        order: any units of the model.
-        what: the error's words for the file.
-        prefix: see `to_entries`.
+    `what` are the error's words for the file, in which there may be other entries.
 
     Raises:
         InputError: it is another model; the message names the first tensor that differs.

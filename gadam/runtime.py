@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 
@@ -18,7 +18,7 @@ def keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
 
 
-# One entry for each thread inside, all of them what the process had before the first came in.
+# Here and below one entry for each thread inside, all of them what the process had before the first came in.
 _threads_before: list[int] = []
 _threads_lock = threading.Lock()
 
@@ -36,6 +36,10 @@ def intra_operator_threads(count: int) -> Iterator[None]:
     finally:
         with _threads_lock:
             torch.set_num_threads(_threads_before.pop())
+
+
+_exact: list[bool] = []
+_exact_lock = threading.Lock()
 
 
 @contextmanager
@@ -62,15 +66,3 @@ def float32_as_asked(device: torch.device) -> Iterator[None]:
             before = _exact.pop()
             if not _exact:
                 torch.backends.cudnn.allow_tf32 = before
-
-
-@contextmanager
-def current_device(device: torch.device) -> Iterator[None]:
-    """Make this GPU the current one inside: a new stream, which names none, is then on it."""
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        yield
-
-
-# One entry for each thread inside `float32_as_asked`: what the process had before the first came in.
-_exact: list[bool] = []
-_exact_lock = threading.Lock()

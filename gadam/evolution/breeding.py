@@ -18,7 +18,7 @@ from gadam import genetics
 from gadam.config import RATES as RATES_NAMES
 from gadam.config import GadamConfig
 from gadam.evolution.state import EvolutionState, SeedState
-from gadam.population import Population, versions
+from gadam.population import Population, only_read
 from gadam.randomness import GENETICS, INITIALISATION, RATES, VALIDATION, stream, stream_seed
 from gadam.result import Callback, Generation, Offspring
 from gadam.training.shards import Data, Shard, TrainingError, split_into_shards
@@ -210,14 +210,9 @@ def survive(parents: Shard, children: Shard, offspring: Offspring, config: Gadam
 
 
 def _tell(callback: Callback, generation: Generation) -> bool | None:
-    """Tell a callback of a generation, of which nothing may be changed: it goes on to be trained."""
-    given = (generation.newborn, generation.parents, generation.children, generation.next)
-    before = versions(*given)
-    wants_stop = callback.on_generation(generation)
-    if versions(*given) != before:
-        name = type(callback).__name__
-        raise TrainingError(f"callbacks: {name} wrote to a population that it was given; must clone what it changes")
-    return wants_stop
+    lent = (generation.newborn, generation.parents, generation.children, generation.next)
+    with only_read(TrainingError, f"callbacks: {type(callback).__name__}", *lent):
+        return callback.on_generation(generation)
 
 
 def stop_reasons(state: EvolutionState, config: GadamConfig) -> list[str]:

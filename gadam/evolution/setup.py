@@ -12,7 +12,6 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import nn
 from tqdm.auto import tqdm
@@ -26,7 +25,7 @@ from gadam.evolution.state import EvolutionState, SeedState
 from gadam.evolution.teaching import check_teaching, teach_rows, teaching_steps
 from gadam.parallel.executors import Pool, as_pool, run_until_stopped, train_shards
 from gadam.parallel.workers import cluster_size
-from gadam.population import Population, versions
+from gadam.population import Population, only_read
 from gadam.randomness import ROLES
 from gadam.result import Callback, Offspring, Result
 from gadam.training.fit import check_dtypes, fit_rows, try_step
@@ -91,11 +90,8 @@ class Training:
         fresh_loss, moves = self._fit(population, train, held_out)
         for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
             for callback in callbacks:
-                before = versions(population)
-                callback.on_start(own, units_of_seed(population, place, len(self.seeds)))
-                if versions(population) != before:
-                    name = type(callback).__name__
-                    raise InputError(f"callbacks: {name} wrote to the units that it was given; must clone them first")
+                with only_read(InputError, f"callbacks: {type(callback).__name__}", population):
+                    callback.on_start(own, units_of_seed(population, place, len(self.seeds)))
         count = self._plan(population, moves)
         self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
         self._resume(population, count, fresh_loss)
@@ -119,10 +115,7 @@ class Training:
         if self.evolves and self.config.crossover == "teach":
             check_teaching(population, train, self.loss, self._targets)
         if held_out is not None:
-            try:
-                held_out, _ = fit_rows("validation", population, held_out, self.loss)
-            except InputError as error:
-                raise InputError(f"validation: {error}") from error.__cause__
+            held_out, _ = fit_rows("validation", population, held_out, self.loss)
         nothing = torch.empty(len(self.seeds), 0, dtype=torch.int64)
         self.data = Data(train, train if held_out is None else held_out, nothing, nothing)
         return tried
@@ -251,7 +244,7 @@ class Training:
 
     def results(self, stopped: Sequence[str]) -> list[Result]:
         """Make the result of each seed of its last population, and tell its callbacks."""
-        results, more_steps = [], 0
+        results, more_steps, rows = [], 0, len(self.data.train[1])
         # What did not complete its first generation has the units as they are, but for an evolution that was stopped.
         if not self.is_over and (not self.evolves or (self.interrupted and self.state.generation == 1)):
             more_steps = self.state.steps_taken() // len(self.seeds)
@@ -259,22 +252,19 @@ class Training:
         ended = "interrupt" if self.interrupted else "stop"
         for place, (config, seed) in enumerate(zip(self.configs, self.state.seeds, strict=True)):
             population = units_of_seed(self.state.population, place, len(self.seeds))
-            restored = self.restore_best and seed.best is not None
-            best = seed.best if restored and seed.best is not None else population.take(slice(0, 1))
+            best = seed.best if self.restore_best else None
+            steps = more_steps + int(seed.history["steps"].sum())
             result = Result(
-                best=best.to("cpu").unit(0), population=population, history=seed.history, config=config,
-                stopped=stopped[place] or ended, gradient_steps=more_steps + self._steps_in(seed.history),
-                seconds=time.perf_counter() - self._began, targets=self._targets, restored=restored,
+                best=(best or population.take(slice(0, 1))).to("cpu").unit(0), population=population,
+                history=seed.history, config=config, stopped=stopped[place] or ended,
+                gradient_steps=steps + (teaching_steps(seed.history, config, rows) if self.evolves else 0),
+                seconds=time.perf_counter() - self._began, targets=self._targets, restored=best is not None,
                 teachers=seed.teachers,
             )  # fmt: skip
             results.append(result)
             for callback in self.callbacks[place]:
                 callback.on_end(result)
         return results
-
-    def _steps_in(self, history: pd.DataFrame) -> int:
-        rows = len(self.data.train[1])
-        return int(history["steps"].sum()) + (teaching_steps(history, self.config, rows) if self.evolves else 0)
 
     def _steps_before(self, generation: int) -> int:
         """Return the steps that all units of all seeds take before a generation."""

@@ -31,13 +31,7 @@ _PROBABILITIES = (nn.functional.cross_entropy, nn.functional.binary_cross_entrop
 
 
 def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Targets) -> None:
-    """Refuse a loss that cannot compare an output with a prediction.
-
-    Args:
-        population: of which one unit is tried.
-        rows: of the training.
-        loss: (output, targets) -> scalar.
-        targets: whether those are classes or values.
+    """Refuse a loss that cannot compare an output with a prediction; one unit is tried on the training rows.
 
     Raises:
         InputError: the loss takes labels alone; or the outputs are not what its targets are.
@@ -85,13 +79,6 @@ def teach_rows(
 
     Predictions are the mean of the probabilities (of values: of the outputs) of the teachers, in evaluation mode. Rows
     whose labels are all ignored are left out.
-
-    Args:
-        data: the rows as they are.
-        parents: the trained parents of each seed.
-        offspring: of each seed.
-        configs: of each seed.
-        loss: of the training.
     """
     inputs, labels = data.train
     sets = []

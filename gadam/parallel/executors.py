@@ -58,11 +58,9 @@ Pool: TypeAlias = Threads | Workers
 
 @contextmanager
 def as_pool(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
-    """Make a pool that trains shards of what `evolve` was given.
+    """Make a pool that trains shards of what `evolve` was given: an executor, which stays open, or a number of threads.
 
-    Args:
-        executor: an executor, which stays open; a number of threads; or None for as many threads as are useful.
-        useful: how many shards may run at once to advantage when nothing is asked for.
+    None are as many threads as are `useful`.
 
     Raises:
         InputError: it is none of these.

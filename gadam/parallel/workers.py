@@ -9,9 +9,7 @@ cannot, or is of a dask.distributed cluster, says so, and the task is sent to it
 from __future__ import annotations
 
 import io
-import os
 import pickle
-import shutil
 import sys
 import tempfile
 import time
@@ -27,6 +25,7 @@ from torch import Tensor, nn
 
 from gadam.config import InputError
 from gadam.display import describe_error
+from gadam.storage import remove_stale
 from gadam.training.plan import ClusterSize
 from gadam.training.shards import Data, Shard, TrainingError
 from gadam.training.trainer import Trainer, train_or_halve
@@ -40,6 +39,7 @@ except ModuleNotFoundError:
 WORKERLESS_SECONDS = 60.0
 """After so long without any worker nobody waits for one any more."""
 _ASK_SECONDS = 1.0
+WEEK = 7 * 24 * 60 * 60
 _KEPT = 2  # evolutions that may share a worker
 _PREFIX = "gadam-workers-"
 
@@ -178,8 +178,8 @@ class Workers:
             self._share_on_cluster(packed)
             return
         try:
-            _remove_stale()
-            folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")))
+            remove_stale(Path(tempfile.gettempdir()), f"{_PREFIX}*", WEEK)  # who still needs it asks for it
+            folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX)))
             self._carried = folder / "common.pickle"
             self._carried.write_bytes(packed)
         except OSError as error:
@@ -285,18 +285,6 @@ def _dask_client(executor: object) -> Any:
     from distributed.cfexecutor import ClientExecutor
 
     return executor._client if isinstance(executor, ClientExecutor) else None
-
-
-def _remove_stale() -> None:
-    """Remove what processes that were killed have left for their workers."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        number = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        try:
-            os.kill(int(number), 0)
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except (ValueError, OSError):  # not ours, or alive and another user's
-            continue
 
 
 class _Packer(pickle.Pickler):

@@ -185,14 +185,7 @@ _PRODUCTS = (aten.mm.default, aten.addmm.default)
 
 
 def use_convolution(pure: fx.GraphModule) -> bool:
-    """Put our convolution into a traced step of one unit wherever it pays.
-
-    Args:
-        pure: without writes in place (`gadam.tracing.passes.without_writes`). Changes it.
-
-    Returns:
-        Whether it was put anywhere.
-    """
+    """Put our convolution into a traced step of one unit, without writes, wherever it pays; tell whether it did."""
     graph = pure.graph
     for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
         _pool_before_relu(graph, pool)

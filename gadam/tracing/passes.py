@@ -55,12 +55,7 @@ _QUICK = {
 def without_writes(traced: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.GraphModule | None:
     """Return the program without writes in place, so that values may be moved, left out or computed anew.
 
-    Args:
-        traced: the program, which stays as it is.
-        inputs: what it was traced with. It runs once more, and draws from the global generator.
-
-    Returns:
-        The program, or None if it writes to its inputs.
+    It runs once more on what it was traced with, and draws from the global generator. None if it writes to its inputs.
     """
     pure = make_fx(functionalize(traced, remove="mutations"))(*inputs)
     writes = (getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in pure.graph.nodes)

@@ -170,13 +170,10 @@ class Programs:
 
 
 def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units: int) -> Program:
-    """Return the fastest program that gives the same: compiled, simplified, or as it was traced.
+    """Return the fastest program that gives the same: compiled, simplified, or as it was traced with `flat`.
 
-    Args:
-        traced: the program.
-        flat: what it was traced with.
-        kernels: whether our convolution may be used.
-        units: how many generators the program takes; 0: one that is no list.
+    `kernels` says whether our convolution may be used; `units` how many generators the program takes, 0 for one that is
+    no list.
     """
     device = flat[-1].device
 

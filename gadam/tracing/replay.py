@@ -3,7 +3,7 @@
 What is left needs no generators, so it can run without Python. On a CPU its operators are called by TorchScript's
 interpreter. That saves part of what calling them costs, and lets threads train shards side by side: Python would
 let one of them at a time call an operator, and those of a small network are called more often than they compute. On a
-GPU it can be captured (`gadam.training.cuda_graph`).
+GPU it can be captured (`gadam.training.steps`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ class PredrawnProgram:
     """
 
     def __init__(self, program: fx.GraphModule) -> None:
-        """Take the draws out of a program.
-
-        Args:
-            program: simplified, its first input the generators.
+        """Take the draws out of a program, whose first input are the generators.
 
         Raises:
             NotImplementedError: what it draws depends on its inputs.
@@ -77,12 +74,7 @@ train shards side by side wait for each other.
 def compile_program(
     program: fx.GraphModule, streams: Generator | Sequence[Generator], flat: Sequence[Tensor]
 ) -> PredrawnProgram:
-    """Make a program for a CPU that runs without Python, where there is TorchScript.
-
-    Args:
-        program: simplified, its first input the generators.
-        streams: generators to try it with.
-        flat: tensors of the shapes and types that it will be called with.
+    """Make a program for a CPU that runs without Python, where there is TorchScript; `flat` are inputs to try it with.
 
     Raises:
         NotImplementedError: what it draws depends on its inputs.

@@ -25,19 +25,21 @@ FEW = 4
 def fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tuple[Batch, Targets]:
     """Try one unit and the loss on a few rows, and fit the rows to them: types of floats, labels as they come.
 
-    Args:
-        name: the argument, for warnings.
-        population: of which one unit is tried.
-        rows: what `read_rows` gave.
-        loss: (output, targets) -> scalar.
-
-    Returns:
-        The rows, and whether their targets are classes or values.
+    Returns the rows, and whether their targets are classes or values.
 
     Raises:
         InputError: the model does not take the inputs, the loss does not take the output or gives no scalar, or a
-            target is not among the classes.
+            target is not among the classes. The message names the argument, unless that is "data".
     """
+    try:
+        return _fit_rows(name, population, rows, loss)
+    except InputError as error:
+        if name == "data":
+            raise
+        raise InputError(f"{name}: {error}") from error.__cause__
+
+
+def _fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tuple[Batch, Targets]:
     model, loss_name = type(population.template).__name__, _name(loss)
     with torch.no_grad(), unit_stream(Generator(rows[1].device).manual_seed(0)):
         rows, output = _try_model(name, population, rows)

@@ -94,17 +94,12 @@ def make_stepper(
 
     Units that carry their moments need not have lived equally long, and Adam's bias correction depends on it.
     """
-    kinds = {(entry.dtype, entry.device) for entry in parameters.values()}
-    if config.optimizer == "adam" and len(kinds) == 1 and _can_fuse(*next(iter(kinds))):
-        ages = next((entry for name, entry in state.items() if name.startswith("step/")), torch.zeros(1))
-        return (
-            FusedAdam(config, parameters, state, rates)
-            if bool((ages == ages[0]).all())
-            else _AgedAdam(config, parameters, state, rates)
-        )
-    if config.optimizer == "adam":
-        return _AgedAdam(config, parameters, state, rates)
-    return _Torch(config, parameters, state, rates)
+    if config.optimizer != "adam":
+        return _Torch(config, parameters, state, rates)
+    kinds = {(entry.dtype, entry.device.type) for entry in parameters.values()}
+    ages = next((entry for name, entry in state.items() if name.startswith("step/")), torch.zeros(1))
+    fuses = len(kinds) == 1 and next(iter(kinds))[1] in ("cpu", "cuda") and bool((ages == ages[0]).all())
+    return (FusedAdam if fuses else _AgedAdam)(config, parameters, state, rates)
 
 
 def take_average(averages: list[Tensor], entries: list[Tensor], weight: float) -> list[Tensor]:
@@ -122,17 +117,12 @@ def state_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor])
     """
     states = [optimizer.state[entry] for entry in parameters.values()]
     kept = {key: value for key, value in next(filter(None, states), {}).items() if isinstance(value, Tensor)}
-    return {
-        f"{key}/{name}": (
-            state[key].to(entry.device)
-            if key in state
-            else like.new_zeros(like.shape, device=entry.device)
-            if key == "step"
-            else torch.zeros_like(entry)
-        )
-        for (name, entry), state in zip(parameters.items(), states, strict=True)
-        for key, like in kept.items()
-    }
+    found = {}
+    for (name, entry), state in zip(parameters.items(), states, strict=True):
+        for key, like in kept.items():
+            value = state[key] if key in state else torch.zeros_like(like if key == "step" else entry)
+            found[f"{key}/{name}"] = value.to(entry.device)
+    return found
 
 
 def load_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
@@ -165,13 +155,10 @@ class _Torch:
 
     def state(self) -> dict[str, Tensor]:
         found = state_of(self._optimizer, self._parameters)
-        units = {name: len(entry) for name, entry in self._parameters.items()}
-        return {
-            name: self._before.get(name, entry.new_zeros(units[name.partition("/")[2]])) + self._taken
-            if name.startswith("step/")
-            else entry
-            for name, entry in found.items()
-        }
+        for name, entry in self._parameters.items():
+            if (step := f"step/{name}") in found:
+                found[step] = self._before.get(step, found[step].new_zeros(len(entry))) + self._taken
+        return found
 
 
 class _Adam:
@@ -181,25 +168,22 @@ class _Adam:
         self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], rates: Rates
     ) -> None:
         self._config, self._parameters, self.rates = config, parameters, rates
-        self._first, self._second = (
-            {
-                name: state[f"{kind}/{name}"].clone() if state else torch.zeros_like(entry)
-                for name, entry in parameters.items()
-            }
-            for kind in ("exp_avg", "exp_avg_sq")
-        )
         some, entry = next(iter(parameters.items()))
-        # All parameters of a unit have taken as many steps.
-        none = torch.zeros(len(entry), dtype=torch.float32, device=entry.device)
-        self._ages = state[f"step/{some}"].clone() if state else none
+        if state:
+            self._first, self._second = (
+                {name: state[f"{kind}/{name}"].clone() for name in parameters} for kind in ("exp_avg", "exp_avg_sq")
+            )
+            self._ages = state[f"step/{some}"].clone()  # all parameters of a unit have taken as many steps
+        else:
+            self._first, self._second = (
+                {name: torch.zeros_like(entry) for name, entry in parameters.items()} for _ in range(2)
+            )
+            self._ages = torch.zeros(len(entry), dtype=torch.float32, device=entry.device)
 
     def state(self) -> dict[str, Tensor]:
-        kinds = {"step": dict.fromkeys(self._parameters, self._ages), "exp_avg": self._first}
-        return {
-            f"{kind}/{name}": entry
-            for kind, entries in (kinds | {"exp_avg_sq": self._second}).items()
-            for name, entry in entries.items()
-        }
+        ages = dict.fromkeys(self._parameters, self._ages)
+        kinds = {"step": ages, "exp_avg": self._first, "exp_avg_sq": self._second}
+        return {f"{kind}/{name}": entry for kind, entries in kinds.items() for name, entry in entries.items()}
 
 
 class FusedAdam(_Adam):
@@ -302,7 +286,3 @@ class _AgedAdam(_Adam):
                 entry.mul_((1 - rates * decays).to(entry).view(per_unit))
             root = roots.sqrt().to(entry.dtype).view(per_unit)
             entry.sub_(size * first / (second.sqrt() / root + config.epsilon))
-
-
-def _can_fuse(dtype: torch.dtype, device: torch.device) -> bool:
-    return dtype.is_floating_point and device.type in ("cpu", "cuda")

@@ -79,6 +79,10 @@ def plan_training(
     """
     device = train[1].device
     loop = Trainer(config, loss, tuple(seeds))
+
+    def by_loop(warning: str = "") -> TrainingPlan:
+        return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster), warning)
+
     # On a CPU a grouped convolution is no faster than its parts one by one, whose images still fit the caches. One by
     # one, a traced step takes half the time of the loop's with LeNet-5 and two thirds with the CNN for ORL.
     convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in population.template.modules())
@@ -86,10 +90,11 @@ def plan_training(
     too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
     apart = config.ranges and config.optimizer != "adam"  # each with an optimizer of torch's that has one rate
     if config.mode == "loop" or too_short or apart:
-        return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster))
+        return by_loop()
     if moves:
-        told = f"training unit by unit, because {moves} changes from step to step, which a traced program would freeze"
-        return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster), told)
+        return by_loop(
+            f"training unit by unit, because {moves} changes from step to step, which a traced program would freeze"
+        )
     programs = Programs(population.template, loss, singly=singly, training_loss=simplify_cross_entropy(loss, train[1]))
     trainer = replace(loop, programs=programs)
     count = first = _shard_count(len(population), trainer, device, cluster)
@@ -115,8 +120,7 @@ def plan_training(
         return TrainingPlan(trainer, count, f"{cramped}: trained in {count} shards" if count > first else estimate)
     # Nobody asked for more than the loop where "auto" would have it one by one.
     asked = config.mode == "vectorised" or not singly
-    warning = f"training unit by unit, because the model cannot be vectorised: {reason}" if asked else ""
-    return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster), warning)
+    return by_loop(f"training unit by unit, because the model cannot be vectorised: {reason}" if asked else "")
 
 
 def _shard_count(units: int, trainer: Trainer, device: torch.device, cluster: ClusterSize | None) -> int:
@@ -162,17 +166,10 @@ class TooManyUnitsError(Exception):
 
 
 def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
-    """Compare one gradient step of the vectorised program with the loop's, on real rows.
+    """Say how one gradient step of the vectorised program differs from the loop's, on real rows; "" if it does not.
 
-    The step is plain gradient descent with rate 1, so that it shows the gradient itself.
-
-    Args:
-        shard: as many units as will be trained in one call, so that this traces what training needs.
-        rows: the training rows.
-        trainer: with programs.
-
-    Returns:
-        Why the two are not the same; "" if they are.
+    The step is plain gradient descent with rate 1, so that it shows the gradient itself. `shard` has as many units as
+    will be trained in one call, so that this traces what training needs.
 
     Raises:
         TooManyUnitsError: the shard does not fit.
@@ -247,19 +244,12 @@ def _fit_memory(
 
 
 def unit_bytes(population: Population, rows: Batch, loss: Loss, batch_size: int) -> dict[str, int]:
-    """Estimate the bytes that each unit takes while a population is trained in one call, in parts.
+    """Estimate the bytes that each unit takes while a population is trained in one call, in parts; one unit is run.
 
-    Args:
-        population: of which one unit is run, on one batch.
-        rows: the training rows.
-        loss: (output, targets) -> scalar.
-        batch_size: rows of a batch.
-
-    Returns:
-        "copies" are five of each learned entry: the parameter, its gradient, Adam's two moments, and the copy to start
-        from. "activations" are what the operators of a forward pass and of the loss give. The temporaries are
-        "gradients" of the activations, as if all lived at once, and "batches", the int64 row numbers of the steps to
-        come, which are drawn 64 steps ahead and are there twice while they are stacked.
+    "copies" are five of each learned entry: the parameter, its gradient, Adam's two moments, and the copy to start
+    from. "activations" are what the operators of a forward pass and of the loss give. The temporaries are "gradients"
+    of the activations, as if all lived at once, and "batches", the int64 row numbers of the steps to come, which are
+    drawn 64 steps ahead and are there twice while they are stacked.
     """
     few = torch.arange(batch_size, device=rows[1].device) % len(rows[1])
     inputs, targets = tuple(tensor[few] for tensor in rows[0]), rows[1][few]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -18,14 +19,12 @@ from torch import Tensor
 from gadam.config import GadamConfig
 from gadam.population import AVERAGE, Population, averaged, without_averages
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
-from gadam.runtime import current_device, float32_as_asked, intra_operator_threads, keep_freed_memory
+from gadam.runtime import float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.tracing.programs import Programs
 from gadam.training.batches import BLOCK, Batches, call_in_parts, fixed_rows, gather_batches, restore_stream, take_rows
-from gadam.training.cuda_graph import CAPTURE_PAYS, capture_steps
-from gadam.training.fused_steps import FUSING_PAYS, STEPS, fuse_steps
 from gadam.training.optimizers import Rates, load_state, make_optimizer, make_stepper, state_of, take_average
 from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingError, is_out_of_memory
-from gadam.training.steps import Steps, first_of
+from gadam.training.steps import CAPTURE_PAYS, FUSED, FUSING_PAYS, Steps, faster_steps
 from gadam.types import Batch, Loss
 
 VALIDATED_AT_ONCE = 1_000  # rows: their activations stay near the processor
@@ -83,16 +82,15 @@ class Trainer:
             seconds: after so many it pauses.
 
         Returns:
-            The shard trained; or as it is in the middle of its training, if it paused. Going on from there gives bit by
-            bit what no pause would have given.
+            The shard trained; or if it paused, as it is: going on from there gives bit by bit what no pause would have.
         """
         if (steps := self.config.steps_of(shard.role)) != self.config.steps:
             own = replace(self.config, steps=steps, child_steps=None)
             return replace(self, config=own).train(shard, data, progress, record, seconds)
         keep_freed_memory()
         device = data.train[1].device
-        modes = torch.enable_grad(), float32_as_asked(device), current_device(device)
-        with intra_operator_threads(self.threads), modes[0], modes[1], modes[2]:
+        current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # where new streams are made
+        with intra_operator_threads(self.threads), torch.enable_grad(), float32_as_asked(device), current:
             start = time.perf_counter()
             if shard.steps is None:
                 shard = self._begin(shard, data)
@@ -102,9 +100,8 @@ class Trainer:
             finished = not bool((shard.tensors["steps"] < self.config.steps).any())
             if finished:
                 # Adam starts anew in the next generation, of parents and of the children bred from them.
-                population = averaged(shard.population)
-                population = population if self._carries else population.without_moments()
-                shard = replace(shard, population=population)
+                units = averaged(shard.population)
+                shard = replace(shard, population=units if self._carries else units.without_moments())
                 shard = replace(
                     shard, batches=None, draws=None,
                     loss_trained=self._evaluate(shard, data.held_out, data.fitness),
@@ -129,10 +126,7 @@ class Trainer:
     def _evaluate(self, shard: Shard, rows: Batch, index: Tensor) -> Tensor:
         """Mean loss of each unit in evaluation mode on its seed's batch (Eq. 7 divided by the rows of V), [n].
 
-        Args:
-            shard: whose units as they are now, and whose streams are drawn from.
-            rows: that batches are taken from.
-            index: int64 [seeds, batch], see `Data`.
+        `index` are the numbers of rows, int64 [seeds, batch], see `Data`.
         """
         # A unit that draws even in evaluation mode draws the same at every evaluation: its fitness is comparable.
         draws = [self._stream(shard, DRAWS, unit, evaluation=1) for unit in shard.units]
@@ -218,15 +212,13 @@ class Trainer:
         averages = self._averages(shard.population, first)
         draws = [restore_stream(rows, state) for state in begun["draws"]]
         batches = Batches(rows, begun["batches"], first, self.config)
-        steps = Steps(
-            self.programs, optimizer, learned, shard.population.buffers, draws, list(averages.values()), self._weight
-        )  # fmt: skip
+        buffers = shard.population.buffers
+        steps = Steps(self.programs, optimizer, learned, buffers, draws, list(averages.values()), self._weight)
         fuses = record is None and self.config.steps >= FUSING_PAYS
         targets_of = self._targets_of(shard.units, shard, rows)
-        for several in gather_batches(rows, batches, STEPS if fuses else 1, of=targets_of):
+        for several in gather_batches(rows, batches, FUSED if fuses else 1, of=targets_of):
             if step == first and self.config.steps >= CAPTURE_PAYS:
-                fused = fuse_steps(steps, several) if fuses else None
-                steps = fused or capture_steps(steps, first_of(several)) or steps
+                steps = faster_steps(steps, several)
             losses = steps.take(several)
             step += len(several[1])
             if record is not None:

@@ -7,8 +7,8 @@ import zoo
 from gadam.config import GadamConfig
 from gadam.population import Population
 from gadam.tracing.programs import Programs
-from gadam.training.cuda_graph import CAPTURE_PAYS
 from gadam.training.shards import Data, Shard
+from gadam.training.steps import CAPTURE_PAYS
 from gadam.training.trainer import Trainer
 
 CASES = {make: zoo.double(zoo.Case(make)) for make in (zoo.mlp, zoo.dropout_mlp, zoo.Averaging, zoo.Counting)}
@@ -40,7 +40,7 @@ def train(make, capture, monkeypatch, **changed):
         captures.append(compute)
         return capture(compute)
 
-    monkeypatch.setattr("gadam.training.cuda_graph.CAPTURES", {"cpu": counted} if capture else {})
+    monkeypatch.setattr("gadam.training.steps.CAPTURES", {"cpu": counted} if capture else {})
     config = GadamConfig(**{"population_size": 3, "steps": CAPTURE_PAYS + 3, "batch_size": 8} | changed)
     batch, some = ((case.inputs,), case.targets), torch.arange(len(case.targets))[None]
     shard = Shard(Population.make(case.make, 3, seed=0), range(3), "parent", 1)

@@ -7,7 +7,8 @@ import zoo
 from gadam.config import GadamConfig
 from gadam.population import Population
 from gadam.tracing.programs import Programs
-from gadam.training import fused_steps, trainer
+from gadam.training import steps as fused_steps
+from gadam.training import trainer
 from gadam.training.shards import Data, Shard
 
 CASES = {make: zoo.Case(make) for make in (zoo.mlp, zoo.dropout_mlp, zoo.Counting)}
@@ -21,7 +22,7 @@ def train(make, monkeypatch, fused, seconds=None, **changed):
     take = fused_steps.FusedSteps.take
 
     def counted(steps, batches):
-        calls.extend([batches] * (len(batches[1]) == fused_steps.STEPS))
+        calls.extend([batches] * (len(batches[1]) == fused_steps.FUSED))
         return take(steps, batches)
 
     with monkeypatch.context() as patch:
@@ -51,7 +52,7 @@ def assert_same(found, expected):
 def test_training_is_the_same_bit_by_bit(make, moments, monkeypatch):
     plain, none, _ = train(make, monkeypatch, False, moments=moments)
     fused, calls, _ = train(make, monkeypatch, True, moments=moments)
-    assert (none, calls) == (0, LAST // fused_steps.STEPS)
+    assert (none, calls) == (0, LAST // fused_steps.FUSED)
     assert_same(fused, plain)
 
 
