@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -141,7 +141,7 @@ class Ensemble(nn.Module):
 
     def _by_modules(self, inputs: tuple[Tensor, ...]) -> Tensor:
         (template,), (parameters, buffers) = self._template, self._state()
-        model, outputs = type(template).__name__, []
+        outputs = []
         for unit in range(len(next(self.stacked.parameters()))):
             state = {name: tensor[unit] for name, tensor in parameters.items()}
             state |= {name: tensor[unit].clone() for name, tensor in buffers.items()}  # the module may write to them
@@ -151,13 +151,9 @@ class Ensemble(nn.Module):
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                shapes = [list(each.shape) for each in inputs]
-                raise InputError(
-                    f"inputs: {model} could not take shapes {shapes}: {first_line(error)}; the first dimension must be "
-                    "that of rows (of a single one: row[None])"
-                ) from error
+                raise not_taken(template, inputs, error) from error
         if not isinstance(outputs[0], Tensor):
-            kind = type(outputs[0]).__name__
+            model, kind = type(template).__name__, type(outputs[0]).__name__
             raise InputError(f"Ensemble: {model} returns a {kind}, must return a tensor to be averaged")
         return torch.stack(outputs)
 
@@ -231,6 +227,14 @@ def greedy_soup(
             raise InputError(f"data: none of the {len(population)} units has a finite loss on these rows")
         fill(total, chosen)
     return soup.to("cpu"), tuple(chosen)
+
+
+def not_taken(module: nn.Module, inputs: Sequence[Tensor], error: Exception) -> InputError:
+    """Say that a module does not take inputs."""
+    return InputError(
+        f"inputs: {type(module).__name__} could not take shapes {[list(tensor.shape) for tensor in inputs]}: "
+        f"{first_line(error)}; the first dimension must be that of rows (of a single one: row[None])"
+    )
 
 
 def _output(output: Any, _: Tensor) -> Any:

@@ -143,10 +143,7 @@ def plot_rates(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(xscale="log", xlabel="learning rate", title="Loss by learning rate")
     ax.set_ylabel(f"loss on the {'fixed validation rows' if loss == 'loss_validation' else 'validation batch'}")
     ax.legend(**LEGEND)
-    ax.grid(color="#e0e0e0", linewidth=0.8)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+    return _quiet(ax)
 
 
 def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:
@@ -155,9 +152,7 @@ def ancestors(history: pd.DataFrame, unit: int = 0) -> dict[Unit, list[Unit]]:
     A child comes from its parents, of its own generation; a parent is a survivor of the generation before, numbered by
     fitness (or, where too few were finite, a copy of one). Members of the first generation come from nobody.
 
-    Args:
-        history: `Result.history`.
-        unit: which of the last generation's survivors, 0 the fittest.
+    `unit` is one of the last generation's survivors, 0 the fittest.
 
     Raises:
         InputError: there is no such unit, or a unit comes from one that is not there.
@@ -197,6 +192,10 @@ def by_generation(ax: Axes, history: pd.DataFrame, ylabel: str, title: str) -> A
     ax.set(xlabel="generation", ylabel=ylabel, title=title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlim(history["generation"].min() - 0.5, history["generation"].max() + 0.5)
+    return _quiet(ax)
+
+
+def _quiet(ax: Axes) -> Axes:
     ax.grid(color="#e0e0e0", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

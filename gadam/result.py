@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gadam import plotting, storage
 from gadam.config import GadamConfig, InputError
-from gadam.display import describe_error, first_line, html_image, html_table, to_png
-from gadam.ensembles import Average, Ensemble, greedy_soup
+from gadam.display import describe_error, html_image, html_table, to_png
+from gadam.ensembles import Average, Ensemble, greedy_soup, not_taken
 from gadam.population import Population, from_entries, outline, to_entries
 from gadam.training.batches import call_in_parts
 from gadam.training.inputs import read_tensor
@@ -126,12 +126,7 @@ class Result:
                 cast = [tensor.to(own) if tensor.is_floating_point() else tensor for tensor in read]
                 output = call_in_parts(self.best.cpu().eval(), cast, chunk)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            shapes = [list(tensor.shape) for tensor in read]
-            kind = type(self.best).__name__
-            raise InputError(
-                f"inputs: {kind} could not take shapes {shapes}: {first_line(error)}; the first dimension must be that "
-                "of rows (of a single one: row[None])"
-            ) from error
+            raise not_taken(self.best, read, error) from error
         classes = self.targets == "classes" and isinstance(output, Tensor) and output.dim() > 1
         return output.softmax(1) if classes else output
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from gadam.config import InputError
-from gadam.datasets.parsers import LIMIT, gunzip, read_face
+from gadam.datasets.parsers import gunzip, read_face
 from gadam.datasets.registry import source
 from gadam.validation import read_path
 
@@ -82,19 +82,13 @@ def verified(name: str, found: Mapping[str, Path]) -> dict[str, bytes]:
 
 def verify_changed(name: str, found: Mapping[str, Path]) -> None:
     """Verify the files of a dataset, unless this process did so and none has changed its size or time since then."""
-    _verify(name, tuple((file, path, *_size_and_time(path)) for file, path in found.items()))
+    states = [(path, path.stat()) for path in found.values()]
+    _verify(name, tuple(found), tuple((path, state.st_size, state.st_mtime_ns) for path, state in states))
 
 
 @functools.lru_cache(maxsize=64)
-def _verify(name: str, state: tuple[tuple[str, Path, int, int], ...]) -> None:
-    verified(name, {file: path for file, path, *_ in state})
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    try:
-        return path.stat().st_size, path.stat().st_mtime_ns
-    except OSError:
-        return 0, 0  # gone since it was found, which reading it will tell
+def _verify(name: str, files: tuple[str, ...], states: tuple[tuple[Path, int, int], ...]) -> None:
+    verified(name, dict(zip(files, (path for path, *_ in states), strict=True)))
 
 
 def check(name: str, contents: Mapping[str, bytes]) -> None:
@@ -117,10 +111,6 @@ def payload(file: str, content: bytes) -> bytes:
 def read(path: Path, file: str) -> bytes:
     """Read a file, decompressed if it is compressed; an `InputError` calls it `file`."""
     try:
-        with open(path, "rb") as stream:
-            data = stream.read(LIMIT + 1)
+        return gunzip(path.read_bytes(), file)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
-    if len(data) > LIMIT:
-        raise InputError(f"{file} has more than {LIMIT:,} bytes, and no file of these datasets does")
-    return gunzip(data, file)

@@ -250,6 +250,8 @@ def identify(
     """
     entries = {**population.parameters, **population.buffers}
     device = next(iter(entries.values())).device
+    gpu = device.type == "cuda"
+    processor = torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability()
     return {
         "config": config.as_json(without=["generations"]),  # more of them may be asked for than before
         "model": {"class": type(population.template).__name__}
@@ -261,7 +263,7 @@ def identify(
         "results": RESULTS_VERSION,
         "device": device.type,  # the states of its streams mean nothing to another kind
         "fresh_loss": repr(fresh_loss),  # JSON has no NaN
-        "computed_by": f"PyTorch {torch.__version__} on {_processor(device)}",
+        "computed_by": f"PyTorch {torch.__version__} on {processor}",
     }
 
 
@@ -275,7 +277,3 @@ def _sha256(batches: Sequence[Batch]) -> str:
             for found in pool.map(lambda piece: hashlib.sha256(piece.numpy().data).digest(), pieces):
                 digest.update(found)
     return digest.hexdigest()
-
-
-def _processor(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()

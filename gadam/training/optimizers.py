@@ -280,7 +280,7 @@ class _AgedAdam(_Adam):
             gradient, first, second = gradients[name], self._first[name], self._second[name]
             per_unit = (-1, *[1] * (entry.dim() - 1))
             first.lerp_(gradient, 1 - config.betas[0])
-            second.mul_(config.betas[1]).addcmul_(gradient, gradient.conj(), value=1 - config.betas[1])
+            second.mul_(config.betas[1]).addcmul_(gradient, gradient, value=1 - config.betas[1])
             size = (rates.to(sizes.device) / sizes).to(entry.dtype).view(per_unit)
             if bool(decays.any()):
                 entry.mul_((1 - rates * decays).to(entry).view(per_unit))
