@@ -10,7 +10,7 @@ import pandas as pd
 
 from gadam.config import InputError
 from gadam.result import Callback, Generation, Result
-from gadam.validation import check_whole, read_path
+from gadam.validation import check_number, check_whole, read_path
 
 
 class EarlyStopping(Callback):
@@ -28,8 +28,7 @@ class EarlyStopping(Callback):
     def __init__(self, patience: int = 3, min_delta: float = 0.0) -> None:
         """Wait for `patience` generations, at least 1, in which the loss falls by no more than `min_delta`."""
         check_whole("patience", patience, 1)
-        if isinstance(min_delta, bool) or not (isinstance(min_delta, int | float) and 0 <= min_delta < math.inf):
-            raise InputError(f"min_delta={min_delta!r} must be a number of at least 0")
+        check_number("min_delta", min_delta, lambda fall: 0 <= fall < math.inf, "a number of at least 0")
         self.patience, self.min_delta = patience, min_delta
         self._lowest, self._waited = math.inf, 0
 

@@ -20,7 +20,7 @@ from gadam.training.fit import fit_rows
 from gadam.training.inputs import read_rows
 from gadam.training.python_state import PythonState
 from gadam.types import Loss
-from gadam.validation import check_callable, check_choice, check_whole
+from gadam.validation import check_callable, check_choice, check_kind, check_whole
 
 logger = logging.getLogger("gadam")
 
@@ -29,6 +29,7 @@ Average = Literal["probabilities", "outputs"]
 
 _calling = threading.Lock()
 """The template holds the tensors of the unit that is called: one thread at a time."""
+_A_POPULATION = "a gadam.Population (of a Result)"
 SHAPES = 32
 """Shapes of inputs for which an ensemble keeps a traced program; for any further the modules are called."""
 
@@ -61,7 +62,7 @@ class Ensemble(nn.Module):
             InputError: `average` or `population` is something else.
         """
         super().__init__()
-        _check_population(population)
+        check_kind("population", population, Population, _A_POPULATION)
         check_choice("average", average, get_args(Average))
         self.average = average
         self.stacked = _as_module(population)
@@ -191,7 +192,7 @@ def greedy_soup(
     Raises:
         InputError: the rows or the loss do not fit, as in `evolve`; or no unit has a finite loss on the rows.
     """
-    _check_population(population)
+    check_kind("population", population, Population, _A_POPULATION)
     check_whole("chunk", chunk, 1)
     check_callable("loss", loss, "output", "targets")
     stacked = {**population.parameters, **population.buffers}
@@ -240,11 +241,6 @@ def not_taken(module: nn.Module, inputs: Sequence[Tensor], error: Exception) -> 
 def _output(output: Any, _: Tensor) -> Any:
     """Take the output of a unit in the place of its loss."""
     return output
-
-
-def _check_population(population: Any) -> None:
-    if not isinstance(population, Population):
-        raise InputError(f"population: is a {type(population).__name__}, must be a gadam.Population (of a Result)")
 
 
 def _as_module(population: Population) -> nn.Module:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from gadam.config import InputError
 from gadam.display import describe_tensor, shown
-from gadam.validation import check_choice, check_share, check_whole
+from gadam.validation import check_choice, check_number, check_share, check_whole
 
 
 def normalize_losses(losses: Tensor) -> Tensor:
@@ -209,8 +209,7 @@ def has_converged(previous_losses: Tensor, losses: Tensor, threshold: float) -> 
     """
     _check_row("previous_losses", previous_losses)
     _check_row("losses", losses, len(previous_losses))
-    if isinstance(threshold, bool) or not (isinstance(threshold, int | float) and threshold >= 0):
-        raise InputError(f"threshold={shown(threshold)} must be a number of at least 0")
+    check_number("threshold", threshold, lambda theta: theta >= 0, "a number of at least 0")
     return bool((previous_losses.sum() - losses.sum()).abs() <= threshold)
 
 

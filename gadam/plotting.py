@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gadam.config import InputError
+from gadam.validation import check_kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -204,11 +205,9 @@ def _quiet(ax: Axes) -> Axes:
 
 def _checked(history: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Return the history in the order of `Result.history`, parents first."""
-    wanted = "must be a DataFrame such as Result.history"
-    if not isinstance(history, pd.DataFrame):
-        raise InputError(f"history: is a {type(history).__name__}, {wanted}")
+    check_kind("history", history, pd.DataFrame, "a DataFrame such as Result.history")
     if absent := [name for name in ("generation", "role", *columns) if name not in history]:
-        raise InputError(f"history: has no column {', '.join(absent)}; {wanted}")
+        raise InputError(f"history: has no column {', '.join(absent)}, must be a DataFrame such as Result.history")
     if history.empty:
         raise InputError("history: has no rows, must have a complete generation")
     order = [name for name in ("generation", "role", "unit") if name in history]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Sequence
-from numbers import Integral
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral, Real
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from gadam.display import shown
@@ -33,12 +34,21 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
         raise InputError(f"{name}={shown(value)} is not a choice; there are {', '.join(words)}")
 
 
+def check_number(name: str, value: Any, fits: Callable[[Any], bool], words: str) -> None:
+    """Refuse anything but a number that fits; `words` say which do."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not fits(value):
+        raise InputError(f"{name}={shown(value)} must be {words}")
+
+
 def check_share(name: str, value: Any) -> None:
     """Refuse anything but a number in [0, 1]."""
-    # A number of numpy's own type is no float, but compares like one.
-    number = hasattr(value, "__float__") and not isinstance(value, bool | str)
-    if not (number and 0 <= value <= 1):
-        raise InputError(f"{name}={shown(value)} must be a number in [0, 1]")
+    check_number(name, value, lambda share: 0 <= share <= 1, "a number in [0, 1]")
+
+
+def check_kind(name: str, value: Any, kind: type | UnionType, words: str) -> None:
+    """Refuse anything but an instance of a type."""
+    if not isinstance(value, kind):
+        raise InputError(f"{name}: is a {type(value).__name__}, must be {words}")
 
 
 def read_path(name: str, value: Any, *, folder: bool = False) -> Path:

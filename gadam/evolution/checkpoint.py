@@ -38,6 +38,7 @@ from gadam.population import Population, outline
 from gadam.result import CHECKPOINT
 from gadam.training.shards import TrainingError, split_into_shards
 from gadam.types import Batch, Targets
+from gadam.validation import check_number
 
 PIECE = 2**24  # bytes that are hashed at once
 SHARE = 0.01
@@ -82,8 +83,7 @@ class Checkpointer:
         states: Sequence[Any] = (),
         seconds: float = 60.0,
     ) -> None:
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-            raise InputError(f"checkpoint_seconds={seconds!r} must be a positive number of seconds")
+        check_number("checkpoint_seconds", seconds, lambda each: 0 < each < math.inf, "a positive number of seconds")
         self._states = [state for state in states if hasattr(state, "state_dict")]
         self._own, ambient = path is not None, _ambient.get()
         if path is None and ambient is not None and len(self._states) == len(states):

@@ -15,7 +15,7 @@ from dataclasses import replace
 from torch import nn
 
 from gadam import genetics
-from gadam.config import GadamConfig, InputError
+from gadam.config import GadamConfig
 from gadam.evolution.breeding import (
     breed_seeds,
     draw_validation_batches,
@@ -30,7 +30,7 @@ from gadam.population import Population
 from gadam.result import Callback, Result
 from gadam.training.shards import Record, Shard, split_into_shards
 from gadam.types import Device, Loss, Rows
-from gadam.validation import check_callable, read_seeds
+from gadam.validation import check_callable, check_kind, read_seeds
 
 logger = logging.getLogger("gadam")
 
@@ -249,8 +249,6 @@ def train(
 
 
 def _checked(config: GadamConfig | None) -> GadamConfig:
-    if config is None:
-        return GadamConfig()
-    if not isinstance(config, GadamConfig):
-        raise InputError(f"config: is a {type(config).__name__}, must be a gadam.GadamConfig or None")
+    config = GadamConfig() if config is None else config
+    check_kind("config", config, GadamConfig, "a gadam.GadamConfig or None")
     return config

@@ -34,7 +34,7 @@ from gadam.training.plan import TrainingPlan, plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
 from gadam.training.trainer import Trainer
 from gadam.types import Batch, Device, Loss
-from gadam.validation import check_callable, check_population, read_path
+from gadam.validation import check_callable, check_kind, check_population, read_path
 
 
 @dataclass(eq=False)
@@ -184,8 +184,7 @@ class Training:
             check_callable("make_model", self.make_model)
         check_callable("loss", self.loss, "output", "targets")
         for given in self.callbacks:
-            if not isinstance(given, Iterable):
-                raise InputError(f"callbacks: is a {type(given).__name__}, must be a list of gadam.Callback")
+            check_kind("callbacks", given, Iterable, "a list of gadam.Callback")
         self.callbacks = [list(given) for given in self.callbacks]
         for callback in chain(*self.callbacks):
             if not isinstance(callback, Callback):
