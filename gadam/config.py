@@ -26,19 +26,16 @@ Optimizer = Literal["adam", "sgd", "sgdm", "rmsprop", "adagrad", "adadelta"]
 
 _OPTIONAL = ("children", "child_steps", "shards")
 """Numeric settings that may be None."""
+_COUNTS = ("population_size", "generations", "steps", "batch_size", "validation_size")
 _NUMBERS: dict[str, tuple[type[int] | type[float], Callable[[Any], bool], str]] = {
-    "population_size": (int, lambda n: n >= 1, "at least 1"),
-    "generations": (int, lambda n: n >= 1, "at least 1"),
-    "steps": (int, lambda n: n >= 1, "at least 1"),
-    "batch_size": (int, lambda n: n >= 1, "at least 1"),
+    **dict.fromkeys(_COUNTS, (int, lambda n: n >= 1, "at least 1")),
+    **dict.fromkeys(_OPTIONAL, (int, lambda n: n >= 1, "at least 1, or None")),
+    "seed": (int, lambda n: 0 <= n < 2**63, f"at least 0 and below {2**63}"),
     "average": (float, lambda x: 0 <= x < 1, "at least 0 and below 1"),
     "epsilon": (float, lambda x: x > 0, "above 0"),
     "mutation_rate": (float, lambda x: 0 <= x <= 1, "at least 0 and at most 1"),
     "threshold": (float, lambda x: x >= 0, "at least 0"),
-    "validation_size": (int, lambda n: n >= 1, "at least 1"),
-    "seed": (int, lambda n: 0 <= n < 2**63, f"at least 0 and below {2**63}"),
     "teach_weight": (float, lambda x: 0 <= x <= 1, "at least 0 and at most 1"),
-    **dict.fromkeys(_OPTIONAL, (int, lambda n: n >= 1, "at least 1, or None")),
 }
 """Kind and range of the numeric settings; the others are one of several names."""
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {

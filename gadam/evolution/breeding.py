@@ -114,8 +114,9 @@ def breed_seeds(
     state: EvolutionState, configs: Sequence[GadamConfig], make_model: Callable[[], nn.Module]
 ) -> list[Offspring]:
     """Breed the children of each seed from the trained parents of all of them."""
+    assert state.parents is not None
     offspring = []
-    for own, config in zip(parents_of_seeds(state, configs), configs, strict=True):
+    for own, config in zip(state.parents.of_seeds(len(configs)), configs, strict=True):
         fitness = own.tensors["loss_trained"].double()
         _require_finite(fitness, own.tensors["loss_start"], state.generation, config)
         draw = stream(fitness.device, config.seed, GENETICS, state.generation)
@@ -131,12 +132,6 @@ def breed_seeds(
     return offspring
 
 
-def parents_of_seeds(state: EvolutionState, configs: Sequence[GadamConfig]) -> list[Shard]:
-    """Return the trained parents of each seed."""
-    assert state.parents is not None
-    return [_of_seed(state.parents, place, len(configs)) for place in range(len(configs))]
-
-
 def survive_seeds(
     state: EvolutionState,
     offspring: Sequence[Offspring],
@@ -146,14 +141,14 @@ def survive_seeds(
 ) -> EvolutionState:
     """Select the next generation of each seed and tell its callbacks; a seed that is over keeps its last one."""
     assert state.parents is not None
-    both, number = (state.parents, Shard.join(state.shards)), state.generation
+    number = state.generation
+    trained = (units.of_seeds(len(configs)) for units in (state.parents, Shard.join(state.shards)))
     following, seeds = [], []
-    for place, (config, seed) in enumerate(zip(configs, state.seeds, strict=True)):
+    for place, (config, seed, parents, children) in enumerate(zip(configs, state.seeds, *trained, strict=True)):
         if stopped[place]:
             following.append(units_of_seed(state.population, place, len(configs)))
             seeds.append(replace(seed, stopped=stopped[place]))
             continue
-        parents, children = (_of_seed(units, place, len(configs)) for units in both)
         generation, losses = survive(parents, children, offspring[place], config)
         wants_stop = [_tell(callback, generation) for callback in callbacks[place]]
         following.append(generation.next)
@@ -262,11 +257,6 @@ def history_rows(shard: Shard, steps: int) -> pd.DataFrame:
     frame = frame.assign(**{name: entry.tolist() for name, entry in shard.population.rates.items()})
     fixed = shard.tensors.get("loss_validation")
     return frame if fixed is None else frame.assign(loss_validation=fixed.double().tolist())
-
-
-def _of_seed(units: Shard, place: int, seeds: int) -> Shard:
-    g = len(units.units) // seeds
-    return units.take(slice(place * g, place * g + g))
 
 
 def _require_finite(losses: Tensor, before: Tensor, number: int, config: GadamConfig) -> int:

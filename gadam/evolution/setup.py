@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from gadam.config import GadamConfig, InputError
 from gadam.display import front_end, shown, warn
-from gadam.evolution.breeding import draw_rates, no_history, parents_of_seeds, units_of_seed
+from gadam.evolution.breeding import draw_rates, no_history, units_of_seed
 from gadam.evolution.checkpoint import Checkpointer, identify
 from gadam.evolution.interrupts import stop_interrupted_cell
 from gadam.evolution.state import EvolutionState, SeedState
@@ -223,7 +223,8 @@ class Training:
 
     def teach(self, offspring: Sequence[Offspring]) -> Data:
         """Return the rows with what the trained parents predict of them, for their children."""
-        return teach_rows(self.data, parents_of_seeds(self.state, self.configs), offspring, self.configs, self.loss)
+        assert self.state.parents is not None
+        return teach_rows(self.data, self.state.parents.of_seeds(len(offspring)), offspring, self.configs, self.loss)
 
     def train(self, data: Data | None = None) -> bool:
         """Train the units of the role under way (Section 3.2), on other rows if given.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from gadam.config import InputError
 from gadam.display import shown
@@ -187,12 +187,12 @@ def train_shards(
     return current()
 
 
-def run_until_stopped(stop: threading.Event | None, function: Callable[..., T], *given: Any) -> T | None:
+def run_until_stopped(stop: threading.Event | None, function: Callable[[], T]) -> T | None:
     """Call a function in a thread and return its result, or None as soon as `stop` is set; the thread then goes on."""
     if stop is None:
-        return function(*given)
+        return function()
     pool = ThreadPoolExecutor(1)
-    future = pool.submit(function, *given)
+    future = pool.submit(function)
     pool.shutdown(wait=False)
     while not stop.is_set():
         if wait([future], timeout=POLL_SECONDS).done:

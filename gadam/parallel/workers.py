@@ -102,24 +102,18 @@ def _dask_address() -> str | None:
         return None
 
 
-class Workers:
+class Workers(ExitStack):
     """An executor whose workers share no memory with this process; used in a `with`, which cleans up behind it."""
 
     def __init__(self, executor: Executor) -> None:
         """Nothing is sent yet."""
+        super().__init__()
         self._executor = executor
         self._client = _dask_client(executor)
-        self._cleanup = ExitStack()
         self._common: Common | None = None
         self._token = ""
         self._carried: Any = None  # what a task has for a worker that lacks what is common
         self._asked = self._seen = time.monotonic()
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._cleanup.close()
 
     def submit(self, trainer: Trainer, shard: Shard, data: Data, seconds: float | None = None) -> Future[list[Shard]]:
         """Train a shard for at most so many seconds.
@@ -179,7 +173,7 @@ class Workers:
             return
         try:
             remove_stale(Path(tempfile.gettempdir()), f"{_PREFIX}*", WEEK)  # who still needs it asks for it
-            folder = Path(self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX)))
+            folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX)))
             self._carried = folder / "common.pickle"
             self._carried.write_bytes(packed)
         except OSError as error:
@@ -206,7 +200,7 @@ class Workers:
                 with suppress(OSError):
                     client.run(_forget, token, on_error="ignore")
 
-        self._cleanup.callback(close)
+        self.callback(close)
 
     def _send(self, task: bytes, answer: Future[list[Shard]], lacking: str | None = None) -> None:
         """Submit a task; once more if a worker, `lacking`, has not what is common."""

@@ -46,7 +46,6 @@ def _fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tup
         rows = _read_labels(output, rows, loss)
         if isinstance(output, Tensor) and output.is_floating_point() and rows[1].is_floating_point():
             rows = rows[0], _cast(name, "targets", rows[1], output.dtype, f"the outputs of {model}")
-        _check_classes(output, rows[1], loss)
         few = rows[1][:FEW].clone()
         fit = f"output of {_shape(output)} with targets of {_shape(few)}"
         try:
@@ -106,7 +105,7 @@ def _cast(name: str, part: str, tensor: Tensor, dtype: torch.dtype, like: str) -
 
 
 def _read_labels(output: Any, rows: Batch, loss: Loss) -> Batch:
-    """Return rows whose labels are what the losses for classes take: int64 [n], or probabilities."""
+    """Return rows whose labels are what the losses for classes take: int64 among the classes, or probabilities."""
     targets = rows[1]
     if not _classifies(loss) or not isinstance(output, Tensor):
         return rows
@@ -138,6 +137,14 @@ def _read_labels(output: Any, rows: Batch, loss: Loss) -> Batch:
         targets = targets.argmax(1)
     elif targets.dim() == 2 and targets.shape[1] == 1 and output.dim() == 2:  # a column of a table
         targets = targets[:, 0]
+    classes, counted = output.shape[1], targets[targets != getattr(loss, "ignore_index", -100)]
+    if not counted.numel():
+        raise InputError("targets: every label is ignored; must have some that count")
+    low, high = int(counted.min()), int(counted.max())
+    if low < 0 or high >= classes:
+        raise InputError(
+            f"targets: range from {low} to {high}, must lie in 0 to {classes - 1} for a model with {classes} outputs"
+        )
     return rows[0], targets
 
 
@@ -272,20 +279,6 @@ def check_dtypes(population: Population, epsilon: float) -> None:
 
 def _classifies(loss: Loss) -> bool:
     return loss in _CLASS_LOSSES or isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
-
-
-def _check_classes(output: Any, targets: Tensor, loss: Loss) -> None:
-    if not _classifies(loss) or targets.is_floating_point() or not isinstance(output, Tensor) or output.dim() < 2:
-        return
-    classes = output.shape[1]
-    counted = targets[targets != getattr(loss, "ignore_index", -100)]
-    if not counted.numel():
-        raise InputError("targets: every label is ignored; must have some that count")
-    if counted.min() < 0 or counted.max() >= classes:
-        found = f"{int(counted.min())} to {int(counted.max())}"
-        raise InputError(
-            f"targets: range from {found}, must lie in 0 to {classes - 1} for a model with {classes} outputs"
-        )
 
 
 def _shape(value: Any) -> str:

@@ -88,6 +88,11 @@ class Shard:
         middle = len(self.units) // 2
         return [self.take(slice(0, middle)), self.take(slice(middle, None))]
 
+    def of_seeds(self, seeds: int) -> list[Shard]:
+        """The units of each of several seeds, as many of each."""
+        size = len(self.units) // seeds
+        return [self.take(slice(first, first + size)) for first in range(0, len(self.units), size)]
+
     @staticmethod
     def join(shards: Sequence[Shard]) -> Shard:
         """Neighbouring shards in the same state as one."""
