@@ -31,13 +31,9 @@ _NONE = b"0" * 64  # where the digest goes, while it is computed
 
 
 def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write a file whole or not at all: aside, flushed to the disk, and then renamed.
+    """Write a file of some kind whole or not at all; its folder is made, and an old file stays until then.
 
-    Args:
-        path: the file; its folder is made, and an old file stays until the new one is whole.
-        kind: what the file is, such as "result".
-        facts: JSON values.
-        tensors: by any names.
+    `facts` are JSON values.
 
     Raises:
         InputError: it cannot be written; one line that says why. The old file is there as it was.

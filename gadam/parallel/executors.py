@@ -28,32 +28,8 @@ ROUND_SECONDS = 5.0
 T = TypeVar("T")
 
 
-class Threads:
-    """Threads of this process as a pool that trains shards; with no executor, the calling thread."""
-
-    def __init__(self, executor: ThreadPoolExecutor | None) -> None:
-        self._executor = executor
-        self.at_once: int = 1 if executor is None else executor._max_workers
-
-    def submit(
-        self, trainer: Trainer, shard: Shard, data: Data, progress: Progress, record: Record | None
-    ) -> Future[list[Shard]]:
-        """Train a shard, until `progress` asks for a pause.
-
-        Raises:
-            InputError: the executor was shut down.
-        """
-        if self._executor is None:
-            future: Future[list[Shard]] = Future()
-            future.set_result(train_or_halve(trainer, shard, data, progress, record))
-            return future
-        try:
-            return self._executor.submit(train_or_halve, trainer, shard, data, progress, record)
-        except RuntimeError as error:
-            raise InputError(f"executor: it takes no more work ({error}); give one that is open") from None
-
-
-Pool: TypeAlias = Threads | Workers
+Pool: TypeAlias = ThreadPoolExecutor | Workers | None
+"""Who trains shards: threads of this process, workers elsewhere, or the calling thread."""
 
 
 @contextmanager
@@ -71,17 +47,17 @@ def as_pool(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
             f"executor={shown(executor)} must be a concurrent.futures.Executor, a number of threads, or None"
         )
     if isinstance(executor, ThreadPoolExecutor):
-        yield Threads(executor)
+        yield executor
     elif not isinstance(executor, int):
         with Workers(executor) as workers:
             yield workers
     elif executor < 1:
         raise InputError(f"executor={executor} must be at least 1 thread")
     elif executor == 1:
-        yield Threads(None)
+        yield None
     else:
         with ThreadPoolExecutor(executor, thread_name_prefix="gadam") as pool:
-            yield Threads(pool)
+            yield pool
 
 
 def train_shards(
@@ -117,7 +93,9 @@ def train_shards(
     Raises:
         TrainingError: there is too little memory for half a shard.
         WorkersError: workers elsewhere are gone.
+        InputError: the executor was shut down.
     """
+    at_once = pool._max_workers if isinstance(pool, ThreadPoolExecutor) else 1
     held = {shard.units.start: shard for shard in shards}
     pending: dict[Future[list[Shard]], Shard] = {}
     paused, failed = threading.Event(), threading.Event()
@@ -145,12 +123,19 @@ def train_shards(
             return False
         if isinstance(pool, Workers) or not pending:
             return True  # one goes on even where a pause is due, or rounds that are too short would get nowhere
-        return len(pending) < pool.at_once and time.monotonic() < end
+        return len(pending) < at_once and time.monotonic() < end
 
     def submit(shard: Shard) -> Future[list[Shard]]:
-        if isinstance(pool, Threads):
-            return pool.submit(trainer, shard, data, report, record)
-        return pool.submit(trainer, shard, data, None if seconds is None else min(seconds, ROUND_SECONDS))
+        if isinstance(pool, Workers):
+            return pool.submit(trainer, shard, data, None if seconds is None else min(seconds, ROUND_SECONDS))
+        if pool is None:
+            future: Future[list[Shard]] = Future()
+            future.set_result(train_or_halve(trainer, shard, data, report, record))
+            return future
+        try:
+            return pool.submit(train_or_halve, trainer, shard, data, report, record)
+        except RuntimeError as error:
+            raise InputError(f"executor: it takes no more work ({error}); give one that is open") from None
 
     report(0)
     ready = begin_round()
@@ -174,9 +159,9 @@ def train_shards(
                 if isinstance(pool, Workers):
                     report(sum(shard.steps_taken for shard in after) - before.steps_taken)
                     ready += [shard for shard in after if not shard.is_trained]
-            if keep is not None and done and not (isinstance(pool, Threads) and pending):
+            if keep is not None and done and (isinstance(pool, Workers) or not pending):
                 keep(current())
-            if isinstance(pool, Threads) and not pending:
+            if not (isinstance(pool, Workers) or pending):
                 ready = begin_round()
     except BaseException:
         failed.set()  # threads stop soon, and what has not started never does

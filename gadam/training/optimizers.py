@@ -231,21 +231,10 @@ def take_fused_step(
 ) -> list[Tensor]:  # fmt: skip
     """Take Adam's step on parameters and moments in place, with ages [g] that count it already. Returns the parameters.
 
-    Args:
-        gradients: of each parameter, [g, ...].
-        entries: the parameters, [g, ...].
-        first: moments.
-        second: moments.
-        updates: where units have rates of their own, tensors like the parameters to write to; else none.
-        rates: of each unit, for each parameter, [g, 1, ...]; or none.
-        decays: rates times decays, where there are such, as `rates`.
-        ages: float32 [g].
-        factor: float64 [], of the rates at this step.
-        rate: of all units, where they have none of their own.
-        decay: of all units.
-        beta1: see `GadamConfig`.
-        beta2: see `GadamConfig`.
-        epsilon: see `GadamConfig`.
+    `first` and `second` are the moments, `ages` float32 [g], and `factor`, float64 [], is that of the rates at this
+    step. Units of one rate and decay have these as `rate` and `decay`, and the other lists are empty. Those with rates
+    of their own have `rates`, [g, 1, ...] for each parameter, `decays`, rates times decays, where any decays, and
+    `updates` like the parameters to write to.
     """
     largest: list[Tensor] = []  # of AMSGrad
     counts = [ages[0]] * len(entries)

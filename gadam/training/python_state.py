@@ -6,7 +6,7 @@ import functools
 import itertools
 import random
 import types
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -50,22 +50,11 @@ class PythonState:
         if id(thing) in self._seen or depth > DEEPEST or len(self._values) > MOST_VALUES:
             return
         self._seen[id(thing)] = thing
-        if isinstance(thing, Tensor):
-            self._values[name] = (thing, thing._version)
-        elif isinstance(thing, np.ndarray):
-            self._values[name] = thing.copy() if thing.size <= MOST_VALUES else thing.shape
-        elif isinstance(thing, random.Random):
-            self._values[name] = thing.getstate()
-        elif isinstance(thing, np.random.Generator):
-            self._values[name] = _plain(thing.bit_generator.state)
-        elif isinstance(thing, np.random.RandomState):
-            self._values[name] = _plain(thing.get_state(legacy=True))
-        elif isinstance(thing, itertools.count):
-            self._values[name] = repr(thing)
+        state_of = next((state_of for kind, state_of in _STATES.items() if isinstance(thing, kind)), None)
+        if state_of is not None:
+            self._values[name] = state_of(thing)
         elif isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):
             self._walk(name, thing.__self__, depth + 1, tensors=tensors)
-        elif isinstance(thing, torch.Generator):
-            self._values[name] = thing.get_state()
         elif isinstance(thing, Mapping):
             self._parts(name, thing, depth, tensors)
         elif isinstance(thing, Sequence | Set):
@@ -132,6 +121,18 @@ def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return str([_plain(part) for part in value])
     return str(value.tolist() if isinstance(value, np.ndarray) else value)
+
+
+_STATES: dict[type, Callable[[Any], Any]] = {
+    Tensor: lambda tensor: (tensor, tensor._version),
+    np.ndarray: lambda array: array.copy() if array.size <= MOST_VALUES else array.shape,
+    random.Random: lambda generator: generator.getstate(),
+    np.random.Generator: lambda generator: _plain(generator.bit_generator.state),
+    np.random.RandomState: lambda generator: _plain(generator.get_state(legacy=True)),
+    torch.Generator: lambda generator: generator.get_state(),
+    itertools.count: repr,
+}
+"""What is kept of things that are states themselves."""
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -10,7 +10,7 @@ import zoo
 from torch.nn import functional
 
 from gadam.config import GadamConfig
-from gadam.parallel.executors import Threads, as_pool, train_shards
+from gadam.parallel.executors import as_pool, train_shards
 from gadam.population import Population
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
@@ -121,7 +121,7 @@ def test_rounds_without_time_still_get_on(workers):
     kept = []
     with as_pool(workers, 1) as pool:
         found = train_shards(pool, trainer(3), shards(), data(), keep=kept.append, seconds=0.0)
-    assert_same(found, train_shards(Threads(None), trainer(3), shards(), data()))
+    assert_same(found, train_shards(None, trainer(3), shards(), data()))
     assert len(kept) >= 4 // workers
 
 
@@ -140,7 +140,7 @@ def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start(monkey
     monkeypatch.setattr(training, "REPORT_SECONDS", math.inf)
     steps, running, failed = dict.fromkeys(range(20), 0), threading.Event(), threading.Event()
 
-    class Noticing(Threads):
+    class Noticing(ThreadPoolExecutor):
         def submit(self, *given):
             future = super().submit(*given)
             future.add_done_callback(lambda future: future.exception() and failed.set())
@@ -154,8 +154,8 @@ def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start(monkey
         running.set()
         assert failed.wait(60)
 
-    with ThreadPoolExecutor(2, thread_name_prefix="gadam") as pool, pytest.raises(ZeroDivisionError):
-        train_shards(Noticing(pool), trainer(steps=50_000), shards(20), data(), record=record)
+    with Noticing(2, thread_name_prefix="gadam") as pool, pytest.raises(ZeroDivisionError):
+        train_shards(pool, trainer(steps=50_000), shards(20), data(), record=record)
     assert steps[0] == 1
     assert 0 < steps[1] < 50_000
     assert steps[1] % BLOCK == 0, "it stops where progress is told"
