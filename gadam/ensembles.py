@@ -14,7 +14,7 @@ from torch.func import functional_call
 from gadam.config import InputError
 from gadam.display import describe_error, first_line
 from gadam.population import Population, copy_module
-from gadam.tracing.programs import Programs, difference
+from gadam.tracing.programs import Programs, difference, suits_singly
 from gadam.training.batches import call_in_parts
 from gadam.training.fit import fit_rows
 from gadam.training.inputs import read_rows
@@ -68,7 +68,7 @@ class Ensemble(nn.Module):
         self.stacked = _as_module(population)
         template = copy_module(population.template).eval()
         self._template = (template,)  # in a tuple, because its values are no part of the ensemble
-        self._convolves = any(isinstance(each, nn.modules.conv._ConvNd) for each in template.modules())
+        self._singly_on_cpu = suits_singly(template, torch.device("cpu"))
         self._programs = {
             singly: Programs(template, _output, singly=singly, evaluates=True) for singly in (False, True)
         }
@@ -134,7 +134,7 @@ class Ensemble(nn.Module):
 
     def _by_program(self, inputs: tuple[Tensor, ...]) -> Tensor:
         device = inputs[0].device
-        programs = self._programs[self._convolves and device.type == "cpu"]
+        programs = self._programs[self._singly_on_cpu and device.type == "cpu"]
         # Streams to draw from, which only a model that draws in evaluation does: that is found to differ.
         streams = [torch.Generator(device)] * len(next(self.stacked.parameters()))
         inputs = tuple(tensor.clone() for tensor in inputs)  # the module may write to them

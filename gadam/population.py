@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gadam.config import InputError
-from gadam.display import describe_error, describe_tensor, html_table, shown
+from gadam.display import describe_error, describe_tensor, first_line, html_table, shown
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
 from gadam.validation import check_choice, check_whole
 
@@ -80,9 +80,9 @@ class Population:
             with global_stream(stream_seed(seed, INITIALISATION, unit)):
                 modules.append(_made(make_model))
                 if initialisation == "standard_normal":
-                    for parameter in _learned(modules[-1]).values():
+                    for parameter in learned_of(modules[-1]).values():
                         nn.init.normal_(parameter)
-        if not _learned(modules[0]):
+        if not learned_of(modules[0]):
             raise InputError(f"make_model: {type(modules[0]).__name__} has no parameter that requires a gradient")
         if len(set(modules)) < size:
             raise InputError("make_model: returned the same module twice, must return a new one at each call")
@@ -101,7 +101,7 @@ class Population:
         """
         _check_each("modules", modules, nn.Module)
         template = copy_module(modules[0]) if template is None else template
-        return cls(template, _stack(map(_learned, modules)), _stack(map(_carried, modules)))
+        return cls(template, _stack(map(learned_of, modules)), _stack(map(_carried, modules)))
 
     @classmethod
     def join(cls, populations: Sequence[Population]) -> Population:
@@ -181,7 +181,7 @@ class Population:
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError, TypeError) as error:
-            reason = str(error).splitlines()[0].split(". ")[0]
+            reason = first_line(error).split(". ")[0]
             raise InputError(f'device={shown(device)} cannot be used ({reason}); give "cpu" or "cuda"') from None
         moved = self._map(lambda tensor: tensor.to(device))
         return replace(moved, template=copy_module(self.template).to(device))
@@ -196,7 +196,7 @@ class Population:
         """Return one unit as a module, in evaluation mode; it shares no memory with the population."""
         check_whole("index", index, -len(self), len(self) - 1)
         module = copy_module(self.template).eval()
-        own = _learned(module) | _carried(module)
+        own = learned_of(module) | _carried(module)
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_((self.parameters if name in self.parameters else self.buffers)[name][index])
@@ -321,7 +321,7 @@ def _check_each(argument: str, values: Any, kind: type) -> None:
         raise InputError(f"{argument}: are none, {wanted}")
 
 
-def _learned(module: nn.Module) -> dict[str, Tensor]:
+def learned_of(module: nn.Module) -> dict[str, Tensor]:
     """Return the parameters that are trained, tied ones once."""
     return {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
 

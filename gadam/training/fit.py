@@ -11,9 +11,10 @@ from torch import Generator, Tensor, nn
 
 from gadam.config import GadamConfig, InputError
 from gadam.display import describe_tensor, first_line, warn
-from gadam.population import Population
+from gadam.population import Population, learned_of
 from gadam.randomness import unit_stream
 from gadam.runtime import intra_operator_threads
+from gadam.training.batches import take_rows
 from gadam.training.python_state import PythonState
 from gadam.types import Batch, Loss, Targets
 
@@ -196,7 +197,6 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
     few = torch.arange(config.batch_size, device=rows[1].device) % len(rows[1])
     model, loss_name = type(population.template).__name__, _name(loss)
     unit = population.unit(0).train()
-    learned = {name: entry for name, entry in unit.named_parameters() if entry.requires_grad}
     before = {*unit.state_dict(keep_vars=True)}
     states = []
     # On one thread, for checkpoints tell models apart by this loss, bit by bit. Twice, for what a first call sets up
@@ -204,7 +204,7 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
     for attempt in range(2):
         stream = Generator(few.device).manual_seed(0)
         with torch.enable_grad(), unit_stream(stream), intra_operator_threads(1):
-            inputs, targets = tuple(tensor[few] for tensor in rows[0]), rows[1][few]
+            inputs, targets = take_rows(rows, few)
             try:
                 value = loss(unit(*inputs), targets)
                 states.append(PythonState(unit, loss))
@@ -217,15 +217,14 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
         raise InputError(
             f"make_model: {model} makes {late[0]} when it is called; must make it in __init__, or be called once first"
         )
-    _check_gradients(first, learned, loss, model, loss_name)
+    _check_gradients(first, learned_of(unit), loss_name, model)
     return float(first.detach()), states[0].difference(states[1])
 
 
-def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss: Loss, model: str, loss_name: str) -> None:
+def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: str, model: str) -> None:
     """Refuse a loss that no parameter of the model has a gradient of, or one with parameters of its own."""
-    foreign = [leaf for leaf in _leaves(value) if isinstance(leaf, nn.Parameter)]
     own = {id(entry) for entry in learned.values()}
-    if others := [leaf for leaf in foreign if id(leaf) not in own]:
+    if others := [leaf for leaf in _leaves(value) if isinstance(leaf, nn.Parameter) and id(leaf) not in own]:
         raise InputError(
             f"loss: {loss_name} depends on a parameter of shape {list(others[0].shape)} that is not the model's, and "
             "would not be trained; must be a parameter of the module that make_model returns, or frozen by "

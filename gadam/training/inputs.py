@@ -28,7 +28,7 @@ def resolve_device(device: Device) -> torch.device:
         chosen = torch.device(device)
         torch.rand(1, generator=Generator(chosen), device=chosen)
     except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
+        reason = first_line(error).split(". ")[0]
         raise InputError(f'device={str(device)!r} cannot be used ({reason}); give "auto", "cpu" or "cuda"') from None
     return chosen
 

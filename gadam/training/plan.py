@@ -18,8 +18,8 @@ from gadam.config import GadamConfig
 from gadam.display import first_line
 from gadam.population import Population
 from gadam.randomness import unit_stream
-from gadam.tracing.programs import Programs
-from gadam.training.batches import BLOCK
+from gadam.tracing.programs import Programs, suits_singly
+from gadam.training.batches import BLOCK, take_rows
 from gadam.training.shards import Data, Shard, is_out_of_memory
 from gadam.training.trainer import Trainer
 from gadam.types import Batch, Loss
@@ -83,10 +83,7 @@ def plan_training(
     def by_loop(warning: str = "") -> TrainingPlan:
         return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster), warning)
 
-    # On a CPU a grouped convolution is no faster than its parts one by one, whose images still fit the caches. One by
-    # one, a traced step takes half the time of the loop's with LeNet-5 and two thirds with the CNN for ORL.
-    convolves = any(isinstance(module, nn.modules.conv._ConvNd) for module in population.template.modules())
-    singly = convolves and device.type == "cpu"
+    singly = suits_singly(population.template, device)
     too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
     apart = config.ranges and config.optimizer != "adam"  # each with an optimizer of torch's that has one rate
     if config.mode == "loop" or too_short or apart:
@@ -252,7 +249,7 @@ def unit_bytes(population: Population, rows: Batch, loss: Loss, batch_size: int)
     drawn 64 steps ahead and are there twice while they are stacked.
     """
     few = torch.arange(batch_size, device=rows[1].device) % len(rows[1])
-    inputs, targets = tuple(tensor[few] for tensor in rows[0]), rows[1][few]
+    inputs, targets = take_rows(rows, few)
     unit = population.unit(0).train()
     with torch.no_grad(), unit_stream(torch.Generator(few.device).manual_seed(0)), _CountBytes() as outputs:
         loss(unit(*inputs), targets)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gadam.config import GadamConfig
-from gadam.population import AVERAGE, Population, averaged, without_averages
+from gadam.population import AVERAGE, Population, averaged, learned_of, without_averages
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.runtime import float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.tracing.programs import Programs
@@ -97,11 +97,11 @@ class Trainer:
             reporter = _Reporter(progress or (lambda _: None), seconds)
             train = self._train_loop if self.programs is None else self._train_vectorised
             shard = train(shard, data.train, reporter, record)
-            finished = not bool((shard.tensors["steps"] < self.config.steps).any())
-            if finished:
+            if not bool((shard.tensors["steps"] < self.config.steps).any()):
                 # Adam starts anew in the next generation, of parents and of the children bred from them.
+                carries = self.config.moments == "carry"
                 units = averaged(shard.population)
-                shard = replace(shard, population=units if self._carries else units.without_moments())
+                shard = replace(shard, population=units if carries else units.without_moments())
                 shard = replace(
                     shard, batches=None, draws=None,
                     loss_trained=self._evaluate(shard, data.held_out, data.fitness),
@@ -167,11 +167,11 @@ class Trainer:
                 populations.append(population)
                 continue
             module = population.unit(0).train()
-            learned = {name: entry for name, entry in module.named_parameters() if entry.requires_grad}
+            learned = learned_of(module)
             rates = Rates(self.config, population.rates, taken)
             optimizer = make_optimizer(self.config, list(learned.values()), decay=float(rates.decays))
             averages = self._averages(population, taken)
-            if taken or self._carries:
+            if taken or self.config.moments == "carry":
                 moments = without_averages(population.moments)
                 load_state(optimizer, learned, {name: entry[0] for name, entry in moments.items()})
             draws = restore_stream(rows, begun["draws"][index])
@@ -250,10 +250,6 @@ class Trainer:
             return {}
         held = population.moments if taken else {f"{AVERAGE}/{n}": entry for n, entry in population.parameters.items()}
         return {name: held[f"{AVERAGE}/{name}"].clone() for name in population.parameters}
-
-    @property
-    def _carries(self) -> bool:
-        return self.config.moments == "carry"
 
     def _stream(self, shard: Shard, purpose: int, unit: int, evaluation: int = 0) -> torch.Generator:
         device = next(iter(shard.population.parameters.values())).device
