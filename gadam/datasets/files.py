@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import platformdirs
@@ -94,11 +94,16 @@ def _verify(name: str, files: tuple[str, ...], states: tuple[tuple[Path, int, in
 def check(name: str, contents: Mapping[str, bytes]) -> None:
     """Refuse contents of files that are not those published; says which, what was found and what was expected."""
     for files, expected in source(name).checks.items():
-        found = hashlib.sha256(b"".join(payload(file, contents[file]) for file in files)).hexdigest()
+        found = digest(contents, files)
         if found != expected:
             which = files[0] if len(files) == 1 else f"one of {files[0]} to {files[-1]}"
             page = " (an HTML page)" if contents[files[0]].lstrip()[:1] == b"<" else ""
             raise InputError(f"{which} has wrong contents: SHA-256 {found[:16]}...{page}, expected {expected[:16]}...")
+
+
+def digest(contents: Mapping[str, bytes], files: Iterable[str]) -> str:
+    """Return the SHA-256 (hex) of the joined payloads of some files."""
+    return hashlib.sha256(b"".join(payload(file, contents[file]) for file in files)).hexdigest()
 
 
 def payload(file: str, content: bytes) -> bytes:

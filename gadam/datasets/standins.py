@@ -6,14 +6,13 @@ A stand-in is the contents of the very files it stands in for, so that it takes 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gadam.datasets.files import payload
+from gadam.datasets.files import digest
 from gadam.datasets.parsers import CATEGORICAL, COLUMNS, write_face, write_idx
 from gadam.datasets.registry import source
 
@@ -29,8 +28,7 @@ def standin(name: str) -> tuple[dict[str, bytes], str]:
     """Return the contents of the files of a stand-in, and its hash as `Source.hash` has it of the real."""
     make = {"mnist": _mnist, "orl": _orl, "yeast": _yeast, "adult": _adult, "letter": _letter}[name]
     contents = make(np.random.default_rng(SEED))
-    payloads = b"".join(payload(file, contents[file]) for file in source(name).files)
-    return contents, hashlib.sha256(payloads).hexdigest()
+    return contents, digest(contents, source(name).files)
 
 
 def _mnist(random: np.random.Generator) -> dict[str, bytes]:
