@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from gadam.config import InputError
-from gadam.datasets.parsers import gunzip, read_face
+from gadam.datasets.parsers import LIMIT, gunzip, read_face
 from gadam.datasets.registry import source
 from gadam.validation import read_path
 
@@ -116,6 +116,10 @@ def payload(file: str, content: bytes) -> bytes:
 def read(path: Path, file: str) -> bytes:
     """Read a file, decompressed if it is compressed; an `InputError` calls it `file`."""
     try:
-        return gunzip(path.read_bytes(), file)
+        with open(path, "rb") as stream:
+            data = stream.read(LIMIT + 1)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
+    if len(data) > LIMIT:
+        raise InputError(f"{file} has more than {LIMIT:,} bytes, and no file of these datasets does")
+    return gunzip(data, file)

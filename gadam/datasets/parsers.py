@@ -21,6 +21,7 @@ from PIL import Image
 from gadam.config import InputError
 from gadam.datasets.registry import source
 
+LIMIT = 2**26  # bytes: more than any file of these datasets has; a larger one is neither read nor unpacked
 FACE = 112, 92  # height and width of the ORL faces
 _UNSIGNED_BYTES = 0x0800  # upper half of the magic number of an IDX file; the lower half counts its dimensions
 
@@ -30,9 +31,13 @@ def gunzip(data: bytes, where: str) -> bytes:
     if not data.startswith(b"\x1f\x8b"):
         return data
     try:
-        return gzip.decompress(data)
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+            content = stream.read(LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{where} is a damaged gzip file: {error}") from None
+    if len(content) > LIMIT:
+        raise InputError(f"{where} unpacks to more than {LIMIT:,} bytes, and no file of these datasets does")
+    return content
 
 
 def read_face(data: bytes, where: str) -> NDArray[np.uint8]:
