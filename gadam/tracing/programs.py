@@ -69,13 +69,8 @@ class Programs:
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Compute losses [g], gradients and buffers after a step, of units in training mode.
 
-        The losses are summed over units before differentiation, so no unit's gradient depends on another's.
-
-        Args:
-            parameters: of the units, as `buffers`.
-            buffers: as before the step.
-            batch: inputs ([g, b, ...], ...) and targets [g, b, ...], a batch for each unit.
-            streams: what dropout and its kind draw from.
+        The losses are summed over units before differentiation, so no unit's gradient depends on another's. `batch` is
+        of inputs ([g, b, ...], ...) and targets [g, b, ...]; dropout and its kind draw from `streams`.
         """
         call = self._one_by_one if self.singly else self._call
         outputs = call("gradients", parameters, buffers, batch, streams)

@@ -67,15 +67,8 @@ def plan_training(
     A population that does not fit the memory is cut into more shards: by an estimate, unless `config.shards` says how
     many, and where a trial shows that still fewer fit.
 
-    Args:
-        population: as it will be trained.
-        train: the rows to train on.
-        loss: (output, targets) -> scalar.
-        config: the settings.
-        unit_steps: optimizer steps that will be taken, over all units.
-        seeds: whose units the population holds, see `Trainer`.
-        cluster: the cluster, if one trains.
-        moves: what changes in Python at each step, see `gadam.training.python_state`; a trace would freeze it.
+    `unit_steps` are the optimizer steps that will be taken, over all units; `moves` is what changes in Python at each
+    step, see `gadam.training.python_state`, which a trace would freeze.
     """
     device = train[1].device
     loop = Trainer(config, loss, tuple(seeds))

@@ -74,15 +74,8 @@ class Trainer:
     ) -> Shard:
         """Evaluate a shard, train it for the steps of its role, and evaluate it again.
 
-        Args:
-            shard: fresh, or in the middle of its training; it stays as it is.
-            data: the rows.
-            progress: told of steps.
-            record: told of each step.
-            seconds: after so many it pauses.
-
-        Returns:
-            The shard trained; or if it paused, as it is: going on from there gives bit by bit what no pause would have.
+        It may be in the middle of its training. If that pauses, after so many `seconds` or as `progress` asks, the
+        shard is returned as it is then; going on from there gives bit by bit what no pause would have given.
         """
         if (steps := self.config.steps_of(shard.role)) != self.config.steps:
             own = replace(self.config, steps=steps, child_steps=None)
