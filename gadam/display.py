@@ -59,13 +59,17 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
+def shell() -> Any:
+    """Return the IPython shell that this runs in; None where it is none."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def front_end() -> Literal["terminal", "batch", "notebook"]:
     """Tell a person's notebook from one that a program executes ("batch"), and both from a terminal or a script.
 
     A program that executes a notebook for nobody (papermill, nbconvert, nbval) allows no input from stdin.
     """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    kernel = getattr(shell, "kernel", None)
+    kernel = getattr(shell(), "kernel", None)
     if kernel is None:
         return "terminal"
     message = kernel.get_parent("shell").get("content", {})

@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import Any, TypeVar
 
-from gadam.display import front_end
+from gadam.display import front_end, shell
 
 T = TypeVar("T")
 
@@ -37,5 +37,4 @@ def stop_interrupted_cell() -> None:
 
 
 def _present_cell() -> Any:
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return None if shell is None else shell.execution_count
+    return getattr(shell(), "execution_count", None)
