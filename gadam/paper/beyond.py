@@ -7,12 +7,10 @@ runs are those of Sections 5.1 and 5.4; nothing is trained for this.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gadam.paper import drawing, mnist, section54, section54_orl
+from gadam.paper import drawing, mnist, section54, section54_orl, statistics
 from gadam.paper.claims import Arms
 from gadam.paper.drawing import BLUE, ORANGE
 from gadam.paper.runs import Run
@@ -44,14 +42,8 @@ def arms_of(profile: str) -> dict[str, str]:
     return names | {name.upper(): section54.arm(name, section54.GADAM) for name in section54.DATASETS}
 
 
-def _faces(images: int, shrink: int) -> str:
-    return f"ORL, {images} images" + (f", {section54_orl.pixels(shrink)}" if shrink > 1 else "")
-
-
-def _name(row: dict[Any, Any]) -> str:
-    if row["dataset"] == section54_orl.DATASET:
-        return _faces(int(row["images"]), int(row["shrink"]))
-    return "MNIST" if row["kind"] == "kept" else str(row["dataset"]).upper()
+def _faces(images: float, shrink: float) -> str:
+    return f"ORL, {images:g} images" + (f", {section54_orl.pixels(int(shrink))}" if shrink > 1 else "")
 
 
 def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +52,10 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
     columns = ["dataset", "seed", *numbers, "data"]
     found = rows.reindex(columns=[*columns, "kind", "method", "images", "shrink"])  # some sections may have no rows
     found = found[(found["method"] == KEPT) | (found["kind"] == "kept")].astype(dict.fromkeys(numbers, float))
-    found["dataset"] = [_name(row) for row in found.to_dict("records")]
+    found["dataset"] = [
+        _faces(images, shrink) if dataset == section54_orl.DATASET else "MNIST" if kind == "kept" else dataset.upper()
+        for dataset, images, shrink, kind in found[["dataset", "images", "shrink", "kind"]].itertuples(index=False)
+    ]
     found[list(WAYS)] = (100 * found[list(WAYS)]).div(found["test_rows"], axis=0)
     return found[columns].reset_index(drop=True)
 
@@ -76,13 +71,12 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
         group = found[found["dataset"] == dataset]
         for way, name in WAYS.items():
             units, tested = group[f"{way}_units"].mean(), first(group, "test_rows")
-            mean, low, high = accuracy_interval(group[way].tolist(), tested)
             gained = (group[way] - group["best"]).tolist() if units > 1 else []
-            above, least, most = paired_interval(gained, tested)
             lines.append({
-                "dataset": dataset, "prediction by": name, "accuracy": mean, "low": low, "high": high,
-                "above best": above, "from": least, "to": most, "units": units,
-                "seeds": arms.count(arm), "data": first(group, "data"),
+                "dataset": dataset, "prediction by": name,
+                **statistics.named(accuracy_interval(group[way].tolist(), tested), "accuracy"),
+                **statistics.named(paired_interval(gained, tested), "above best", "from", "to"),
+                "units": units, "seeds": arms.count(arm), "data": first(group, "data"),
             })  # fmt: skip
     table = pd.DataFrame(lines)
     whole = [int(units) if units % 1 == 0 else units for units in table["units"]]  # 10 is shown as 10, not as 10.0

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.evolution.loop import evolve
+from gadam.paper import statistics
 from gadam.paper.baselines import classical
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
 from gadam.paper.claims import Arms, Claim, Smaller, own, paired
 from gadam.paper.runs import Row
-from gadam.paper.statistics import accuracy_interval
+from gadam.paper.statistics import Interval, accuracy_interval, paired_interval
 from gadam.paper.units import KEPT, first, held_out, independent, kept, scorer, source_of, validation_size, whole
 from gadam.paper.verdicts import Evidence, margin_of
 from gadam.population import Population
@@ -166,15 +167,21 @@ def above(ours: Cell, theirs: Cell) -> Evidence:
     return paired(mine, other, ours.column.test_rows, ours.column.dataset)
 
 
+def difference(ours: Cell, theirs: Cell) -> Interval:
+    """Return by how many points ours is more accurate, and the 95 % interval, over the seeds that both have."""
+    found = above(ours, theirs)
+    return paired_interval([one - (found.others or (0.0,))[0] for one in found.values], found.rows)
+
+
 def table(cells: Sequence[Cell], arms: Arms, columns: Sequence[str]) -> pd.DataFrame:
     """Set the paper's values beside ours, a row per cell: mean, its 95 % interval, and what that is over; percent."""
     lines = []
     for cell in cells:
         values = cell.rows["accuracy"].tolist()
-        ours, low, high = accuracy_interval(values, cell.column.test_rows)
         over = "over test rows (exact)" if len(set(values)) == 1 else "over seeds (t, logit scale)" if values else None
         lines.append({
-            **cell.labels, "method": cell.method, "paper": cell.paper, "ours": ours, "low": low, "high": high,
+            **cell.labels, "method": cell.method, "paper": cell.paper,
+            **statistics.named(accuracy_interval(values, cell.column.test_rows), "ours"),
             "interval": over, "seeds": arms.count(cell.arm), "gradient steps": first(cell.rows, "gradient_steps"),
             "data": first(cell.rows, "data"),
         })  # fmt: skip

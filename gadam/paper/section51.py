@@ -24,13 +24,13 @@ from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms, Claim, own, paired, unpaired
 from gadam.paper.comparison import FOREST, GCFOREST, SVM
 from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, say_missing
-from gadam.paper.mnist import EVIDENT, GADAM
+from gadam.paper.mnist import ADAM, BEST_OF_G, EVIDENT, GADAM, select
 from gadam.paper.runs import Row, Run, arm_runs, run_function
-from gadam.paper.statistics import accuracy_interval, mean_interval
+from gadam.paper.statistics import accuracy_interval, mean_interval, named
 from gadam.paper.units import first, source_of
 from gadam.paper.verdicts import LOSS_MARGIN, MANY, RATIO, Evidence, margin_of
 
-ADAM, RMSPROP, BEST_OF_G, GD = "Adam", "RMSProp", "Adam, best of g", "LeNet-5 (GD)"
+RMSPROP, GD = "RMSProp", "LeNet-5 (GD)"
 NETS = {
     ADAM: ("adam", 0.2), "SGD": ("sgd", 0.2), "SGDM": ("sgdm", 0.2), RMSPROP: ("rmsprop", 0.2),
     "AdaGrad": ("adagrad", 0.2), "AdaDelta": ("adadelta", 0.2), GD: ("sgd", 0.0), BEST_OF_G: ("adam", 0.2),
@@ -174,14 +174,6 @@ def _other_runs(profile: str, data: str) -> list[Run]:
     return planned
 
 
-def select(rows: pd.DataFrame, scale: str, method: str, kind: str, rate: float | None = EVIDENT) -> pd.DataFrame:
-    """`mnist.select`, where Adam with the evident rate is the first unit of its control."""
-    if (method, rate) != (ADAM, EVIDENT):
-        return mnist.select(rows, scale, method, kind, rate)
-    found = mnist.select(rows, scale, BEST_OF_G, kind)
-    return found[found["unit"] == 0]
-
-
 def results(
     rows: pd.DataFrame, scale: str, method: str, rate: float | None = EVIDENT, until: int | None = None
 ) -> pd.DataFrame:
@@ -244,9 +236,9 @@ def table1(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     for scale, method, setting in [*places, *((deepest, method, "") for method in OTHERS)]:
         rate = tuned.get(method) if setting == "tuned" else EVIDENT
         found = results(rows, scale, method, rate)
-        mean, low, high = accuracy_interval(found["accuracy"].tolist(), first(found, "test_rows"))
         line: dict[str, Any] = {
-            "method": method, "accuracy": mean, "low": low, "high": high, "data": first(found, "data"),
+            "method": method, "data": first(found, "data"),
+            **named(accuracy_interval(found["accuracy"].tolist(), first(found, "test_rows")), "accuracy"),
             "seeds": arms.count(arm(scale, method, rate)) if rate else "0",
         }  # fmt: skip
         if scale == deepest and (setting != "tuned" or method == GD):
@@ -500,7 +492,7 @@ def _early_fall(rows: pd.DataFrame, method: str, scale: str, until: int) -> Evid
 
 def _better_start(rows: pd.DataFrame, scale: str, until: int) -> Evidence:
     """Logarithm of validation loss before training, paired by seed: fresh units minus the children so far."""
-    units = mnist.select(rows, scale, GADAM, "unit")
+    units = select(rows, scale, GADAM, "unit")
     starts = units.assign(log=np.log10(units["loss_start"].astype(float)))
     fresh = starts[(starts["generation"] == 1) & (starts["role"] == "parent")].groupby("seed")["log"].mean()
     generations = until // (2 * mnist.PROFILES[scale]["steps"])

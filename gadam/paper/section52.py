@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gadam.paper import mnist
+from gadam.paper import mnist, statistics
 from gadam.paper.claims import Arms, Claim
 from gadam.paper.drawing import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, say_missing
 from gadam.paper.mnist import GADAM, PROFILES
@@ -113,7 +113,7 @@ def summary(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
             for name, text in MEANS.items():
                 mean, low, high = _interval(group, name)
                 bounds = max(low, 0.0), min(high, 1.0) if name == "adopted" else high
-                line |= dict(zip((text, f"{text} · low", f"{text} · high"), (mean, *bounds), strict=True))
+                line |= statistics.named((mean, *bounds), text, f"{text} · low", f"{text} · high")
             seeds, steps = arms.count(mnist.gadam_arm(scale, size)), 2 * size * budget["K"] * budget["steps"]
             source = source_of(rows) if len(group) else None
             lines.append(line | {"seeds": seeds, "gradient steps": steps, "data": source})

@@ -31,7 +31,7 @@ from gadam.paper.claims import Claim
 from gadam.paper.drawing import BLUE, GREY, ORANGE, add_legend, draw_curve, labelled, say_missing
 from gadam.paper.report.machine import cpu_model, usable_cores
 from gadam.paper.runs import Row, Run, dataset_config, run_function
-from gadam.paper.statistics import mean_interval
+from gadam.paper.statistics import mean_interval, named
 from gadam.paper.units import first, source_of
 from gadam.paper.verdicts import RATIO, Evidence
 from gadam.population import Population
@@ -145,10 +145,10 @@ def table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     budget, frame, lines = PROFILES[profile], speedups(rows), []
     for threads in budget["threads"]:
         group = frame[frame["threads"] == threads]
-        seconds, (speedup, low, high) = group["seconds"], mean_interval(group["speedup"].tolist())
+        seconds, speedup = group["seconds"], mean_interval(group["speedup"].tolist())
         lines.append({
             "threads": threads, "median s": seconds.median(), "min s": seconds.min(), "max s": seconds.max(),
-            "speed-up": speedup, "low": low, "high": high, "efficiency": group["efficiency"].mean(),
+            **named(speedup, "speed-up"), "efficiency": group["efficiency"].mean(),
             "repeats, as seeds": len(group) or f"0 of {budget['repeats']}",
             "data": first(group, "data"),
         })  # fmt: skip

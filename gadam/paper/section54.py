@@ -20,13 +20,12 @@ from torch import nn
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset, load
 from gadam.models import MLP_HIDDEN, mlp
-from gadam.paper import comparison, drawing, published, seeds_of
+from gadam.paper import comparison, drawing, published, seeds_of, statistics
 from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Cell, Column
 from gadam.paper.drawing import GREEN, GREY, RED
 from gadam.paper.runs import Row, Run, arm_runs, dataset_config, run_function
-from gadam.paper.statistics import paired_interval
 from gadam.paper.units import first_rows
 
 DATASETS = ("yeast", "adult", "letter")
@@ -208,11 +207,12 @@ def differences(cells: Sequence[Cell], arms: Arms) -> pd.DataFrame:
     lines = []
     for cell in cells:
         if cell.method != GADAM:
-            found = comparison.above(gadam[cell.column], cell)
-            points = [one - (found.others or (0.0,))[0] for one in found.values]
-            mean, low, high = paired_interval(points, found.rows)
-            line = {"dataset": cell.column.name, "method": cell.method, "difference": mean, "low": low, "high": high}
-            lines.append(line | {"complete": arms.complete(gadam[cell.column].arm, cell.arm)})
+            ours = gadam[cell.column]
+            lines.append({
+                "dataset": cell.column.name, "method": cell.method,
+                **statistics.named(comparison.difference(ours, cell), "difference"),
+                "complete": arms.complete(ours.arm, cell.arm),
+            })  # fmt: skip
     return pd.DataFrame(lines)
 
 

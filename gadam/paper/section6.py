@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from gadam.config import GadamConfig
 from gadam.datasets import load
 from gadam.evolution.loop import evolve
-from gadam.paper import comparison, drawing, published, section54, section54_orl, seeds_of
+from gadam.paper import comparison, drawing, published, section54, section54_orl, seeds_of, statistics
 from gadam.paper.claims import Arms, paired
 from gadam.paper.comparison import accuracies
 from gadam.paper.drawing import BLUE, GREY, ORANGE
@@ -133,10 +133,10 @@ def effects(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     for dataset, (key, reading) in itertools.product(DATASETS, READINGS.items()):
         own, default = (rows[(rows["dataset"] == dataset) & (rows["reading"] == one)] for one in (key, DEFAULT))
         found = paired(accuracies(own), accuracies(default)).values if key != DEFAULT else ()
-        mean, low, high = paired_interval(found, first(own, "test_rows"))
         lines.append({
             "dataset": dataset.upper(), "kind": reading.kind, "reading": reading.label,
-            "accuracy": own["accuracy"].mean(), "difference": mean, "low": low, "high": high,
+            "accuracy": own["accuracy"].mean(),
+            **statistics.named(paired_interval(found, first(own, "test_rows")), "difference"),
             "seeds": arms.count(arm(dataset, key)), "gradient steps": first(own, "gradient_steps"),
             "data": first(own, "data"),
         })  # fmt: skip

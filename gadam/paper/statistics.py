@@ -23,6 +23,11 @@ Interval = tuple[float, float, float]
 NOTHING: Interval = (math.nan, math.nan, math.nan)
 
 
+def named(interval: Interval, name: str, low: str = "low", high: str = "high") -> dict[str, float]:
+    """Return a number and its bounds as cells of a table's line."""
+    return dict(zip((name, low, high), interval, strict=True))
+
+
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Return the mean and its interval by Student's t."""
     return paired_interval(values, level=level)

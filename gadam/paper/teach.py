@@ -27,7 +27,7 @@ from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.evolution.teach import TEACH, TEACHER_SHARE
 from gadam.models import lenet5
-from gadam.paper import comparison, mnist, section54, section54_orl, seeds_of
+from gadam.paper import comparison, mnist, section54, section54_orl, seeds_of, statistics
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import Cell, Column
 from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, add_legend, draw_curve, say_missing
@@ -37,7 +37,6 @@ from gadam.paper.statistics import (
     accuracy_interval,
     mean_interval,
     p_values,
-    paired_interval,
     partial_conjunction,
 )
 from gadam.paper.units import CHUNK, Part, cross_entropy, first, held_out, scorer, whole
@@ -392,9 +391,9 @@ def loss_table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     """Show the mean cross-entropy on test rows at the primary total, its 95 % interval, and seconds of one core."""
     lines = []
     for cell in cells(rows, profile):
-        mean, low, high = mean_interval(cell.rows["test_loss"].tolist())
+        loss = mean_interval(cell.rows["test_loss"].tolist())
         lines.append({
-            "dataset": cell.column.name, "method": cell.method, "loss": mean, "low": low, "high": high,
+            "dataset": cell.column.name, "method": cell.method, **statistics.named(loss, "loss"),
             "seconds": cell.rows["seconds"].median(), "seeds": arms.count(cell.arm), "data": first(cell.rows, "data"),
         })  # fmt: skip
     return pd.DataFrame(lines)
@@ -409,15 +408,14 @@ def differences(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     taught = {cell.column: cell for cell in found if cell.method == TAUGHT}
     for cell in (one for one in found if one.method != TAUGHT):
         ours, margin = taught[cell.column], margin_of(cell.column.dataset, cell.column.test_rows)
-        points = comparison.above(ours, cell).values
-        mean, low, high = paired_interval(points, cell.column.test_rows)
+        _, low, high = interval = comparison.difference(ours, cell)
         claim, _ = CLAIMS.get(cell.method, ("better", ""))
-        p, flips = p_values(points, -margin if claim == "not worse" else 0.0)
+        p, flips = p_values(comparison.above(ours, cell).values, -margin if claim == "not worse" else 0.0)
         verdict = "undecided (profile smoke)" if profile == "smoke" else better_or_worse(low, high, margin)
         if not arms.complete(ours.arm, cell.arm):
             p, flips, verdict = math.nan, math.nan, "undecided (not computed)"
         lines.append({
-            "dataset": cell.column.name, "teach minus": cell.method, "difference": mean, "low": low, "high": high,
+            "dataset": cell.column.name, "teach minus": cell.method, **statistics.named(interval, "difference"),
             "p": p, "p, sign flips": flips, "verdict": verdict,
         })  # fmt: skip
     return pd.DataFrame(lines)
