@@ -22,7 +22,19 @@ from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
 from gadam.paper.claims import Arms, Claim, Smaller, own, paired
 from gadam.paper.runs import Row
 from gadam.paper.statistics import Interval, accuracy_interval, paired_interval
-from gadam.paper.units import KEPT, first, held_out, independent, kept, scorer, source_of, validation_size, whole
+from gadam.paper.units import (
+    KEPT,
+    by_seed,
+    first,
+    held_out,
+    independent,
+    kept,
+    scorer,
+    source_of,
+    validation_size,
+    where,
+    whole,
+)
 from gadam.paper.verdicts import Evidence, margin_of
 from gadam.population import Population
 from gadam.training.shards import Step
@@ -151,17 +163,12 @@ def rows_of(rows: pd.DataFrame, column: str, key: Any, method: str, shrink: int 
     names = [column, "method", "shrink", "seed", "accuracy", "test_rows", "gradient_steps", "data"]
     rows = rows.reindex(columns=names)
     sized = rows["shrink"].isna() | (rows["shrink"] == shrink)
-    return rows[(rows[column] == key) & (rows["method"] == method) & sized]
-
-
-def accuracies(rows: pd.DataFrame) -> dict[int, float]:
-    """Return accuracies in percent by seed."""
-    return dict(zip(rows["seed"].astype(int), rows["accuracy"].astype(float), strict=True))
+    return where(rows[sized], **{column: key, "method": method})
 
 
 def above(ours: Cell, theirs: Cell) -> Evidence:
     """Subtract their accuracies by seed; where one run of theirs stands for every seed, from each of ours."""
-    mine, other = accuracies(ours.rows), accuracies(theirs.rows)
+    mine, other = by_seed(ours.rows, "accuracy"), by_seed(theirs.rows, "accuracy")
     if theirs.repeats == 1:
         mine = {seed: one for seed, one in mine.items() if seed in other}
     return paired(mine, other, ours.column.test_rows, ours.column.dataset)
@@ -234,7 +241,7 @@ def _value(cells: Sequence[Cell], is_gadam: bool, about: Mapping[str, Any]) -> C
     return Claim(
         text=f"{method} reaches {paper:.2f} % on {column.name}", kind="reaches" if is_gadam else "value", paper=paper,
         evidence=lambda: _at_sizes(
-            own(tuple(accuracies(cell.rows).values()) * cell.repeats, column.test_rows, column.dataset)
+            own(tuple(cell.rows["accuracy"]) * cell.repeats, column.test_rows, column.dataset)
             for cell in cells
         ),
         arms=[cell.arm for cell in cells], budget=cells[0].share, item=f"{about['exhibit']}/{method}/{column.key}",

@@ -30,7 +30,7 @@ from gadam.paper.claims import Arms, Claim, paired
 from gadam.paper.drawing import BELOW, BLUE, GREEN, ORANGE, add_legend, say_missing
 from gadam.paper.runs import Row, Run, run_function
 from gadam.paper.statistics import proportion_interval
-from gadam.paper.units import independent
+from gadam.paper.units import by_seed, independent, where
 from gadam.paper.verdicts import Evidence
 from gadam.result import Callback, Generation
 from gadam.training.shards import Step
@@ -164,7 +164,7 @@ def _first_success(panel: str, starts: list[tuple[float, float]], rate: float) -
     """
     for seed in itertools.count():
         paths = journey(starts, generations=1, seed=seed, mutation_rate=rate)
-        ends = paths[(paths["role"] == "child") & (paths["step"] == STEPS)]
+        ends = where(paths, role="child", step=STEPS)
         hits = _in_global_well(torch.tensor(ends[["w1", "w2"]].to_numpy()), False)
         if hits.any():
             unit = int(hits.int().argmax())
@@ -219,7 +219,7 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     lines = []
     for place, method in itertools.product(LANDSCAPES, BUDGETS):
         found = list(_found(rows, place, method).values())
-        share, low, high = (100 * one for one in proportion_interval(sum(found), len(found)))
+        share, low, high = (100 * one for one in proportion_interval(int(sum(found)), len(found)))
         lines.append({
             "landscape": place, "method": method, "found, %": share, "low": low, "high": high,
             "trials": len(found), "portions": arms.count(arm(place)), "gradient steps": BUDGETS[method],
@@ -227,11 +227,10 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _found(rows: pd.DataFrame, place: str, method: str) -> dict[int, int]:
+def _found(rows: pd.DataFrame, place: str, method: str) -> dict[int, float]:
     """By trial, whether a method found the global minimum, 0 or 1."""
     rows = rows.reindex(columns=["landscape", "method", "trial", "found"])
-    own = rows[(rows["landscape"] == place) & (rows["method"] == method)]
-    return dict(zip(own["trial"].tolist(), own["found"].tolist(), strict=True))
+    return by_seed(where(rows, landscape=place, method=method), "found", "trial")
 
 
 def claims(rows: pd.DataFrame) -> list[Claim]:
@@ -321,7 +320,7 @@ def _draw_paths(axis: Axes, rows: pd.DataFrame) -> None:
         axis.scatter(w1[-1], w2[-1], s=28, color=colour, zorder=5)
         if not child:
             continue
-        ends = rows[(rows["role"] == "parent") & (rows["step"] == STEPS)].set_index("unit")[["w1", "w2"]]
+        ends = where(rows, role="parent", step=STEPS).set_index("unit")[["w1", "w2"]]
         parents = ends.loc[list(path[["parent_a", "parent_b"]].iloc[0])]
         parents = parents[~parents.round(0).duplicated()]  # those that ended in one minimum are one point
         write = partial(axis.annotate, xytext=(-16, -16), textcoords="offset points", weight="bold", fontsize=13)

@@ -26,8 +26,8 @@ from gadam.paper import section54, seeds_of
 from gadam.paper.claims import Arms, Claim
 from gadam.paper.drawing import BLUE, ORANGE, add_legend, draw_curve, say_missing
 from gadam.paper.runs import Row, Run, arm_runs, run_function
-from gadam.paper.statistics import proportion_interval
-from gadam.paper.units import Part, first, held_out, scorer, source_of
+from gadam.paper.statistics import named, proportion_interval
+from gadam.paper.units import Part, first, held_out, scorer, source_of, where
 from gadam.population import Population
 from gadam.result import Callback, Generation
 
@@ -148,11 +148,6 @@ def inequalities(rows: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def cell(frame: pd.DataFrame, problem: str, regime: str) -> pd.DataFrame:
-    """Select the rows of a problem and a regime."""
-    return frame[(frame["setting"] == problem) & (frame["regime"] == regime)]
-
-
 def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     """How often each inequality held, and in how many runs it held in every generation.
 
@@ -160,13 +155,13 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     """
     frame, lines = inequalities(rows), []
     for problem, regime in itertools.product(PROBLEMS, REGIMES):
-        group = cell(frame, problem, regime)
+        group = where(frame, setting=problem, regime=regime)
         for name, text in INEQUALITIES.items():
             line = {"problem": problem, "steps": group["steps"].max(), "regime": regime, "inequality": text}
-            for prefix, where in (("", ""), ("test_", " (test rows)")):
+            for prefix, rows_of in (("", ""), ("test_", " (test rows)")):
                 numbers = proportion_interval(int(group[f"{prefix}{name}"].sum()), len(group))
-                names = (f"holds, %{where}", f"low{where}", f"high{where}")
-                line |= {column: 100 * number for column, number in zip(names, numbers, strict=True)}
+                percent = named(numbers, f"holds, %{rows_of}", f"low{rows_of}", f"high{rows_of}")
+                line |= {column: 100 * share for column, share in percent.items()}
             lines.append(line | {
                 "of": len(group), HELD: _held(group, name).sum() if len(group) else pd.NA,
                 "seeds": arms.count(arm(problem, regime)), "data": first(group, "data"),
@@ -194,11 +189,11 @@ def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
     common: dict[str, Any] = {"section": "section42", "exhibit": "section42_theorem", "data": source_of(rows)}
     never = [
         Claim(
-            text=f"{texts[name]}; {where}", kind="always", paper=0.0, arms=arms[regime],
+            text=f"{texts[name]}; {place}", kind="always", paper=0.0, arms=arms[regime],
             evidence=partial(_violations, rows, regime, name),
             headline="theorem" if (regime, name) == (NEW, "decrease") else "", **common,
         )
-        for (regime, where), name in itertools.product(places.items(), texts)
+        for (regime, place), name in itertools.product(places.items(), texts)
     ]  # fmt: skip
     finite = Claim(
         text="GADAM converges in a finite number of evolution rounds (Theorem 1); ours: the share of runs that met "
@@ -210,13 +205,13 @@ def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
 
 def _violations(rows: pd.DataFrame, regime: str, inequality: str) -> tuple[int, int]:
     """The runs in which some generation violates an inequality, and all of them."""
-    held = _held(inequalities(rows[rows["regime"] == regime]), inequality)
+    held = _held(inequalities(where(rows, regime=regime)), inequality)
     return int((~held).sum()), len(held)
 
 
 def _converged(rows: pd.DataFrame) -> tuple[float, float, float, str]:
     """The share of runs that met Eq. 13 with θ = 0, which the proof needs, in the generations they had."""
-    new = rows[rows["regime"] == NEW].sort_values("generation")
+    new = where(rows, regime=NEW).sort_values("generation")
     met = [bool((run["selected"].diff() == 0).any()) for _, run in new.groupby(["setting", "seed"])]
     return *proportion_interval(sum(met), len(met)), f"share of {len(met)} runs, 95 % (Wilson)"
 
@@ -226,7 +221,7 @@ def figure_losses(rows: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(3, len(PROBLEMS), figsize=(11.5, 9), layout="constrained", sharex=True, sharey="col")
     frame = inequalities(rows)
     for (line, regime), (column, problem) in itertools.product(zip(axes, REGIMES, strict=True), enumerate(PROBLEMS)):
-        axis, group = line[column], cell(frame, problem, regime)
+        axis, group = line[column], where(frame, setting=problem, regime=regime)
         if group.empty:
             say_missing(axis)
             continue
@@ -240,7 +235,7 @@ def figure_losses(rows: pd.DataFrame) -> Figure:
     for top, bottom, problem in zip(axes[0], axes[-1], PROBLEMS, strict=True):
         bottom.set_xlabel("generations completed")
         bottom.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        first = frame[(frame["setting"] == problem) & (frame["generation"] == 1)]
+        first = where(frame, setting=problem, generation=1)
         top.set_title(problem)
         if len(first):
             top.set_title(f"{problem}: {int(first['steps'].iloc[0])} steps a generation")

@@ -27,7 +27,7 @@ from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, 
 from gadam.paper.mnist import ADAM, BEST_OF_G, EVIDENT, GADAM, select
 from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import accuracy_interval, mean_interval, named
-from gadam.paper.units import first, source_of
+from gadam.paper.units import by_seed, first, source_of, where
 from gadam.paper.verdicts import LOSS_MARGIN, MANY, RATIO, Evidence, margin_of
 
 RMSPROP, GD = "RMSProp", "LeNet-5 (GD)"
@@ -351,8 +351,7 @@ class _Claims:
 
     def by_seed(self, method: str, name: str, scale: str, until: int) -> dict[int, float]:
         """A column of `results`."""
-        found = self.results(scale, method, self.gd if method == GD else EVIDENT, until)
-        return dict(zip(found["seed"].astype(int).tolist(), found[name].astype(float).tolist(), strict=True))
+        return by_seed(self.results(scale, method, self.gd if method == GD else EVIDENT, until), name)
 
     def arm(self, method: str, scale: str) -> str:
         """The arm that a claim about the method needs; the grid's, as long as it has not found the rate."""
@@ -494,7 +493,7 @@ def _better_start(rows: pd.DataFrame, scale: str, until: int) -> Evidence:
     """Logarithm of validation loss before training, paired by seed: fresh units minus the children so far."""
     units = select(rows, scale, GADAM, "unit")
     starts = units.assign(log=np.log10(units["loss_start"].astype(float)))
-    fresh = starts[(starts["generation"] == 1) & (starts["role"] == "parent")].groupby("seed")["log"].mean()
+    fresh = where(starts, generation=1, role="parent").groupby("seed")["log"].mean()
     generations = until // (2 * mnist.PROFILES[scale]["steps"])
     born = starts[(starts["generation"] <= generations) & (starts["role"] == "child")].groupby("seed")["log"].mean()
     return paired(fresh.to_dict(), born.to_dict())

@@ -27,11 +27,10 @@ from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.paper import comparison, drawing, published, section54, section54_orl, seeds_of, statistics
 from gadam.paper.claims import Arms, paired
-from gadam.paper.comparison import accuracies
 from gadam.paper.drawing import BLUE, GREY, ORANGE
 from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import paired_interval
-from gadam.paper.units import first, held_out, independent, scorer, whole
+from gadam.paper.units import by_seed, first, held_out, independent, scorer, where, whole
 from gadam.population import Population
 
 
@@ -131,8 +130,8 @@ def effects(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     rows = rows.reindex(columns=["dataset", "reading", "seed", "accuracy", "test_rows", "gradient_steps", "data"])
     lines = []
     for dataset, (key, reading) in itertools.product(DATASETS, READINGS.items()):
-        own, default = (rows[(rows["dataset"] == dataset) & (rows["reading"] == one)] for one in (key, DEFAULT))
-        found = paired(accuracies(own), accuracies(default)).values if key != DEFAULT else ()
+        own, default = (where(rows, dataset=dataset, reading=one) for one in (key, DEFAULT))
+        found = paired(by_seed(own, "accuracy"), by_seed(default, "accuracy")).values if key != DEFAULT else ()
         lines.append({
             "dataset": dataset.upper(), "kind": reading.kind, "reading": reading.label,
             "accuracy": own["accuracy"].mean(),

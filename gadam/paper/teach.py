@@ -39,7 +39,7 @@ from gadam.paper.statistics import (
     p_values,
     partial_conjunction,
 )
-from gadam.paper.units import CHUNK, Part, cross_entropy, first, held_out, scorer, whole
+from gadam.paper.units import CHUNK, Part, cross_entropy, first, held_out, scorer, where, whole
 from gadam.paper.verdicts import better_or_worse, margin_of
 from gadam.population import Population
 from gadam.training.shards import Step
@@ -311,8 +311,7 @@ def chosen(rows: pd.DataFrame, profile: str, dataset: str) -> dict[str, dict[str
     Of equals the one of lower loss. Empty where trials are missing; MNIST and ORL have LETTER's.
     """
     budget = PROFILES[profile]
-    found = search(rows, profile)
-    found = found[found["dataset"] == (dataset if dataset in _TABLES else "letter")]
+    found = where(search(rows, profile), dataset=dataset if dataset in _TABLES else "letter")
     picked: dict[str, dict[str, Any]] = {}
     for method in TUNED:
         own, trials = found[found["method"] == method], _trials(budget, method)
@@ -341,7 +340,7 @@ def search_table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     found, lines = search(rows, profile), []
     for dataset in searched(profile):
         for method, setting in chosen(rows, profile, dataset).items():
-            own = found[(found["dataset"] == dataset) & (found["method"] == method)]
+            own = where(found, dataset=dataset, method=method)
             accuracy = own["held-out accuracy"]
             lines.append({
                 "dataset": dataset.upper(), "method": method, "trials": len(own),
@@ -371,13 +370,13 @@ def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
     """Sort the reported rows at the primary totals into cells: a method or vote on a dataset."""
     found, made = reported(rows, profile), []
     for dataset, size in PROFILES[profile]["datasets"].items():
-        own = found[(found["dataset"] == dataset) & (found["total_steps"] == size["primary"])]
+        own = where(found, dataset=dataset, total_steps=size["primary"])
         tested = int(first(own, "test_rows") or section54.TEST_ROWS.get(dataset, 100))
         column = Column(dataset, dataset.upper(), dataset, tested)
         labels, trained = {"dataset": column.name, "steps": size["primary"]}, methods_of(dataset)
-        for method in (*trained, *(vote for name, vote in VOTES.items() if name in trained)):
-            where = arm(dataset, method, size["primary"])
-            made.append(Cell(column, method, where, None, own[own["method"] == method], share=1.0, labels=labels))
+        for method in (*trained, *(vote for voting, vote in VOTES.items() if voting in trained)):
+            name = arm(dataset, method, size["primary"])
+            made.append(Cell(column, method, name, None, own[own["method"] == method], share=1.0, labels=labels))
     return made
 
 
@@ -440,8 +439,7 @@ def crossing(rows: pd.DataFrame, profile: str, dataset: str, against: str = LONG
 
     Between two totals the difference is taken as a line in the logarithm of the steps. 0: at every total.
     """
-    found = reported(rows, profile)
-    found = found[found["dataset"] == dataset]
+    found = where(reported(rows, profile), dataset=dataset)
     by_seed = found.pivot_table(index=["total_steps", "seed"], columns="method", values="accuracy")
     if not {TAUGHT, against} <= set(by_seed):
         return math.nan
@@ -503,6 +501,6 @@ def crossings(rows: pd.DataFrame, profile: str) -> str:
     words = []
     for dataset in searched(profile):
         at = crossing(rows, profile, dataset)
-        where = "at none of these totals" if math.isnan(at) else f"from about {at:,.0f} steps on" if at else "at each"
-        words.append(f"{dataset.upper()}: {where}")
+        place = "at none of these totals" if math.isnan(at) else f"from about {at:,.0f} steps on" if at else "at each"
+        words.append(f"{dataset.upper()}: {place}")
     return "; ".join(words)

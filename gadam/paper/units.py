@@ -121,6 +121,18 @@ def first_rows(dataset: Dataset, rows: int | None, seed: int) -> Dataset:
     return replace(dataset, train=(dataset.train[0][index], dataset.train[1][index]))
 
 
+def where(rows: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """Return the rows in which columns have these values."""
+    for column, value in values.items():
+        rows = rows[rows[column] == value]
+    return rows
+
+
+def by_seed(rows: pd.DataFrame, column: str, seed: str = "seed") -> dict[int, float]:
+    """Return the numbers of a column by seed, or by the column that stands for it."""
+    return dict(zip(rows[seed].astype(int).tolist(), rows[column].astype(float).tolist(), strict=True))
+
+
 def first(rows: pd.DataFrame, column: str) -> Any:
     """Return the entry of a column that is the same in all rows; None where there are none."""
     return None if rows.empty else rows[column].iloc[0]

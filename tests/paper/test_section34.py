@@ -11,6 +11,7 @@ from gadam import GadamConfig, evolve
 from gadam.models import mlp
 from gadam.paper import section3, section41, section42, section43
 from gadam.paper.claims import Arms, judge
+from gadam.paper.units import where
 from gadam.paper.verdicts import NOT_REPRODUCED, OPEN, REPRODUCED, UNDECIDED
 
 TINY = {"population_size": 3, "generations": 3, "steps": 4}
@@ -124,7 +125,7 @@ def falling(values, seeds=60):
 
 def test_inequalities_are_counted_as_they_are_written():
     rows = falling([(1.0, 0.8, 0.9), (0.7, 0.75, 0.75 * (1 + 1e-8)), (0.7, 0.6, 0.76)], seeds=1)
-    frame = section42.cell(section42.inequalities(rows), "LETTER", section42.NEW)
+    frame = where(section42.inequalities(rows), setting="LETTER", regime=section42.NEW)
     assert frame["learning"].tolist() == [True, False, True]
     assert frame["selection"].tolist() == [False, True, False]
     assert frame["decrease"].tolist() == [True, True, False]
