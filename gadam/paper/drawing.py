@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -12,6 +12,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from gadam.paper.statistics import Interval
 
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = sns.color_palette("colorblind")[:8]
 """Safe for the colour-blind."""
@@ -26,6 +28,12 @@ def say_missing(axis: Axes) -> None:
     axis.text(0.5, 0.5, "not computed yet", transform=axis.transAxes, ha="center", va="center", color=GREY)
     axis.grid(visible=False)
     axis.tick_params(labelbottom=False)
+
+
+def curve_by(rows: pd.DataFrame, column: str, interval: Callable[[pd.DataFrame], Interval]) -> pd.DataFrame:
+    """Return a number and its bounds of the rows that have each value of a column, by that value."""
+    found = {value: interval(own) for value, own in rows.groupby(column)}
+    return pd.DataFrame.from_dict(found, orient="index", columns=["mean", "low", "high"])
 
 
 def draw_curve(axis: Axes, curve: pd.DataFrame, colour: Any, **style: Any) -> Line2D:

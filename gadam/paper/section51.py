@@ -23,7 +23,7 @@ from gadam.paper.baselines import dbn
 from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms, Claim, own, paired, unpaired
 from gadam.paper.comparison import FOREST, GCFOREST, SVM
-from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, say_missing
+from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, curve_by, draw_curve, say_missing
 from gadam.paper.mnist import ADAM, BEST_OF_G, EVIDENT, GADAM, select
 from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import accuracy_interval, mean_interval, named
@@ -284,8 +284,7 @@ def curve(rows: pd.DataFrame, profile: str, method: str, rate: float | None) -> 
         found = found[found["step"] <= mnist.depth(scale)]
         if len(found):
             break
-    points = [(step, *mean_interval(losses.tolist())) for step, losses in found.groupby("step")["loss"]]
-    return pd.DataFrame(points, columns=["step", "loss", "low", "high"])
+    return curve_by(found, "step", lambda own: mean_interval(own["loss"].tolist()))
 
 
 LINES: dict[str, tuple[Any, Any]] = {
@@ -311,11 +310,10 @@ def figure2b(rows: pd.DataFrame, profile: str) -> Figure:
             line = curve(rows, profile, method, rate)
             if line.empty:
                 continue
-            losses += line["loss"].tolist()
+            losses += line["mean"].tolist()
             label, width = method if axis is axes[0] else f"{method} ({rate:g})", 2.8 if method == GADAM else 1.7
-            axis.plot(line["step"], line["loss"], color=colour, linestyle=dashes, linewidth=width, label=label)
-            low, high = line["low"].clip(lower=1e-9), line["high"]
-            axis.fill_between(line["step"], low, high, color=colour, alpha=0.15, linewidth=0)
+            style = {"linestyle": dashes, "linewidth": width, "label": label}
+            draw_curve(axis, line.assign(low=line["low"].clip(lower=1e-9)), colour, **style)
         if axis.lines:
             axis.legend(loc="lower left", ncols=2, fontsize=9)
         else:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from gadam.paper import mnist, statistics
 from gadam.paper.claims import Arms, Claim
-from gadam.paper.drawing import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, say_missing
+from gadam.paper.drawing import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, curve_by, say_missing
 from gadam.paper.mnist import GADAM, PROFILES
 from gadam.paper.runs import Run
 from gadam.paper.statistics import accuracy_interval, mean_interval
@@ -212,11 +212,10 @@ def _line(axis: Axes, frame: pd.DataFrame, x: str, y: str, colour: Any, label: s
     if frame.empty:
         say_missing(axis)
         return
-    points = [(place, *_interval(group, y)) for place, group in frame.groupby(x)]
-    places, means, lows, highs = np.array(points, dtype=float).T
-    bars = means - lows, highs - means
-    axis.errorbar(places + beside, means, yerr=bars, color=colour, marker="o", capsize=3, label=label)
-    axis.set_xticks(places)
+    curve = curve_by(frame, x, lambda own: _interval(own, y))
+    bars = curve["mean"] - curve["low"], curve["high"] - curve["mean"]
+    axis.errorbar(curve.index + beside, curve["mean"], yerr=bars, color=colour, marker="o", capsize=3, label=label)
+    axis.set_xticks(curve.index)
 
 
 def claims(rows: pd.DataFrame, profile: str, arms: Arms) -> list[Claim]:

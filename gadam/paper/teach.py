@@ -30,7 +30,19 @@ from gadam.models import lenet5
 from gadam.paper import comparison, mnist, section54, section54_orl, seeds_of, statistics
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import Cell, Column
-from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, add_legend, draw_curve, say_missing
+from gadam.paper.drawing import (
+    BLUE,
+    BROWN,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    RED,
+    add_legend,
+    curve_by,
+    draw_curve,
+    say_missing,
+)
 from gadam.paper.runs import Row, Run, arm_runs, run_function, threads
 from gadam.paper.statistics import (
     LEVEL,
@@ -489,11 +501,10 @@ def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
 
 def _curve(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Mean accuracy and its interval by total of steps, or by the median of their seconds."""
-    places, intervals = [], []
-    for _, own in rows.groupby("total_steps"):
-        places.append(own[measure].median())
-        intervals.append(accuracy_interval(own["accuracy"].tolist(), int(own["test_rows"].iloc[0])))
-    return pd.DataFrame(intervals, index=places, columns=["mean", "low", "high"])
+    curve = curve_by(
+        rows, "total_steps", lambda own: accuracy_interval(own["accuracy"].tolist(), first(own, "test_rows"))
+    )
+    return curve.set_axis(rows.groupby("total_steps")[measure].median())
 
 
 def crossings(rows: pd.DataFrame, profile: str) -> str:
