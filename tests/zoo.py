@@ -294,6 +294,7 @@ ZOO = {
     "gradient hook": Case(GradientHook, vectorises=False),
     "count of gradients": Case(CountingGradients, vectorises=False),
     "regression": Case(regression, FEATURES, VALUES, functional.mse_loss),
+    "ignored labels": Case(mlp, FEATURES, LABELS.where(torch.arange(ROWS) % 4 > 0, -100)),
     "targets of two dimensions": Case(segmentation, SIGNALS, LABELS_OF_POSITIONS),
 }
 
@@ -334,9 +335,8 @@ def identical(tensors, reference):
 
 def same_population(population, reference):
     """Whether two populations are the same bit by bit."""
-    return all(
-        identical(getattr(population, kind), getattr(reference, kind)) for kind in ("parameters", "buffers", "moments")
-    )
+    kinds = ("parameters", "buffers", "moments", "rates")
+    return all(identical(getattr(population, kind), getattr(reference, kind)) for kind in kinds)
 
 
 def trained_statistics(population):

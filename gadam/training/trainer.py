@@ -312,7 +312,6 @@ class _Reporter:
 
 
 def _join(populations: Sequence[Population]) -> Population:
-    """As `Population.join`, where those that have no moments yet get zeros, which is what optimizers start from."""
-    some = next((each.moments for each in populations if each.moments), {})
-    zeros = {name: torch.zeros_like(entry) for name, entry in some.items()}
-    return Population.join([each if each.moments else replace(each, moments=zeros) for each in populations])
+    """As `Population.join`, where moments that some have not yet are zeros, which is what optimizers start from."""
+    zeros = {name: torch.zeros_like(entry) for each in populations for name, entry in each.moments.items()}
+    return Population.join([replace(each, moments=zeros | dict(each.moments)) for each in populations])

@@ -1,5 +1,6 @@
-"""What tests of evolutions share: tiny trainings, callbacks that keep what they are told, and what "the same" means."""
+"""What tests of evolutions share: tiny trainings, ways to evolve, callbacks that keep what they are told, equality."""
 
+import functools
 import math
 import threading
 
@@ -8,13 +9,15 @@ import pytest
 import torch
 import zoo
 
-from gadam import Callback, GadamConfig, InputError, Population, evolve
+from gadam import Callback, GadamConfig, InputError, Population, evolve, train
 from gadam.tracing.programs import Programs
 
 STEPS = 6
 DATA = zoo.DATA
 DOUBLE = (zoo.FEATURES.double(), zoo.LABELS)
+VALIDATION = (DOUBLE[0][:25], DOUBLE[1][:25])
 MODES = pytest.mark.parametrize("mode", ["loop", "vectorised"])
+RANGES = {"learning_rate": (1e-3, 1e-1), "weight_decay": (1e-2, 1e-1)}
 
 
 def settings(**changed):
@@ -26,21 +29,79 @@ def double_mlp():
     return zoo.mlp().double()
 
 
+def double_batchnorm():
+    return zoo.batchnorm_mlp().double()
+
+
 def double_dropout():
     return zoo.dropout_mlp().double()
+
+
+TRACED, CARRIED = {"mode": "vectorised", "shards": 2}, {"moments": "carry"}
+# Ways to evolve: a model and settings. Together they change every setting and take every choice.
+WAYS = {
+    "one by one": (
+        zoo.dropout_mlp, {"mutation": "normal", "mutation_rate": 0.3, "threshold": 1e-9, "optimizer": "sgdm"} | CARRIED,
+    ),
+    "shards of several": (
+        zoo.batchnorm_mlp,
+        {"shards": 2, "weight_decay": 0.3, "average": 0.3, "betas": (0.8, 0.95), "epsilon": 1e-3} | CARRIED,
+    ),
+    "own rates": (zoo.dropout_mlp, {"shards": 2, "schedule": "cosine"} | RANGES),
+    "traced": (zoo.dropout_mlp, {"schedule": "cosine", "average": 0.2} | TRACED),
+    "traced, own rates": (zoo.batchnorm_mlp, {"mutate_rates": True, "schedule": "cosine"} | RANGES | CARRIED | TRACED),
+    "traced, moments carried": (
+        zoo.mlp, {"weight_decay": 0.3, "average": 0.3, "betas": (0.8, 0.95), "epsilon": 1e-3} | CARRIED | TRACED,
+    ),
+    "own draws": (zoo.Noisy, {"initialisation": "standard_normal", "optimizer": "sgd"} | TRACED),
+    "taught by pairs": (
+        zoo.dropout_mlp, {"crossover": "teach", "teach_weight": 0.7, "optimizer": "adadelta"} | CARRIED | TRACED,
+    ),
+    "taught by half": (
+        zoo.dropout_mlp,
+        {
+            "crossover": "teach", "parents": "half", "child_start": "fresh", "children": 2, "child_steps": 9,
+            "survival": "children", "shards": 2,
+        },
+    ),
+    "taught by all": (
+        zoo.batchnorm_mlp, {"crossover": "teach", "parents": "all", "child_start": "fitter", "children": 3} | TRACED,
+    ),
+    "copies": (
+        zoo.batchnorm_mlp,
+        {"crossover": "none", "children": 6, "child_steps": 3, "survival": "children", "optimizer": "rmsprop"}
+        | CARRIED | TRACED,
+    ),
+    "adagrad": (zoo.mlp, {"optimizer": "adagrad"} | CARRIED | TRACED),
+}  # fmt: skip
 
 
 def run(config=None, make=zoo.dropout_mlp, data=DATA, call=evolve, **given):
     return call(make, data, config or settings(), **{"executor": 1, "progress": False} | given)
 
 
-TRACED = {}
+def run_way(way, *, call=evolve, changed=None, **given):
+    """Evolve in one of `WAYS`, in double precision, with fixed rows, of which the best unit ever is kept."""
+    make, ours = WAYS[way]
+    best = {} if call is train else {"restore_best": True}
+    config = settings(**ours | (changed or {}))
+    return run(config, lambda: make().double(), DOUBLE, call, validation=VALIDATION, **best, **given)
+
+
+@functools.cache
+def reference(way):
+    """An evolution in the calling thread that nothing stops, and the watch that saw it."""
+    watch = Watch()
+    return run_way(way, callbacks=[watch], record=watch), watch
+
+
+PROGRAMS = {}
 
 
 def share_programs(template, loss, **named):
     """Programs that trainings of the same model share: tracing is what takes time."""
-    key = repr(template), type(template), loss, named.get("singly")
-    return TRACED.setdefault(key, Programs(template, loss, **named))
+    key = repr(template), type(template), loss, named.get("singly"), named.get("training_loss")
+    return PROGRAMS.setdefault(key, Programs(template, loss, **named))
 
 
 def watched(config, make=double_mlp, data=DOUBLE, **given):
@@ -54,8 +115,8 @@ class Watch(Callback):
     """A callback and a record that keeps what it is told, in a checkpoint too, and may stop after a generation."""
 
     def __init__(self, last=None):
-        self.last, self.told, self.generations = last, [], []
-        self.losses = torch.zeros(4, 2, 4 * STEPS, 4)  # [generation, role, step, unit]
+        self.last, self.told, self.generations, self.taken = last, [], [], []
+        self.losses = torch.zeros(4, 2, 4 * STEPS, 8)  # [generation, role, step, unit]
 
     def on_start(self, config, population):
         self.told, self.initial = ["start"], population
@@ -72,12 +133,13 @@ class Watch(Callback):
     def __call__(self, step):
         place = self.losses[step.generation, int(step.role == "child"), step.number - 1]
         place[step.units.start : step.units.stop] = step.losses
+        self.taken.append(len(step.units))
 
     def state_dict(self):
-        return {"told": self.told, "losses": self.losses, "most": math.inf}
+        return {"told": self.told, "losses": self.losses, "taken": self.taken, "most": math.inf}
 
     def load_state_dict(self, state):
-        self.told, self.losses = state["told"], state["losses"]
+        self.told, self.losses, self.taken = state["told"], state["losses"], state["taken"]
         assert state["most"] == math.inf, "JSON has none, and yet it may be kept"
 
 
@@ -98,8 +160,10 @@ def assert_same(result, expected):
     assert zoo.same_population(result.population, expected.population)
     assert zoo.same_population(Population.stack([result.best]), Population.stack([expected.best]))
     pd.testing.assert_frame_equal(timeless(result), timeless(expected), check_exact=True)
-    facts = ("stopped", "gradient_steps", "targets", "config")
+    facts = ("stopped", "gradient_steps", "targets", "config", "restored")
     assert [getattr(result, name) for name in facts] == [getattr(expected, name) for name in facts]
+    assert (result.teachers is None) == (expected.teachers is None)
+    assert result.teachers is None or zoo.same_population(result.teachers, expected.teachers)
 
 
 def timeless(result):

@@ -7,18 +7,15 @@ from itertools import pairwise
 import pytest
 import torch
 import zoo
-from evolving import DATA, DOUBLE, MODES, STEPS, double_mlp, run, settings, timeless, watched
+from evolving import DATA, DOUBLE, RANGES, STEPS, double_batchnorm, double_mlp, run, settings, timeless, watched
 from torch import nn
 from torch.nn import functional
 
 from gadam import Population, load_result
+from gadam.randomness import GENETICS, stream
 from gadam.training.shards import TrainingError
 
 LOSSES = ["loss_start", "loss_trained", "loss_survival"]
-TYPES = {
-    "generation": "int64", "role": "str", "unit": "int64", "parent_a": "Int64", "parent_b": "Int64",
-    **dict.fromkeys(LOSSES, "float64"), "survived": "bool", "steps": "int64", "seconds": "float64",
-}  # fmt: skip
 
 
 def losses_of(population):
@@ -31,11 +28,13 @@ def near(values):
     return pytest.approx(values, rel=1e-12, abs=1e-14)
 
 
-@pytest.mark.parametrize(("mode", "mutation"), [("loop", "uniform"), ("vectorised", "normal")])
-def test_a_generation_is_that_of_the_equations(mode, mutation):
+@pytest.mark.parametrize(
+    "changed", [{"mode": "loop"}, {"mode": "vectorised", "mutation": "normal", "moments": "carry", **RANGES}]
+)
+def test_a_generation_is_that_of_the_equations(changed):
     """The validation batch holds all rows here, so each loss can be computed without knowing what was drawn."""
-    config = settings(mode=mode, mutation=mutation, population_size=6, mutation_rate=0.3, validation_size=1_000)
-    result, watch = watched(config)
+    config = settings(population_size=6, mutation_rate=0.3, validation_size=1_000, **changed)
+    result, watch = watched(config, double_batchnorm)
     start = watch.initial
     for generation in watch.generations:
         rows = result.history[result.history["generation"] == generation.number].reset_index(drop=True)
@@ -47,16 +46,8 @@ def test_a_generation_is_that_of_the_equations(mode, mutation):
         assert parents["loss_survival"].tolist() == near(trained)
         assert children["loss_start"].tolist() == near(losses_of(generation.newborn))
         assert children["loss_survival"].tolist() == near(losses_of(generation.children))
-
-        low, high = min(trained), max(trained)
-        weights = [math.exp(-(loss - low) / (high - low)) for loss in trained]
-        shares = [weight / sum(weights) for weight in weights]
-        assert generation.probabilities.tolist() == near(shares)  # Eq. 8
-        for child, (a, b) in enumerate(generation.pairs.tolist()):
-            assert (a, b) == (children["parent_a"][child], children["parent_b"][child])
-            assert float(generation.inheritance[child]) == near(weights[a] / (weights[a] + weights[b]))  # Eq. 10
-            assert float(generation.mutation_rates[child]) == near(max(0, 0.3 * (1 - shares[a] - shares[b])))  # Eq. 12
-        inherited_or_fresh(generation, mutation)
+        assert children[["parent_a", "parent_b"]].to_numpy().tolist() == generation.pairs.tolist()
+        is_bred_by_the_equations(generation, parents["loss_trained"].tolist(), config)
 
         both = Population.join([generation.parents, generation.children])
         ranked = sorted(range(12), key=[*trained, *losses_of(generation.children)].__getitem__)[:6]
@@ -65,26 +56,51 @@ def test_a_generation_is_that_of_the_equations(mode, mutation):
         assert rows.index[rows["survived"]].tolist() == sorted(ranked)
         start = generation.next
     assert zoo.same_population(result.population, start)
-    assert zoo.same_population(Population.stack([result.best]), start.take(slice(0, 1)))
+    fittest = {name: entry[0] for name, entry in (start.parameters | start.buffers).items()}
+    assert zoo.identical(result.best.state_dict(), fittest)
 
 
-def inherited_or_fresh(generation, mutation):
-    """Eq. 9 and 11: each entry of a child is one of its parents', as often as its chances say, or it is drawn."""
-    low, high = (0, 1) if mutation == "uniform" else (-0.6, 0.6)  # six deviations of N(0, 0.1^2)
-    first, second = generation.pairs.unbind(1)
-    fresh, of_first, either = 0, [], []
-    for name, entries in generation.newborn.parameters.items():
-        one, other = (entries == generation.parents.parameters[name][parent] for parent in (first, second))
-        assert ((entries >= low) & (entries < high))[~(one | other)].all()
-        fresh += int((~(one | other)).sum())
-        of_first.append((one & ~other).flatten(1).sum(1))
-        either.append((one ^ other).flatten(1).sum(1))
-    counts, chances = sum(either), generation.inheritance
-    expected, deviation = (counts * chances).sum(), (counts * chances * (1 - chances)).sum().sqrt()
-    assert abs(float(sum(of_first).sum() - expected)) <= 5 * float(deviation)
-    entries = sum(entry[0].numel() for entry in generation.newborn.parameters.values())
-    rate = float(generation.mutation_rates.mean())
-    assert fresh / entries / 6 == pytest.approx(rate, abs=5 * math.sqrt(rate / entries / 6))
+def is_bred_by_the_equations(generation, losses, config):
+    """Eq. 8 to 12 of scalars, on the numbers that the stream of this generation gives."""
+    low, high = min(losses), max(losses)
+    weights = [math.exp(-(loss - low) / (high - low)) for loss in losses]
+    shares = [weight / sum(weights) for weight in weights]
+    assert generation.probabilities.tolist() == near(shares)
+    draw = stream("cpu", config.seed, GENETICS, generation.number)
+    drawn = torch.multinomial(generation.probabilities, 2 * len(losses), replacement=True, generator=draw)
+    pairs = drawn.view(-1, 2).tolist()
+    assert generation.pairs.tolist() == pairs
+    chances = [weights[a] / (weights[a] + weights[b]) for a, b in pairs]
+    rates = [max(0, config.mutation_rate * (1 - shares[a] - shares[b])) for a, b in pairs]
+    assert generation.inheritance.tolist() == near(chances)
+    assert generation.mutation_rates.tolist() == near(rates)
+
+    def numbers(entries, kind="uniform"):
+        shape, like = entries.shape, {"generator": draw, "dtype": entries.dtype}
+        return torch.rand(shape, **like) if kind == "uniform" else 0.1 * torch.randn(shape, **like)
+
+    def crossed(entries, uniform):
+        children = zip(uniform, chances, pairs, strict=True)
+        return [torch.where(u <= chance, entries[a], entries[b]) for u, chance, (a, b) in children]
+
+    parents, newborn, crossings = generation.parents, generation.newborn, {}
+    for name, entries in parents.parameters.items():
+        crossings[name] = numbers(entries)
+    for name, entries in parents.parameters.items():
+        replaced, fresh = numbers(entries), numbers(entries, config.mutation)
+        children = enumerate(crossed(entries, crossings[name]))
+        expected = [torch.where(replaced[child] < rates[child], fresh[child], entry) for child, entry in children]
+        assert torch.equal(newborn.parameters[name], torch.stack(expected))
+    # Moments of Adam go with their entries, and all else in one piece, with the parent that gives more or is fitter.
+    giver = [a if chance >= 0.5 else b for chance, (a, b) in zip(chances, pairs, strict=True)]
+    for name, entries in parents.moments.items():
+        kind, _, parameter = name.partition("/")
+        whole = kind == "step"
+        expected = entries[giver] if whole else torch.stack(crossed(entries, crossings[parameter]))
+        assert torch.equal(newborn.moments[name], expected)
+    for kind in ("buffers", "rates"):
+        expected = {name: entries[giver] for name, entries in getattr(parents, kind).items()}
+        assert zoo.identical(getattr(newborn, kind), expected)
 
 
 def test_parents_are_selected_on_one_batch_and_survivors_on_the_other():
@@ -167,46 +183,12 @@ def test_the_threshold_is_on_the_change_of_the_sum_of_losses():
 # --- the switches ---
 
 
-def test_carried_moments_follow_their_entries_into_children():
-    generation = watched(settings(moments="carry", mutation_rate=0.0))[1].generations[0]
-    first, second = generation.pairs.unbind(1)
-    assert (first != second).any()
-    for name, entries in generation.newborn.parameters.items():
-        trained = generation.parents.parameters[name]
-        from_first, from_second = entries == trained[first], entries == trained[second]
-        assert (from_first | from_second).all()
-        for kind in ("exp_avg", "exp_avg_sq"):
-            moments, theirs = generation.newborn.moments[f"{kind}/{name}"], generation.parents.moments[f"{kind}/{name}"]
-            assert torch.equal(moments[from_first], theirs[first][from_first])
-            assert torch.equal(moments[from_second], theirs[second][from_second])
-        assert generation.newborn.moments[f"step/{name}"].tolist() == [STEPS] * 4
-        assert generation.children.moments[f"step/{name}"].tolist() == [2 * STEPS] * 4
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "sgdm", "rmsprop", "adagrad", "adadelta"])
-def test_moments_that_are_carried_do_not_depend_on_the_layout(optimizer):
-    """After the first generation survivors and their children have taken different numbers of steps."""
-    config = settings(generations=3, moments="carry", optimizer=optimizer)
-    loop = run(config, double_mlp, DOUBLE)
-    for shards in (1, 4):
-        other = run(replace(config, mode="vectorised", shards=shards), double_mlp, DOUBLE)
-        assert zoo.difference(other.population.parameters, loop.population.parameters) <= 1e-9
-        assert zoo.difference(other.population.moments, loop.population.moments) <= 1e-9
-    fresh = run(replace(config, moments="fresh"), double_mlp, DOUBLE)
-    assert not fresh.population.moments
-    assert bool(loop.population.moments) == (optimizer != "sgd")
-    assert zoo.identical(loop.population.parameters, fresh.population.parameters) == (optimizer == "sgd")
-
-
 def test_frozen_parameters_are_neither_trained_nor_mixed_nor_mutated_and_tied_ones_stay_tied():
     result, watch = watched(settings(mutation_rate=1.0), zoo.frozen_mlp, DATA)
     initial = watch.initial.buffers["0.weight"]
     for generation in watch.generations:
         for population in (generation.parents, generation.newborn, generation.children, generation.next):
             assert all((weight == initial).flatten(1).all(1).any() for weight in population.buffers["0.weight"])
-    first = watch.generations[0]
-    givers = torch.where(first.inheritance >= 0.5, first.pairs[:, 0], first.pairs[:, 1])
-    assert torch.equal(first.newborn.buffers["0.weight"], first.parents.buffers["0.weight"][givers])
     assert [entry.requires_grad for entry in result.best.parameters()] == [False, False, True, True]
     tied = run(make=zoo.Tied).best
     assert tied.first.weight is tied.second.weight
@@ -239,8 +221,7 @@ def fuses(*steps):
     return lambda: Fuse(next(left, math.inf))
 
 
-@pytest.mark.parametrize("moments", ["fresh", "carry"])
-@MODES
+@pytest.mark.parametrize(("mode", "moments"), [("loop", "fresh"), ("vectorised", "carry")])
 def test_units_that_diverge_are_neither_parents_nor_survivors_and_the_history_says_so(mode, moments):
     config = settings(mode=mode, moments=moments, generations=3, mutation_rate=0.0)
     result, watch = watched(config, fuses(-1, math.inf, 1, math.inf))

@@ -1,10 +1,10 @@
 """The same evolution, bit by bit: on any executor, in any shards, beside others, with seeds together or each alone."""
 
-import functools
 import threading
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
 import pytest
@@ -14,54 +14,96 @@ from evolving import (
     DATA,
     DOUBLE,
     MODES,
+    PROGRAMS,
     STEPS,
-    TRACED,
+    WAYS,
     Watch,
     assert_same,
     complaint,
-    double_dropout,
     double_mlp,
+    reference,
     run,
+    run_way,
     settings,
     timeless,
 )
 from torch import nn
 
-from gadam import Population, evolve, evolve_seeds, train
+from gadam import GadamConfig, Population, evolve, evolve_seeds, train
 from gadam.tracing import replay
 from gadam.training.trainer import Trainer
 
 
-def config_of(mode):
-    return settings(mode=mode, population_size=8, shards=4)
+def test_the_ways_change_every_setting_and_take_every_choice():
+    ours = [settings(**changed) for _, changed in WAYS.values()]
+    for name, kind in get_type_hints(GadamConfig).items():
+        found = {getattr(config, name) for config in ours}
+        if get_origin(kind) is Literal:
+            assert found >= {*get_args(kind)} - {"auto"}, name
+        assert found - {getattr(GadamConfig(), name)}, name
 
 
-@functools.cache
-def reference(mode):
-    """An evolution in the calling thread."""
-    return run(config_of(mode))
+# --- executors, shards, seeds, neighbours ---
 
 
-# --- executors, shards, neighbours ---
+@pytest.mark.parametrize("way", WAYS)
+def test_one_seed_gives_the_same_bits_on_any_executor(way, processes):
+    """In generations of the sizes that are asked for."""
+    expected, _ = reference(way)
+    assert_same(run_way(way, executor=3), expected)
+    loop = {"mode": "loop"}  # tracing in every process would take the time
+    there = run_way(way, changed=loop, executor=processes)
+    assert_same(there, expected if expected.config.mode == "loop" else run_way(way, changed=loop))
+    config = expected.config
+    for (generation, role), rows in expected.history.groupby(["generation", "role"]):
+        assert (len(rows), set(rows["steps"])) == (config.units_of(role, generation), {config.steps_of(role)})
+        if config.survival == "children":
+            assert rows["survived"].sum() == (len(expected.population) if role == "child" else 0)
+    assert len(expected.population) == config.units_of("parent", 3)
 
 
-@pytest.mark.parametrize("executor", [None, 3, "processes"])
-@MODES
-def test_one_seed_gives_the_same_bits_on_any_executor(mode, executor, request):
-    given = request.getfixturevalue(executor) if executor == "processes" else executor
-    assert_same(run(config_of(mode), executor=given), reference(mode))
+@pytest.mark.parametrize("way", WAYS)
+def test_seeds_together_are_the_seeds_alone_unit_by_unit(way):
+    """A seed's result and all that it tells: bit by bit in the loop, traced up to rounding. One is stopped."""
+    lasts = {3: 1, 0: None}
+    together, results = {seed: Watch(last) for seed, last in lasts.items()}, []
+    several = run_way(
+        way, call=evolve_seeds, seeds=list(lasts), changed={"shards": 4 if WAYS[way][1].get("mode") else 5}, executor=3,
+        callbacks=lambda seed: [together[seed]], record=lambda seed: together[seed],
+    )  # fmt: skip
+    for (seed, last), result in zip(lasts.items(), several, strict=True):
+        alone = Watch(last)
+        own = {"seed": seed, "shards": None, "mode": "loop"}
+        expected = run_way(way, changed=own, callbacks=[alone], record=alone)
+        assert together[seed].told == alone.told == ["start", *range(1, 1 + (last or 2)), "end"]
+        assert result.stopped == ("callback" if last else "generations")
+        seen = together[seed].losses
+        seen[(last or 2) + 1 :] = 0  # units of a seed that is over are trained on with the others, to no effect
+        if result.config.mode == "loop":
+            assert_same(replace(result, config=expected.config), expected)
+            assert torch.equal(seen, alone.losses)
+        else:
+            pd.testing.assert_frame_equal(timeless(result), timeless(expected), rtol=1e-8)
+            for kind in ("parameters", "buffers", "moments", "rates"):
+                found, wanted = (getattr(one.population, kind) for one in (result, expected))
+                assert zoo.difference(found, wanted) <= 1e-8, kind
+            torch.testing.assert_close(seen, alone.losses)
+        results.append(expected)
+    losses = [set(result.history["loss_trained"]) for result in results]
+    assert not losses[0] & losses[1], "another seed gives another evolution"
 
 
-@pytest.mark.parametrize("shards", [None, 1, 5])
-def test_units_that_train_one_by_one_do_not_depend_on_the_shards(shards):
-    result = run(replace(config_of("loop"), shards=shards))
-    assert_same(replace(result, config=config_of("loop")), reference("loop"))
+def test_units_of_all_seeds_are_trained_in_one_call(monkeypatch):
+    sizes, train_shard = [], Trainer.train
+    monkeypatch.setattr(Trainer, "train", lambda *given: sizes.append(len(given[1].units)) or train_shard(*given))
+    run(settings(mode="vectorised", shards=1), call=evolve_seeds, seeds=[1, 2])
+    assert sizes[-4:] == [8] * 4  # parents and children of two generations
 
 
 def test_evolutions_side_by_side_do_not_disturb_each_other():
     with ThreadPoolExecutor(2) as pool:
-        for future in [pool.submit(run, config_of("vectorised"), executor=2) for _ in range(2)]:
-            assert_same(future.result(), reference("vectorised"))
+        for future in [pool.submit(run_way, "traced", executor=2) for _ in range(2)]:
+            assert_same(future.result(), reference("traced")[0])
 
 
 @pytest.mark.parametrize(("make", "inputs"), [(zoo.dropout_mlp, zoo.FEATURES), (zoo.dropout_cnn, zoo.IMAGES)])
@@ -71,27 +113,12 @@ def test_without_torchscript_training_is_the_same_bit_by_bit(make, inputs, monke
     monkeypatch.setattr(torch.jit, "trace", lambda *given, **named: traced.append(1) or jit(*given, **named))
     for available in (True, False):
         monkeypatch.setattr(replay, "TORCHSCRIPT", available)
-        TRACED.clear()
-        results.append(run(config_of("vectorised"), make, (inputs, zoo.LABELS), executor=2))
+        PROGRAMS.clear()
+        results.append(run(settings(mode="vectorised", shards=2), make, (inputs, zoo.LABELS)))
         assert bool(traced) == available, "else this compares nothing"
         traced.clear()
-    TRACED.clear()
+    PROGRAMS.clear()
     assert_same(*results)
-
-
-def test_another_seed_gives_another_evolution():
-    other, first = run(replace(config_of("loop"), seed=2)), reference("loop")
-    assert not set(other.history["loss_trained"]) & set(first.history["loss_trained"])
-    parameters = [each.population.parameters for each in (other, first)]
-    assert not any(torch.equal(parameters[0][name], parameters[1][name]) for name in parameters[0])
-
-
-def test_a_warning_points_at_the_line_that_called():
-    config = settings(mode="vectorised", population_size=2, generations=1, steps=1)
-    for call, given in ((evolve, {}), (train, {}), (evolve_seeds, {"seeds": [1, 2]})):
-        with pytest.warns(UserWarning, match="unit by unit") as caught:
-            call(zoo.Branching, DATA, config, progress=False, **given)
-        assert [warning.filename for warning in caught] == [__file__]
 
 
 @MODES
@@ -117,51 +144,12 @@ def test_classes_are_counted_in_all_rows_but_those_that_the_loss_ignores():
     assert not trained
 
 
-# --- several seeds ---
-
-WAYS = [("loop", None, 1), ("loop", 5, 3), ("vectorised", 1, 1), ("vectorised", 2, 3)]
-
-
-@pytest.mark.parametrize(("mode", "shards", "executor"), WAYS)  # 2 and 5 shards cut through a seed's units
-def test_each_of_several_seeds_is_what_it_is_alone(mode, shards, executor):
-    """Its result and all that it tells; one is stopped by a callback, and one asks for no record."""
-    config = settings(mode=mode, shards=shards, generations=3, population_size=3)
-    lasts = {3: 1, 0: None, 8: 2}
-    together = {seed: Watch(last) for seed, last in lasts.items()}
-    results = run(
-        config, double_dropout, DOUBLE, evolve_seeds, seeds=list(lasts), executor=executor,
-        callbacks=lambda seed: [together[seed]], record=lambda seed: together[seed] if seed else None,
-    )  # fmt: skip
-    for (seed, last), result in zip(lasts.items(), results, strict=True):
-        alone = Watch(last)
-        own = replace(config, seed=seed, shards=shards if mode == "loop" else 1)
-        expected = run(own, double_dropout, DOUBLE, callbacks=[alone], record=alone if seed else None)
-        assert together[seed].told == alone.told == ["start", *range(1, 1 + (last or 3)), "end"]
-        assert result.stopped == ("callback" if last else "generations")
-        seen = together[seed].losses
-        seen[(last or 3) + 1 :] = 0  # units of a seed that is over are trained on with the others, to no effect
-        if mode == "loop":
-            assert_same(result, expected)
-            assert torch.equal(seen, alone.losses)
-        else:  # up to rounding
-            pd.testing.assert_frame_equal(timeless(result), timeless(expected), rtol=1e-9)
-            assert zoo.difference(result.population.parameters, expected.population.parameters) <= 1e-9
-            torch.testing.assert_close(seen, alone.losses)
-
-
-def test_units_of_all_seeds_are_trained_in_one_call(monkeypatch):
-    sizes, train_shard = [], Trainer.train
-    monkeypatch.setattr(Trainer, "train", lambda *given: sizes.append(len(given[1].units)) or train_shard(*given))
-    run(settings(mode="vectorised", shards=1), call=evolve_seeds, seeds=[1, 2])
-    assert sizes[-4:] == [8] * 4  # parents and children of two generations
-
-
 # --- callbacks, history, the bar ---
 
 
 def test_callbacks_are_told_and_may_stop_it_and_what_they_are_given_does_not_change_later():
     whole = run(settings(generations=3), double_mlp, DOUBLE)
-    watches = [Watch(), Watch(2), Watch()]
+    watches = [Watch(), Watch(2)]
     result = run(settings(generations=3), double_mlp, DOUBLE, callbacks=iter(watches))
     assert result.stopped == "callback"
     assert all(watch.told == ["start", 1, 2, "end"] and watch.result is result for watch in watches)
@@ -182,9 +170,8 @@ def test_history_is_tidy_and_the_result_counts_every_step():
     assert list(history.index) == list(range(12))
     assert history.query("role == 'parent'")[["parent_a", "parent_b"]].isna().all(axis=None)
     assert history.query("role == 'child'")[["parent_a", "parent_b"]].isin(range(3)).all(axis=None)
-    assert (history["steps"] == STEPS).all()
     assert result.gradient_steps == sum(taken) == 12 * STEPS
-    assert (result.stopped, result.config) == ("generations", settings(population_size=3))
+    assert result.stopped == "generations"
     before = result.population.parameters["0.weight"].clone()
     with torch.no_grad():
         result.best[0].weight.zero_()
@@ -206,21 +193,27 @@ def test_seconds_of_a_unit_are_its_share_of_its_shards(mode, shards, each, monke
 
 
 def test_nothing_is_printed_where_nobody_looks_and_the_bar_ends_at_all_steps(capfd):
-    for progress in (None, False):
-        run(progress=progress)
-        assert capfd.readouterr() == ("", "")
+    run(progress=None)
+    assert capfd.readouterr() == ("", "")
     for executor in (1, 4):
         run(progress=True, executor=executor)
         last = capfd.readouterr().err.strip().rpartition("\r")[2]
         assert all(words in last for words in ("96.0/96.0", "generation 2/2", "best="))  # 2 roles x 2 x 4 units x 6
 
 
+def test_a_warning_points_at_the_line_that_called():
+    config = settings(mode="vectorised", population_size=2, generations=1, steps=1)
+    for call, given in ((evolve, {}), (train, {}), (evolve_seeds, {"seeds": [1, 2]})):
+        with pytest.warns(UserWarning, match="unit by unit") as caught:
+            call(zoo.Branching, DATA, config, progress=False, **given)
+        assert [warning.filename for warning in caught] == [__file__]
+
+
 # --- stops and errors ---
 
 
 @pytest.mark.parametrize(("mode", "executor"), [("loop", 3), ("vectorised", 1), ("vectorised", 3)])
-def test_stopped_it_returns_the_last_complete_generation(mode, executor, monkeypatch):
-    monkeypatch.setattr("gadam.training.trainer.REPORT_SECONDS", 0)  # asked after each step
+def test_stopped_it_returns_the_last_complete_generation(mode, executor):
     config = settings(mode=mode, shards=2, generations=3)
     for generation in (1, 3):
         stop = threading.Event()

@@ -4,51 +4,50 @@ import signal
 
 import pytest
 import zoo
-from evolving import DATA, Stop, run, settings
+from evolving import DATA, run, settings
 
-from gadam import Callback, GADAMClassifier, evolve, train
+from gadam import Callback, GADAMClassifier, Population, evolve, train
 from gadam.evolution import interrupts
-from gadam.training import trainer
 
 
-@pytest.fixture(autouse=True)
-def asked_after_each_step(monkeypatch):
-    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0)
+class Interrupting:
+    """A record that raises SIGINT at a step."""
 
+    def __init__(self, at):
+        self.at, self.seen = at, 0
 
-@pytest.mark.parametrize("call", [evolve, train])
-@pytest.mark.parametrize("at", [5, 60])
-@pytest.mark.parametrize("executor", [1, 2])
-def test_without_a_checkpoint_an_interrupt_has_what_there_is_and_in_a_notebook_returns_it(
-    call, at, executor, monkeypatch, capsys
-):
-    seen = []
-
-    def heard(step):
-        seen.append(step.number)
-        if len(seen) == at:
+    def __call__(self, step):
+        self.seen += 1
+        if self.seen == self.at:
             signal.raise_signal(signal.SIGINT)
 
-    def training():
-        seen.clear()
-        # Long enough that it is not over before the main thread has heard of a signal that a worker raises.
-        return run(settings(steps=500), call=call, record=heard, executor=executor)
 
-    with pytest.raises(KeyboardInterrupt, match=r"^interrupted in generation \d, .*; the result has ") as caught:
-        run(call=call, record=heard)
-    result = caught.value.result
-    assert result.stopped == "interrupt"
-    assert len(seen) <= at + 1
-    whole = call is evolve and at == 60
-    assert result.gradient_steps == (result.history["steps"].sum() if whole else at)
-    assert result.history["generation"].nunique() == whole
-    initial = run(stop=Stop(0))
-    assert not zoo.same_population(result.population, initial.population)
-    # In a notebook it is returned; a further training of the same cell does not begin.
+@pytest.fixture
+def notebook(monkeypatch):
+    """A notebook, of which cell 7 runs."""
     monkeypatch.setattr(interrupts, "front_end", lambda: "notebook")
     monkeypatch.setattr(interrupts, "_cell", None)
     monkeypatch.setattr(interrupts, "_present_cell", lambda: 7)
-    assert training().stopped == "interrupt"
+
+
+@pytest.mark.parametrize(("call", "at"), [(evolve, 5), (evolve, 60), (train, 5)])
+def test_in_a_script_an_interrupt_has_what_there_is(call, at):
+    record = Interrupting(at)
+    with pytest.raises(KeyboardInterrupt, match=r"^interrupted in generation \d, .*; the result has ") as caught:
+        run(call=call, record=record)
+    result = caught.value.result
+    whole = at == 60  # a generation
+    assert (result.stopped, record.seen <= at + 1) == ("interrupt", True)
+    assert result.gradient_steps == (result.history["steps"].sum() if whole else at)
+    assert result.history["generation"].nunique() == whole
+    assert not zoo.same_population(result.population, Population.make(zoo.dropout_mlp, 4, seed=1))
+
+
+@pytest.mark.parametrize(("call", "executor"), [(evolve, 1), (evolve, 2), (train, 2)])
+def test_in_a_notebook_it_is_returned_and_the_cell_trains_no_more(call, executor, notebook, monkeypatch, capsys):
+    # Long enough that it is not over before the main thread has heard of a signal that a worker raises.
+    result = run(settings(steps=500), call=call, record=Interrupting(60), executor=executor)
+    assert result.stopped == "interrupt"
     assert capsys.readouterr().out.startswith("gadam: interrupted in generation ")
     with pytest.raises(KeyboardInterrupt, match="this cell was interrupted"):
         run()
@@ -66,10 +65,7 @@ def test_a_handler_of_the_users_own_hears_the_signal_itself():
     assert (heard, done.stopped) == (["SIGINT"], "generations")
 
 
-def test_a_search_over_settings_stops_at_an_interrupt(monkeypatch):
-    monkeypatch.setattr(interrupts, "front_end", lambda: "notebook")
-    monkeypatch.setattr(interrupts, "_cell", None)
-
+def test_a_search_over_settings_stops_at_an_interrupt(notebook):
     class Interrupts(Callback):
         def on_generation(self, generation):
             signal.raise_signal(signal.SIGINT)

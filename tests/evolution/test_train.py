@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import zoo
-from evolving import DOUBLE, MODES, Stop, Watch, assert_same, double_dropout, double_mlp, run, settings
+from evolving import DOUBLE, Stop, Watch, assert_same, double_dropout, double_mlp, run, settings
 from torch.nn import functional
 
 from gadam import Population, train
@@ -29,7 +29,7 @@ def plainly_trained(unit, config):
     return module.eval()
 
 
-@pytest.mark.parametrize(("mode", "units"), [("loop", 3), ("vectorised", 3), ("vectorised", 1)])
+@pytest.mark.parametrize(("mode", "units"), [("loop", 3), ("vectorised", 1)])
 def test_units_are_those_of_plain_pytorch_and_sorted_by_their_loss_on_the_validation_batch(mode, units):
     config = settings(mode=mode, population_size=units, steps=18, validation_size=1_000)  # 72 steps: two blocks of rows
     result = run(config, double_mlp, DOUBLE, train, validation=VALIDATION)
@@ -54,24 +54,19 @@ def test_units_are_those_of_plain_pytorch_and_sorted_by_their_loss_on_the_valida
     assert (result.stopped, result.gradient_steps, result.config) == ("generations", units * 72, config)
 
 
-@MODES
-def test_the_units_of_evolve_give_the_same_bits_on_any_executor(mode):
-    config, watch, evolved = settings(mode=mode, shards=2), Watch(), Watch()
-    result = run(config, zoo.dropout_mlp, call=train, executor=3, callbacks=[watch])
-    assert_same(result, run(config, zoo.dropout_mlp, call=train))
-    assert watch.told == ["start", "end"]
-    assert watch.result is result
-    run(replace(config, generations=1), zoo.dropout_mlp, callbacks=[evolved])
+def test_the_units_are_those_of_evolve_and_trained_alike_on_any_executor():
+    config, watch, evolved = settings(shards=2), Watch(), Watch()
+    result = run(config, call=train, executor=3, callbacks=[watch])
+    assert_same(result, run(config, call=train))
+    assert (watch.told, watch.result is result) == (["start", "end"], True)
+    run(replace(config, generations=1), callbacks=[evolved])
     assert zoo.same_population(watch.initial, evolved.initial)
 
 
-@pytest.mark.parametrize(("mode", "shards"), [("loop", 2), ("vectorised", 1), ("vectorised", 4)])
-def test_stopped_it_returns_the_units_as_they_are(mode, shards, monkeypatch):
-    monkeypatch.setattr("gadam.training.trainer.REPORT_SECONDS", 0)
-    seen = Population.make(double_dropout, 4, seed=1).parameters
-    seen = {name: entry.clone() for name, entry in seen.items()}
-
-    taken = []
+@pytest.mark.parametrize(("mode", "shards"), [("loop", 2), ("vectorised", 4)])
+def test_stopped_it_returns_the_units_as_they_are(mode, shards):
+    initial = Population.make(double_dropout, 4, seed=1).parameters
+    seen, taken = {name: entry.clone() for name, entry in initial.items()}, []
 
     def record(step):
         taken.extend(step.units)

@@ -40,11 +40,6 @@ FAULTS = {
     "no TorchScript": (torch.jit, "trace", lambda *_, **__: 1 / 0),
     "no simplification": (programs, "simplify", lambda *_: 1 / 0),
     "a wrong kernel": (convolution, "_spread", lambda *given, right=convolution._spread: right(*given) * 1.0001),
-    "a kernel that gives NaN": (
-        convolution,
-        "_spread",
-        lambda *given, right=convolution._spread: right(*given) * torch.nan,
-    ),
     "a broken kernel": (convolution, "_spread", lambda *_: 1 / 0),
 }
 
@@ -70,17 +65,9 @@ def test_threads_may_call_one_program_at_once():
         assert all(zoo.identical(found, expected) for found in pool.map(lambda _: gradients(DROPOUT, made), range(40)))
 
 
-class Sized(zoo.Linear):
-    """Draws of the size of its inputs."""
-
-    def forward(self, inputs):
-        return self.layer(inputs * torch.rand(inputs.shape, dtype=inputs.dtype))
-
-
-@pytest.mark.parametrize("case", [DROPOUT, NOISY, zoo.double(zoo.Case(Sized))])
-def test_whatever_it_draws_is_drawn_from_the_units_streams(case):
-    made = Programs(case.make(), case.loss)
-    first, again, other = (gradients(case, made, seed) for seed in (0, 0, 5))
+def test_whatever_it_draws_is_drawn_from_the_units_streams():
+    made = Programs(NOISY.make(), NOISY.loss)
+    first, again, other = (gradients(NOISY, made, seed) for seed in (0, 0, 5))
     assert zoo.identical(first, again)
     assert not torch.equal(first["losses"], other["losses"])
 
@@ -112,7 +99,7 @@ def test_the_step_of_a_small_network_is_half_as_many_operators(monkeypatch):
     assert counted[1] <= 0.6 * counted[0]
 
 
-def test_rows_that_the_loss_ignores_are_ignored():
+def test_rows_that_the_loss_ignores_are_ignored_and_do_not_count_in_the_mean():
     made, population = Programs(MLP.make(), MLP.loss), Population.make(MLP.make, 2)
     inputs, targets = (
         zoo.FEATURES[:12].double().view(2, 6, 4),

@@ -3,7 +3,9 @@
 import functools
 import math
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +17,6 @@ from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
 from gadam.runtime import float32_as_asked
-from gadam.tracing import programs
 from gadam.tracing.programs import Programs
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
@@ -38,9 +39,9 @@ DRAW = torch.Generator().manual_seed(0)
 
 
 DOUBLE = {name: zoo.double(case) for name, case in zoo.ZOO.items()}
-DROPOUT, NORM, UNUSED, NOISY = (DOUBLE[n] for n in ("Dropout", "BatchNorm1d", "unused parameter", "own draws"))
+DROPOUT, NORM, NOISY = (DOUBLE[name] for name in ("Dropout", "BatchNorm1d", "own draws"))
 # Every batch is the same, so that a training can be interrupted without the batches showing it.
-ONE_ROW = zoo.double(zoo.Case(zoo.mlp, zoo.FEATURES[:1], zoo.LABELS[:1]))
+ONE_ROW = zoo.double(zoo.Case(zoo.Unused, zoo.FEATURES[:1], zoo.LABELS[:1]))
 SINGLY = {
     "LeNet-5": zoo.double(zoo.Case(lenet5, torch.rand(zoo.ROWS, 1, 28, 28, generator=DRAW).clamp(min=0.5) - 0.5)),
     **{name: DOUBLE[name] for name in ("Dropout2d", "BatchNorm2d", "channels last", "integer buffer")},
@@ -87,16 +88,17 @@ def assert_same(shard, expected, tolerance):
 
 # --- a shard in one call = its units one by one ---
 
-VECTORISED = [("vectorised", DOUBLE[name], 1e-10, name) for name, case in zoo.ZOO.items() if case.vectorises]
-FLOAT32 = [
-    ("vectorised", zoo.ZOO[name], 1e-4, name + " in float32") for name in ("Dropout", "BatchNorm2d", "two precisions")
-]
-WAYS = VECTORISED + FLOAT32 + [("singly", case, 1e-10, name + " one by one") for name, case in SINGLY.items()]
+WAYS = {
+    **{name: ("vectorised", case, 1e-10) for name, case in DOUBLE.items() if case.vectorises},
+    **{f"{name} in float32": ("vectorised", zoo.ZOO[name], 1e-4) for name in ("Dropout", "two precisions")},
+    **{f"{name} one by one": ("singly", case, 1e-10) for name, case in SINGLY.items()},
+}
 
 
-@pytest.mark.parametrize(("mode", "case", "tolerance"), [way[:3] for way in WAYS], ids=[way[3] for way in WAYS])
-def test_a_shard_in_traced_steps_equals_its_units_one_by_one(mode, case, tolerance):
-    config = settings(steps=20, learning_rate=1e-3 if case is SINGLY["LeNet-5"] else RATE)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_shard_in_traced_steps_equals_its_units_one_by_one(way):
+    mode, case, tolerance = WAYS[way]
+    config = settings(learning_rate=1e-3 if case is SINGLY["LeNet-5"] else RATE)
     population = Population.make(case.make, 2)
     expected = train("loop", case, population, config)
     assert_same(train(mode, case, population, config), expected, tolerance)
@@ -167,26 +169,50 @@ def test_adam_is_equation_2_with_epsilon_outside_the_bias_correction():
 # --- batches and streams ---
 
 
-def batches(steps, size=8, count=1, **where):
+def batches(steps, size, count):
     """Row numbers [count, steps, size] of the batches that units were trained on."""
     case = recorded()
-    train("loop", case, Population.make(case.make, count), settings(steps=steps, batch_size=size), **where)
+    train("loop", case, Population.make(case.make, count), settings(steps=steps, batch_size=size))
     return torch.stack(case.loss.rows).view(count, steps, size)
 
 
 def test_batches_are_uniform_with_replacement_and_none_comes_twice():
-    drawn = batches(steps=2 * BLOCK + 2, size=40, count=2).flatten(0, 1)
+    drawn = batches(steps=2 * BLOCK + 2, size=24, count=2).flatten(0, 1)
     expected = drawn.numel() / zoo.ROWS
     chi_squared = float(((torch.bincount(drawn.flatten(), minlength=zoo.ROWS) - expected) ** 2 / expected).sum())
     assert chi_squared < 39 + 5 * (2 * 39) ** 0.5  # 39 degrees of freedom, five standard deviations
     distinct = torch.tensor([len(batch.unique()) for batch in drawn], dtype=torch.float64).mean()
-    assert distinct == pytest.approx(40 * (1 - (1 - 1 / 40) ** 40), abs=1)  # without replacement it would be 40
+    assert distinct == pytest.approx(40 * (1 - (1 - 1 / 40) ** 24), abs=1)  # without replacement it would be 24
     assert len(drawn.unique(dim=0)) == len(drawn)
 
 
+class Drawing(zoo.Linear):
+    """Its outputs are what it draws, in training and in evaluation."""
+
+    def forward(self, inputs):
+        return 0 * self.layer(inputs) + torch.rand(1)
+
+
 def test_every_unit_of_every_role_and_generation_has_batches_of_its_own():
-    where = [{}, {"role": "child"}, {"generation": 2}, {"units": range(1, 2)}]
-    assert len(torch.stack([batches(steps=3, **each) for each in where]).unique(dim=0)) == 4
+    """So has every seed; and draws, too."""
+    batches, draws = [], []
+
+    def loss(output, targets):
+        draws.append(float(output[0, 0].detach()))
+        batches.append(tuple(targets.tolist()))
+        return output.mean()
+
+    case = zoo.Case(Drawing, targets=torch.arange(zoo.ROWS), loss=loss)
+    data = replace(data_of(case), fitness=torch.zeros(2, 1).long(), survival=torch.zeros(2, 1).long())
+    for role in ("parent", "child"):
+        for generation in (1, 2):
+            shard = Shard(Population.make(Drawing, 4), range(4), role, generation)
+            config = settings(population_size=2, steps=1)  # of two seeds
+            Trainer(config, loss, (0, 1), validates=True).train(shard, data)
+    trained = [batch for batch in batches if len(batch) == 8]
+    assert len(trained) == len(set(trained)) == 16
+    # Of each unit: what it draws in training, on validation batches (three times the same), and on the fixed rows.
+    assert len(set(draws)) == 3 * 16
 
 
 @every_mode
@@ -209,24 +235,31 @@ def test_a_diverged_unit_leaves_its_neighbours_alone(mode):
         assert zoo.difference(of_unit(trained.population.parameters, unit), of_unit(healthy.parameters, unit)) <= 1e-12
 
 
-# --- moments ---
+OPTIMIZERS = [("vectorised", optimizer) for optimizer in PLAIN] + [
+    ("loop", "adam"),
+    ("loop", "sgdm"),
+    ("singly", "adam"),
+]
 
 
-SOME = [("vectorised", optimizer) for optimizer in PLAIN] + [("loop", "adam"), ("loop", "sgdm"), ("singly", "adam")]
-
-
-@pytest.mark.parametrize(("mode", "optimizer"), SOME)
+@pytest.mark.parametrize(("mode", "optimizer"), OPTIMIZERS)
 def test_carried_moments_make_10_and_10_steps_equal_20_and_fresh_ones_begin_again(optimizer, mode):
+    """Also of a parameter that no loss depends on, which keeps its value."""
     population = Population.make(ONE_ROW.make, 2)
 
-    def twice(**changed):
-        config = settings(optimizer=optimizer, **changed)
-        half = train(mode, ONE_ROW, population, config).population
-        assert bool(half.moments) == (config.moments == "carry" and optimizer != "sgd")
-        return train(mode, ONE_ROW, half, config, generation=2).population
+    def trained(start, **changed):
+        return train(mode, ONE_ROW, start, settings(optimizer=optimizer, **changed)).population
 
-    whole = train(mode, ONE_ROW, population, settings(optimizer=optimizer, moments="carry", steps=20)).population
+    def twice(**changed):
+        return trained(trained(population, **changed), **changed)
+
+    whole = trained(population, moments="carry", steps=20)
     assert zoo.same_population(twice(moments="carry"), whole)
+    kinds = {name.partition("/")[0] for name in whole.moments}
+    assert bool(kinds) == (optimizer != "sgd")
+    assert whole.moments.keys() == {f"{kind}/{name}" for kind in kinds for name in population.parameters}
+    assert not any(whole.moments[f"{kind}/spare.weight"].any() for kind in kinds - {"step"})
+    assert torch.equal(whole.parameters["spare.weight"], population.parameters["spare.weight"])
     module = population.unit(0)
     for _ in range(2):
         plain = PLAIN[optimizer](module.parameters())
@@ -234,19 +267,10 @@ def test_carried_moments_make_10_and_10_steps_equal_20_and_fresh_ones_begin_agai
             plain.zero_grad()
             functional.cross_entropy(module(ONE_ROW.inputs.repeat(8, 1)), ONE_ROW.targets.repeat(8)).backward()
             plain.step()
-    fresh = of_unit(twice().parameters)
-    assert zoo.difference(fresh, module.state_dict()) <= 1e-12
-    assert optimizer == "sgd" or zoo.difference(fresh, of_unit(whole.parameters)) > 1e-6
-
-
-@pytest.mark.parametrize(("mode", "optimizer"), SOME)
-def test_a_parameter_that_no_loss_depends_on_keeps_its_value_and_can_carry_moments(mode, optimizer):
-    config, population = settings(optimizer=optimizer, moments="carry"), Population.make(UNUSED.make, 2)
-    trained = train(mode, UNUSED, train(mode, UNUSED, population, config).population, config).population
-    assert torch.equal(trained.parameters["spare.weight"], population.parameters["spare.weight"])
-    kinds = {name.partition("/")[0] for name in trained.moments}
-    assert not any(trained.moments[f"{kind}/spare.weight"].any() for kind in kinds - {"step"})
-    assert trained.moments.keys() == {f"{kind}/{name}" for kind in kinds for name in population.parameters}
+    fresh = twice()
+    assert not fresh.moments
+    assert zoo.difference(of_unit(fresh.parameters), module.state_dict()) <= 1e-12
+    assert optimizer == "sgd" or zoo.difference(fresh.parameters, whole.parameters) > 1e-6
 
 
 # --- what a shard is told and tells ---
@@ -319,9 +343,9 @@ def test_where_memory_runs_out_the_halves_are_trained(fits, monkeypatch):
 
 def test_the_number_of_intra_operator_threads_is_put_back_for_this_thread_and_those_to_come():
     population = Population.make(DROPOUT.make, 1)
-    during, after, later, both = [], [], [], threading.Barrier(2)
+    during, after, both = [], [], threading.Barrier(2)
 
-    def shard():
+    def train_a_shard():
         def meet(*_):
             during.append(torch.get_num_threads())
             both.wait(60)
@@ -329,17 +353,12 @@ def test_the_number_of_intra_operator_threads_is_put_back_for_this_thread_and_th
         train("loop", DROPOUT, population, settings(steps=2), record=meet)
         after.append(torch.get_num_threads())
 
-    def together(*targets):
-        started = [threading.Thread(target=target) for target in targets]
-        for thread in started:
-            thread.start()
-        for thread in started:
-            thread.join()
-
     with threads(3):
-        together(shard, shard)
-        together(lambda: later.append(torch.get_num_threads()))
-        assert (during, after, later, torch.get_num_threads()) == ([1] * 4, [3] * 2, [3], 3)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: train_a_shard(), range(2)))
+        with ThreadPoolExecutor(1) as pool:
+            after.append(pool.submit(torch.get_num_threads).result())
+        assert (during, after, torch.get_num_threads()) == ([1] * 4, [3] * 3, 3)
 
 
 @every_mode
@@ -353,20 +372,6 @@ def test_the_global_generator_is_neither_moved_nor_heard(mode):
         results.append(train(mode, NOISY, Population.make(NOISY.make, 2), settings()).population)
         assert torch.equal(torch.get_rng_state(), state)
     assert zoo.same_population(*results)
-
-
-def test_programs_are_traced_by_one_thread_at_a_time(monkeypatch):
-    """Tracing patches torch.nn.Module for the whole process: two at once leave it patched, or fail."""
-    traced, make_fx = [], programs.make_fx
-
-    def checked(program):
-        traced.append(programs.tracing.locked())
-        return make_fx(program)
-
-    monkeypatch.setattr(programs, "make_fx", checked)
-    case = zoo.double(zoo.Case(zoo.mlp))
-    train("vectorised", case, Population.make(case.make, 2), settings())
-    assert traced == [True, True]  # a step and an evaluation
 
 
 def test_convolutions_on_a_gpu_are_rounded_only_where_that_is_asked_for(monkeypatch):

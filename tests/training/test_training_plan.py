@@ -12,7 +12,6 @@ from gadam import GadamConfig, Population
 from gadam.tracing.programs import Programs
 from gadam.training import plan
 from gadam.training.plan import ClusterSize, TooManyUnitsError, plan_training, unit_bytes
-from gadam.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 BATCH = (zoo.FEATURES,), zoo.LABELS
@@ -79,18 +78,12 @@ def test_a_program_that_does_something_else_is_found_out(fault, factor, monkeypa
 
 
 def test_a_shard_of_units_in_one_call_is_one_for_each_thread_unless_it_is_small(monkeypatch):
-    def count(units, device="cpu", cluster=None, programs=True, **settings):
-        traced = Programs(zoo.mlp(), cross_entropy, singly=programs == "singly") if programs else None
-        trainer = Trainer(GadamConfig(**settings), cross_entropy, (0,), traced)
-        return plan._shard_count(units, trainer, torch.device(device), cluster)
-
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert {units: count(units) for units in (2, 8, 10, 100)} == {2: 1, 8: 2, 10: 2, 100: 4}
-    assert count(100, "cuda") == 1
-    assert count(10, shards=7) == 7
-    assert count(10, programs=None) == count(10, programs="singly") == 10
-    assert [count(10, cluster=ClusterSize(threads, None)) for threads in (1, 7, 100)] == [1, 7, 10]
-    assert count(10, cluster=ClusterSize(7, None), shards=2) == 2
+    assert {units: planned(units).shards for units in (2, 8, 10, 100)} == {2: 1, 8: 2, 10: 2, 100: 4}
+    assert planned(10, shards=7).shards == 7
+    assert planned(10, mode="loop").shards == 10
+    assert [planned(10, cluster=ClusterSize(threads, None)).shards for threads in (1, 7, 100)] == [1, 7, 10]
+    assert planned(10, cluster=ClusterSize(7, None), shards=2).shards == 2
 
 
 # --- the memory ---
