@@ -68,9 +68,9 @@ def trainer_of(mode, case, config):
     return Trainer(config, case.loss, (config.seed,), programs_of(mode, case))
 
 
-def train(mode, case, population, config, *, units=None, role="parent", generation=1, **told):
+def train(mode, case, population, config, **told):
     """A population as one shard, after training."""
-    shard = Shard(population, range(len(population)) if units is None else units, role, generation)
+    shard = Shard(population, range(len(population)), "parent", 1)
     return trainer_of(mode, case, config).train(shard, data_of(case), **told)
 
 
@@ -216,13 +216,6 @@ def test_every_unit_of_every_role_and_generation_has_batches_of_its_own():
 
 
 @every_mode
-def test_a_unit_is_trained_alike_whoever_is_in_its_shard(mode):
-    config, population = settings(steps=BLOCK + 2), Population.make(DROPOUT.make, 4)
-    together = train(mode, DROPOUT, population, config).take(slice(2, 4))
-    assert_same(train(mode, DROPOUT, population.take(slice(2, 4)), config, units=range(2, 4)), together, 1e-12)
-
-
-@every_mode
 def test_a_diverged_unit_leaves_its_neighbours_alone(mode):
     population = Population.make(NORM.make, 3)
     healthy = train(mode, NORM, population, settings()).population
@@ -302,13 +295,6 @@ def test_losses_are_means_in_evaluation_mode_before_and_after_training(mode):
     torch.testing.assert_close(trained.loss_start, expected(population, first), rtol=1e-12, atol=0)
     torch.testing.assert_close(trained.loss_trained, expected(trained.population, first), rtol=1e-12, atol=0)
     torch.testing.assert_close(trained.loss_survival, expected(trained.population, second), rtol=1e-12, atol=0)
-
-
-@every_mode
-def test_a_unit_that_draws_in_evaluation_is_evaluated_with_the_same_draws_each_time(mode):
-    config, population = settings(learning_rate=1e-300), Population.make(NOISY.make, 2)
-    trained = train(mode, NOISY, population, config)  # for nothing
-    assert torch.equal(trained.loss_trained, trained.loss_start)
 
 
 @every_mode
