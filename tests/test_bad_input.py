@@ -228,8 +228,7 @@ def hooked():
 
 
 class Locked(zoo.Linear):
-    def __init__(self):
-        super().__init__()
+    def prepare(self):
         self.lock = threading.Lock()
 
 

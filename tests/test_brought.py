@@ -342,8 +342,7 @@ def test_where_no_row_of_a_validation_batch_counts_that_is_said_and_nothing_of_t
 
 
 class Shows(zoo.Linear):
-    def __init__(self):
-        super().__init__()
+    def prepare(self):
         self.own = random.random()
 
     def extra_repr(self):
