@@ -238,19 +238,13 @@ def test_a_small_profile_decides_nothing_but_what_is_reached_or_quoted():
     assert {said for said in found.values() if not said.startswith("undecided")} == {"quoted", "reproduced reached"}
 
 
-def test_runs_at_smoke_size_go_through_to_table_and_claims():
-    planned = section51.runs("smoke", "standin")
-    names = [run.config.get("method", GADAM if "steps" in run.config else run.arm[6:]) for run in planned]
-    wanted = (GADAM, BEST_OF_G, "SGD", FOREST, SVM)
-    chosen = [run for name, run in zip(names, planned, strict=True) if name in wanted and run.config["seed"] == 0]
-    rows = pd.DataFrame([row for run in chosen for row in run.execute()])
-    arms = Arms.of(planned, lambda run: run in chosen)
-    table = section51.table1(rows, "smoke", arms)
-    there = table[table["accuracy"].notna()]
-    assert there["method"].tolist() == [GADAM, "Adam", BEST_OF_G, "SGD", FOREST, SVM]
-    assert set(there["seeds"]) == {"1 of 2"}
-    assert there["accuracy"].tail(2).min() > 25  # chance is 10
-    assert set(verdicts(rows, arms, "smoke").values()) == {"undecided stand-in data"}
+def test_other_methods_learn_a_stand_in():
+    planned = [run for run in section51.runs("smoke", "standin") if run.config["seed"] == 0]
+    for method in (FOREST, SVM):
+        (run,) = [run for run in planned if run.arm == section51.arm("", method)]
+        (row,) = run.execute()
+        assert row["test_correct"] > 0.25 * row["test_rows"]  # chance is a tenth
+        assert (row["method"], row["images"], row["data"]) == (method, 500, "stand-in")
 
 
 def test_the_first_generation_of_a_run_is_a_shorter_run():
@@ -259,12 +253,15 @@ def test_the_first_generation_of_a_run_is_a_shorter_run():
     long, short = (
         pd.DataFrame(mnist.lenet_by_gadam("mnist", "standin", 1, generations=count, **settings)) for count in (2, 1)
     )
-    for kind in ("unit", "checkpoint"):
-        first = long[(long["kind"] == kind) & (long["generation"] == 1)].reset_index(drop=True)
-        pd.testing.assert_frame_equal(first, short[short["kind"] == kind].reset_index(drop=True))
+    for kind in ("unit", "checkpoint", "curve"):
+        first = long[(long["kind"] == kind) & ((long["generation"] == 1) | (long["step"] <= 2 * 2))]
+        own = short[short["kind"] == kind]
+        pd.testing.assert_frame_equal(first.reset_index(drop=True), own.reset_index(drop=True))
     curve = long[long["kind"] == "curve"]
     assert curve["step"].max() == 2 * 2 * 2
-    assert curve["loss"].notna().all()
+    assert curve["loss"].between(1, 4).all()
+    (kept,) = long[long["kind"] == "kept"].to_dict("records")
+    assert 0 <= kept["ensemble"] <= kept["test_rows"] == 80
 
 
 def test_units_without_evolution_are_looked_at_after_the_steps_asked_for():
@@ -277,20 +274,6 @@ def test_units_without_evolution_are_looked_at_after_the_steps_asked_for():
     assert looks[["unit", "step"]].to_numpy().tolist() == [[0, 2], [0, 4], [1, 2], [1, 4]]
     rows_of_parts = looks[["images", "held_rows", "test_rows"]].drop_duplicates().to_numpy().tolist()
     assert rows_of_parts == [[240, 60, 80]]  # a small dataset still leaves rows to train on
-
-
-def test_curves_of_any_length_have_the_same_points_and_every_step_counts_once():
-    images, held, config = mnist._prepare("mnist", "standin", 20, 20, 4, population_size=2, steps=25)
-    curves = []
-    for generations in (2, 4):
-        watch = mnist._Watch(config, images, held, generations)
-        count = len(watch.state_dict()["losses"])
-        losses = torch.arange(1.0, count + 1)[:, None].expand(count, 2)
-        watch.load_state_dict(watch.state_dict() | {"losses": losses})
-        curves.append(pd.DataFrame(watch.curve()).set_index("step")["loss"])
-    short, long = curves
-    pd.testing.assert_series_equal(short, long.loc[:100])
-    assert (long * np.diff(long.index, prepend=0)).sum() == pytest.approx(sum(range(1, 201)))
 
 
 @pytest.mark.parametrize("singly", [True, False])  # False is how a GPU does it

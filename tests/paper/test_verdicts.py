@@ -52,28 +52,23 @@ ALIKE = partial(verdicts.within, margin=1.0)
         (OF_ONE, five(1.0, 0.5), YES),
         (OF_ONE, five(-1.0, 0.5), OPPOSITE),
         (OF_ONE, five(0.3, 0.1), SMALLER),  # 0.176 to 0.424
-        (OF_ONE, five(0.1, 0.2), SMALLER),  # -0.148 to 0.348
         (OF_ONE, five(0.3, 0.5), POWER),  # -0.32 to 0.92
         (A_GREATER, five(0.0, 0.2), NO_DIFFERENCE),  # 90 %: -0.191 to 0.191
         (A_GREATER, five(0.0, 0.22), POWER),  # 90 %: -0.21 to 0.21
         (A_GREATER, five(1, 0.7), YES),  # 0.131 to 1.869
         (partial(A_GREATER, level=0.99), five(1, 0.7), POWER),  # t = 4.604: -0.441 to 2.441
         (partial(greater, margin=0.01), Evidence((0.05, 0.05), rows=1_000), POWER),  # one row / sqrt(2): -0.02 to 0.12
-        (OF_LITTLE, five(0.05, 0.05), POWER),  # -0.012 to 0.112
         (OF_LITTLE, five(0.1, 0.02), POWER),  # 0.075 to 0.125: above 0, but short of 0.15
         (OF_LITTLE, five(0.2, 0.02), YES),
-        (OF_LITTLE, five(-0.2, 0.02), OPPOSITE),
         (ZERO, five(0.3, 0.5), YES),  # the mean: -0.321 to 0.921
         (ZERO, five(0.9, 0.4), YES),  # a further run: -0.316 to 2.116, no more than 1.5 wide
         (ZERO, five(1.0, 0.5), POWER),  # -0.521 to 2.521: 1.52 wide
         (ZERO, five(2.0, 0.3), HIGHER),  # 98 %: 0.769 to 3.231
         (ZERO, five(0.9, 0.15), POWER),  # outside, but within m of our mean
         (ZERO, ten(2.0, 1.0), (verdicts.COMPATIBLE, "")),
-        (ZERO, ten(2.0, 0.3), HIGHER),
         (partial(value, paper=98.7, margin=0.2), Evidence((98.6,) * 3, rows=10_000), YES),  # exact: 98.35 to 98.82
         (partial(value, paper=99.2, margin=0.2), Evidence((98.6,) * 3, rows=10_000), LOWER),
         (TEN, five(9.61, 0.1), REACHED),  # the bound is 9.515 and the limit 9.5
-        (TEN, five(9.55, 0.1), POWER),
         (TEN, five(9.45, 0.1), POWER),
         (TEN, five(9.39, 0.1), LOWER),
         (ALIKE, five(0.0, 1.0), YES),  # 90 %: -0.953 to 0.953
@@ -99,17 +94,12 @@ HALF = 1.242  # of five runs at 95 %, in spreads
         (A_GREATER(five(0, 0.2)), -0.1907, 0.1907, "90 % (t), paired by seed"),
         (A_GREATER(Evidence(five(1, 0.5).values, five(0, 0.5).values)), 0.271, 1.729, "95 % (Welch)"),  # t(8) = 2.306
         (A_GREATER(Evidence(five(98, 0.5).values, (97.0,), 10_000)), 0.379, 1.621, "95 % (t), beside one number"),
-        (A_GREATER(Evidence((0.1, 0.1), rows=1_000)), 0.0293, 0.1707, "95 % (t), paired by seed"),
-        (ZERO(five(0.3, 0.5)), 0.3 - 0.5 * HALF, 0.3 + 0.5 * HALF, "95 % of the mean (t)"),
-        (ZERO(five(0.9, 0.4)), 0.9 - 0.4 * 3.041, 0.9 + 0.4 * 3.041, "95 % of one further run (t)"),
         (ZERO(five(2.0, 0.3)), 2 - 0.3 * 4.105, 2 + 0.3 * 4.105, "98 % of one further run (t)"),
         (value(Evidence((98.6,) * 3, rows=10_000), 98.7, 0.2), 98.35, 98.82, "95 % of one further run (exact)"),
-        (value(Evidence((98.6,), rows=10_000), 98.6, 0.2), 98.35, 98.82, "95 % over the test rows of one run (exact)"),
         (TEN(five(9.61, 0.1)), 9.515, 9.705, "95 % to either side, of the mean (t)"),
         # Two intervals at 97.5 % each: t(4) = 3.495, 1.563 spreads to either side.
         (weakest([five(1, 0.5), five(2, 0.1)]), 0.2185, 1.7815,
          "the weakest of 2, simultaneous: 97.5 % (t), paired by seed"),
-        (verdicts.always(1, 10), 1 - 0.975**0.1, 0.445, "share of runs that violate it, 95 % (exact)"),
         (verdicts.always(0, 59), 0, 1 - 0.05 ** (1 / 59), "share of runs that violate it, 95 % below (exact)"),
     ],
 )  # fmt: skip
@@ -124,24 +114,15 @@ def test_the_interval_that_decides_is_shown(verdict, low, high, interval):
 @pytest.mark.parametrize(
     ("verdict", "decides"),
     [
-        *((OF_ONE(five(mean, 0.5)),  # whatever was seen
-           "5 seeds here; about 10 if there is no effect, about 5 if it is as large as the paper's")
-          for mean in (0.3, -0.1)),
-        (OF_ONE(five(0.3, 0.1)), "above 0 is shown"),
-        (OF_ONE(five(0.1, 0.2)), "direction open"),
+        (OF_ONE(five(0.3, 0.5)),
+         "5 seeds here; about 10 if there is no effect, about 5 if it is as large as the paper's"),
         (ZERO(ten(2, 1)), f"one run varies by ±{2.262 * (8 / 9) ** 0.5 * 1.1**0.5:.2g}: no number of seeds tells more"),
-        (ZERO(five(2, 1)), "5 seeds here; 10 or more"),
         (verdicts.reaches(five(9, 1), 10, 1), "5 seeds here; about 8 if it is just reached"),
         (ALIKE(five(1.5, 1)), "5 seeds here; about 11 if there is no difference"),
-        (greater(five(0.5, 1), 1.0), "5 seeds here; about 11 if there is no effect"),
         # Independent spreads of 3 and 4 are one of 5; the spread is at least one test row, 2 points.
         (greater(Evidence(five(0, 3).values, five(0, 4).values), 1, 10), greater(five(0, 5), 1, 10).decides),
         (greater(Evidence((0.5,) * 5, rows=50), 1, 2.5), greater(five(0, 2), 1, 2.5).decides),
-        (OF_ONE(five(0, 1e6)), "5 seeds here; more than a million whatever the effect"),
-        (OF_LITTLE(five(0.1, 0.02)), "5 seeds here; about 2 if it is as large as the paper's; the paper's is below two "
-         "margins, too small to be told from half of it"),
         (verdicts.always(0, 58), "58 runs here; 59 or more without a violation"),
-        (A_GREATER(Evidence((1.0,))), "1 seeds here; 2 or more"),
         (weakest([five(1, 0.7), five(2, 0.1)]), "5 seeds here; with 20 its interval is half as wide"),
     ],
 )  # fmt: skip
@@ -195,16 +176,12 @@ WILD = tuple(100.0 * one for one in STEADY)
         (weakest([five(1, 0.5), five(2, 0.1)]), YES, 1),
         (weakest([five(1, 0.7), five(2, 0.1)]), POWER, 1),  # alone it would be above 0
         (weakest([five(1, 0.1), five(-1, 0.1), five(0, 9)]), OPPOSITE, -1),
+        (verdicts.varies_more((1.0,) * 10, (1.0,) * 10), POWER, math.nan),
     ],
 )
 def test_rules_for_other_evidence_by_hand(verdict, expected, ours):
     assert said(verdict) == expected
-    assert verdict.ours == pytest.approx(ours)
-
-
-def test_nothing_to_judge_is_open():
-    pairs = ((1.0,) * 10, (1.0,) * 10), ((), ())
-    assert {said(verdicts.always(0, 0)), *(said(verdicts.varies_more(*pair)) for pair in pairs)} == {POWER}
+    assert verdict.ours == pytest.approx(ours, nan_ok=True)
 
 
 QUARTER = {"share": 0.25, "share_before": 0.125, "margin": 0.2}  # two factors of 2 are ahead: moved by 0.2
@@ -222,22 +199,17 @@ REACHES_ONE = partial(verdicts.reaches, paper=1.0, margin=0.2)
         (A_GREATER, -0.5, -0.6, BUDGET),
         (OF_ONE, 0.1, 0.1, SMALLER),  # moved up to 0.3; moving down by more would say "opposite"
         (OF_ONE, 0.2, 0.15, BUDGET),  # to 0.3, moved up to 0.5
-        (A_GREATER, 0.12, 0.12, POWER),
         (A_GREATER, 0.05, 0.05, BUDGET),  # moved to 0.25, and above 0
         (partial(greater, margin=1.0), 0.0, 0.0, NO_DIFFERENCE),  # moved to 0.2 either way
         (partial(value, paper=1.0, margin=0.5), 1.0, 1.0, YES),
         (partial(value, paper=1.0, margin=0.5), 1.0, 0.8, BUDGET),  # to 1.4, moved to 1.6
         (ONE, 2.2, 2.3, HIGHER),  # to 2, moved to 1.8
-        (ONE, 1.7, 1.9, BUDGET),
         (ONE, 0.0, -0.1, LOWER),  # to 0.2, moved to 0.4
-        (ONE, 0.3, 0.1, BUDGET),
         (REACHES_ONE, 1.0, 9.0, REACHED),  # more training takes nothing
         (REACHES_ONE, 0.0, -0.1, LOWER),
-        (REACHES_ONE, 0.0, -0.4, BUDGET),
         (HALF_ALIKE, 0.0, 0.0, YES),
         (HALF_ALIKE, 0.0, 0.2, BUDGET),
         (HALF_ALIKE, 2.0, 2.3, OUTSIDE),
-        (HALF_ALIKE, -2.0, -2.6, BUDGET),
     ],
 )
 def test_at_budget(rule, now, before, expected):
@@ -280,12 +252,10 @@ def test_margins():
 @pytest.mark.parametrize(
     ("values", "dataset", "expected"),
     [
-        ([98.0, 9.8, 97.0, 98.5], "mnist", {1}),
         ([98.0, 10.0, 11.0, 97.0], "mnist", {1, 2}),
         ([85.0, 76.4, 85.3], "adult", {1}),  # nearer to always saying the one class
         ([98.0, 97.0], "mnist", set()),
         ([10.0, 10.0, 10.0, 98.0], "mnist", set()),
-        ([10.0], "mnist", set()),
         ([], "mnist", set()),
     ],
 )
@@ -302,15 +272,15 @@ def test_evidence_is_finite_and_does_without_the_runs_that_collapsed():
             Evidence(*numbers)
 
 
-# --- How often a verdict is false: in 2.5 % of cases a side, and what 1,000 repetitions leave open about that ---
+# --- How often a verdict is false: in 2.5 % of cases a side, and what 600 repetitions leave open about that ---
 
-DRAWS = 1_000
+DRAWS = 600
 NOISES = {
     "normal": lambda draw, *shape: draw.normal(size=shape),
     "heavy tails": lambda draw, *shape: draw.standard_t(3, size=shape),
 }
 noises = pytest.mark.parametrize("noise", NOISES)
-numbers_of_seeds = pytest.mark.parametrize("seeds", [3, 5, 10, 20])
+numbers_of_seeds = pytest.mark.parametrize("seeds", [3, 5, 20])
 
 
 def drawn(noise, *shape, seed=0):
@@ -357,7 +327,7 @@ def test_verdicts_on_drawn_numbers_are_rarely_false(noise, seeds):
 
 
 @noises
-@pytest.mark.parametrize(("seeds", "others", "ratio"), [(3, 3, 5), (5, 5, 3), (20, 20, 1), (3, 20, 1), (10, 3, 3)])
+@pytest.mark.parametrize(("seeds", "others", "ratio"), [(3, 3, 5), (20, 20, 1), (3, 20, 1), (10, 3, 3)])
 def test_greater_is_rarely_false_where_runs_are_not_paired(noise, seeds, others, ratio):
     ours, other = drawn(noise, seeds, seed=2), ratio * drawn(noise, others, seed=3)
     check(map(OF_ONE, evidence(ours, other)), YES, OPPOSITE)
@@ -396,7 +366,7 @@ def looks(noise, seeds, limit, slope, share, before, apart):
 @noises
 @pytest.mark.parametrize(
     ("seeds", "share", "before", "slope", "apart"),
-    [(3, 0.5, 0.1, 4, 0.5), (5, 0.25, 0.125, -5, 0.1), (10, 0.5, 0.1, 4, 0.5), (20, 0.25, 0.125, -5, 0.1)],
+    [(3, 0.5, 0.1, 4, 0.5), (5, 0.25, 0.125, -5, 0.1), (20, 0.25, 0.125, -5, 0.1)],
 )
 def test_verdicts_at_less_than_the_budget_are_rarely_false_of_the_whole(noise, seeds, share, before, slope, apart):
     def at(rule, limit, margin):
