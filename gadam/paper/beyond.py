@@ -25,8 +25,8 @@ def runs(profile: str, data: str) -> list[Run]:
     scale = mnist.scales(profile)[-1]
     budget = mnist.PROFILES[scale]
     lenets = mnist.gadam_runs(scale, data, budget["seeds"], budget["g"], budget["longest"])
-    others = [*section54_orl.runs(profile, data), *section54.runs(profile, data)]
-    return lenets + [run for run in others if run.function in (section54_orl.cnn_by_gadam, section54.mlp_by_gadam)]
+    others, arms = [*section54_orl.runs(profile, data), *section54.runs(profile, data)], arms_of(profile).values()
+    return lenets + [run for run in others if run.arm in arms]
 
 
 RUNS = (runs,)

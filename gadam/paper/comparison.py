@@ -16,25 +16,13 @@ from torch import Tensor, nn
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.evolution.loop import evolve
-from gadam.paper import statistics
+from gadam.paper import statistics, units
 from gadam.paper.baselines import classical
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
 from gadam.paper.claims import Arms, Claim, Smaller, own, paired
 from gadam.paper.runs import Row
 from gadam.paper.statistics import Interval, accuracy_interval, paired_interval
-from gadam.paper.units import (
-    KEPT,
-    by_seed,
-    first,
-    held_out,
-    independent,
-    kept,
-    scorer,
-    source_of,
-    validation_size,
-    where,
-    whole,
-)
+from gadam.paper.units import KEPT, by_seed, first, held_out, independent, kept, scorer, source_of, validation_size
 from gadam.paper.verdicts import Evidence, margin_of
 from gadam.population import Population
 from gadam.training.shards import Step
@@ -44,13 +32,28 @@ GCFOREST, FOREST, SVM, KNN = QUOTED = ("gcForest", "Random Forest", "SVM (rbf)",
 MakeModel = Callable[[], nn.Module]
 
 
+def run_method(
+    rows: Dataset, make_model: MakeModel, method: str, methods: Sequence[str], seed: int, **settings: Any
+) -> list[Row]:
+    """Run a method on a dataset and score it on the test rows; `methods` begins with GADAM, Adam and its best of g.
+
+    Settings are those of `GadamConfig` for the first two, else as for `predict`.
+    """
+    gadam, adam, best_of_g, *_ = methods
+    if method == gadam:
+        return run_gadam(rows, make_model, method, GadamConfig(seed=seed, **settings))
+    if method == adam:
+        return run_adam(rows, make_model, (adam, best_of_g), GadamConfig(seed=seed, **settings))
+    return [answers(rows, method, seed, predict(rows, method, seed, **settings))]
+
+
 def run_gadam(rows: Dataset, make_model: MakeModel, method: str, config: GadamConfig) -> list[Row]:
     """Train by GADAM, and score the best unit of the last generation, chosen on the last validation batch.
 
     A second row, of method `KEPT`, says what else the generation is good for, see `gadam.paper.beyond`.
     """
     size = validation_size(rows)
-    result = whole(evolve(make_model, rows.train, replace(config, validation_size=size), progress=False))
+    result = units.whole(evolve(make_model, rows.train, replace(config, validation_size=size), progress=False))
     _, correct = scorer(result.population.template)(result.population.take(slice(0, 1)), rows.test)
     row = answers(rows, method, config.seed, int(correct[0]), result.gradient_steps)
     about = {name: row[name] for name in ("dataset", "data", "seed", "test_rows")} | {"method": KEPT}
@@ -67,11 +70,6 @@ def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], confi
         answers(rows, methods[0], config.seed, int(correct[0]), config.steps),
         answers(rows, methods[1], config.seed, int(correct[losses.argmin()]), config.steps * config.population_size),
     ]
-
-
-def run_quoted(rows: Dataset, method: str, seed: int, **settings: Any) -> list[Row]:
-    """Run a method of `QUOTED`, see `predict`."""
-    return [answers(rows, method, seed, predict(rows, method, seed, **settings))]
 
 
 def predict(rows: Dataset, method: str, seed: int, **settings: Any) -> Tensor:
@@ -163,7 +161,7 @@ def rows_of(rows: pd.DataFrame, column: str, key: Any, method: str, shrink: int 
     names = [column, "method", "shrink", "seed", "accuracy", "test_rows", "gradient_steps", "data"]
     rows = rows.reindex(columns=names)
     sized = rows["shrink"].isna() | (rows["shrink"] == shrink)
-    return where(rows[sized], **{column: key, "method": method})
+    return units.where(rows[sized], **{column: key, "method": method})
 
 
 def above(ours: Cell, theirs: Cell) -> Evidence:

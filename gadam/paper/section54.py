@@ -73,35 +73,22 @@ def depends_on_seed(method: str, dataset: str, profile: str) -> bool:
     return method not in (SVM, KNN) or dataset == "yeast" or PROFILES[profile]["train_rows"] is not None
 
 
-@run_function("tables/gadam")
-def mlp_by_gadam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> list[Row]:
-    """Train MLPs by GADAM, see `comparison.run_gadam`."""
-    rows = load_table(dataset, data, seed, train_rows)
-    return comparison.run_gadam(rows, maker(rows), GADAM, GadamConfig(seed=seed, **settings))
-
-
-@run_function("tables/adam", settings=None)
-def mlps_by_adam(dataset: str, data: Any, seed: int, train_rows: int | None, **settings: Any) -> list[Row]:
-    """Train as many MLPs by Adam alone, see `comparison.run_adam`."""
-    rows = load_table(dataset, data, seed, train_rows)
-    return comparison.run_adam(rows, maker(rows), (ADAM, ADAM_BEST), GadamConfig(seed=seed, **settings))
-
-
-def by_other(dataset: str, data: Any, seed: int, train_rows: int | None, method: str, **settings: Any) -> list[Row]:
-    """Predict by a method of others, see `comparison.run_quoted`; its features are standardised.
+def by_method(dataset: str, data: Any, seed: int, train_rows: int | None, method: str, **settings: Any) -> list[Row]:
+    """Train MLPs, or predict by a method of others from standardised features, see `comparison.run_method`.
 
     Of gcForest the cascade alone: there is nothing to scan, since the columns of a table have no order.
     """
-    return comparison.run_quoted(load_table(dataset, data, seed, train_rows), method, seed, **settings)
+    rows = load_table(dataset, data, seed, train_rows)
+    return comparison.run_method(rows, maker(rows), method, METHODS, seed, **settings)
 
 
 FUNCTIONS = {
-    GADAM: mlp_by_gadam,
-    ADAM: mlps_by_adam,
-    FOREST: run_function("tables/forest", engine=False, settings=None, method=FOREST)(by_other),
-    SVM: run_function("tables/svm", engine=False, settings=None, method=SVM)(by_other),
-    KNN: run_function("tables/neighbours", engine=False, settings=None, method=KNN)(by_other),
-    GCFOREST: run_function("tables/gcforest", engine=False, settings=GcForestSettings, method=GCFOREST)(by_other),
+    GADAM: run_function("tables/gadam", method=GADAM)(by_method),
+    ADAM: run_function("tables/adam", settings=None, method=ADAM)(by_method),
+    FOREST: run_function("tables/forest", engine=False, settings=None, method=FOREST)(by_method),
+    SVM: run_function("tables/svm", engine=False, settings=None, method=SVM)(by_method),
+    KNN: run_function("tables/neighbours", engine=False, settings=None, method=KNN)(by_method),
+    GCFOREST: run_function("tables/gcforest", engine=False, settings=GcForestSettings, method=GCFOREST)(by_method),
 }
 """What computes the runs of each method; the best of g by Adam is of Adam's own."""
 

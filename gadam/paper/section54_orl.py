@@ -105,39 +105,22 @@ def arm(images: int, method: str, shrink: int = 1) -> str:
     return f"orl/{images}/{run}" + (f"/{shrink}" if run in CNNS else "")
 
 
-@run_function("orl/gadam")
-def cnn_by_gadam(
-    dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any
-) -> list[Row]:
-    """Train CNNs by GADAM, see `comparison.run_gadam`."""
+def by_method(dataset: str, data: Any, images: int, seed: int, method: str, **settings: Any) -> list[Row]:
+    """Train CNNs, or predict by a method of others from the pixels, see `comparison.run_method`."""
+    shrink, hidden = settings.pop("shrink", 1), settings.pop("hidden", 0)
     faces = load_faces(dataset, data, images, seed, shrink)
-    found = comparison.run_gadam(faces, maker(faces, hidden), GADAM, GadamConfig(seed=seed, **settings))
-    return [row | {"images": images, "shrink": shrink} for row in found]
-
-
-@run_function("orl/adam")
-def cnns_by_adam(
-    dataset: str, data: Any, images: int, seed: int, shrink: int, hidden: int, **settings: Any
-) -> list[Row]:
-    """Train as many CNNs by Adam alone, see `comparison.run_adam`."""
-    faces = load_faces(dataset, data, images, seed, shrink)
-    found = comparison.run_adam(faces, maker(faces, hidden), (ADAM, ADAM_BEST), GadamConfig(seed=seed, **settings))
-    return [row | {"images": images, "shrink": shrink} for row in found]
-
-
-def by_other(dataset: str, data: Any, images: int, seed: int, method: str, **settings: Any) -> list[Row]:
-    """Predict by a method of others from the pixels, see `comparison.run_quoted`."""
-    faces = load_faces(dataset, data, images, seed, settings.pop("shrink", 1))
-    return [row | {"images": images} for row in comparison.run_quoted(faces, method, seed, **settings)]
+    about = {"images": images, "shrink": shrink} if method in CNNS else {"images": images}
+    found = comparison.run_method(faces, maker(faces, hidden), method, METHODS, seed, **settings)
+    return [row | about for row in found]
 
 
 FUNCTIONS = {
-    GADAM: cnn_by_gadam,
-    ADAM: cnns_by_adam,
-    FOREST: run_function("orl/forest", engine=False, settings=None, method=FOREST)(by_other),
-    SVM: run_function("orl/svm", engine=False, settings=None, method=SVM)(by_other),
-    KNN: run_function("orl/neighbours", engine=False, settings=None, method=KNN)(by_other),
-    GCFOREST: run_function("orl/gcforest", engine=False, settings=GcForestSettings, method=GCFOREST)(by_other),
+    GADAM: run_function("orl/gadam", method=GADAM)(by_method),
+    ADAM: run_function("orl/adam", method=ADAM)(by_method),
+    FOREST: run_function("orl/forest", engine=False, settings=None, method=FOREST)(by_method),
+    SVM: run_function("orl/svm", engine=False, settings=None, method=SVM)(by_method),
+    KNN: run_function("orl/neighbours", engine=False, settings=None, method=KNN)(by_method),
+    GCFOREST: run_function("orl/gcforest", engine=False, settings=GcForestSettings, method=GCFOREST)(by_method),
 }
 """What computes the runs of each method; the best of g by Adam is of Adam's own."""
 

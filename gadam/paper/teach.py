@@ -27,30 +27,12 @@ from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.evolution.teach import TEACH, TEACHER_SHARE
 from gadam.models import lenet5
-from gadam.paper import comparison, mnist, section54, section54_orl, seeds_of, statistics
+from gadam.paper import comparison, drawing, mnist, section54, section54_orl, seeds_of, statistics
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import Cell, Column
-from gadam.paper.drawing import (
-    BLUE,
-    BROWN,
-    GREEN,
-    GREY,
-    ORANGE,
-    PINK,
-    RED,
-    add_legend,
-    curve_by,
-    draw_curve,
-    say_missing,
-)
+from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, say_missing
 from gadam.paper.runs import Row, Run, arm_runs, run_function, threads
-from gadam.paper.statistics import (
-    LEVEL,
-    accuracy_interval,
-    mean_interval,
-    p_values,
-    partial_conjunction,
-)
+from gadam.paper.statistics import LEVEL, accuracy_interval, mean_interval, p_values, partial_conjunction
 from gadam.paper.units import CHUNK, Part, cross_entropy, first, held_out, scorer, where, whole
 from gadam.paper.verdicts import better_or_worse, margin_of
 from gadam.population import Population
@@ -484,7 +466,7 @@ def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
                 curve = _curve(own[own["method"] == method], measure)
                 if len(curve):
                     front = 3 if method == TAUGHT else 2
-                    handles[method] = draw_curve(axis, curve, colour, marker="o", markersize=4, zorder=front)
+                    handles[method] = drawing.draw_curve(axis, curve, colour, marker="o", markersize=4, zorder=front)
             if own.empty:
                 axis.set_yticks([])
                 say_missing(axis)
@@ -495,13 +477,13 @@ def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
     for axis in axes[:, 0]:
         axis.set_ylabel("test accuracy, %")
     if handles:
-        add_legend(figure, handles, 4)
+        drawing.add_legend(figure, handles, 4)
     return figure
 
 
 def _curve(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Mean accuracy and its interval by total of steps, or by the median of their seconds."""
-    curve = curve_by(
+    curve = drawing.curve_by(
         rows, "total_steps", lambda own: accuracy_interval(own["accuracy"].tolist(), first(own, "test_rows"))
     )
     return curve.set_axis(rows.groupby("total_steps")[measure].median())

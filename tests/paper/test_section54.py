@@ -238,5 +238,5 @@ def test_the_held_out_curve_falls():
 def test_the_best_of_g_is_that_of_the_lowest_loss_on_rows_held_out(monkeypatch):
     scores = torch.tensor([3.0, 1.0, 2.0]), torch.tensor([5, 6, 7])
     monkeypatch.setattr(comparison, "scorer", lambda template: lambda population, rows: scores)
-    rows = section54.mlps_by_adam("yeast", "standin", 0, 100, population_size=3, steps=2)
+    rows = section54.FUNCTIONS[ADAM]("yeast", "standin", 0, 100, population_size=3, steps=2)
     assert [(row["correct"], row["gradient_steps"]) for row in rows] == [(5, 2), (6, 6)]
