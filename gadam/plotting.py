@@ -207,7 +207,7 @@ def _checked(history: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Return the history in the order of `Result.history`, parents first."""
     check_kind("history", history, pd.DataFrame, "a DataFrame such as Result.history")
     if absent := [name for name in ("generation", "role", *columns) if name not in history]:
-        raise InputError(f"history: has no column {', '.join(absent)}, must be a DataFrame such as Result.history")
+        raise InputError(f"history: has no column {', '.join(absent)}; must be a DataFrame such as Result.history")
     if history.empty:
         raise InputError("history: has no rows, must have a complete generation")
     order = [name for name in ("generation", "role", "unit") if name in history]
