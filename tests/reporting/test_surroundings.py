@@ -75,16 +75,16 @@ def test_output_survives_an_encoding_that_lacks_its_signs():
 
 @IN_CHECKOUT
 def test_wheel_and_sdist_have_all_that_a_reproduction_needs_and_work_in_an_empty_folder(tmp_path):
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
-    subprocess.run([sys.executable, "-m", "hatchling", "build"], cwd=clone, check=True, capture_output=True)
-    (sdist,) = (clone / "dist").glob("*.tar.gz")
+    def build(folder, kind):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", kind]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        (built,) = (folder / "dist").iterdir()
+        return built
+
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(tmp_path / "clone")], check=True)
+    sdist = build(tmp_path / "clone", "sdist")
     subprocess.run(["tar", "-xzf", str(sdist), "-C", str(tmp_path)], check=True)
-    source = tmp_path / sdist.name.removesuffix(".tar.gz")  # the wheel is that of the sdist
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=source, check=True, capture_output=True
-    )
-    (wheel,) = (source / "dist").glob("*.whl")
+    wheel = build(tmp_path / sdist.name.removesuffix(".tar.gz"), "wheel")  # the wheel is that of the sdist
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     with zipfile.ZipFile(wheel) as file:
