@@ -89,9 +89,12 @@ def test_run_trains_with_the_chosen_settings_and_says_so_and_gives_code_that_tra
 
 
 @pytest.mark.parametrize("by", ["its button", "a panel that replaces it"])
-def test_stop_acts_in_the_middle_of_the_first_generation_and_the_time_left_is_said_till_then(by, late, monkeypatch):
+def test_stop_acts_in_the_middle_of_the_first_generation_and_the_time_left_is_said_till_then(
+    by, late, monkeypatch, request
+):
     monkeypatch.setattr(training, "front_end", lambda: "notebook")
     panel, left = training_panel(), threading.Event()
+    request.addfinalizer(panel.stop)
     panel.left.observe(lambda change: left.set(), "value")
     press(panel, None, **ENDLESS)
     assert left.wait(60)

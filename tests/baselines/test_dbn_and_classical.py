@@ -8,7 +8,7 @@ from sklearn.svm import SVC
 
 from gadam.config import InputError
 from gadam.paper.baselines.classical import nearest_neighbours, random_forest, svm
-from gadam.paper.baselines.dbn import Rbm, cd1, deep_belief_net, to_unit_range
+from gadam.paper.baselines.dbn import Rbm, cd1, deep_belief_net, new_rbm, to_unit_range
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
 from gadam.randomness import stream
 
@@ -32,6 +32,12 @@ def test_one_step_is_that_of_a_naive_loop():
     for found, part, moved, start in zip(velocity, expected, after, before, strict=True):
         torch.testing.assert_close(found, part)
         torch.testing.assert_close(moved, start + found)
+
+
+def test_a_new_machine_knows_the_mean_row(digits):
+    rows = digits[0].flatten(1)
+    fresh = new_rbm(rows, 10, generator=stream("cpu", 0))
+    assert (fresh.down(fresh.up(rows)).mean(0) - rows.mean(0)).abs().max() < 0.03
 
 
 def test_it_learns_digits_and_pretraining_helps(digits):
