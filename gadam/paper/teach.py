@@ -491,9 +491,12 @@ def _curve(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 def crossings(rows: pd.DataFrame, profile: str) -> str:
     """Say in a sentence for each dataset from which total of steps on teach is ahead of the tuned long run."""
-    words = []
+    words, found = [], reported(rows, profile)
     for dataset in searched(profile):
-        at = crossing(rows, profile, dataset)
+        at, methods = crossing(rows, profile, dataset), set(found.loc[found["dataset"] == dataset, "method"])
+        if not {TAUGHT, LONG} <= methods:
+            words.append(f"{dataset.upper()}: not computed yet")
+            continue
         place = "at none of these totals" if math.isnan(at) else f"from about {at:,.0f} steps on" if at else "at each"
         words.append(f"{dataset.upper()}: {place}")
     return "; ".join(words)

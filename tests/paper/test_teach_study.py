@@ -197,6 +197,9 @@ def test_the_crossing_is_where_teach_comes_to_be_ahead_for_good(ahead, at):
     ])  # fmt: skip
     assert teach.crossing(rows, "standard", "letter") == pytest.approx(at, rel=1e-4, nan_ok=True)
     assert math.isnan(teach.crossing(rows, "standard", "yeast"))
+    said = teach.crossings(rows, "standard")
+    assert said.startswith("YEAST: not computed yet; ADULT: not computed yet; LETTER: ")
+    assert ("none of these" in said, "at each" in said) == (math.isnan(at), at == 0)
 
 
 def test_tables_and_figure_have_a_place_for_everything_and_for_what_is_missing():
