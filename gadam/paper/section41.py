@@ -47,7 +47,7 @@ SETTINGS: dict[str, Any] = {
 NOTHING = (torch.zeros(1, 1), torch.zeros(1))
 """Data for a model that needs none."""
 
-TRIALS = {"smoke": 4, "quick": 16, "standard": 200, "paper": 400}
+TRIALS = {"smoke": 4, "quick": 8, "standard": 200, "paper": 400}
 PORTIONS = 4  # in which the trials on a landscape are computed
 G, K = 4, 3
 RATES = (0.0, 0.3)  # the paper's 0.01 would change one of eight entries in a dozen generations

@@ -54,8 +54,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         },
     },
     "quick": {
-        "seeds": {4: 2}, "g": 4, "K": 1, "steps": 50, "batch_size": 16, "hidden": 256, "trees": 100,
-        "curve": {"units": 1, "steps": 200, "points": 10}, "gcforest_seeds": 2, "gcforest": {
+        "seeds": {4: 2}, "g": 4, "K": 1, "steps": 30, "batch_size": 16, "hidden": 256, "trees": 50,
+        "curve": {"units": 1, "steps": 100, "points": 10}, "gcforest_seeds": 2, "gcforest": {
             "forests": 1, "trees": 20, "max_levels": 1, "windows": [[14, 11]], "stride": 6, "scan_trees": 10,
             "scan_pieces": 2_000,
         },

@@ -107,7 +107,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
         "trials": {"learning_rate": (1e-3, 1e-2), "weight_decay": (0.0,)},
         "gadam": {"learning_rate": (1e-3, 1e-2), "generations": (5,)}, "search_seeds": (100,),
-        "datasets": {"letter": {"totals": (2_000,), "primary": 2_000, "seeds": 2}},
+        "datasets": {"letter": {"totals": (1_000,), "primary": 1_000, "seeds": 2}},
     },
     "standard": _WHOLE,
     "paper": _WHOLE,
