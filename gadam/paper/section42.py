@@ -33,7 +33,7 @@ from gadam.result import Callback, Generation
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"g": 4, "K": 3, "steps": {"short": 5, "letter": 5, "long": 15}, "seeds": 1},
-    "quick": {"g": 10, "K": 8, "steps": {"short": 25, "letter": 25, "long": 90}, "seeds": 2},
+    "quick": {"g": 10, "K": 8, "steps": {"short": 25, "letter": 25, "long": 50}, "seeds": 2},
     "standard": {"g": 10, "K": 10, "steps": {"short": 50, "letter": 400, "long": 1_000}, "seeds": 60},
     "paper": {"g": 10, "K": 10, "steps": {"short": 50, "letter": 400, "long": 1_000}, "seeds": 10},
 }

@@ -46,7 +46,7 @@ THREADS = tuple(range(1, 11))
 ARM = "section53/threads"
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"threads": (1, 2), "repeats": 2, "steps": 1, "warm_up": 1, "validation_size": 32},
-    "quick": {"threads": (1, 2, 4, 8), "repeats": 2, "steps": 3, "warm_up": 1, "validation_size": 128},
+    "quick": {"threads": (1, 2, 4), "repeats": 2, "steps": 2, "warm_up": 1, "validation_size": 128},
     "standard": {"threads": THREADS, "repeats": 10, "steps": 20, "warm_up": 1, "validation_size": 256},
     "paper": {"threads": THREADS, "repeats": 5, "steps": 5_000, "warm_up": 0, "validation_size": 1_024},
 }

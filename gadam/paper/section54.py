@@ -47,7 +47,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "gcforest_seeds": dict.fromkeys(DATASETS, 2),
     },
     "quick": {
-        "seeds": 2, "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 100, "letter": 200}, "trees": 100,
+        "seeds": 2, "g": 10, "K": 5, "steps": {"yeast": 50, "adult": 100, "letter": 100}, "trees": 100,
         "train_rows": 4_000, "curve": {"yeast": 1_000, "adult": 1_000, "letter": 2_000},
         "gcforest": {"forests": 1, "trees": 20, "folds": 3, "max_levels": 2},
         "gcforest_seeds": dict.fromkeys(DATASETS, 2),

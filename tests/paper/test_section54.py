@@ -122,7 +122,7 @@ def test_claims_are_decided_by_budget_size_and_direction(section, shift, profile
 
 def test_the_share_of_the_budget_is_of_rows_pixels_hidden_units_training_and_trees(monkeypatch):
     assert section54.budget_share(MLP, "yeast", "quick") == 1
-    assert section54.budget_share(MLP, "letter", "quick") == pytest.approx(200 / 8_000 / 4)
+    assert section54.budget_share(MLP, "letter", "quick") == pytest.approx(100 / 8_000 / 4)
     share = section54_orl.budget_share
     assert {share(method, "paper") for method in section54_orl.METHODS} == {1}
     # Where the CNNs see two sizes, fewer pixels are no part of it.
