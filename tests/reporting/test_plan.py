@@ -183,6 +183,7 @@ def compared(*changes, there=ELSEWHERE, kin=SEEDS):
         ("step", 2, "different"),
         ("more", 1, "different"),
         ("seed", "0", "different"),
+        ("seconds", 7.0, "identical"),  # of a machine
     ],
 )
 def test_numbers_within_the_tolerance_and_counts_within_two_rows_are_equal(column, value, outcome):

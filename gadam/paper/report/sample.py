@@ -17,6 +17,7 @@ import numpy as np
 from gadam.config import InputError
 from gadam.paper import SECTIONS
 from gadam.paper.report import machine
+from gadam.paper.report.compare import TIMES
 from gadam.paper.report.paths import scratch_folder
 from gadam.paper.report.plan import Planned, Source
 from gadam.paper.report.store import Stored
@@ -122,20 +123,25 @@ def _absent(run: Run) -> str:
 def compare(there: Stored, here: Stored, kin: Sequence[Sequence[Row]] = ()) -> tuple[str, str]:
     """Compare an archived run with its recomputation: a key of `WORDS`, and the largest difference in words.
 
-    `kin` has the rows of runs that differ in their seed alone.
+    `kin` has the rows of runs that differ in their seed alone. Times are left out.
     """
-    if _text(there.rows) == _text(here.rows):
+    before, now = _without_times(there.rows), _without_times(here.rows)
+    if _text(before) == _text(now):
         return IDENTICAL, ""
-    if len(there.rows) != len(here.rows):
-        return DIFFERENT, f"{len(here.rows)} rows, archived are {len(there.rows)}"
-    differences = _differences(there.rows, here.rows)
+    if len(before) != len(now):
+        return DIFFERENT, f"{len(now)} rows, archived are {len(before)}"
+    differences = _differences(before, now)
     within, _, words = max(differences, key=lambda one: (not one[0], one[1]), default=(True, 0.0, ""))
     if within:
         return EQUAL, words
     other = _other(there.metadata, here.metadata)
-    if other and _is_alike(here.rows, [*kin, there.rows]):
+    if other and _is_alike(now, [*kin, before]):
         return ALIKE, f"{words}; {other}"
     return DIFFERENT, words
+
+
+def _without_times(rows: Sequence[Row]) -> list[Row]:
+    return [{name: value for name, value in row.items() if not TIMES.search(name)} for row in rows]
 
 
 def _differences(there: Sequence[Row], here: Sequence[Row]) -> Iterator[tuple[bool, float, str]]:
