@@ -64,14 +64,16 @@ class GadamConfig:
             "adam". A range as for the learning rate.
         mutate_rates: whether a child has its fitter parent's rate and decay times a factor from 0.8 to 1.25, where they
             are ranges.
-        schedule: of the learning rate over a training, which is that of a role in a generation (of `gadam.train` all of
-            it): "constant", or "cosine", which rises over the first 2 % of the steps and falls to 0.
-        average: share of a training over which the weights are averaged exponentially; 0 does not. The average is what
-            is evaluated, and what goes on.
+        schedule: course of the learning rate over a phase, which is the training of a generation's parents or children
+            (of `gadam.train` the whole training): "constant", or "cosine", which rises over the first 2 % of the steps
+            and falls to 0.
+        average: above 0, weights are averaged exponentially over about this share of a phase's steps; the average is
+            evaluated, and replaces the weights at the end of the phase.
         betas: decay rates of Adam's two moments, each in [0, 1) (beta_1 and beta_2 in Eq. 2).
         epsilon: added to the denominator, outside the bias correction as in `torch.optim.Adam` (Eq. 2).
         mutation_rate: share of a child's entries that are drawn anew, before it is scaled by fitness (p in Eq. 12).
-        threshold: the evolution ends once the sum of the population's losses falls by less (theta in Eq. 13).
+        threshold: the evolution ends once the summed losses of two successive generations differ by at most this, up
+            or down (theta in Eq. 13).
         validation_size: rows of a validation batch, at most the rows there are (V, Sections 3.3.1 and 3.4).
         crossover: how children come about. "entries": each entry from one of two parents, and mutated (Eq. 9 and 11);
             "none": a mutated copy of the fitter parent; "teach": children are not mutated, and are trained on what
@@ -87,7 +89,8 @@ class GadamConfig:
         seed: seed of every random stream, from 0 to 2^63 - 1.
         optimizer: optimizer of the units. The paper's is Adam; the others are those of Table 1, with torch's defaults.
         initialisation: "module" keeps what `make_model` returns, "standard_normal" draws learned entries from N(0, 1).
-        moments: "fresh" starts each generation with zero optimizer state, "carry" lets it travel with its entries.
+        moments: "fresh" starts the optimizer anew for the parents and the children of each generation; with "carry"
+            parents keep its state, and each entry of a child has that of the parent it came from.
         mutation: a mutated entry is from U[0, 1) ("uniform", Eq. 11) or from N(0, 0.1^2) ("normal", as in BGADAM).
         mode: "loop" trains unit by unit, "vectorised" by a traced program: a shard in one call, or on a CPU with
             convolutions unit by unit; "auto" takes what suits the model, the device and the length of the training.

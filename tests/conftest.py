@@ -1,16 +1,21 @@
-"""What the tests share: their small modules (zoo.py), also in spawned processes, and one pool of such processes."""
+"""What the tests share: their small modules (zoo.py), also in other processes, and one pool of such processes."""
 
 import multiprocessing
+import os
 import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# multiprocessing hands sys.path to the processes that it spawns.
+# multiprocessing hands sys.path to the processes that it starts.
 sys.path.insert(0, str(Path(__file__).parent))
+
+# Read when torch is imported. Workers of pytest share the cores: a thread of OpenMP that spins keeps another from them.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 # How long an example takes says something of the machine, and of whatever else it does.
@@ -35,7 +40,18 @@ def figures_are_closed():
 
 
 @pytest.fixture(scope="session")
-def processes():
-    """A pool of two spawned processes, which all tests of a worker share."""
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+def context():
+    """Starts processes of which each has imported, and copied, nothing of this one: torch is there before they fork."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["zoo", "gadam.evolution.loop", "torch._dynamo", "killed"])
+    with pytest.MonkeyPatch.context() as patch:  # the server does not know pytest's sys.path, and would say nothing
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        forkserver.ensure_running()
+    return context
+
+
+@pytest.fixture(scope="session")
+def processes(context):
+    """A pool of two processes, which all tests of a worker share."""
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
         yield pool

@@ -20,7 +20,7 @@ from torch import nn
 
 from gadam.config import GadamConfig, InputError
 from gadam.ensembles import Ensemble, greedy_soup
-from gadam.estimators.rows import Rows, weighted
+from gadam.estimators.rows import WeightedRows, weighted
 from gadam.estimators.units import Rescale, continue_units, fresh_units
 from gadam.evolution.loop import evolve
 from gadam.evolution.teach import HELD_OUT, teach_config
@@ -68,7 +68,7 @@ class _Estimator(BaseEstimator):
         X = X.toarray() if issparse(X) else X
         return (X, *y) if y else X
 
-    def _evolve(self, table: Rows, outputs: int, loss: Loss, finish: nn.Module) -> Self:
+    def _evolve(self, table: WeightedRows, outputs: int, loss: Loss, finish: nn.Module) -> Self:
         """Evolve modules from the features to `outputs`, which `finish` turns into predictions."""
         check_choice("preset", self.preset, ("gadam", "teach"))
         predicts_with = self._predicts_with
@@ -212,8 +212,8 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
             probabilities), or their "soup", see `gadam.ensembles`; of "teach" the student or the teachers. None: the
             ensemble, of "teach" the best. May be changed after `fit`, to "soup" only if it was that then.
         validation_fraction: the share of rows in (0, 1) held out from training, by which units are selected and a soup
-            is mixed. None or 0: units are selected by training rows, as in the paper; but None holds out 0.2 for
-            "soup", for which 0 is refused, and 0.1 for "teach".
+            is mixed. 0: units are selected by training rows, as in the paper; "soup" refuses it. None: 0, but 0.2 for
+            "soup" and 0.1 for "teach".
         warm_start: whether a further `fit` begins with the units of the last generation of the fit before, fittest
             first, instead of fresh ones; where `population_size` has grown the others are fresh. It must have as many
             features and outputs (classes), and units of the same architecture. Optimizers begin anew, `result_` and
@@ -252,7 +252,7 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         X, y = self._validated(X, y=y)
         check_classification_targets(y)
         self.classes_, targets = np.unique(y, return_inverse=True)
-        table = Rows.weigh(X, targets, sample_weight, self._class_factors(y))
+        table = WeightedRows.weigh(X, targets, sample_weight, self._class_factors(y))
         self._evolve(table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
         self.result_ = replace(self.result_, targets="classes")  # also where weights stand beside them
         return self
@@ -301,7 +301,7 @@ class GADAMRegressor(RegressorMixin, _Estimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Evolve; y are finite numbers, [n] or [n, outputs], all else is as for `GADAMClassifier.fit`."""
         X, y = self._validated(X, y=y, multi_output=True, y_numeric=True)
-        table = Rows.weigh(X, np.asarray(y, dtype=np.float64).reshape(len(y), -1), sample_weight)
+        table = WeightedRows.weigh(X, np.asarray(y, dtype=np.float64).reshape(len(y), -1), sample_weight)
         mean, deviation = table.moments()
         standard = replace(table, targets=((table.targets - mean) / deviation).astype(np.float32))
         self._single = y.ndim == 1

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from gadam.config import InputError
 
 REPEATED = 10
-"""Whole weights repeat rows while there are at most so many times as many."""
+"""Whole weights repeat rows, unless that gives over so many times as many: then they multiply losses."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class WeightedRows:
     """Rows that weigh something, in an order that depends only on their contents.
 
     Whole weights say how often a row is there, so that scikit-learn's rule holds to the last bit: a weight of 2 is the
@@ -37,7 +37,7 @@ class Rows:
     weights: np.ndarray | None
 
     @classmethod
-    def weigh(cls, X: np.ndarray, targets: np.ndarray, sample_weight: Any, factors: Any = 1.0) -> Rows:  # noqa: N803
+    def weigh(cls, X: np.ndarray, targets: np.ndarray, sample_weight: Any, factors: Any = 1.0) -> WeightedRows:  # noqa: N803
         """Weigh rows by `sample_weight`, [n] or None, and by factors of their losses, which repeat nothing."""
         weights: np.ndarray = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not (weights * factors).any():

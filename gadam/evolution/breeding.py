@@ -67,6 +67,7 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
         pairs = torch.full_like(pairs, int(genetics.survivors(normalized, 1)))
     inheritance = genetics.inheritance_probabilities(normalized, pairs)
     mutation_rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
+    # Parents have no moments here unless they are carried (`Trainer.train` drops them): a child's Adam starts anew.
     copies = config.crossover == "none" or (config.crossover == "teach" and config.child_start != "crossover")
     if copies:  # of the fitter parent; a fresh child gets its weights afterwards
         parameters, buffers, moments = (
@@ -74,7 +75,6 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
             for entries in (parents.parameters, parents.buffers, parents.moments)
         )
     else:
-        # No moments unless they are carried: the children's Adam starts anew, as `Trainer.train` left the parents.
         parameters, moments = _cross(parents, pairs, inheritance, draw)
         buffers = genetics.inherit(parents.buffers, pairs, inheritance)
     if config.crossover == "teach":  # what children are taught from has no mutation either

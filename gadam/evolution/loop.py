@@ -169,22 +169,23 @@ def _evolve(training: Training) -> list[str]:
     """Evolve until every seed's population is over (Section 3). Returns for each seed why; "" if it was stopped."""
     config, configs = training.config, training.configs
     with training.running() as bar:
-        while not all(stopped := stop_reasons(training.state, config)):
+        while not all(stopped := stop_reasons(training.state, config)):  # the generations asked for, or Eq. 13
             number = training.state.generation
             bar.set_description(f"generation {number}/{config.generations}")
             training.data = draw_validation_batches(training.data, number, configs)
             if training.state.parents is None:
-                if not training.train():  # the parents (Section 3.2)
+                if not training.train_shards():  # the parents (Section 3.2)
                     break
                 trained = Shard.join(training.state.shards)
                 training.advance(replace(training.state, parents=trained, shards=()))
-            offspring = breed_seeds(training.state, configs, training.make_model)  # select, cross, mutate (Section 3.3)
+            # Select, cross, mutate (Section 3.3); after a resume this draws the same children again.
+            offspring = breed_seeds(training.state, configs, training.make_model)
             if not training.state.shards:  # else it goes on from a checkpoint, among the children
                 newborn = Population.join([own.newborn for own in offspring])
                 children = split_into_shards(newborn, training.state.shard_count, "child", number)
                 training.advance(replace(training.state, shards=children))
             taught = training.teach(offspring) if config.crossover == "teach" else None
-            if not training.train(taught):  # the children
+            if not training.train_shards(taught):  # the children
                 break
             # Survive (Section 3.4), and tell the callbacks.
             training.advance(survive_seeds(training.state, offspring, configs, stopped, training.callbacks))
@@ -237,7 +238,7 @@ def train(
     )  # fmt: skip
     with training.running():
         training.data = draw_validation_batches(training.data, 0, training.configs)
-        training.is_over = training.train()
+        training.is_over = training.train_shards()
         if training.is_over and training.state.seeds[0].history.empty:  # else it was over before this call
             trained = Shard.join(training.state.shards)
             losses = trained.tensors.get("loss_validation", trained.tensors["loss_survival"])

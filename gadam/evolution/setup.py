@@ -226,8 +226,8 @@ class Training:
         assert self.state.parents is not None
         return teach_rows(self.data, self.state.parents.of_seeds(len(offspring)), offspring, self.configs, self.loss)
 
-    def train(self, data: Data | None = None) -> bool:
-        """Train the units of the role under way (Section 3.2), on other rows if given.
+    def train_shards(self, data: Data | None = None) -> bool:
+        """Train the units of the role under way, `state.shards`, in their place (Section 3.2), on other rows if given.
 
         Returns False if that was stopped before its end.
         """

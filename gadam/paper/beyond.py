@@ -75,7 +75,7 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
             lines.append({
                 "dataset": dataset, "prediction by": name,
                 **statistics.named(accuracy_interval(group[way].tolist(), tested), "accuracy"),
-                **statistics.named(paired_interval(gained, tested), "above best", "from", "to"),
+                **statistics.named(paired_interval(gained, tested), "above best", "gain low", "gain high"),
                 "units": units, "seeds": arms.count(arm), "data": first(group, "data"),
             })  # fmt: skip
     table = pd.DataFrame(lines)
@@ -90,7 +90,7 @@ def above_best_figure(table: pd.DataFrame) -> Figure:
     """
     colours = {WAYS["ensemble"]: BLUE, WAYS["soup"]: ORANGE}
     lines = table[table["prediction by"].isin(colours)].drop(columns=["low", "high"])
-    names = {"dataset": "label", "above best": "centre", "from": "low", "to": "high"}
+    names = {"dataset": "label", "above best": "centre", "gain low": "low", "gain high": "high"}
     lines = lines.rename(columns=names).assign(colour=lines["prediction by"].map(colours))
     lines["shift"] = lines["prediction by"].map({WAYS["ensemble"]: -0.14, WAYS["soup"]: 0.14})
     lines["panel"] = ["ORL" if label.startswith("ORL") else "other datasets" for label in lines["label"]]

@@ -58,7 +58,8 @@ def runs(profile: str, data: str) -> list[Run]:
     """One run, because its measurements must not run beside each other; let it run alone (`workers=1`)."""
     rows, digest = dataset_config(DATASET, data)
     config = {**rows, **PROFILES[profile], "threads": list(PROFILES[profile]["threads"])}
-    return [Run(generation_times, config, digest, "LeNet-5 · a generation on 1 to 10 threads", ARM)]
+    label = f"LeNet-5 · a generation on 1 to {config['threads'][-1]} threads"
+    return [Run(generation_times, config, digest, label, ARM)]
 
 
 RUNS = (runs,)

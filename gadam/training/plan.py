@@ -64,8 +64,8 @@ def plan_training(
 ) -> TrainingPlan:
     """Choose between loop and vectorised, by the settings, the model, the device and the length of the training.
 
-    A population that does not fit the memory is cut into more shards: by an estimate, unless `config.shards` says how
-    many, and where a trial shows that still fewer fit.
+    Where memory is short there are more shards: first by an estimate (unless `config.shards` is set), then twice as
+    many while a trial step runs out of memory.
 
     `unit_steps` are the optimizer steps that will be taken, over all units; `moves` is what changes in Python at each
     step, see `gadam.training.python_state`, which a trace would freeze.
@@ -108,7 +108,7 @@ def plan_training(
     if not reason:
         cramped = estimate or f"{len(population)} units do not fit the memory of {device} at once"
         return TrainingPlan(trainer, count, f"{cramped}: trained in {count} shards" if count > first else estimate)
-    # Nobody asked for more than the loop where "auto" would have it one by one.
+    # Warn only if "vectorised" was asked for, or "auto" would have trained several units in one call.
     asked = config.mode == "vectorised" or not singly
     return by_loop(f"training unit by unit, because the model cannot be vectorised: {reason}" if asked else "")
 

@@ -33,7 +33,7 @@ WARM_UPS = 3  # libraries choose their kernels and allocate in the first calls, 
 
 Compute = Callable[[], Tensor]
 Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
-"""From what computes a step to what repeats it, and to the memory of its result."""
+"""Takes a function that computes a step; returns one that replays it, and the tensor that its result is in."""
 
 _compiling = threading.Lock()
 _capturing = threading.Lock()
@@ -75,7 +75,7 @@ class Steps:
 
 
 def faster_steps(plain: Steps, batches: Batch) -> Steps:
-    """Return the same steps taken faster, or the plain ones where they cannot be: by Adam for units of one age alone.
+    """Return the same steps taken faster; the plain ones unless the optimizer is Adam and all units have as many steps.
 
     `batches` are the first ones, [steps, g, b, ...]: several are fused, a single one is captured.
     """

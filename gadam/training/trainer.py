@@ -91,7 +91,7 @@ class Trainer:
             train = self._train_loop if self.programs is None else self._train_vectorised
             shard = train(shard, data.train, reporter, record)
             if not bool((shard.tensors["steps"] < self.config.steps).any()):
-                # Adam starts anew in the next generation, of parents and of the children bred from them.
+                # Unless moments are carried, Adam starts anew, in these units and in the children bred from them.
                 carries = self.config.moments == "carry"
                 units = averaged(shard.population)
                 shard = replace(shard, population=units if carries else units.without_moments())

@@ -74,7 +74,7 @@ def train(where, scheduler, path, answer, moment=None, later=0.0):
         executor = stack.enter_context(executor_of(where, scheduler))
         result = evolve(
             lambda: mlp(16, 26, (12,)), rows, CONFIG, executor=executor, device="cpu", checkpoint=path,
-            checkpoint_seconds=0.01, progress=False,
+            checkpoint_seconds=0.05, progress=False,
         )  # fmt: skip
         if moment is not None:
             die()

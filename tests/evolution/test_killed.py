@@ -5,13 +5,10 @@ One kill of each executor; `make campaign` has GADAM_KILLS=50.
 
 import importlib
 import json
-import multiprocessing
 import os
 import random
 import re
 import signal
-import sys
-from multiprocessing import forkserver
 
 import pytest
 
@@ -28,13 +25,8 @@ def killed():
 
 
 @pytest.fixture(scope="module")
-def start(killed, tmp_path_factory):
+def start(killed, context, tmp_path_factory):
     """Train in a process of its own: its exit code, and what it answers."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed"])
-    with pytest.MonkeyPatch.context() as patch:  # the server does not know pytest's sys.path, and would say nothing
-        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        forkserver.ensure_running()
 
     def train(where, scheduler, path, *moment):
         answer = tmp_path_factory.mktemp("answer") / "answer"
@@ -57,7 +49,10 @@ def expected(start, killed):
 def scheduler():
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+    # Its workers are threads here: nobody kills them, and processes would import torch for seconds.
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=":0"
+    ) as cluster:
         yield cluster.scheduler_address
 
 

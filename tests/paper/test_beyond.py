@@ -55,7 +55,7 @@ def test_table_compares_with_the_best_unit_by_seed_and_shows_what_is_missing(arm
     line = table.loc["YEAST", "ensemble of g"]
     assert line[["accuracy", "above best", "units", "seeds"]].tolist() == [94, 3, 10, "3 of 20"]
     assert (line["low"], line["high"]) == pytest.approx(accuracy_interval([93, 94, 95], 100)[1:])
-    assert (line["from"], line["to"]) == pytest.approx((3 - 3**-0.5, 3 + 3**-0.5))  # one test row / sqrt(n)
+    assert (line["gain low"], line["gain high"]) == pytest.approx((3 - 3**-0.5, 3 + 3**-0.5))  # one test row / sqrt(n)
     assert table.loc["MNIST", "greedy soup"][["above best", "units"]].tolist() == [1, 3]
     assert pd.isna(table.loc["MNIST", "best unit"]["above best"])
     assert table.loc[FACES, "seeds"].tolist() == ["3 of 10"] * 3

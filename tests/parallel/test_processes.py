@@ -8,7 +8,6 @@ import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import suppress
 from functools import partial
-from multiprocessing import get_context
 
 import pandas as pd
 import pytest
@@ -155,10 +154,10 @@ def deadly(folder, victim=None):
     return loss
 
 
-def test_a_process_that_dies_is_one_clear_error_and_another_pool_goes_on(tmp_path):
+def test_a_process_that_dies_is_one_clear_error_and_another_pool_goes_on(context, tmp_path):
     loss, path = deadly(tmp_path), tmp_path / "kept"
     for _ in range(2):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
             if not path.exists():
                 with pytest.raises(WorkersError) as caught:
                     evolved(pool, loss=loss, checkpoint=path)
@@ -171,9 +170,9 @@ def test_a_process_that_dies_is_one_clear_error_and_another_pool_goes_on(tmp_pat
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(context):
     """A scheduler and its workers, each a process."""
-    with loopback(WORKERS) as here:
+    with loopback(context, WORKERS) as here:
         yield here
 
 
@@ -187,7 +186,7 @@ def test_a_cluster_gives_what_threads_give(cluster):
 def test_a_worker_that_dies_in_its_work_changes_nothing(cluster, tmp_path):
     loss = deadly(tmp_path)
     assert_same(evolved(cluster.client.get_executor(), loss=loss), evolved(2, loss=loss))
-    assert sum(worker.poll() is not None for worker in cluster.processes["worker"]) == 1
+    assert sum(not worker.is_alive() for worker in cluster.workers) == 1
 
 
 def test_a_cluster_that_goes_away_is_one_clear_error_soon_and_the_training_goes_on(cluster, tmp_path, monkeypatch):
@@ -196,7 +195,7 @@ def test_a_cluster_that_goes_away_is_one_clear_error_soon_and_the_training_goes_
     The last test of this cluster.
     """
     executor = cluster.client.get_executor()
-    for worker in cluster.processes["worker"]:
+    for worker in cluster.workers:
         worker.kill()
     while cluster.client.nthreads():
         time.sleep(0.1)
@@ -210,7 +209,7 @@ def test_a_cluster_that_goes_away_is_one_clear_error_soon_and_the_training_goes_
     cluster.add_worker()
     cluster.client.wait_for_workers(1, timeout=300)
     config, path = settings(population_size=2, shards=2, steps=1_000, generations=1), tmp_path / "kept"
-    loss = deadly(tmp_path, cluster.processes["scheduler"][0].pid)
+    loss = deadly(tmp_path, cluster.scheduler.pid)
     with pytest.raises(WorkersError) as caught:
         evolved(executor, config, loss=loss, checkpoint=path)
     one_line(caught, "scheduler at tcp://", "is gone", str(path))

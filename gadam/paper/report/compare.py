@@ -88,7 +88,7 @@ def _compare_tables(found: Comparison, name: str, a: pd.DataFrame, b: pd.DataFra
 
 def _inside(a: pd.Series, b: pd.Series, column: str) -> bool:
     """Whether each number lies in the interval that stands beside the other; bounds move with what they bound."""
-    if column.endswith(("low", "high", "from", "to")) or column.rpartition(" · ")[0]:
+    if column.endswith(("low", "high")) or column.rpartition(" · ")[0]:
         return True
     for low, high in ((f"{column} · low", f"{column} · high"), (f"{column} low", f"{column} high"), ("low", "high")):
         if low in a and high in a:

@@ -214,9 +214,12 @@ def compute_runs(
     alone = [name for name in chosen if SECTIONS[name].alone and (only or profile not in ARCHIVED)]
     first = {name: all_runs(name, profile, data) for name in chosen if not SECTIONS[name].alone}
     add([run for runs in first.values() for run in runs])
+    later = []
     for name, runs in first.items():
         if further := later_runs(name):
-            add(further(profile, data, store.frame([found for run in runs if (found := source.find(run)[0])])))
+            later += further(profile, data, store.frame([found for run in runs if (found := source.find(run)[0])]))
+    if later:
+        add(later)
     for name in alone:
         add(all_runs(name, profile, data), 1)
     if failures:
