@@ -5,7 +5,6 @@ After Zhang and Gouza, "GADAM: Genetic-Evolutionary ADAM for Deep Neural Network
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +31,34 @@ from gadam.training.shards import Record, Shard, split_into_shards
 from gadam.types import Device, Loss, Rows
 from gadam.validation import check_callable, check_kind, read_seeds
 
-logger = logging.getLogger("gadam")
+
+def _evolve(training: Training) -> list[str]:
+    """Evolve until every seed's population is over (Section 3). Returns for each seed why; "" if it was stopped."""
+    config, configs = training.config, training.configs
+    with training.running() as bar:
+        while not all(stopped := stop_reasons(training.state, config)):  # the generations asked for, or Eq. 13
+            number = training.state.generation
+            bar.set_description(f"generation {number}/{config.generations}")
+            training.data = draw_validation_batches(training.data, number, configs)
+            if training.state.parents is None:
+                if not training.train_shards():  # the parents (Section 3.2)
+                    break
+                trained = Shard.join(training.state.shards)
+                training.advance(replace(training.state, parents=trained, shards=()))
+            # Select, cross, mutate (Section 3.3); after a resume this draws the same children again.
+            offspring = breed_seeds(training.state, configs, training.make_model)
+            if not training.state.shards:  # else it goes on from a checkpoint, among the children
+                newborn = Population.join([own.newborn for own in offspring])
+                children = split_into_shards(newborn, training.state.shard_count, "child", number)
+                training.advance(replace(training.state, shards=children))
+            taught = training.teach(offspring) if config.crossover == "teach" else None
+            if not training.train_shards(taught):  # the children
+                break
+            # Survive (Section 3.4), and tell the callbacks.
+            training.advance(survive_seeds(training.state, offspring, configs, stopped, training.callbacks))
+            training.report_losses()
+        training.is_over = all(stopped)
+    return stopped
 
 
 def evolve(
@@ -163,38 +189,6 @@ def evolve_seeds(
         checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
     )  # fmt: skip
     return deliver(training.results(_evolve(training)), training.interrupted)
-
-
-def _evolve(training: Training) -> list[str]:
-    """Evolve until every seed's population is over (Section 3). Returns for each seed why; "" if it was stopped."""
-    config, configs = training.config, training.configs
-    with training.running() as bar:
-        while not all(stopped := stop_reasons(training.state, config)):  # the generations asked for, or Eq. 13
-            number = training.state.generation
-            bar.set_description(f"generation {number}/{config.generations}")
-            training.data = draw_validation_batches(training.data, number, configs)
-            if training.state.parents is None:
-                if not training.train_shards():  # the parents (Section 3.2)
-                    break
-                trained = Shard.join(training.state.shards)
-                training.advance(replace(training.state, parents=trained, shards=()))
-            # Select, cross, mutate (Section 3.3); after a resume this draws the same children again.
-            offspring = breed_seeds(training.state, configs, training.make_model)
-            if not training.state.shards:  # else it goes on from a checkpoint, among the children
-                newborn = Population.join([own.newborn for own in offspring])
-                children = split_into_shards(newborn, training.state.shard_count, "child", number)
-                training.advance(replace(training.state, shards=children))
-            taught = training.teach(offspring) if config.crossover == "teach" else None
-            if not training.train_shards(taught):  # the children
-                break
-            # Survive (Section 3.4), and tell the callbacks.
-            training.advance(survive_seeds(training.state, offspring, configs, stopped, training.callbacks))
-            lowest = [float(seed.losses[-1][0]) for seed in training.state.seeds]
-            bar.set_postfix(best=f"{min(lowest):.4g}", refresh=False)
-            best = ", ".join(f"{loss:.4g}" for loss in lowest)
-            logger.info("generation %d/%d: best loss %s", number, config.generations, best)
-        training.is_over = all(stopped)
-    return stopped
 
 
 def train(

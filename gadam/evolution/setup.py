@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -35,6 +36,8 @@ from gadam.training.shards import Data, Record, Shard, Step, TrainingError, spli
 from gadam.training.trainer import Trainer
 from gadam.types import Batch, Device, Loss
 from gadam.validation import check_callable, check_kind, check_population, read_path
+
+logger = logging.getLogger("gadam")
 
 
 @dataclass(eq=False)
@@ -241,6 +244,13 @@ class Training:
     def advance(self, state: EvolutionState) -> None:
         """Replace the state, and note its wall time."""
         self.state = replace(state, seconds=time.perf_counter() - self._began)
+
+    def report_losses(self) -> None:
+        """Show and log the lowest loss of the generation that has just survived, of each seed."""
+        lowest = [float(seed.losses[-1][0]) for seed in self.state.seeds]
+        self._bar.set_postfix(best=f"{min(lowest):.4g}", refresh=False)
+        best = ", ".join(f"{loss:.4g}" for loss in lowest)
+        logger.info("generation %d/%d: best loss %s", self.state.generation - 1, self.config.generations, best)
 
     def results(self, stopped: Sequence[str]) -> list[Result]:
         """Make the result of each seed of its last population, and tell its callbacks."""

@@ -149,7 +149,7 @@ def test_classes_are_counted_in_all_rows_but_those_that_the_loss_ignores():
 
 def test_callbacks_are_told_and_may_stop_it_and_what_they_are_given_does_not_change_later():
     whole = run(settings(generations=3), double_mlp, DOUBLE)
-    watches = [Watch(), Watch(2)]
+    watches = [Watch(), Watch(2), Watch()]  # those after the one that stops it are told too
     result = run(settings(generations=3), double_mlp, DOUBLE, callbacks=iter(watches))
     assert result.stopped == "callback"
     assert all(watch.told == ["start", 1, 2, "end"] and watch.result is result for watch in watches)
