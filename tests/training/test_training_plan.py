@@ -77,6 +77,13 @@ def test_a_program_that_does_something_else_is_found_out(fault, factor, monkeypa
     assert fault in planned(2, case=zoo.ZOO["BatchNorm1d"]).warning
 
 
+@pytest.fixture
+def untried(monkeypatch):
+    """A plan takes a second to try a step; here every model passes."""
+    monkeypatch.setattr(plan, "check_vectorised", lambda *_: "")
+
+
+@pytest.mark.usefixtures("untried")
 def test_a_shard_of_units_in_one_call_is_one_for_each_thread_unless_it_is_small(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert {units: planned(units).shards for units in (2, 8, 10, 100)} == {2: 1, 8: 2, 10: 2, 100: 4}
@@ -122,6 +129,7 @@ def test_free_is_what_the_system_or_the_container_has_left(tmp_path, monkeypatch
     assert plan.free_bytes(torch.device("meta")) is None
 
 
+@pytest.mark.usefixtures("untried")
 @pytest.mark.parametrize(
     ("at_once", "cluster", "shards"),  # units in training at once for which there is memory
     [
