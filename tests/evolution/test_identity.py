@@ -93,11 +93,13 @@ def test_seeds_together_are_the_seeds_alone_unit_by_unit(way):
     assert not losses[0] & losses[1], "another seed gives another evolution"
 
 
-def test_units_of_all_seeds_are_trained_in_one_call(monkeypatch):
+def test_units_of_all_seeds_are_trained_in_one_call_and_the_best_is_of_each_seed(monkeypatch):
     sizes, train_shard = [], Trainer.train
     monkeypatch.setattr(Trainer, "train", lambda *given: sizes.append(len(given[1].units)) or train_shard(*given))
-    run(settings(mode="vectorised", shards=1), call=evolve_seeds, seeds=[1, 2])
+    results = run(settings(mode="vectorised", shards=1), call=evolve_seeds, seeds=[1, 2])
     assert sizes[-4:] == [8] * 4  # parents and children of two generations
+    for result in results:
+        assert zoo.same_population(Population.stack([result.best]), result.population.take(slice(0, 1)))
 
 
 def test_evolutions_side_by_side_do_not_disturb_each_other():
