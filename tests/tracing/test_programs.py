@@ -1,5 +1,6 @@
 """Programs are the step itself, whichever way they are called, and draw from the streams of the units."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 import zoo
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional
 
 from gadam.models import mlp
 from gadam.population import Population
@@ -111,3 +113,13 @@ def test_rows_that_the_loss_ignores_are_ignored_and_do_not_count_in_the_mean():
     for unit, module in enumerate(population.units()):
         expected = nn.functional.cross_entropy(module(inputs[unit]), targets[unit])
         torch.testing.assert_close(losses[unit], expected.detach())
+
+
+def test_programs_that_were_sent_elsewhere_are_traced_there_as_they_are_here():
+    made = Programs(
+        CNN.make(), functional.cross_entropy, singly=True, training_loss=functional.nll_loss, evaluates=True
+    )
+    made._traced["here"] = None
+    there = pickle.loads(pickle.dumps(made))
+    facts, facts_there = ({**vars(one), "_template": repr(one._template)} for one in (made, there))
+    assert facts_there == facts | {"_traced": {}}
