@@ -24,8 +24,8 @@ def trainer(steps=STEPS):
     return Trainer(GadamConfig(steps=steps, batch_size=8), functional.cross_entropy, (0,))
 
 
-def shards(count=4, make=zoo.dropout_mlp):
-    return split_into_shards(Population.make(make, count), count, "parent", 1)
+def shards(count=4, make=zoo.dropout_mlp, in_shards=None):
+    return split_into_shards(Population.make(make, count), in_shards or count, "parent", 1)
 
 
 def data():
@@ -123,6 +123,20 @@ def test_rounds_without_time_still_get_on(workers):
         found = train_shards(pool, trainer(3), shards(), data(), keep=kept.append, seconds=0.0)
     assert_same(found, train_shards(None, trainer(3), shards(), data()))
     assert len(kept) >= 4 // workers
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_halves_of_shards_for_which_memory_is_short_are_in_the_order_of_their_units(workers, monkeypatch):
+    expected, train = train_shards(None, trainer(), shards(), data()), Trainer.train
+
+    def short(self, shard, *given):
+        if len(shard.units) > 1:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return train(self, shard, *given)
+
+    monkeypatch.setattr(Trainer, "train", short)
+    with pytest.warns(UserWarning, match="two halves"), as_pool(workers, 1) as pool:
+        assert_same(train_shards(pool, trainer(), shards(in_shards=2), data()), expected)
 
 
 def test_an_error_here_or_in_a_worker_is_raised_and_counts_as_no_progress(executor):
