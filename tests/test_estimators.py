@@ -50,6 +50,13 @@ def test_works_in_a_pipeline_and_a_grid_search_with_sparse_rows():
     assert search.best_params_["gadamclassifier__steps"] == 40
 
 
+@BOTH
+def test_after_a_further_fit_predictions_are_those_of_the_last(make):
+    one = make().fit(X, Y)
+    one.predict(X)
+    np.testing.assert_array_equal(one.fit(X, 2 - Y).predict(X), make().fit(X, 2 - Y).predict(X))
+
+
 def test_regression_is_as_good_as_least_squares_in_the_units_and_the_shape_of_y():
     inputs, y = make_regression(100, 5, n_targets=2, noise=5, random_state=1)
     y = 1e3 + 50 * y

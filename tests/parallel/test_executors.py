@@ -116,13 +116,15 @@ def test_results_and_the_sum_of_progress_are_the_same_for_every_executor_and_it_
     assert kept[-1][0].is_trained
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_rounds_without_time_still_get_on(workers):
+@pytest.mark.parametrize("executor", [1, 3, Inline()], ids=["1", "3", "inline"])
+def test_rounds_without_time_still_get_on(executor, monkeypatch):
+    """Of the last all shards come back at the same time, each after a step."""
+    monkeypatch.setattr(training, "REPORT_SECONDS", 0)
     kept = []
-    with as_pool(workers, 1) as pool:
+    with as_pool(executor, 1) as pool:
         found = train_shards(pool, trainer(3), shards(), data(), keep=kept.append, seconds=0.0)
     assert_same(found, train_shards(None, trainer(3), shards(), data()))
-    assert len(kept) >= 4 // workers
+    assert len(kept) >= (4 // executor if isinstance(executor, int) else 3)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
