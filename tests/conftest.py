@@ -41,7 +41,7 @@ def figures_are_closed():
 
 @pytest.fixture(scope="session")
 def context():
-    """Starts processes of which each has imported, and copied, nothing of this one: torch is there before they fork."""
+    """Starts processes that share nothing with this one, by a server that has imported torch once for all of them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["zoo", "gadam.evolution.loop", "torch._dynamo", "killed"])
     with pytest.MonkeyPatch.context() as patch:  # the server does not know pytest's sys.path, and would say nothing
