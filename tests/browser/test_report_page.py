@@ -1,5 +1,6 @@
 """The report of profile standard in a browser, on a desk and on a phone."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def address(tmp_path_factory):
     kept = ("claims", "exhibits", "figures", "tables")
     for name in kept:
         shutil.copytree(REPORTS / "standard" / name, root / "standard" / name)
+    run = {"section": "section41", "label": "a run", "outcome": "equal", "detail": "loss, row 1: 0.5, now 0.50001"}
+    (root / "standard" / "sample.json").write_text(json.dumps([run] * 13))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "write", lambda folder: None)
         patch.setattr(site, "GUIDE", ())
