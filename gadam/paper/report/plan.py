@@ -88,7 +88,7 @@ def estimate(runs: Sequence[Run], there: Sequence[store.Stored], profile: str) -
     The paces are those of profile standard and say nothing about the small ones.
     """
     took = {one.run.kin(): float(one.metadata["cpu_seconds"]) for one in there}
-    return [took.get(run.kin()) or (expected(run) if profile in ARCHIVED else None) for run in runs]
+    return [took.get(run.kin(), expected(run) if profile in ARCHIVED else None) for run in runs]
 
 
 def expected(run: Run) -> float | None:
