@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import run_functions
 from report_scene import archived, write_notebook
@@ -159,6 +160,7 @@ def test_wrong_arguments_are_refused_in_a_line(call, message):
 RUN = learned_runs(1)[0]
 ROWS = run_functions.learned(0)
 LOSS = ROWS[1]["loss"]
+NEAR = sample.SPREAD * np.std([row["loss"] for row in ROWS])
 ELSEWHERE = {"cpu": "another", "packages": {}}
 SEEDS = [[row | {"loss": row["loss"] + 0.01 * seed, "correct": 80 + seed} for row in ROWS] for seed in range(1, 5)]
 
@@ -208,6 +210,22 @@ def test_numbers_within_the_tolerance_and_counts_within_two_rows_are_equal(colum
 )
 def test_alike_only_on_another_machine_and_within_four_standard_deviations_of_five_seeds(there, kin, value, outcome):
     assert compared((1, "loss", value), there=there, kin=kin)[0] == outcome
+
+
+@pytest.mark.parametrize(
+    ("there", "change", "outcome"),
+    [
+        ({"cpu": "one"}, ("loss", LOSS + 0.9 * NEAR), "alike"),
+        ({"cpu": "one"}, ("loss", LOSS + 1.1 * NEAR), "different"),
+        ({"cpu": "one"}, ("loss", float("nan")), "different"),
+        ({"cpu": "one"}, ("step", ROWS[1]["step"] + 1), "different"),
+        (ELSEWHERE, ("loss", LOSS + 0.9 * NEAR), "different"),
+    ],
+)
+def test_a_run_without_seeds_is_alike_on_another_machine_within_a_hundredth_of_each_columns_spread(
+    there, change, outcome
+):
+    assert compared((1, *change), there=there, kin=[])[0] == outcome
 
 
 # --- the sample: which ---

@@ -32,7 +32,10 @@ TOLERANCE = 1e-5
 """Relative, of every number."""
 ROWS = 2
 """By so many test rows counts of right answers may differ."""
+SEEDS = 5
 DEVIATIONS = 4.0
+SPREAD = 0.01
+"""Of a run without such seeds: by so many standard deviations of its column may a number differ."""
 OUTCOMES = ("loss", "correct", "accuracy", "found", "best", "ensemble", "soup", "selected", "learned")
 """Parts of the names of columns that say what came of a run; the others say how it went, which rounding may change."""
 
@@ -41,7 +44,8 @@ WORDS = {
     IDENTICAL: "to the last bit",
     EQUAL: f"every number within {TOLERANCE:g} of itself, counts within {ROWS} test rows",
     ALIKE: "computed on another processor or by other versions of libraries or operators, which round otherwise, and "
-    f"training amplifies that: within {DEVIATIONS:g} standard deviations of its seeds",
+    f"training amplifies that: within {DEVIATIONS:g} standard deviations of its seeds or, where there are not five, "
+    f"every number within {SPREAD:.0%} of the standard deviation of its column",
     DIFFERENT: "neither",
     ABSENT: "could not be computed here",
 }
@@ -135,7 +139,7 @@ def compare(there: Stored, here: Stored, kin: Sequence[Sequence[Row]] = ()) -> t
     if within:
         return EQUAL, words
     other = _other(there.metadata, here.metadata)
-    if other and _is_alike(now, [*kin, before]):
+    if other and (_is_alike(now, [*kin, before]) if len(kin) + 1 >= SEEDS else _is_near(now, before)):
         return ALIKE, f"{words}; {other}"
     return DIFFERENT, words
 
@@ -163,8 +167,8 @@ def _differences(there: Sequence[Row], here: Sequence[Row]) -> Iterator[tuple[bo
 
 
 def _is_alike(rows: Sequence[Row], seeds: Sequence[Sequence[Row]]) -> bool:
-    """Whether all that came of a run lies within some standard deviations of its seeds; five of them or more."""
-    if len(seeds) < 5 or any(len(one) != len(rows) for one in seeds):
+    """Whether all that came of a run lies within some standard deviations of its seeds."""
+    if any(len(one) != len(rows) for one in seeds):
         return False
     for place, row in enumerate(rows):
         for name, value in row.items():
@@ -176,6 +180,18 @@ def _is_alike(rows: Sequence[Row], seeds: Sequence[Sequence[Row]]) -> bool:
             if abs(value - np.mean(others)) > DEVIATIONS * np.std(others, ddof=1) + 1e-9:
                 return False
     return True
+
+
+def _is_near(rows: Sequence[Row], before: Sequence[Row]) -> bool:
+    """Whether all fractions of a run lie within a share of the spread of their column, and all else is the same."""
+    columns = {name: [row.get(name) for row in before] for row in before for name in row}
+    spread = {name: np.std([one for one in own if _is_number(one)] or [0.0]) for name, own in columns.items()}
+    return all(
+        isinstance(old, float) and _is_number(old) and _is_number(new) and abs(new - old) <= SPREAD * spread[name]
+        for one, row in zip(before, rows, strict=True)
+        for name, old, new in ((name, one.get(name), row.get(name)) for name in {**one, **row})
+        if _text(old) != _text(new)
+    )
 
 
 def _other(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
