@@ -125,9 +125,9 @@ class Workers(ExitStack):
         template = shard.population.template
         self.check()
         self._share(Common(trainer, template, data.train, data.held_out))
-        fitness, survival = (_narrow(index, len(data.held_out[1])) for index in (data.fitness, data.survival))
+        task = shard, _narrow(data.fitness), _narrow(data.survival), seconds
         answer: Future[list[Shard]] = Future()
-        self._send(_pack((shard, fitness, survival, seconds), template), answer)
+        self._send(_pack(task, template), answer)
         return answer
 
     def check(self) -> None:
@@ -310,7 +310,7 @@ def _unpack(packed: bytes, template: nn.Module) -> Any:
     return _Unpacker(io.BytesIO(packed), template).load()
 
 
-def _narrow(index: Tensor, rows: int) -> Tensor:
+def _narrow(index: Tensor) -> Tensor:
     """Store row numbers in as few bytes as they need: of a small model they would be a large part of what travels."""
-    kinds = (torch.int16, torch.int32, torch.int64)
-    return index.to(next(kind for kind in kinds if rows <= torch.iinfo(kind).max + 1))
+    largest = int(index.max()) if index.numel() else 0
+    return index.to(next(kind for kind in (torch.int16, torch.int32, torch.int64) if largest <= torch.iinfo(kind).max))

@@ -86,21 +86,34 @@ def test_a_copy_is_its_fitter_parent_and_mutated():
         assert zoo.identical(getattr(generation.newborn, kind), theirs)
 
 
+def taught_rows(parents, inputs, labels):
+    """What children of four units learn: inputs and targets."""
+    config = settings(**TAUGHT)
+    rows, nothing = ((inputs,), labels), torch.zeros(1, 0, dtype=torch.int64)
+    data, shard = Data(rows, rows, nothing, nothing), Shard(parents, range(4), "parent", 1)
+    offspring = bred(parents, [3.0, 1.0, 2.0, 4.0], config)
+    (features,), targets = teach_rows(data, [shard], [offspring], [config], nn.functional.cross_entropy).train
+    return features, targets
+
+
 def test_ignored_labels_are_not_taught():
     labels = zoo.LABELS.clone()
     labels[::3] = -100
     kept, parents = labels != -100, Population.make(zoo.mlp, 4)
-    offspring, nothing = bred(parents, [3.0, 1.0, 2.0, 4.0], settings(**TAUGHT)), torch.zeros(1, 0, dtype=torch.int64)
-
-    def taught(inputs, targets):
-        rows = (inputs,), targets
-        shard = Shard(parents, range(4), "parent", 1)
-        data = Data(rows, rows, nothing, nothing)
-        return teach_rows(data, [shard], [offspring], [settings(**TAUGHT)], nn.functional.cross_entropy).train
-
-    everything, without = taught(zoo.FEATURES, labels), taught(zoo.FEATURES[kept], labels[kept])
-    assert torch.equal(everything[0][0], without[0][0])
+    everything = taught_rows(parents, zoo.FEATURES, labels)
+    without = taught_rows(parents, zoo.FEATURES[kept], labels[kept])
+    assert torch.equal(everything[0], without[0])
     torch.testing.assert_close(everything[1], without[1])
+
+
+def test_ignored_labels_of_a_row_whose_others_count_are_not_taught():
+    """Labels by pixel, as of a segmentation."""
+    labels = torch.randint(3, (5, 2, 2))
+    labels[1, 0, 1], labels[3] = -100, -100  # a pixel; all of a row
+    _, targets = taught_rows(Population.make(lambda: nn.Conv2d(1, 3, 1), 4), torch.rand(5, 1, 2, 2), labels)
+    pixels = targets.unflatten(0, (-1, 4)).sum(2)  # of each child's set of rows
+    expected = (labels[[0, 1, 2, 4]] != -100).float()
+    torch.testing.assert_close(pixels, expected.expand_as(pixels))
 
 
 def bred(parents, losses, config):
@@ -134,6 +147,19 @@ def test_losses_that_take_no_predictions_are_refused():
     )
     assert "takes labels" in complaint(run, config, make=lambda: nn.Sequential(zoo.mlp(), nn.LogSoftmax(1)),
                                        loss=nn.functional.nll_loss)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("survival", "children", "left"), [("children", 6, 4), ("children", 2, 2), ("both", 6, 4), ("both", 2, 4)]
+)
+def test_the_fittest_survive_as_many_as_the_population_has_units_at_most(survival, children, left):
+    result = run(settings(survival=survival, children=children))
+    assert len(result.population) == left
+    for (_, units), parents in zip(result.history.groupby("generation"), (4, left), strict=True):
+        assert (units["role"] == "parent").sum() == parents
+        able = units if survival == "both" else units[units["role"] == "child"]
+        fittest = able.nsmallest(left, "loss_survival")
+        assert sorted(fittest.index) == units.index[units["survived"]].tolist()
 
 
 def test_settings_that_say_nothing_together_are_refused():

@@ -97,7 +97,7 @@ def test_a_task_and_its_answer_are_little_more_than_the_units(none_kept, monkeyp
 @pytest.mark.parametrize(("rows", "kind"), [(2**15, torch.int16), (2**15 + 1, torch.int32), (2**31 + 1, torch.int64)])
 def test_row_numbers_travel_in_as_few_bytes_as_hold_the_last_of_them(rows, kind):
     numbers = torch.tensor([[0, rows - 1]])
-    found = remote._narrow(numbers, rows)
+    found = remote._narrow(numbers)
     assert (found.dtype, found.tolist()) == (kind, numbers.tolist())
 
 
