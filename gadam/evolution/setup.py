@@ -296,9 +296,9 @@ class Training:
         self._checkpointer.keep(self.state)
 
     def _record(self, step: Step) -> None:
-        """Split a step by seed, and pass each part to that seed's `record`."""
+        """Split a step by seed, and pass each part to that seed's `record`, until the seed is over."""
         for place, own in self._trainer.by_seed(step.units, step.role, step.generation):
-            if (of_seed := self.records[place]) is not None:
+            if (of_seed := self.records[place]) is not None and not self.state.seeds[place].stopped:
                 entries = {name: entry[own] for name, entry in step.parameters.items()}
                 first = step.units[own].start - place * self.config.units_of(step.role, step.generation)
                 units = range(first, first + len(step.units[own]))
