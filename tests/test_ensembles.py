@@ -131,7 +131,9 @@ def test_what_cannot_be_averaged_is_refused(make, said):
 @functools.cache
 def fit(make=zoo.mlp, size=5):
     """Units that share an ancestor, each trained a little further in a direction of its own; fittest first."""
-    ancestor, modules = Population.make(make, 1).unit(0), []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ancestor, modules = Population.make(make, 1).unit(0), []
     for unit in range(size):
         module = copy.deepcopy(ancestor).train()
         rows = torch.randint(zoo.ROWS, (20,), generator=torch.Generator().manual_seed(unit))
