@@ -32,6 +32,12 @@ def interrupts_are_heard():
 
 
 @pytest.fixture(autouse=True)
+def draws_do_not_depend_on_tests_before():
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def figures_are_closed():
     """pyplot keeps what a section draws, as a notebook wants it; the next test must not find it there."""
     yield

@@ -1,6 +1,8 @@
 """Fixed validation rows: losses that generations can be compared by, the best unit ever, early stopping."""
 
+import math
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -11,8 +13,11 @@ import zoo
 from evolving import DATA, DOUBLE, MODES, Stop, assert_same, double_mlp, run, settings
 from torch.nn.functional import cross_entropy, mse_loss
 
-from gadam import EarlyStopping, InputError, TensorBoard, evolve_seeds, load_result, train
+from gadam import EarlyStopping, InputError, Population, TensorBoard, evolve_seeds, load_result, train
+from gadam.evolution.breeding import find_best
+from gadam.evolution.state import SeedState
 from gadam.training import batches, trainer
+from gadam.training.shards import Shard
 
 ROWS = DATA[0][:25], DATA[1][:25]
 RESTLESS = {"learning_rate": 0.3, "mutation_rate": 0.5}  # its last generation is hardly the best
@@ -51,6 +56,18 @@ def test_it_may_be_a_parent_or_a_child_and_in_train_any_unit():
     assert roles == {"parent", "child"}
     alone = run(config, zoo.mlp, call=train, validation=ROWS)
     assert loss_of(alone.best) == pytest.approx(alone.history["loss_validation"].min(), rel=1e-5)
+
+
+def test_a_unit_that_diverged_hides_no_better_one_and_is_never_the_best():
+    shard = Shard(Population.make(zoo.mlp, 3), range(3), "child", 1)
+
+    def found(*losses):
+        return find_best(SeedState(pd.DataFrame()), [replace(shard, loss_validation=torch.tensor(losses))])
+
+    best, lowest = found(2.0, math.nan, 1.0)
+    assert lowest == 1.0
+    assert zoo.same_population(best, shard.population.take(torch.tensor([2])))
+    assert found(math.nan, math.inf, math.nan) == (None, math.inf)
 
 
 def test_early_stopping_goes_by_the_fixed_rows_also_after_a_resume(tmp_path):
