@@ -1,6 +1,7 @@
 """Functional crossover, and generations of other sizes, against a reference by hand."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -194,6 +195,22 @@ def test_teach_spends_the_steps_and_gives_student_and_teachers(tmp_path):
     for plot in (result.plot, result.plot_family, result.plot_adoption, result.plot_rates):
         plot()
     assert "1 of 1" in result._repr_html_()
+
+
+def test_what_is_held_out_is_a_tenth_drawn_by_the_seed_on_which_nobody_trains(monkeypatch):
+    monkeypatch.setattr(
+        sys.modules[teach.__module__], "evolve", lambda make, rows, *_, validation, **__: (rows, validation)
+    )
+    data, held = (torch.arange(300.0)[:, None], torch.arange(300)), []
+    for seed in (1, 1, 2):
+        parts = teach(zoo.mlp, data, total_steps=5_000, seed=seed)
+        for (numbers,), labels in parts:
+            assert numbers[:, 0].tolist() == labels.tolist()
+        (trained, aside) = (labels.tolist() for _, labels in parts)
+        assert len(aside) == 30
+        assert sorted(trained + aside) == list(range(300))
+        held.append(aside)
+    assert held[0] == held[1] != held[2]
 
 
 def test_teach_goes_on_from_its_checkpoint_and_keeps_the_teachers(tmp_path):
