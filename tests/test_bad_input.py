@@ -71,6 +71,8 @@ TABLE = {
         evolve(mlp, (x, y[:-1]), small)
         evolve(mlp, ((), y), small)
         evolve(mlp, (x / 0, y), small)
+        evolve(mlp, (x, y * torch.nan), small)
+        evolve(mlp, ((x, x[:-1]), y), small)
         train(mlp, None, small)
         result.soup(x)
         datasets.load('orl', data='fake')""",
@@ -80,6 +82,8 @@ TABLE = {
     "loss": """
         evolve(mlp, (x, y.float()), small)
         evolve(mlp, (x, x[:, :3]), small)
+        evolve(mlp, (x, x[:, :3] ** 2), small)
+        evolve(mlp, (x, x[:, :3].softmax(1) * 3 - 2 / 3), small)
         evolve(mlp, (x, (x[:, :3] > 0).long()), small)
         evolve(lambda: nn.Linear(4, 1), (x, x[:, :1]), small)
         evolve(lambda: nn.Linear(4, 1), (x, y > 0), small)

@@ -12,10 +12,11 @@ import zoo
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, StackDataset, TensorDataset
 
 import gadam
 from gadam import Callback, GadamConfig, InputError
+from gadam.training import trainer
 from gadam.training.shards import TrainingError
 
 X, Y = zoo.FEATURES, zoo.LABELS
@@ -77,10 +78,15 @@ def negating(output, targets):
     return functional.mse_loss(output, -targets)
 
 
-def test_a_loss_that_changes_its_targets_changes_no_targets_of_the_users():
+@MODES
+def test_a_loss_that_changes_its_targets_changes_no_targets_of_the_users(mode):
     targets = zoo.VALUES.clone()
-    found = evolved(zoo.regression, (X, targets), loss=negating)
-    same(found, evolved(zoo.regression, (X, targets), loss=functional.mse_loss))
+    rows, held_out = (X, targets), (X[:25], targets[:25])
+    found, expected = (
+        evolved(zoo.regression, rows, mode, loss=loss, validation=held_out) for loss in (negating, functional.mse_loss)
+    )
+    same(found, expected)
+    assert found.history["loss_validation"].equals(expected.history["loss_validation"])
     assert torch.equal(targets, zoo.VALUES)
 
 
@@ -160,6 +166,47 @@ class Noisy(zoo.Linear):
         return self.layer(inputs * (0.5 + self.draw()))
 
 
+class Moves(zoo.Linear):
+    """Scales by something that a function moves at each call."""
+
+    def __init__(self, move):
+        super().__init__()
+        self.move, self.kept = move, {"tensor": torch.ones(()), "array": np.ones(1)}
+
+    def forward(self, inputs):
+        self.move(self.kept)
+        return self.layer(inputs) * self.kept["tensor"] * float(self.kept["array"].sum())
+
+
+def anew(kept):
+    kept["tensor"] = 0.9 * kept["tensor"]
+
+
+def in_place(kept):
+    kept["array"] *= 0.9
+
+
+class Global(zoo.Linear):
+    """Counts in a global."""
+
+    def forward(self, inputs):
+        global CALLS
+        CALLS += 1
+        return self.layer(inputs) * (1 + CALLS % 2)
+
+
+class OfClass(Warm):
+    """Counts in its class."""
+
+    def __call__(self, output, targets):
+        type(self).calls += 1
+        return functional.cross_entropy(output, targets) * (1 + self.calls % 2)
+
+
+def by_draw(generator, output, targets):
+    return functional.cross_entropy(output, targets) * torch.rand((), generator=generator)
+
+
 MOVES = {
     "a counter": lambda: {"loss": Warm()}, "a closure": lambda: {"loss": by_closure()},
     "a global": lambda: {"loss": by_global}, "a default": lambda: {"loss": by_default},
@@ -167,6 +214,13 @@ MOVES = {
     "random": lambda: {"make_model": lambda: Noisy(random.random)},
     "numpy's random": lambda: {"make_model": lambda: Noisy(np.random.random)},
     "a generator": lambda: {"make_model": lambda: Noisy(np.random.default_rng(0).random)},
+    "a class": lambda: {"loss": OfClass()}, "a partial": lambda: {"loss": functools.partial(by_default, seen=[])},
+    "torch's generator": lambda: {"loss": functools.partial(by_draw, torch.Generator())},
+    "a global of the model": lambda: {"make_model": Global},
+    **{
+        f"{move.__name__}, in a part": lambda move=move: {"make_model": lambda: nn.Sequential(Moves(move))}
+        for move in (anew, in_place)
+    },
 }  # fmt: skip
 
 
@@ -243,7 +297,7 @@ class Items(Dataset):
 
 LABELS = (
     Y.int(), Y.to(torch.uint8), Y.to(torch.int8), Y[:, None], functional.one_hot(Y, 3), Y.numpy(), Y.numpy()[:, None],
-    Y.numpy().astype(np.uint16), pd.Series(Y.numpy()), pd.DataFrame({"label": Y.numpy()}),
+    Y.numpy().astype(np.uint16), Y.numpy().astype(">i8"), pd.Series(Y.numpy()), pd.DataFrame({"label": Y.numpy()}),
 )  # fmt: skip
 TABLES = TensorDataset(X, Y), Items(), (X.numpy(), Y), (pd.DataFrame(X.numpy()), Y), [X, Y], ([X], Y)
 
@@ -252,6 +306,12 @@ TABLES = TensorDataset(X, Y), Items(), (X.numpy(), Y), (pd.DataFrame(X.numpy()),
 def test_labels_arrays_frames_and_datasets_are_taken_as_they_come(data):
     same(evolved(data=data), plain())
     same(evolved(data=data, validation=data), plain(validation=(X, Y)))
+
+
+@pytest.mark.parametrize("dataset", [TensorDataset, StackDataset])
+def test_of_the_parts_of_a_dataset_the_last_are_the_targets_and_all_others_inputs(dataset):
+    found = evolved(zoo.TwoInputs, dataset(X, zoo.TOKENS, Y))
+    same(found, evolved(zoo.TwoInputs, ((X, zoo.TOKENS), Y)))
 
 
 @pytest.mark.parametrize(
@@ -263,11 +323,14 @@ def test_labels_arrays_frames_and_datasets_are_taken_as_they_come(data):
         (zoo.mlp, (X.half(), Y), "inputs are float16 and become float32"),
         (lambda: zoo.mlp().double(), (X, Y), "inputs are float32 and become float64"),
         (zoo.regression, (X, zoo.VALUES.double()), "targets are float64 and become float32"),
+        (zoo.TwoInputs, ((X.double(), zoo.TOKENS), Y), "inputs are float64 and become float32"),
     ],
 )  # fmt: skip
 def test_floats_of_another_type_are_cast_with_a_word(make, data, said):
-    with pytest.warns(UserWarning, match=f"^data: {said}"):
-        found = evolved(make, data, loss=functional.mse_loss if make is zoo.regression else functional.cross_entropy)
+    loss = functional.mse_loss if make is zoo.regression else functional.cross_entropy
+    with pytest.warns(UserWarning, match=f"^data: {said}") as told:
+        found = evolved(make, data, loss=loss, validation=data)
+    assert len(told) == 1
     if make is zoo.mlp:
         assert torch.allclose(found.ensemble()(X), plain().ensemble()(X), atol=0.05)
 
@@ -277,7 +340,9 @@ def test_floats_of_another_type_are_cast_with_a_word(make, data, said):
     [
         (zoo.mlp, Y, functional.cross_entropy, "classes"),
         (zoo.mlp, functional.one_hot(Y, 3) * 0.9 + 0.1 / 3, functional.cross_entropy, "classes"),
+        (zoo.mlp, functional.one_hot(Y, 3) * 0.9 + 0.1 / 3, nn.CrossEntropyLoss(), "classes"),
         (zoo.mlp, Y, functional.multi_margin_loss, "classes"),
+        (zoo.mlp, 5 * Y, lambda o, t: functional.gaussian_nll_loss(o[:, 0], t.float(), o[:, 1].exp()), "values"),
         (zoo.mlp, (X[:, :3] > 0).long(), lambda o, t: functional.multilabel_soft_margin_loss(o, t.float()), "values"),
         (zoo.regression, Y[:, None], lambda o, t: functional.poisson_nll_loss(o, t.float()), "values"),
         (zoo.regression, Y, lambda o, t: functional.poisson_nll_loss(o[:, 0], t.float()), "values"),
@@ -301,6 +366,8 @@ def test_outputs_and_targets_that_broadcast_are_warned_of_and_no_others(recwarn)
     assert not recwarn.list
     with pytest.warns(UserWarning, match=r"shape \[n, 1\], targets have shape \[n\]"):
         evolved(zoo.regression, (X, X[:, 0]), loss=squared)
+    with pytest.warns(UserWarning, match=r"shape \[n\], targets have shape \[n, 1\]"):
+        evolved(lambda: nn.Sequential(zoo.regression(), nn.Flatten(0)), (X, X[:, :1]), loss=squared)
 
 
 # --- modes of the calling thread ---
@@ -329,6 +396,21 @@ def test_a_soup_is_mixed_by_the_loss_over_all_rows():
     for loss, targets in ((None, labels), (weighted, Y)):
         whole, parts = (result.soup((X, targets), loss, chunk=chunk)(X) for chunk in (40, 7))
         assert torch.equal(whole, parts)
+
+
+class Pair(zoo.Linear):
+    """Has two outputs."""
+
+    def forward(self, inputs):
+        return inputs, self.layer(inputs)
+
+
+def test_outputs_that_are_several_are_joined_part_by_part(monkeypatch):
+    monkeypatch.setattr(trainer, "VALIDATED_AT_ONCE", 7)
+    found = evolved(Pair, loss=lambda output, targets: functional.cross_entropy(output[1], targets), validation=(X, Y))
+    expected = evolved(zoo.Linear, validation=(X, Y))
+    same(found, expected)
+    assert found.history["loss_validation"].equals(expected.history["loss_validation"])
 
 
 def test_where_no_row_of_a_validation_batch_counts_that_is_said_and_nothing_of_the_learning_rate():

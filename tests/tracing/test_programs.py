@@ -15,7 +15,7 @@ from gadam.population import Population
 from gadam.randomness import draw
 from gadam.tracing import convolution, programs
 from gadam.tracing.passes import simplify, without_writes
-from gadam.tracing.programs import Programs, _draw_from_streams
+from gadam.tracing.programs import Programs, _draw_from_streams, difference
 from gadam.tracing.replay import PredrawnProgram
 
 UNITS = 3
@@ -58,6 +58,16 @@ def test_what_fails_or_gives_something_else_is_told_and_not_used(fault, monkeypa
     with caplog.at_level("INFO", "gadam"):
         assert zoo.difference(gradients(case, made()), expected) <= 1e-12
     assert ("as it was traced" in caplog.text) == (fault != "no TorchScript")
+
+
+def test_what_two_runs_may_differ_by_is_rounding():
+    run = torch.tensor([[3.0, 4.0]]), torch.tensor([2])
+    hidden = torch.tensor([[3.0, torch.inf]]), run[1]
+    assert [difference(*pair) for pair in ((run, run), (hidden, hidden), (run, hidden))] == [""] * 3
+    assert not difference((run[0] + 1e-3, run[1]), run)
+    for wrong in (run[0] + 1e-2, run[0] * torch.nan, hidden[0], run[0].double(), run[0].T, run[0].expand(2, 2)[::2]):
+        assert difference((wrong, run[1]), run).startswith("output 0"), wrong
+    assert difference((run[0], run[1] + 1), run) == "output 1 differs"
 
 
 def test_threads_may_call_one_program_at_once():

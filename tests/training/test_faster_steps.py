@@ -56,7 +56,7 @@ class Steps:
     def __init__(self, monkeypatch):
         self._patch, self.captured, self.calls, self.rounds = monkeypatch, 0, 0, 0
 
-    def train(self, make, *, capture=None, fused=False, seconds=None, **changed):
+    def train(self, make, *, capture=None, fused=False, seconds=None, record=None, **changed):
         case, take = CASES[make], faster.FusedSteps.take
 
         def count_captures(compute):
@@ -76,7 +76,7 @@ class Steps:
             patch.setattr(trainer, "FUSING_PAYS", 0 if fused else STEPS + 1)
             patch.setattr(faster.FusedSteps, "take", count_calls)
             while not shard.is_trained:
-                shard = ours.train(shard, Data(batch, batch, some, some), seconds=seconds)
+                shard = ours.train(shard, Data(batch, batch, some, some), seconds=seconds, record=record)
                 self.rounds += 1
         return shard
 
@@ -105,6 +105,14 @@ def test_training_is_the_same_bit_by_bit_also_with_pauses(way, make, steps):
     assert (steps.captured, steps.calls) == ((1, 0) if way == "captured" else (0, STEPS // AT_ONCE))
     assert_same(steps.train(make, **how, seconds=0.0, **settings), plain)
     assert steps.rounds >= 1 + 1 + 2
+
+
+def test_a_record_may_keep_the_losses_of_captured_steps(steps):
+    plain, captured = [], []
+    steps.train(zoo.mlp, record=lambda step: plain.append(step.losses))
+    steps.train(zoo.mlp, capture=repeated, record=lambda step: captured.append(step.losses))
+    assert steps.captured == 1
+    assert torch.equal(torch.stack(captured), torch.stack(plain))
 
 
 @pytest.mark.parametrize("changed", [{"steps": CAPTURE_PAYS - 1}, {"optimizer": "sgd"}, {"schedule": "cosine"}])

@@ -20,7 +20,7 @@ from gadam.runtime import float32_as_asked
 from gadam.tracing.programs import Programs
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
-from gadam.training.shards import Data, Shard, TrainingError
+from gadam.training.shards import Data, Shard, TrainingError, is_out_of_memory
 from gadam.training.trainer import Trainer, train_or_halve
 
 RATE = 1e-2
@@ -307,6 +307,34 @@ def test_progress_adds_up_to_every_step_of_every_unit(mode, steps, patience, mon
     assert told == (own * 2 if mode == "loop" else [2 * each for each in own]), "slow steps are not kept for a block"
 
 
+@every_mode
+def test_children_that_take_other_steps_tell_of_them_all_and_pause_as_parents_do(mode, monkeypatch):
+    monkeypatch.setattr(training, "REPORT_SECONDS", 0)
+    shard = Shard(Population.make(DROPOUT.make, 2), range(2), "child", 1)
+    trainer, data = trainer_of(mode, DROPOUT, settings(steps=2, child_steps=5)), data_of(DROPOUT)
+    told, taken = [], []
+    expected = trainer.train(shard, data, told.append, lambda step: taken.extend(step.units))
+    assert (sum(told), len(taken), expected.steps_taken) == (10, 10, 10)
+    asked, slowed = (trainer.train(shard, data, **how) for how in ({"progress": lambda _: True}, {"seconds": 0.0}))
+    for paused in (asked, slowed):
+        assert 0 < paused.steps_taken < 10
+        assert_same(trainer.train(paused, data), expected, 0)
+
+
+@pytest.mark.parametrize("own", [("learning_rate",), ("weight_decay",), ("learning_rate", "weight_decay")])
+@pytest.mark.parametrize("make", ["Dropout", "two precisions"])
+@pytest.mark.parametrize("mode", ["loop", "vectorised"])
+def test_a_unit_with_a_rate_or_a_decay_of_its_own_is_trained_as_if_all_had_it(mode, make, own):
+    case, each = DOUBLE[make], {"learning_rate": [1e-2, 3e-2], "weight_decay": [0.3, 0.1]}
+    population = Population.make(case.make, 2)
+    rates = {name: torch.tensor(each[name], dtype=torch.float64) for name in own}
+    found = train(mode, case, replace(population, rates=rates), settings(weight_decay=0.2)).population
+    for unit in range(2):
+        alike = settings(**{"weight_decay": 0.2} | {name: each[name][unit] for name in own})
+        expected = train("loop", case, population, alike).population
+        assert zoo.difference(of_unit(found.parameters, unit), of_unit(expected.parameters, unit)) <= 1e-10
+
+
 @pytest.mark.parametrize("fits", [2, 1])
 def test_where_memory_runs_out_the_halves_are_trained(fits, monkeypatch):
     shard = Shard(Population.make(DROPOUT.make, 4), range(4), "parent", 1)
@@ -320,8 +348,21 @@ def test_where_memory_runs_out_the_halves_are_trained(fits, monkeypatch):
     expected = trainer.train(shard, data_of(DROPOUT))
     monkeypatch.setattr(Trainer, "train", short)
     allowed = nullcontext() if fits == 2 else pytest.raises(TrainingError, match="units 0 to 3")
+    told, taken = [], []
+    given = trainer, shard, data_of(DROPOUT), told.append, lambda step: taken.append(step.units)
     with pytest.warns(UserWarning, match="units 0 to 3"), allowed:
-        assert_same(Shard.join(train_or_halve(trainer, shard, data_of(DROPOUT))), expected, 0)
+        assert_same(Shard.join(train_or_halve(*given)), expected, 0)
+    assert sum(told) == len(taken) == (4 * 2 if fits == 2 else 0)
+
+
+def test_libraries_say_in_many_words_that_memory_is_short():
+    for error in (
+        MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("not enough memory: you tried to allocate 80 bytes"), RuntimeError("std::bad_alloc"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), RuntimeError("HIP out of memory"),
+    ):  # fmt: skip
+        assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 # --- what must not leak ---
@@ -373,3 +414,10 @@ def test_convolutions_on_a_gpu_are_rounded_only_where_that_is_asked_for(monkeypa
         second.__exit__(None, None, None)
         assert cudnn.allow_tf32
     torch.set_float32_matmul_precision(before)
+
+    def refuses():
+        raise RuntimeError("mix of the legacy and new APIs to set the TF32 status")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuses)
+    with float32_as_asked(torch.device("cuda")):
+        assert cudnn.allow_tf32, "whoever uses the newer settings has said what is wanted"

@@ -1,6 +1,7 @@
 """How a population is trained here: loop or traced, in how many shards, and whether it fits the memory."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch.nn.functional import cross_entropy
 from gadam import GadamConfig, Population
 from gadam.tracing.programs import Programs
 from gadam.training import plan
-from gadam.training.plan import ClusterSize, TooManyUnitsError, plan_training, unit_bytes
+from gadam.training.plan import ClusterSize, plan_training, unit_bytes
+from gadam.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 BATCH = (zoo.FEATURES,), zoo.LABELS
@@ -75,6 +77,16 @@ def test_a_program_that_does_something_else_is_found_out(fault, factor, monkeypa
     monkeypatch.setattr(Programs, "gradients", wrong)
     monkeypatch.setattr(Programs, "losses", lambda *given: losses(*given) * (factor if fault == "loss" else 1))
     assert fault in planned(2, case=zoo.ZOO["BatchNorm1d"]).warning
+
+
+def test_cross_entropy_is_simplified_where_it_is_nothing_but_the_mean_over_labels_that_all_count():
+    plain = cross_entropy, nn.CrossEntropyLoss(), nn.CrossEntropyLoss(ignore_index=7)
+    other = {"weight": torch.ones(3)}, {"label_smoothing": 0.1}, {"reduction": "sum"}, {"ignore_index": 1}
+    assert len({plan.simplify_cross_entropy(loss, zoo.LABELS) for loss in plain} - {*plain}) == 1
+    for loss in (*(nn.CrossEntropyLoss(**settings) for settings in other), nn.functional.nll_loss):
+        assert plan.simplify_cross_entropy(loss, zoo.LABELS) is loss
+    rare, probabilities = zoo.LABELS.where(torch.arange(zoo.ROWS) > 0, -100), torch.eye(3)[zoo.LABELS]
+    assert all(plan.simplify_cross_entropy(cross_entropy, each) is cross_entropy for each in (rare, probabilities))
 
 
 @pytest.fixture
@@ -153,15 +165,14 @@ def test_a_population_that_is_estimated_not_to_fit_is_cut(at_once, cluster, shar
     assert planned(16, shards=1)[1:] == (1, ""), "as asked"
 
 
-@pytest.mark.parametrize(("fits", "shards"), [(8, 1), (3, 4), (1, 8), (0, 4)])
-def test_where_a_trial_does_not_fit_there_are_more_shards_and_then_the_loop(fits, shards, monkeypatch):
-    def check(shard, *_):
-        if len(shard) > fits:
-            raise TooManyUnitsError("no room")
-        return ""
+@pytest.mark.parametrize(("units", "fits", "shards"), [(8, 8, 1), (8, 3, 4), (8, 1, 8), (4, 0, 4), (7, 3, 4)])
+def test_where_a_trial_does_not_fit_there_are_more_shards_and_then_the_loop(units, fits, shards, monkeypatch):
+    def train(self, shard, data, *, right=Trainer.train):
+        if self.programs is not None and len(shard.units) > fits:
+            raise RuntimeError("can't allocate memory: no room")
+        return right(replace(self, programs=None), shard, data)
 
-    units = 8 if fits else 4
-    monkeypatch.setattr(plan, "check_vectorised", check)
+    monkeypatch.setattr(Trainer, "train", train)
     chosen = planned(units, shards=None if fits == 0 else 1)
     assert chosen.shards == shards
     assert (chosen.trainer.programs is None) == (fits == 0)
