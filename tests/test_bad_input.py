@@ -216,6 +216,7 @@ TABLE = {
         datasets.load('minst')
         datasets.load(None)
         datasets.load('orl', images_per_person=10)
+        datasets.load('orl', images_per_person=0)
         datasets.load('orl', seed=0.5)
         datasets.load('orl', folder=7)
         $ gadam data verify minst""",

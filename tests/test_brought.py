@@ -87,6 +87,7 @@ def test_a_loss_that_changes_its_targets_changes_no_targets_of_the_users(mode):
     )
     same(found, expected)
     assert found.history["loss_validation"].equals(expected.history["loss_validation"])
+    found.soup(rows, negating)
     assert torch.equal(targets, zoo.VALUES)
 
 
@@ -355,6 +356,7 @@ def test_what_is_predicted_is_read_from_targets_and_output_together(make, target
     units = torch.stack([unit(X) for unit in found.population.units()])
     average = units.softmax(2).mean(0) if expected == "classes" else units.mean(0)
     assert torch.allclose(found.ensemble()(X), average, atol=1e-6)
+    assert torch.allclose(found.ensemble("outputs")(X), units.mean(0), atol=1e-6)
 
 
 def test_outputs_and_targets_that_broadcast_are_warned_of_and_no_others(recwarn):

@@ -3,6 +3,7 @@
 import copy
 import functools
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from gadam import Callback, InputError
+from gadam.ensembles import greedy_soup
 from gadam.estimators import GADAMClassifier, GADAMRegressor
 
 TINY = {"population_size": 2, "generations": 1, "steps": 20, "learning_rate": 3e-2, "executor": 1, "random_state": 0}
@@ -77,20 +79,25 @@ def test_regression_is_as_good_as_least_squares_in_the_units_and_the_shape_of_y(
 def test_a_factor_of_all_whole_weights_is_no_weight():
     expected = classifier(validation_fraction=0.25).fit(X, Y).predict_proba(X)
     assert (classifier(validation_fraction=0.25).fit(X, Y, np.full(len(X), 700)).predict_proba(X) == expected).all()
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        classifier().fit(X, Y, np.where(Y == 2, -0.5, 1))
 
 
 @BOTH
 def test_losses_are_weighted_means(make):
     """Each validation batch holds all rows, so the loss of the fittest can be computed from what it predicts."""
     weights = np.random.default_rng(0).uniform(0.1, 3, len(X)) * (1 + 5 * (Y == 2))
-    fitted = make(predict_with="best").fit(X, Y, weights)
+    y = Y if make is classifier else np.column_stack([Y, X[:, 0] ** 2])
+    fitted = make(predict_with="best").fit(X, y, weights)
     if make is classifier:
         each = -np.log(fitted.predict_proba(X)[np.arange(len(X)), Y])
     else:
-        mean = np.average(Y, weights=weights)
-        each = (fitted.predict(X) - Y) ** 2 / np.average((Y - mean) ** 2, weights=weights)
+        mean = np.average(y, axis=0, weights=weights)
+        variance = np.average((y - mean) ** 2, axis=0, weights=weights)
+        each = ((fitted.predict(X) - y) ** 2 / variance).mean(1)
     expected = np.average(each, weights=weights)
     assert fitted.history_.query("survived")["loss_survival"].min() == pytest.approx(expected, rel=1e-4)
+    assert fitted.result_.targets == ("classes" if make is classifier else "values")
 
 
 def constant(features, outputs, *, value):
@@ -120,6 +127,9 @@ def test_class_weights_are_factors_of_the_loss_and_repeat_no_row():
     assert (said[0] != expected).any()
     left_out = classifier(class_weight={2: 0}).fit(X, Y).predict_proba(X)
     assert (classifier().fit(X, Y, Y != 2).predict_proba(X) == left_out).all()
+    weights = np.linspace(0.1, 1, len(X))
+    beside = classifier(class_weight={2: 3}).fit(X, Y, weights).predict_proba(X)
+    assert (classifier().fit(X, Y, weights * np.where(Y == 2, 3, 1)).predict_proba(X) == beside).all()
 
 
 # --- rows held out ---
@@ -169,6 +179,8 @@ def test_units_and_soups_are_judged_by_rows_of_which_no_copy_trained_them(given,
 def test_few_rows_are_on_both_sides_or_refused():
     assert [len(spied(Y[:10], validation_fraction=share)[1]) for share in (0.7, 0.999)] == [7, 9]
     assert spied(Y[:10])[1].keys() == set(range(10)), "units are judged by training rows unless some are held out"
+    trained, judged = spied(Y, preset="teach", mutation_rate=0.5)
+    assert (len(judged), trained.keys() & judged.keys()) == (12, set()), "or of the preset teach, a tenth"
     with pytest.raises(InputError, match=r"^validation_fraction=0.1 .* give None$"):
         classifier(validation_fraction=0.1).fit(X[:1], Y[:1])
 
@@ -182,16 +194,24 @@ def test_any_module_evolves_or_a_perceptron_of_the_sizes_given():
     assert set(made[0].predict(X)) == {"cat", "dog", "eel"}
 
 
+@pytest.mark.parametrize("way", ["best", "ensemble", "soup"])
+def test_a_single_class_is_certain(way):
+    assert (classifier(predict_with=way).fit(X, ["cat"] * len(X)).predict_proba(X) == 1).all()
+
+
 @BOTH
-def test_predicts_with_the_best_unit_their_ensemble_or_their_soup(make):
+def test_predicts_with_the_best_unit_their_ensemble_or_their_soup(make, monkeypatch):
+    def last_unit(units, *more):
+        return greedy_soup(units, *more) and (units.unit(-1), ())
+
+    monkeypatch.setattr("gadam.estimators.estimators.greedy_soup", last_unit)  # which is neither of the others
     fitted = make(predict_with="soup", population_size=3).fit(X, Y)
     soup = fitted.predict(X)
     with torch.no_grad():
         outputs = torch.stack([unit(torch.tensor(X).float()) for unit in fitted.result_.population.to("cpu").units()])
-    for choice, expected in (
-        ("ensemble", outputs.mean(0) if make is regressor else outputs.softmax(2).mean(0)),
-        ("best", outputs[0] if make is regressor else outputs[0].softmax(1)),
-    ):
+    outputs = outputs if make is regressor else outputs.softmax(2)
+    vote = outputs.mean(0)
+    for choice, expected in (("soup", outputs[-1]), ("ensemble", vote), ("best", outputs[0]), (None, vote)):
         fitted.set_params(predict_with=choice)
         if make is regressor:
             np.testing.assert_allclose((fitted.predict(X) - Y.mean()) / Y.std(), expected[:, 0], atol=1e-5)
@@ -239,14 +259,36 @@ class EnoughError(Callback, Exception):
         raise self
 
 
-def test_steps_are_twenty_passes_over_the_rows_unless_given():
+def started(*weights, **changed):
+    """The settings of a training that has begun."""
+    with pytest.raises(EnoughError) as stopped:
+        classifier(**changed, callbacks=[EnoughError()]).fit(X, Y, *weights)
+    return stopped.value.config
+
+
+def test_steps_are_twenty_passes_over_the_rows_that_train_unless_given():
     for size, steps in ((4, 600), (128, 100), (1, 2_000)):
-        with pytest.raises(EnoughError) as stopped:
-            classifier(steps="auto", batch_size=size, callbacks=[EnoughError()]).fit(X, Y)
-        assert stopped.value.config.steps == steps
+        assert started(steps="auto", batch_size=size).steps == steps
+    assert started(1 + np.arange(len(X)) % 2, steps="auto", batch_size=4).steps == 900, "copies count"
+    assert started(steps="auto", batch_size=4, validation_fraction=0.5).steps == 300, "what is held out does not"
+
+
+def test_executor_device_and_verbose_are_those_of_the_evolution(monkeypatch):
+    given = {}
+    evolve = "gadam.estimators.estimators.evolve"
+    monkeypatch.setattr(evolve, lambda *_, **more: given.update(more) or SimpleNamespace(stopped="interrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        classifier(executor=3, device="cpu:0", verbose=True).fit(X, Y)
+    assert given.items() >= {"executor": 3, "device": "cpu:0", "progress": True}.items()
 
 
 # --- the preset "teach" ---
+
+
+def test_teach_has_the_settings_given():
+    given = {"batch_size": 7, "learning_rate": 0.02}
+    config = started(preset="teach", settings={"teach_weight": 0.5}, **given)
+    assert vars(config).items() >= {"teach_weight": 0.5, **given}.items()
 
 
 @BOTH

@@ -11,7 +11,7 @@ import torch
 import zoo
 
 from gadam import Callback, GadamConfig, InputError, LivePlot, display, evolve
-from gadam.plotting import ancestors, plot_adoption, plot_family, plot_losses
+from gadam.plotting import ancestors, plot_adoption, plot_family, plot_losses, plot_rates
 
 mpl.use("agg")
 SMALL = {"population_size": 3, "generations": 2, "steps": 2, "batch_size": 8, "validation_size": 16, "mode": "loop"}
@@ -45,8 +45,27 @@ def test_losses_and_adoption_are_those_of_the_history():
     assert sorted(point for part in filled for point in part) == [[0.84, 2], [1.16, 1], [1.84, 0.5], [2.16, 0.5]]
     assert losses.get_yscale() == "log", "they span more than a decade"
     assert plot_losses(hand_made(loss_survival=[-1, 2, 3, 4, 5, 6, 7, 99])).get_yscale() == "linear"
+    fixed = plot_losses(hand_made(loss_validation=[4.0, 3.0, 2.0, 1.5, 5.0, 6.0, 7.0, 8.0]))
+    assert fixed.lines[0].get_xydata().tolist() == [[1.16, 1.5], [1.84, 5.0]], "those on the fixed rows"
+    fixed = plot_losses(hand_made(loss_validation=[4.0, 3.0, 2.0, 1.5, 5.0, 6.0, 7.0, math.nan]))
+    assert fixed.lines[0].get_xydata().tolist() == losses.lines[0].get_xydata().tolist(), "unless they lack some"
     adoption = plot_adoption(hand_made(survived=[True, False, False, True, False, False, True, True]))
     assert adoption.lines[1].get_xydata().tolist() == [[1, 0.5], [2, 1.0]]
+
+
+def test_units_without_a_finite_loss_are_crosses_and_nothing_else():
+    ax = plot_losses(hand_made(loss_survival=[math.inf, 2.0, 9.0, 1.0, math.nan, 0.9, 0.8, -math.inf]))
+    *others, crosses = ax.collections
+    assert sum(len(each.get_offsets()) for each in others) == 5
+    assert sorted(crosses.get_offsets()[:, 0]) == [0.84, 1.84, 2.16]
+    assert ax.lines[0].get_xydata().tolist() == [[1.16, 1.0], [2.16, 0.8]]
+
+
+def test_rates_are_those_of_the_last_generation_with_a_finite_loss():
+    losses = [0.1, 2.0, 9.0, 1.0, 0.5, math.inf, 0.8, math.nan]
+    drawn, marked = plot_rates(hand_made(learning_rate=[8, 7, 6, 5, 4, 3, 2, 1], loss_survival=losses)).collections
+    assert drawn.get_offsets().tolist() == [[2, 0.8], [4, 0.5]]
+    assert marked.get_offsets().tolist() == [[4, 0.5]]
 
 
 def test_family_of_a_unit_goes_back_through_the_survivors():
@@ -61,12 +80,15 @@ def test_family_of_a_unit_goes_back_through_the_survivors():
     assert ancestors(hand_made(), unit=1) == best | other
     alone = hand_made(loss_survival=[5.0, 2.0, 9.0, 1.0, 0.5, 0.9, 0.1, 0.5], survived=[False, True] * 2 + [True] * 4)
     assert ancestors(alone)[2, "child", 0] == [(2, "parent", 1)], "a child of one parent alone"
+    copy = pd.concat([hand_made(), hand_made()[4:5].assign(unit=2, loss_survival=0.1)])
+    assert ancestors(copy)[2, "parent", 2] == [(1, "child", 1)], "of two survivors the third unit is the first again"
     with pytest.raises(InputError, match=r"^history: parent 1 of generation 1 comes from nobody; rows are missing$"):
         ancestors(hand_made().drop(index=1), unit=1)
 
 
 def test_family_tree_has_an_edge_for_each_origin_whatever_the_order_of_the_rows():
     ax = plot_family(hand_made().sample(frac=1, random_state=1), unit=1)
+    assert ax.collections[0].get_offsets().tolist() == [[2.16, 2]], "the ring is around the unit"
     same, born = (each for each in ax.collections if isinstance(each, mpl.collections.LineCollection))
     # Ranks: child 1, parent 1, parent 0, child 0; then parent 0, child 1, child 0, parent 1.
     assert sorted(each.tolist() for each in same.get_segments()) == [[[0.84, 2], [1.84, 4]], [[1.16, 1], [1.84, 1]]]

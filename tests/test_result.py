@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import zoo
+from matplotlib.figure import Figure
 from torch import nn
 
 import gadam
@@ -67,6 +68,15 @@ def test_names_of_the_user_are_text_and_no_html_and_of_a_deep_model_the_first_pa
     deep = Population.make(lambda: nn.Sequential(*(nn.Linear(2, 2) for _ in range(20))), 2)
     assert shown(deep)[0].items() >= {"units": "2", "0.weight": "[2, 2] float32", "...": "20 more parameters"}.items()
     assert repr(deep) == "Population(2 x Sequential, 120 learned entries each)"
+
+
+def test_figures_are_on_the_axes_given_and_of_the_unit_given(result):
+    axes = list(Figure().subplots(1, 3))
+    drawn = [
+        draw(ax=ax) for draw, ax in zip((result.plot, result.plot_family, result.plot_adoption), axes, strict=True)
+    ]
+    assert drawn == axes
+    assert result.plot_family(ax=axes[0], unit=1).get_title() == "Family of the unit 1"
 
 
 # --- files ---
@@ -131,6 +141,18 @@ def test_a_file_that_an_older_gadam_saved_is_loaded(tmp_path):
     assert_same(load_result(tmp_path / "again", zoo.batchnorm_mlp), loaded)
 
 
+def test_of_a_checkpoint_the_facts_are_those_of_its_training(tmp_path):
+    class Ends(gadam.Callback):
+        def on_generation(self, generation):
+            return True
+
+    config = GadamConfig(population_size=2, generations=3, steps=2, batch_size=8, mode="loop")
+    given = {"executor": 1, "progress": False, "checkpoint": tmp_path / "state", "callbacks": [Ends()]}
+    result = evolve(zoo.regression, (zoo.FEATURES, zoo.VALUES), config, loss=nn.functional.mse_loss, **given)
+    loaded = load_result(tmp_path / "state", zoo.regression)
+    assert (loaded.targets, loaded.stopped, loaded.gradient_steps) == ("values", "callback", result.gradient_steps)
+
+
 def test_a_new_result_replaces_an_old_one_also_through_a_link_and_nothing_else(result, tmp_path):
     result.save(tmp_path / "first")
     (tmp_path / "latest").symlink_to("first")
@@ -189,10 +211,11 @@ def test_a_whole_file_of_something_else_or_of_another_version_is_refused(kind, f
     assert "is damaged" in complaint(path)
     storage.write(path, "memory", facts, tensors)
     assert "holds a memory, must be a result" in complaint(path)
-    with monkeypatch.context() as newer:
-        newer.setattr(storage, "FORMAT", 7)
-        storage.write(path, kind, facts, tensors)
-    assert "install a newer gadam" in complaint(path)
+    for version, which in ((7, "a newer"), (1, "an older")):
+        with monkeypatch.context() as other:
+            other.setattr(storage, "FORMAT", version)
+            storage.write(path, kind, facts, tensors)
+        assert f"install {which} gadam" in complaint(path)
 
 
 OTHER_MODELS = {

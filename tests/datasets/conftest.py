@@ -28,7 +28,7 @@ def real_folder():
 @pytest.fixture
 def server(monkeypatch):
     """A mirror on this machine: fill `.pages` (path -> bytes); `.asked` lists the paths that were asked for."""
-    monkeypatch.delenv("GADAM_OFFLINE")
+    monkeypatch.setenv("GADAM_OFFLINE", "0")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     pages, asked = {}, []
 

@@ -10,6 +10,7 @@ import torch
 
 from gadam import InputError
 from gadam.datasets import NAMES, SOURCES, StandInWarning, load, locate
+from gadam.datasets.splits import encode_images
 
 SHAPES = {  # name: training rows and test rows of the stand-in, shape of an instance
     "mnist": (1_437, 360, (1, 28, 28)),
@@ -34,6 +35,7 @@ def test_a_stand_in_has_the_shape_of_the_real(name):
     assert data.train[1].unique().tolist() == list(range(data.class_count))
     assert (data.feature_shape, data.classes, data.source) == (shape, SOURCES[name].classes, "stand-in")
     assert data.hash == locate(name, data="standin").hash != SOURCES[name].hash
+    assert locate(name, data="standin").choice == "standin"
     assert f"{name} (stand-in)" in repr(data)
     assert name == "mnist" or train + test == SOURCES[name].rows
 
@@ -109,7 +111,8 @@ def test_what_is_in_the_folder_is_loaded_as_it_is_written_there(name, given, pub
         changed["adult.test"] = b"|1x3 Cross validator\n" + b"".join(lines)
     contents = publish(name, changed=changed)
     put(name, contents)
-    monkeypatch.setenv("GADAM_DATA", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.setenv("GADAM_DATA", f"~/{tmp_path.name}")
     data, located = load(name, **given), locate(name, data="real", folder=tmp_path)
     assert data.source == located.source == located.choice == "real"
     assert data.hash == located.hash == locate(name).hash
@@ -127,6 +130,13 @@ def test_the_seed_draws_the_split_of_yeast_and_orl_alone(name):
     assert same(one, again)
     assert same(one, other) is (name not in ("yeast", "orl"))
     assert one.hash == other.hash
+
+
+def test_images_of_a_single_colour_are_0_and_others_are_held_against_it():
+    one, both = torch.full((2, 2, 2), 51, dtype=torch.uint8), torch.tensor([[[51, 102]]], dtype=torch.uint8)
+    train, test = encode_images(one, both)
+    assert not train.any()
+    assert test.flatten().tolist() == pytest.approx([0, 0.2])
 
 
 # --- which data ---

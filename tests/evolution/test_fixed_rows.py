@@ -41,6 +41,7 @@ def test_the_best_unit_ever_is_kept_in_checkpoints_and_files(mode, tmp_path):
     assert_same(resumed, whole)
     whole.save(tmp_path / "result")
     loaded = load_result(tmp_path / "result", zoo.mlp)
+    assert loaded.restored
     assert all(torch.equal(a, b) for a, b in zip(loaded.best.parameters(), whole.best.parameters(), strict=True))
     last = run(**given | {"restore_best": False})
     assert zoo.same_population(last.population, whole.population)
@@ -49,7 +50,7 @@ def test_the_best_unit_ever_is_kept_in_checkpoints_and_files(mode, tmp_path):
 
 def test_it_may_be_a_parent_or_a_child_and_in_train_any_unit():
     roles, config = set(), settings(generations=3, learning_rate=0.1, mutation_rate=0.0)
-    for result in run(config, zoo.mlp, call=evolve_seeds, seeds=range(6), validation=ROWS, restore_best=True):
+    for result in run(config, zoo.mlp, call=evolve_seeds, seeds=np.arange(6), validation=ROWS, restore_best=True):
         best = result.history.loc[result.history["loss_validation"].idxmin()]
         assert loss_of(result.best) == pytest.approx(best["loss_validation"], rel=1e-5)
         roles.add(best["role"])
@@ -128,6 +129,12 @@ def test_predict_gives_probabilities_of_classes_and_outputs_else_of_whatever_is_
         assert torch.allclose(result.predict(inputs, chunk=7), probabilities, atol=1e-6)
     values = run(make=zoo.regression, data=(DATA[0], zoo.VALUES), loss=mse_loss)
     assert torch.equal(values.predict(DATA[0]), values.best(DATA[0]).detach())
+    for case in (zoo.ZOO["two inputs"], zoo.ZOO["targets of two dimensions"]):
+        data = case.inputs, case.targets
+        several = run(make=case.make, data=data)
+        expected = several.best(*case.arguments).softmax(1)
+        assert torch.allclose(several.predict(case.inputs), expected, atol=1e-6)
+        assert several.soup(data)(*case.arguments).shape == expected.shape
     wrong = {"row": DATA[0][0, 0], "could not take shapes": DATA[0][:, :3], "must be a torch.Tensor": "x"}
     for said, inputs in wrong.items():
         with pytest.raises(InputError, match=said):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gadam.paper.runs import THREADS_VARIABLE, Run, run_function
 
-VALUES = [0.1, 1 / 3, 5e-324, -0.0, 1e308, float("nan"), float("inf"), float("-inf"), 7, True, None, "ä|<b>", [1.5, 2]]
+INF = float("inf")
+VALUES = [0.1, 1 / 3, 5e-324, -0.0, 1e308, float("nan"), INF, -INF, 7, True, None, "ä|<b>", [1.5, 2, [-INF]]]
 LIMIT = 300.0  # seconds; who waits for longer fails
 
 

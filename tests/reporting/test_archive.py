@@ -67,10 +67,14 @@ def test_it_reads_back_what_was_written_and_equal_archives_are_equal_bytes(path,
     assert path.read_bytes() == before
 
 
-def test_frame_has_settings_and_rows(path):
+def test_frame_has_settings_and_rows(path, contents):
     frame = archive.to_frame(read(path), "test/learned")
     assert frame.groupby(["config.seed", "config.dataset"], dropna=False).size().tolist() == [3, 3, 3]
     assert frame.loc[frame["config.seed"] == 1, "correct"].tolist() == [91] * 3
+    assert set(frame["run"]) == {"test/learned"}
+    for name in ("cpu_seconds", "stored"):
+        assert set(frame[name]) == {content["metadata"][name] for content in contents[1:]}
+    assert -run_functions.INF in archive.to_frame(read(path), "test/all_values")["value"].tolist()
     assert len(archive.to_frame(read(path))) == 3 * 3 + len(run_functions.VALUES)
     assert archive.to_frame(archive.Archive()).empty
 

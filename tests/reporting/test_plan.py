@@ -1,6 +1,7 @@
 """Plans say what is there and how long the rest takes; `compute_runs` computes it; the sample is compared."""
 
 import json
+import math
 import re
 import sys
 from dataclasses import replace
@@ -201,6 +202,9 @@ def test_numbers_within_the_tolerance_and_counts_within_two_rows_are_equal(colum
     [
         ({"cpu": "one"}, SEEDS, LOSS + 0.03, "alike"),
         ({"cpu": "another", "packages": {"torch": "2.6"}}, SEEDS, LOSS + 0.03, "alike"),
+        ({"cpu": "another", "packages": {"scikit-learn": "1.2"}}, SEEDS, LOSS + 0.03, "alike"),
+        ({"cpu": "another", "gpu": "one"}, SEEDS, LOSS + 0.03, "alike"),
+        ({"cpu": "another", "rounding": 0}, SEEDS, LOSS + 0.03, "alike"),
         (ELSEWHERE, SEEDS, LOSS + 0.03, "different"),  # on the same processor, by the same libraries
         ({"cpu": "one"}, SEEDS, LOSS + 0.3, "different"),  # beyond four standard deviations
         ({"cpu": "one"}, SEEDS, float("nan"), "different"),
@@ -210,6 +214,20 @@ def test_numbers_within_the_tolerance_and_counts_within_two_rows_are_equal(colum
 )
 def test_alike_only_on_another_machine_and_within_four_standard_deviations_of_five_seeds(there, kin, value, outcome):
     assert compared((1, "loss", value), there=there, kin=kin)[0] == outcome
+
+
+def test_how_a_run_went_may_differ_where_it_is_alike():
+    assert compared((1, "step", 7), there={"cpu": "one"})[0] == "alike"
+
+
+def test_an_accuracy_goes_by_its_count_and_other_numbers_of_rows_differ():
+    def outcome(*rows):
+        there = [{"correct": 90, "accuracy": 22.5}]
+        return sample.compare(Stored(RUN, there, ELSEWHERE), Stored(RUN, rows, ELSEWHERE))[0]
+
+    assert outcome({"correct": 92, "accuracy": 23.0}) == "equal"
+    for rows in ([{"correct": 93, "accuracy": 23.25}], [{"correct": 90}], [{"correct": 90, "accuracy": math.nan}], []):
+        assert outcome(*rows) == "different"
 
 
 @pytest.mark.parametrize(
@@ -304,6 +322,18 @@ def test_a_changed_value_is_found_and_named_and_the_command_exits_with_1(rendere
     with pytest.raises(SampleError, match=r"^0 of 1 recomputed runs agree"):
         reproduce(only="table0")
     assert re.search(r"different: section0, .*: run 'seed \d' failed: division by zero", capsys.readouterr().out)
+
+
+def test_a_run_is_held_against_the_other_seeds_and_not_against_itself(rendered, monkeypatch):
+    seeds = []
+
+    def compare(there, here, kin):
+        seeds.append([rows[0]["seed"] for rows in (here.rows, *kin)])
+        return sample.EQUAL, "a little"
+
+    monkeypatch.setattr(sample, "compare", compare)
+    reproduce(only="table0")
+    assert [sorted(each) for each in seeds] == [list(range(5))]
 
 
 def test_without_the_data_the_sample_says_why_not(rendered, only_section, folders, monkeypatch, capsys):

@@ -153,6 +153,7 @@ def test_verdicts_that_changed_and_missing_parts_are_named(made):
     a, b = made("a"), made("b", TABLE.iloc[:1], pd.concat([other, CLAIMS.iloc[:1].assign(claim="C is new")]))
     (b / "tables" / "table3.csv").write_text("a\n1\n")
     found = compare(a, b)
+    assert not found.agree
     assert found.verdicts == ["A is better [headline: mnist]: undecided (power), now reproduced"]
     assert [line.partition(":")[0] for line in found.missing] == ["table3.csv", "table4.csv", "claim 'C is new'"]
     text = found.describe().splitlines()

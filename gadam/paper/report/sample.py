@@ -161,8 +161,8 @@ def _differences(there: Sequence[Row], here: Sequence[Row]) -> Iterator[tuple[bo
                 size = abs(b - a) / max(abs(a), 1e-12)
                 counts = isinstance(a, int) and isinstance(b, int) and any(part in name for part in OUTCOMES)
                 near = abs(b - a) <= ROWS if counts else size <= TOLERANCE
-            if name == "accuracy" and "correct" in old and "correct" in new:
-                near = near or abs(new["correct"] - old["correct"]) <= ROWS
+                if name == "accuracy" and "correct" in old and "correct" in new:
+                    near = near or abs(new["correct"] - old["correct"]) <= ROWS
             yield near, size, f"{name} of row {place}: {b!r}, archived is {a!r}"
 
 
