@@ -44,7 +44,7 @@ class EarlyStopping(Callback):
         return self._waited >= self.patience
 
     def _see(self, rows: pd.DataFrame) -> None:
-        lowest = float(rows["loss_validation"].min())
+        lowest = float(rows["loss_validation"].replace(-math.inf, math.nan).min())
         falls = lowest < self._lowest - self.min_delta
         self._lowest, self._waited = (lowest, 0) if falls else (self._lowest, self._waited + 1)
 

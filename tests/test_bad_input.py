@@ -149,11 +149,15 @@ TABLE = {
     "parents: ": """
         genetics.inheritance_probabilities(losses, [[0, 1]])
         genetics.inheritance_probabilities(losses, pairs + 4)
+        genetics.inheritance_probabilities(losses, pairs - 1)
         genetics.crossover({'weight': torch.rand(2, 3)}, pairs + 1, halves, generator=random)""",
     "(parameters|inheritance|rates): ": """
         genetics.crossover([x], pairs, halves, generator=random)
         genetics.crossover({'count': torch.ones(4, 2, dtype=torch.int64)}, pairs, halves, generator=random)
         genetics.crossover(entries, pairs, 3 * halves, generator=random)
+        genetics.crossover(entries, pairs, halves[:1], generator=random)
+        genetics.inherit(entries, pairs, halves[:1])
+        genetics.mutate(entries, halves[:1], generator=random)
         genetics.mutate(entries, torch.full((4,), torch.nan), generator=random)""",
     "(pairs|generator|base_rate|distribution|population_size|threshold)=": """
         genetics.select_parents(losses, 0, generator=random)

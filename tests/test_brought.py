@@ -100,13 +100,14 @@ class Zeroes(Callback):
             population.parameters["0.weight"].zero_()
 
     def on_generation(self, generation):
-        if self.when == "generation":
-            generation.next.parameters["0.weight"][0] = 0
+        if self.when != "start":
+            getattr(generation, self.when).parameters["0.weight"][0] = 0
 
 
 @MODES
 def test_callbacks_and_record_may_not_write_to_what_is_trained(mode):
-    for when, error in (("start", InputError), ("generation", TrainingError)):
+    lent = ("newborn", "parents", "children", "next")
+    for when, error in (("start", InputError), *((name, TrainingError) for name in lent)):
         with pytest.raises(error, match=r"^callbacks: Zeroes wrote to .* must clone"):
             evolved(mode=mode, callbacks=[Zeroes(when)])
     with pytest.raises(TrainingError, match=r"^record: it wrote to parameters .* must clone"):

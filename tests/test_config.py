@@ -43,7 +43,7 @@ BAD = {
 }
 EDGES = {
     **{name: [1] for name in (*COUNTS, "children", "child_steps", "shards")}, "betas": [(0.0, 0.0)],
-    "mutation_rate": [0.0, 1.0],
+    "mutation_rate": [0.0, 1.0], "teach_weight": [0.0, 1.0],
     "seed": [2**63 - 1], "initialisation": ["standard_normal"], "moments": ["carry"], "mutation": ["normal"],
     "optimizer": ["sgd", "sgdm", "rmsprop", "adagrad", "adadelta"], "mode": ["loop", "vectorised"],
 }  # fmt: skip

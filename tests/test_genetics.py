@@ -117,6 +117,22 @@ def test_chances_of_inheritance_and_mutation_are_eq_10_and_12(losses, base_rate,
     np.testing.assert_allclose(rates, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_the_fitter_parent_gives_what_is_not_mixed_and_the_first_of_two_that_are_equally_fit():
+    values, parents = {"rate": torch.tensor([0.1, 0.2, 0.3])}, torch.tensor([[1, 0], [0, 1], [2, 1], [1, 2]])
+    inherited = genetics.inherit_fitter(values, parents, torch.tensor([2.0, 1.0, 1.0]))
+    assert torch.equal(inherited["rate"], values["rate"][[1, 1, 2, 1]])
+
+
+def test_values_are_perturbed_log_uniformly_each_by_a_factor_of_its_own():
+    values = {name: torch.full((20_000,), 0.1, dtype=torch.float64) for name in ("learning_rate", "weight_decay")}
+    perturbed = genetics.perturb(values, generator=generator()).values()
+    powers = torch.stack([(entries / 0.1).log() / math.log(1.25) for entries in perturbed])
+    assert powers.abs().max() <= 1 + 1e-9
+    for tenth in range(-5, 5):
+        assert all(close_to_binomial(hits, 20_000, 0.1) for hits in ((5 * powers).floor() == tenth).sum(1).tolist())
+    assert abs(float(torch.corrcoef(powers)[0, 1])) < SIGMAS * 20_000**-0.5
+
+
 # --- Eq. 9: crossover ---
 
 
@@ -239,11 +255,13 @@ RANDOM = {
     "crossover": lambda stream: genetics.crossover(PARAMETERS, PARENTS, HALVES, generator=stream),
     "mutate uniform": lambda stream: genetics.mutate(PARAMETERS, HALVES, generator=stream),
     "mutate normal": lambda stream: genetics.mutate(PARAMETERS, HALVES, generator=stream, distribution="normal"),
+    "perturb": lambda stream: genetics.perturb(PARAMETERS, generator=stream),
 }
 PURE = {
     "normalize_losses": lambda _: genetics.normalize_losses(LOSSES),
     "selection_probabilities": lambda _: genetics.selection_probabilities(NORMALIZED, LOSSES.isfinite()),
     "inheritance_probabilities": lambda _: genetics.inheritance_probabilities(NORMALIZED, PARENTS),
+    "inherit_fitter": lambda _: genetics.inherit_fitter(PARAMETERS, PARENTS, LOSSES),
     "inherit": lambda _: genetics.inherit(PARAMETERS, PARENTS, HALVES),
     "mutation_rates": lambda _: genetics.mutation_rates(0.5, PROBABILITIES, PARENTS),
     "survivors": lambda _: genetics.survivors(LOSSES.repeat(2), 3),

@@ -9,7 +9,7 @@ import torch
 import zoo
 from torch import nn
 
-from gadam.population import Population
+from gadam.population import Population, outline
 
 KINDS = ("parameters", "buffers", "moments")
 
@@ -33,6 +33,21 @@ def test_a_unit_computes_what_its_module_computed(name):
         assert learned == [name for name, entry in module.named_parameters() if entry.requires_grad]
         assert sorted(population.parameters) == sorted(learned), "tied ones once, frozen ones among the buffers"
         assert case.make is not zoo.Tied or unit.first.weight is unit.second.weight
+    assert zoo.identical(population.unit(-1).state_dict(), modules[-1].state_dict())
+
+
+class Activated(zoo.Linear):
+    def prepare(self):
+        self.activation = lambda inputs: inputs
+
+    def extra_repr(self):
+        return f"activation={self.activation}"
+
+
+def test_the_outline_of_a_model_does_not_say_where_its_functions_are_in_memory():
+    one, other = Activated(), Activated()
+    assert str(one) != str(other)
+    assert outline(one) == outline(other)
 
 
 def test_stacked_units_and_those_taken_out_share_no_memory():

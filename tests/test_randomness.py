@@ -8,7 +8,7 @@ import torch
 from torch import Generator, nn
 from torch.nn import functional
 
-from gadam.randomness import draw, global_stream, stream, stream_seed, unit_stream
+from gadam.randomness import draw, global_stream, kept_streams, stream, stream_seed, unit_stream
 
 ONES = torch.ones(6, 5, 4)
 # What draws in a forward: by itself, or as part of a module.
@@ -33,6 +33,7 @@ DRAWS = {
 # What takes a generator of its own.
 SAMPLES = {
     "rand": lambda **source: torch.rand(20, **source),
+    "rand of doubles": lambda **source: torch.rand(20, dtype=torch.float64, **source),
     "randn": lambda **source: torch.randn(20, **source),
     "uniform_": lambda **source: torch.empty(20, dtype=torch.float64).uniform_(-1, 2, **source),
     "normal_": lambda **source: torch.empty(20).normal_(3, 0.5, **source),
@@ -139,6 +140,9 @@ def test_the_fused_dropout_of_a_gpu_is_a_dropout():
     assert torch.equal(output, ONES * mask / 0.75)
     assert 0 < mask.double().mean() < 1
     assert not draw("aten.native_dropout.default", generator(), ONES, 1.0, True)[0].any()
+    output, mask = draw("aten.native_dropout.default", generator(), ONES, 0.25, False)
+    assert torch.equal(output, ONES)
+    assert mask.all()
 
 
 def test_the_global_stream_seeds_inside_and_puts_back_also_after_an_error_and_inside_another():
@@ -154,3 +158,11 @@ def test_the_global_stream_seeds_inside_and_puts_back_also_after_an_error_and_in
 
     assert torch.equal(in_thread(nested), torch.rand(6, generator=generator(7)))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_kept_streams_are_as_before_also_after_an_error():
+    sources = [generator(1), generator(2)]
+    with pytest.raises(ZeroDivisionError), kept_streams(sources):
+        torch.rand(int(sum(torch.rand(3, generator=source)[0] for source in sources)) // 0)
+    assert all(torch.equal(torch.rand(3, generator=own), torch.rand(3, generator=generator(seed)))
+               for seed, own in enumerate(sources, 1))  # fmt: skip

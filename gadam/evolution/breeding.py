@@ -173,7 +173,10 @@ def find_best(seed: SeedState, shards: Sequence[Shard]) -> tuple[Population | No
     best, lowest = seed.best, seed.best_loss
     for shard in shards:
         losses = shard.tensors.get("loss_validation")
-        if losses is not None and float((losses := losses.double().nan_to_num(torch.inf, torch.inf)).min()) < lowest:
+        if losses is None:
+            continue
+        losses = losses.double().nan_to_num(torch.inf, torch.inf, torch.inf)
+        if float(losses.min()) < lowest:
             unit, lowest = int(losses.argmin()), float(losses.min())
             best = shard.population.take(torch.tensor([unit], device=losses.device)).without_moments()
     return best, lowest

@@ -157,7 +157,8 @@ class Trainer:
             population = shard.population.take(slice(index, index + 1))
             taken = int(steps[index])
             if reporter.paused or taken == self.config.steps:
-                populations.append(population)
+                held = {f"{AVERAGE}/{name}": entry for name, entry in self._averages(population, taken).items()}
+                populations.append(replace(population, moments={**population.moments, **held}))
                 continue
             module = population.unit(0).train()
             learned = learned_of(module)

@@ -116,10 +116,10 @@ class Watch(Callback):
 
     def __init__(self, last=None):
         self.last, self.told, self.generations, self.taken = last, [], [], []
-        self.losses = torch.zeros(4, 2, 4 * STEPS, 8)  # [generation, role, step, unit]
+        self.losses = torch.zeros(4, 2, 4 * STEPS, 8, 2)  # [generation, role, step, unit], and sums of parameters
 
     def on_start(self, config, population):
-        self.told, self.initial = ["start"], population
+        self.told, self.config, self.initial = ["start"], config, population
 
     def on_generation(self, generation):
         self.told.append(generation.number)
@@ -132,7 +132,8 @@ class Watch(Callback):
 
     def __call__(self, step):
         place = self.losses[step.generation, int(step.role == "child"), step.number - 1]
-        place[step.units.start : step.units.stop] = step.losses
+        sums = sum(entry.double().flatten(1).sum(1) for entry in step.parameters.values())
+        place[step.units.start : step.units.stop] = torch.stack([step.losses, sums], 1)
         self.taken.append(len(step.units))
 
     def state_dict(self):

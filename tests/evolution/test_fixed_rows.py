@@ -3,9 +3,8 @@
 import math
 import sys
 from dataclasses import replace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -65,9 +64,10 @@ def test_a_unit_that_diverged_hides_no_better_one_and_is_never_the_best():
     def found(*losses):
         return find_best(SeedState(pd.DataFrame()), [replace(shard, loss_validation=torch.tensor(losses))])
 
-    best, lowest = found(2.0, math.nan, 1.0)
-    assert lowest == 1.0
-    assert zoo.same_population(best, shard.population.take(torch.tensor([2])))
+    for first in (2.0, -math.inf):
+        best, lowest = found(first, math.nan, 1.0)
+        assert lowest == 1.0
+        assert zoo.same_population(best, shard.population.take(torch.tensor([2])))
     assert found(math.nan, math.inf, math.nan) == (None, math.inf)
 
 
@@ -82,6 +82,18 @@ def test_early_stopping_goes_by_the_fixed_rows_also_after_a_resume(tmp_path):
     assert lowest.idxmin() == len(lowest) - 2
     stopping(stop=Stop(60), checkpoint=tmp_path / "state")
     assert_same(stopping(checkpoint=tmp_path / "state"), result)
+
+
+def test_early_stopping_wants_a_fall_by_more_than_min_delta_and_begins_anew_with_each_training():
+    stopping = EarlyStopping(patience=2, min_delta=0.1)
+
+    def stops(*lowest):
+        stopping.on_start(settings(), None)
+        told = [SimpleNamespace(history=pd.DataFrame({"loss_validation": [loss + 1, loss]})) for loss in lowest]
+        return [stopping.on_generation(generation) for generation in told]
+
+    assert stops(3.0, 2.5, 2.45, 2.35, 2.3, 2.3) == [False] * 5 + [True]
+    assert stops(math.nan, 4.0, -math.inf, 3.0, 2.0) == [False] * 5
 
 
 def test_the_fixed_rows_are_always_the_same():
@@ -149,7 +161,7 @@ def test_tensorboard_gets_a_scalar_a_generation_where_it_is_installed(monkeypatc
             assert folder == str(tmp_path / "runs")
 
         def add_scalar(self, name, value, step):
-            written.append((name, step, bool(np.isfinite(value))))
+            written.append((name, step, value))
 
         def close(self):
             written.append("closed")
@@ -157,9 +169,13 @@ def test_tensorboard_gets_a_scalar_a_generation_where_it_is_installed(monkeypatc
     there = ModuleType("torch.utils.tensorboard")
     there.SummaryWriter = Writer
     monkeypatch.setitem(sys.modules, there.__name__, there)
-    run(callbacks=[TensorBoard(tmp_path / "runs")], validation=DATA)
-    losses = [f"loss_{rows}/{which}" for rows in ("survival", "validation") for which in ("lowest", "mean")]
-    assert written == [*((name, step, True) for step in (1, 2) for name in ["adoption", *losses]), "closed"]
+    history, expected = run(callbacks=[TensorBoard(tmp_path / "runs")], validation=DATA).history, []
+    for step, rows in history[history["survived"]].groupby("generation"):
+        expected.append(("adoption", step, (rows["role"] == "child").sum() / 4))
+        for name in ("loss_survival", "loss_validation"):
+            expected += [(f"{name}/lowest", step, min(rows[name])), (f"{name}/mean", step, rows[name].sum() / 4)]
+    assert [one[:2] for one in written] == [*(one[:2] for one in expected), "cl"]
+    assert [one[2] for one in written[:-1]] == pytest.approx([one[2] for one in expected])
     monkeypatch.setitem(sys.modules, there.__name__, None)
     with pytest.raises(InputError, match="pip install tensorboard"):
         TensorBoard(tmp_path)

@@ -17,6 +17,7 @@ from evolving import (
     PROGRAMS,
     STEPS,
     WAYS,
+    Stop,
     Watch,
     assert_same,
     complaint,
@@ -77,6 +78,8 @@ def test_seeds_together_are_the_seeds_alone_unit_by_unit(way):
         expected = run_way(way, changed=own, callbacks=[alone], record=alone)
         assert together[seed].told == alone.told == ["start", *range(1, 1 + (last or 2)), "end"]
         assert result.stopped == ("callback" if last else "generations")
+        assert (together[seed].config, together[seed].result) == (result.config, result)
+        assert zoo.same_population(together[seed].initial, alone.initial)
         seen = together[seed].losses
         seen[(last or 2) + 1 :] = 0  # units of a seed that is over are trained on with the others, to no effect
         if result.config.mode == "loop":
@@ -194,13 +197,17 @@ def test_seconds_of_a_unit_are_its_share_of_its_shards(mode, shards, each, monke
     assert result.seconds == 16 * each
 
 
-def test_nothing_is_printed_where_nobody_looks_and_the_bar_ends_at_all_steps(capfd):
+def test_nothing_is_printed_where_nobody_looks_and_the_bar_ends_at_all_steps(capfd, tmp_path):
     run(progress=None)
     assert capfd.readouterr() == ("", "")
     for executor in (1, 4):
         run(progress=True, executor=executor)
         last = capfd.readouterr().err.strip().rpartition("\r")[2]
         assert all(words in last for words in ("96.0/96.0", "generation 2/2", "best="))  # 2 roles x 2 x 4 units x 6
+    few = settings(children=3, child_steps=5, survival="children")
+    run(few, checkpoint=tmp_path / "state", stop=Stop(12))
+    run(few, checkpoint=tmp_path / "state", progress=True)
+    assert "72.0/72.0" in capfd.readouterr().err.strip().rpartition("\r")[2]  # (4 + 3) x 6 + 2 x 3 x 5, also resumed
 
 
 def test_a_warning_points_at_the_line_that_called():

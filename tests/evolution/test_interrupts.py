@@ -1,10 +1,12 @@
 """An interrupt without a checkpoint loses nothing, and no loop runs on after it."""
 
 import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import zoo
-from evolving import DATA, run, settings
+from evolving import DATA, Watch, run, settings
 
 from gadam import Callback, GADAMClassifier, Population, evolve, train
 from gadam.evolution import interrupts
@@ -13,12 +15,12 @@ from gadam.evolution import interrupts
 class Interrupting:
     """A record that raises SIGINT at a step."""
 
-    def __init__(self, at):
-        self.at, self.seen = at, 0
+    def __init__(self, at, times=1):
+        self.at, self.times, self.seen = at, times, 0
 
     def __call__(self, step):
         self.seen += 1
-        if self.seen == self.at:
+        for _ in range(self.times if self.seen == self.at else 0):
             signal.raise_signal(signal.SIGINT)
 
 
@@ -30,7 +32,7 @@ def notebook(monkeypatch):
     monkeypatch.setattr(interrupts, "_present_cell", lambda: 7)
 
 
-@pytest.mark.parametrize(("call", "at"), [(evolve, 5), (evolve, 60), (train, 5)])
+@pytest.mark.parametrize(("call", "at"), [(evolve, 5), (evolve, 30), (evolve, 60), (train, 5)])
 def test_in_a_script_an_interrupt_has_what_there_is(call, at):
     record = Interrupting(at)
     with pytest.raises(KeyboardInterrupt, match=r"^interrupted in generation \d, .*; the result has ") as caught:
@@ -41,6 +43,17 @@ def test_in_a_script_an_interrupt_has_what_there_is(call, at):
     assert result.gradient_steps == (result.history["steps"].sum() if whole else at)
     assert result.history["generation"].nunique() == whole
     assert not zoo.same_population(result.population, Population.make(zoo.dropout_mlp, 4, seed=1))
+    if at == 30:  # while the children are trained
+        run(callbacks=[watch := Watch()])
+        assert zoo.same_population(result.population, watch.generations[0].parents)
+
+
+def test_two_interrupts_end_it_at_once_and_an_interactive_session_gets_what_there_is(monkeypatch):
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(record=Interrupting(5, times=2))
+    assert not hasattr(caught.value, "result")
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert run(record=Interrupting(5)).stopped == "interrupt"
 
 
 @pytest.mark.parametrize(("call", "executor"), [(evolve, 1), (evolve, 2), (train, 2)])
@@ -51,15 +64,19 @@ def test_in_a_notebook_it_is_returned_and_the_cell_trains_no_more(call, executor
     assert capsys.readouterr().out.startswith("gadam: interrupted in generation ")
     with pytest.raises(KeyboardInterrupt, match="this cell was interrupted"):
         run()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run).result().stopped == "generations", "a thread is no part of a cell"
     monkeypatch.setattr(interrupts, "_present_cell", lambda: 8)
     run()
 
 
-def test_a_handler_of_the_users_own_hears_the_signal_itself():
+def test_a_handler_of_the_users_own_hears_the_signal_itself_and_who_ignores_it_is_left_in_peace(tmp_path):
     heard, before = [], signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, lambda *_: heard.append("SIGINT"))
     try:
         done = run(record=lambda step: len(heard) or signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert run(record=Interrupting(5), checkpoint=tmp_path / "state").stopped == "generations"
     finally:
         signal.signal(signal.SIGINT, before)
     assert (heard, done.stopped) == (["SIGINT"], "generations")

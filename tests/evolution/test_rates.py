@@ -52,6 +52,8 @@ def test_rates_are_drawn_log_uniformly_by_each_unit_from_its_own_stream():
     assert abs(float(torch.corrcoef(torch.stack([one.log() for one in drawn.values()]))[0, 1])) < 0.2
     few = draw_rates(replace(config, population_size=5), [9, 3], torch.device("cpu"))
     assert torch.equal(few["learning_rate"][5:], drawn["learning_rate"][:5])
+    alone = draw_rates(settings(population_size=400, weight_decay=RANGES["weight_decay"]), [3], torch.device("cpu"))
+    assert torch.equal(alone["weight_decay"], drawn["weight_decay"]), "whatever else is a range"
     same = draw_rates(settings(learning_rate=(0.1, 0.1)), [3], torch.device("cpu"))
     assert same["learning_rate"].tolist() == [0.1] * 4
 

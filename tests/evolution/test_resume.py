@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -89,6 +90,14 @@ def test_seconds_go_on_where_they_stopped(call, mode, tmp_path, monkeypatch):
     result = run(config, call=call, record=record, checkpoint=path)
     assert result.seconds == expected.seconds > 0
     assert result.history["seconds"].tolist() == expected.history["seconds"].tolist()
+
+
+def test_a_record_alone_is_kept_with_the_checkpoint_too(tmp_path):
+    whole, resumed = Watch(), Watch()
+    run(record=whole)
+    run(record=Watch(), checkpoint=tmp_path / "state", stop=Stop(30))
+    run(record=resumed, checkpoint=tmp_path / "state")
+    assert torch.equal(resumed.losses, whole.losses)
 
 
 # --- after the end ---
@@ -204,6 +213,7 @@ REFUSED = {
     "dropout": ({"make": drops_more}, ["another model", "p=0.3", "p=0.5"]),
     "forward": ({"make": lambda: SilentlyOther(*zoo.dropout_mlp())}, ["another model or loss"]),
     "data": ({"data": (zoo.FEATURES + 1e-6, zoo.LABELS)}, ["other data"]),
+    "last label": ({"data": (zoo.FEATURES, torch.cat([zoo.LABELS[:-1], (zoo.LABELS[-1:] + 1) % 3]))}, ["other data"]),
     "validation": ({"validation": DATA}, ["other data"]),
     "no validation": ({}, ["other data"]),
     "other validation": ({"validation": OTHER_ROWS}, ["other data"]),
@@ -232,6 +242,19 @@ def test_a_checkpoint_of_other_seeds_or_of_another_length_is_refused(tmp_path):
     assert "generations=1; give at least as many" in refusal(tmp_path / "long", config=settings(generations=1))
 
 
+def test_every_number_of_the_rows_counts_and_their_shapes(monkeypatch):
+    monkeypatch.setattr(checkpoint, "PIECE", 64)
+    first, second, targets = torch.zeros(40, 2), torch.zeros(40, 3), torch.zeros(40, dtype=torch.int64)
+    batches, digests = [((first, second), targets)] * 2, set()
+    for place in range(7):  # the last entry of one of them; the last time none
+        tensors = [tensor.clone() for tensor in (first, second, targets) * 2]
+        for tensor in tensors[place : place + 1]:
+            tensor.flatten()[-1] = 1
+        digests.add(checkpoint._sha256([(tensors[:2], tensors[2]), (tensors[3:5], tensors[5])]))
+    digests.add(checkpoint._sha256([((first.view(80, 1), second), targets), batches[1]]))
+    assert len(digests) == 8
+
+
 def rewritten(path, change):
     """The same file with other facts or tensors."""
     facts, tensors = storage.read(path, "checkpoint")
@@ -252,11 +275,15 @@ def test_another_results_version_or_device_is_refused_and_another_processor_warn
         (lambda facts, _: facts["identity"].pop("results") and None, f"(none there, {RESULTS_VERSION} here)"),
     ):
         assert words in refusal(rewritten(stopped(tmp_path), change))
-    path = rewritten(stopped(tmp_path), of(computed_by="another"))
-    with pytest.warns(UserWarning, match="the last bits may differ") as warned:
-        result = evolve(zoo.dropout_mlp, DATA, settings(), checkpoint=path, progress=False)
-    assert warned[0].filename == __file__
-    assert_same(result, run())
+    loss = float(storage.read(stopped(tmp_path), "checkpoint")[0]["identity"]["fresh_loss"])
+    path = rewritten(stopped(tmp_path), of(computed_by="another", fresh_loss=repr(1.1 * loss)))
+    assert "another model or loss" in refusal(path)
+    for rounded in (loss, loss * (1 + 1e-6)):
+        path = rewritten(stopped(tmp_path), of(computed_by="another", fresh_loss=repr(rounded)))
+        with pytest.warns(UserWarning, match="the last bits may differ") as warned:
+            result = evolve(zoo.dropout_mlp, DATA, settings(), checkpoint=path, progress=False)
+        assert warned[0].filename == __file__
+        assert_same(result, run())
 
 
 def test_a_setting_that_is_younger_than_the_checkpoint_has_its_default(tmp_path):
@@ -374,9 +401,13 @@ def test_trainings_inside_checkpoints_in_keep_one_each(tmp_path):
 
 
 def test_inside_checkpoints_in_what_is_short_or_cannot_be_kept_is_done_without(tmp_path):
-    with checkpoints_in(tmp_path):
+    with ThreadPoolExecutor(2) as pool, checkpoints_in(tmp_path):
         run()
-        run(callbacks=[Callback()], stop=Stop(50))  # that could not be told of what was before
+        for watching in ({"callbacks": [Callback()]}, {"record": lambda step: None}, {"executor": pool}):
+            run(**watching, stop=Stop(50))  # that could not be told of what was before
+    with pytest.raises(ZeroDivisionError), checkpoints_in(tmp_path):
+        run(settings(steps=1 // 0))
+    run(stop=Stop(50))
     assert not os.listdir(tmp_path)
     (tmp_path / "1.safetensors").write_text("damaged")
     with checkpoints_in(tmp_path), pytest.warns(UserWarning, match="damaged.*starts anew"):

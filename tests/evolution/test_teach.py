@@ -7,7 +7,7 @@ import pytest
 import torch
 import zoo
 from by_hand import ONE_HOT, assert_trained_by_hand
-from evolving import DOUBLE, MODES, assert_same, complaint, double_batchnorm, run, settings, watched
+from evolving import DOUBLE, MODES, VALIDATION, assert_same, complaint, double_batchnorm, run, settings, watched
 from torch import nn
 
 from gadam import load_result, teach
@@ -26,7 +26,7 @@ TO_ONE = {**TAUGHT, "parents": "half", "child_start": "fitter", "children": 1, "
 def test_children_learn_the_mean_of_their_teachers_probabilities(parents, mode):
     start = "crossover" if parents == "pair" else "fitter"
     config = settings(parents=parents, child_start=start, mode=mode, child_steps=9, **TAUGHT)
-    result, watch = watched(config, double_batchnorm)
+    result, watch = watched(config, double_batchnorm, validation=VALIDATION)
     passes = 0
     for generation in watch.generations:
         units = [unit(DOUBLE[0]).softmax(1).detach() for unit in generation.parents.units()]
@@ -41,16 +41,19 @@ def test_children_learn_the_mean_of_their_teachers_probabilities(parents, mode):
         if parents != "pair":
             fittest = generation.parents.take(torch.tensor([order[0]] * 4))
             assert zoo.identical(generation.newborn.parameters, fittest.parameters)
+        assert not generation.mutation_rates.any()
         assert generation.history.query("role == 'child'")["parent_a"].isna().all() == (parents != "pair")
         passes += len({who for some in teachers for who in some})
     steps = 2 * 4 * (6 + 9)
+    assert result.teachers is None, "they are not gone"
     assert result.history["steps"].sum() == steps
     assert result.gradient_steps == steps + math.ceil(passes * zoo.ROWS / (3 * config.batch_size))
 
 
 def test_what_a_taught_child_starts_from():
     for start in ("fresh", "fitter", "crossover"):
-        watch = watched(settings(child_start=start, **TAUGHT), double_batchnorm)[1]
+        config = settings(child_start=start, moments="carry", initialisation="standard_normal", **TAUGHT)
+        watch = watched(config, double_batchnorm)[1]
         generations = watch.generations
         for generation in generations:
             parents, newborn = generation.parents, generation.newborn
@@ -64,8 +67,13 @@ def test_what_a_taught_child_starts_from():
                 elif entry.dim() > 2:  # nobody has what another one has
                     everyone = torch.cat([each.newborn.parameters[name] for each in generations])
                     assert len(everyone.unique(dim=0)) == 8
-            if start == "fitter":
-                assert torch.equal(newborn.buffers["1.running_mean"], parents.buffers["1.running_mean"][fitter])
+                    assert everyone.std() > 0.8, "of N(0, 1)"
+            for kind in ("buffers", "moments") if start == "fitter" else ():
+                theirs = {name: entry[fitter] for name, entry in getattr(parents, kind).items()}
+                assert zoo.identical(getattr(newborn, kind), theirs)
+            if start == "fresh":
+                assert not newborn.moments
+                assert not newborn.buffers["1.running_mean"].any()
 
 
 def fitter_of(generation):
@@ -87,21 +95,22 @@ def test_a_copy_is_its_fitter_parent_and_mutated():
         assert zoo.identical(getattr(generation.newborn, kind), theirs)
 
 
-def taught_rows(parents, inputs, labels):
+def taught_rows(parents, inputs, labels, loss=nn.functional.cross_entropy):
     """What children of four units learn: inputs and targets."""
     config = settings(**TAUGHT)
     rows, nothing = ((inputs,), labels), torch.zeros(1, 0, dtype=torch.int64)
     data, shard = Data(rows, rows, nothing, nothing), Shard(parents, range(4), "parent", 1)
     offspring = bred(parents, [3.0, 1.0, 2.0, 4.0], config)
-    (features,), targets = teach_rows(data, [shard], [offspring], [config], nn.functional.cross_entropy).train
+    (features,), targets = teach_rows(data, [shard], [offspring], [config], loss).train
     return features, targets
 
 
-def test_ignored_labels_are_not_taught():
-    labels = zoo.LABELS.clone()
-    labels[::3] = -100
-    kept, parents = labels != -100, Population.make(zoo.mlp, 4)
-    everything = taught_rows(parents, zoo.FEATURES, labels)
+@pytest.mark.parametrize("loss", [nn.functional.cross_entropy, nn.CrossEntropyLoss(ignore_index=1)])
+def test_ignored_labels_are_not_taught(loss):
+    labels, ignored = zoo.LABELS.clone(), getattr(loss, "ignore_index", -100)
+    labels[::3] = ignored
+    kept, parents = labels != ignored, Population.make(zoo.mlp, 4)
+    everything = taught_rows(parents, zoo.FEATURES, labels, loss)
     without = taught_rows(parents, zoo.FEATURES[kept], labels[kept])
     assert torch.equal(everything[0], without[0])
     torch.testing.assert_close(everything[1], without[1])
@@ -121,10 +130,10 @@ def bred(parents, losses, config):
     return breed(parents, torch.tensor(losses, dtype=torch.float64), config, torch.Generator().manual_seed(0))
 
 
-def test_a_diverged_unit_teaches_nobody():
-    for who, expected in (("all", [2, 0, 3]), ("half", [2, 0])):
+def test_a_diverged_unit_teaches_nobody_and_the_half_of_five_are_three():
+    for who, expected in (("all", [2, 0, 3, 4]), ("half", [2, 0, 3])):
         config = settings(parents=who, child_start="fitter", **TAUGHT)
-        offspring = bred(Population.make(zoo.mlp, 4), [3.0, math.nan, 2.0, 4.0], config)
+        offspring = bred(Population.make(zoo.mlp, 5), [3.0, math.nan, 2.0, 4.0, 5.0], config)
         assert teachers_of(offspring, config) == [expected]
 
 
@@ -133,6 +142,28 @@ def test_values_are_taught_too(loss):
     values = (zoo.FEATURES[:, :3] > 0).float()
     result = run(settings(**TO_ONE, steps=100, child_steps=200), data=(zoo.FEATURES, values), loss=loss)
     assert result.history["loss_survival"].iloc[-1] < 0.7 * result.history["loss_start"].iloc[0]
+
+
+PREDICTIONS = {
+    nn.functional.cross_entropy: lambda output: output.softmax(1),
+    nn.CrossEntropyLoss(): lambda output: output.softmax(1),
+    nn.functional.binary_cross_entropy_with_logits: torch.sigmoid,
+    nn.BCEWithLogitsLoss(): torch.sigmoid,
+    nn.functional.mse_loss: lambda output: output,
+}
+
+
+@pytest.mark.parametrize("loss", PREDICTIONS)
+def test_what_is_taught_are_predictions_as_the_loss_takes_them(loss):
+    parents, own = Population.make(zoo.mlp, 4), nn.functional.one_hot(zoo.LABELS, 3).float()
+    units = [PREDICTIONS[loss](unit(zoo.FEATURES)).detach() for unit in parents.units()]
+    pairs = bred(parents, [3.0, 1.0, 2.0, 4.0], settings(**TAUGHT)).pairs.tolist()
+    expected = [0.7 * (units[a] + units[b]) / 2 + 0.3 * own for a, b in pairs]
+    torch.testing.assert_close(taught_rows(parents, zoo.FEATURES, own, loss)[1], torch.cat(expected))
+
+
+def test_teachers_that_draw_predict_the_same_in_each_training():
+    assert_same(*(run(settings(**TAUGHT), zoo.Noisy) for _ in range(2)))
 
 
 def test_losses_that_take_no_predictions_are_refused():
@@ -156,6 +187,7 @@ def test_losses_that_take_no_predictions_are_refused():
 def test_the_fittest_survive_as_many_as_the_population_has_units_at_most(survival, children, left):
     result = run(settings(survival=survival, children=children))
     assert len(result.population) == left
+    assert result.teachers is None, "nobody was taught"
     for (_, units), parents in zip(result.history.groupby("generation"), (4, left), strict=True):
         assert (units["role"] == "parent").sum() == parents
         able = units if survival == "both" else units[units["role"] == "child"]
@@ -213,6 +245,18 @@ def test_what_is_held_out_is_a_tenth_drawn_by_the_seed_on_which_nobody_trains(mo
     assert held[0] == held[1] != held[2]
 
 
+def test_teach_hands_on_what_it_is_given(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys.modules[teach.__module__], "evolve", lambda *given, **named: told.append((given, named)))
+    given = {name: object() for name in ("loss", "executor", "callbacks", "checkpoint", "progress", "stop")}
+    given |= {"validation": zoo.DATA, "device": "cpu"}
+    teach(zoo.mlp, PLANES, total_steps=5_000, seed=3, teacher_share=0.2, batch_size=16, **given)
+    (((make, (_, labels), config), named),) = told
+    assert named == given | {"device": torch.device("cpu")}
+    assert (make, len(labels)) == (zoo.mlp, 300)
+    assert config == teach_config(300, 5_000, teacher_share=0.2, seed=3, batch_size=16)
+
+
 def test_teach_goes_on_from_its_checkpoint_and_keeps_the_teachers(tmp_path):
     given = {"total_steps": 3_000, "batch_size": 16, "progress": False, "population_size": 3}
     expected = teach(zoo.mlp, PLANES, **given)
@@ -246,3 +290,5 @@ def test_the_settings_of_teach_spend_what_was_asked(changed):
         for k in range(1, config.generations + 1)
     )
     assert 10_000 - config.generations * 9 < steps + passes <= 10_000
+    teachers = sum(config.units_of("parent", k) * config.steps for k in range(1, config.generations + 1))
+    assert teachers == pytest.approx(0.45 * (10_000 - passes), abs=config.generations * 9)
