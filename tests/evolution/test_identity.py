@@ -69,7 +69,7 @@ def test_seeds_together_are_the_seeds_alone_unit_by_unit(way):
     lasts = {3: 1, 0: None}
     together, results = {seed: Watch(last) for seed, last in lasts.items()}, []
     several = run_way(
-        way, call=evolve_seeds, seeds=list(lasts), changed={"shards": 4 if WAYS[way][1].get("mode") else 5}, executor=3,
+        way, call=evolve_seeds, seeds=list(lasts), changed={"shards": 3 if WAYS[way][1].get("mode") else 5}, executor=3,
         callbacks=lambda seed: [together[seed]], record=lambda seed: together[seed],
     )  # fmt: skip
     for (seed, last), result in zip(lasts.items(), several, strict=True):
