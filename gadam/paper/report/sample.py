@@ -184,14 +184,15 @@ def _is_alike(rows: Sequence[Row], seeds: Sequence[Sequence[Row]]) -> bool:
 
 def _is_near(rows: Sequence[Row], before: Sequence[Row]) -> bool:
     """Whether all fractions of a run lie within a share of the spread of their column, and all else is the same."""
-    columns = {name: [row.get(name) for row in before] for row in before for name in row}
-    spread = {name: np.std([one for one in own if _is_number(one)] or [0.0]) for name, own in columns.items()}
-    return all(
-        isinstance(old, float) and _is_number(old) and _is_number(new) and abs(new - old) <= SPREAD * spread[name]
-        for one, row in zip(before, rows, strict=True)
-        for name, old, new in ((name, one.get(name), row.get(name)) for name in {**one, **row})
-        if _text(old) != _text(new)
-    )
+    for name in {name for row in (*rows, *before) for name in row}:
+        old: list[Any] = [row.get(name) for row in before]
+        new: list[Any] = [row.get(name) for row in rows]
+        spread = float(np.std([one for one in old if _is_number(one)] or [0.0]))
+        for a, b in zip(old, new, strict=True):
+            near = isinstance(a, float) and _is_number(a) and _is_number(b) and abs(b - a) <= SPREAD * spread
+            if not near and _text(a) != _text(b):
+                return False
+    return True
 
 
 def _other(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
