@@ -111,15 +111,17 @@ def test_the_fixed_rows_are_always_the_same():
     assert set(parents["loss_validation"]) <= losses[0]
 
 
-def test_their_loss_is_the_mean_over_all_of_them_that_count(monkeypatch):
+@pytest.mark.parametrize("trained", ["some ignored", "none ignored"])
+def test_their_loss_is_the_mean_over_all_of_them_that_count(trained, monkeypatch):
     """Labels that are ignored count neither here nor on validation batches nor in training, whichever way."""
     monkeypatch.setattr(trainer, "VALIDATED_AT_ONCE", 7)
     labels = DATA[1].clone()
     labels[:16] = -100  # two parts have nothing else, and one has both
     rows, results = (DOUBLE[0], labels), []
+    data = rows if trained == "some ignored" else DOUBLE
     for mode in ("loop", "vectorised"):
         config = settings(generations=1, mode=mode, validation_size=zoo.ROWS)
-        result = run(config, double_mlp, rows, validation=rows, restore_best=True)
+        result = run(config, double_mlp, data, validation=rows, restore_best=True)
         losses = result.history["loss_validation"]
         assert losses.min() == pytest.approx(loss_of(result.best, rows), rel=1e-9)
         assert result.history["loss_survival"].tolist() == pytest.approx(losses.tolist(), rel=1e-9)
