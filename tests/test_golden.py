@@ -1,4 +1,4 @@
-"""The results versions are held to the truth: what is computed is what golden.json has, to 1e-5 (of convolutions 1e-3).
+"""The results versions are held to the truth: what is computed is what golden.json has, to 1e-5 but for one case.
 
 A change beyond that is a fault, or else a version has to be raised: `RESULTS_VERSION` of the engine (gadam/config.py),
 or `version=` of the run function. Then `python tests/golden.py` writes the new numbers.
@@ -13,9 +13,9 @@ import torch
 
 KEPT = json.loads(golden.FILE.read_text())
 ROWS = ("correct", "held_correct", "test_correct", "best", "ensemble", "soup")  # counts of rows: two may differ
-# Where a gradient is nothing but rounding, the first step of Adam is its sign: processors whose convolutions round
-# otherwise (Intel, AMD) were seen to be 1e-4 apart after the twelfth step of LeNet-5.
-CONVOLUTIONS = ("run:mnist/gadam", "run:mnist/optimizer", "run:orl/", "run:teach/lenet5", "run:teach/orl")
+# Where a gradient is nothing but rounding, the first step of Adam is its sign: after twelve steps of LeNet-5 two kinds of
+# processor (Intel, AMD) were seen to be 1e-4 apart. Everything else was the same on both to 1e-5.
+LOOSER = {"run:mnist/gadam": 1e-3}
 ADVICE = (
     "raise the version of what changed and run tests/golden.py, or find the fault; for what is new: golden.py --new"
 )
@@ -51,7 +51,7 @@ def allowed(name, place, kept):
         return 0.02 * abs(kept)
     if column == "batches_differ":  # a quotient of losses of single precision, less 1
         return 1e-6
-    relative = 1e-3 if name.startswith(CONVOLUTIONS) else 1e-5
+    relative = LOOSER.get(name, 1e-5)
     return relative * max(abs(kept), 1e-2) if isinstance(kept, float) else 0
 
 
