@@ -13,8 +13,8 @@ import torch
 
 KEPT = json.loads(golden.FILE.read_text())
 ROWS = ("correct", "held_correct", "test_correct", "best", "ensemble", "soup")  # counts of rows: two may differ
-# Where a gradient is nothing but rounding, the first step of Adam is its sign: after twelve steps of LeNet-5 two kinds of
-# processor (Intel, AMD) were seen to be 1e-4 apart. Everything else was the same on both to 1e-5.
+# Where a gradient is nothing but rounding, the first step of Adam is its sign: after twelve steps of LeNet-5 an Intel
+# and an AMD processor were 1e-4 apart. All other cases were the same on both to 1e-5.
 LOOSER = {"run:mnist/gadam": 1e-3}
 ADVICE = (
     "raise the version of what changed and run tests/golden.py, or find the fault; for what is new: golden.py --new"
