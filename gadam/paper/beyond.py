@@ -14,7 +14,7 @@ from gadam.paper import drawing, mnist, section54, section54_orl, statistics
 from gadam.paper.claims import Arms
 from gadam.paper.drawing import BLUE, ORANGE
 from gadam.paper.runs import Run
-from gadam.paper.statistics import accuracy_interval, paired_interval
+from gadam.paper.statistics import accuracy_interval, mean_interval
 from gadam.paper.units import KEPT, first
 
 WAYS = {"best": "best unit", "ensemble": "ensemble of g", "soup": "greedy soup"}
@@ -75,7 +75,7 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
             lines.append({
                 "dataset": dataset, "prediction by": name,
                 **statistics.named(accuracy_interval(group[way].tolist(), tested), "accuracy"),
-                **statistics.named(paired_interval(gained, tested), "above best", "gain low", "gain high"),
+                **statistics.named(mean_interval(gained, tested), "above best", "gain low", "gain high"),
                 "units": units, "seeds": arms.count(arm), "data": first(group, "data"),
             })  # fmt: skip
     table = pd.DataFrame(lines)

@@ -21,7 +21,7 @@ from gadam.paper.baselines import classical
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
 from gadam.paper.claims import Arms, Claim, Smaller, own, paired
 from gadam.paper.runs import Row
-from gadam.paper.statistics import Interval, accuracy_interval, paired_interval
+from gadam.paper.statistics import Interval, accuracy_interval, mean_interval
 from gadam.paper.units import KEPT, by_seed, first, held_out, independent, kept, scorer, source_of, validation_size
 from gadam.paper.verdicts import Evidence, margin_of
 from gadam.population import Population
@@ -175,7 +175,7 @@ def above(ours: Cell, theirs: Cell) -> Evidence:
 def difference(ours: Cell, theirs: Cell) -> Interval:
     """Return by how many points ours is more accurate, and the 95 % interval, over the seeds that both have."""
     found = above(ours, theirs)
-    return paired_interval([one - (found.others or (0.0,))[0] for one in found.values], found.rows)
+    return mean_interval([one - (found.others or (0.0,))[0] for one in found.values], found.rows)
 
 
 def table(cells: Sequence[Cell], arms: Arms, columns: Sequence[str]) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from gadam.paper import comparison, drawing, published, section54, section54_orl
 from gadam.paper.claims import Arms, paired
 from gadam.paper.drawing import BLUE, GREY, ORANGE
 from gadam.paper.runs import Row, Run, arm_runs, run_function
-from gadam.paper.statistics import paired_interval
+from gadam.paper.statistics import mean_interval
 from gadam.paper.units import by_seed, first, held_out, independent, scorer, where, whole
 from gadam.population import Population
 
@@ -135,7 +135,7 @@ def effects(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
         lines.append({
             "dataset": dataset.upper(), "kind": reading.kind, "reading": reading.label,
             "accuracy": own["accuracy"].mean(),
-            **statistics.named(paired_interval(found, first(own, "test_rows")), "difference"),
+            **statistics.named(mean_interval(found, first(own, "test_rows")), "difference"),
             "seeds": arms.count(arm(dataset, key)), "gradient steps": first(own, "gradient_steps"),
             "data": first(own, "data"),
         })  # fmt: skip

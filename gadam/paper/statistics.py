@@ -28,21 +28,16 @@ def named(interval: Interval, name: str, low: str = "low", high: str = "high") -
     return dict(zip((name, low, high), interval, strict=True))
 
 
-def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Return the mean and its interval by Student's t."""
-    return paired_interval(values, level=level)
+def mean_interval(values: Sequence[float], rows: int | None = None, level: float = LEVEL) -> Interval:
+    """Return the mean, of paired differences for instance, and its interval by Student's t.
 
-
-def paired_interval(differences: Sequence[float], rows: int | None = None, level: float = LEVEL) -> Interval:
-    """Return the mean of paired differences and its interval by Student's t.
-
-    With `rows`, the differences are of accuracies in percent over so many test rows. Where fewer than five of them
-    are distinct, the interval then reaches at least one test row / sqrt(n) to either side.
+    With `rows`, the values are differences of accuracies in percent over so many test rows. Where fewer than five of
+    them are distinct, the interval then reaches at least one test row / sqrt(n) to either side.
     """
-    mean, spread, count = moments(differences)
+    mean, spread, count = moments(values)
     if count < 2:
         return mean, math.nan, math.nan
-    half = max(student(level, count - 1) * spread, least_half_width(differences, rows)) / math.sqrt(count)
+    half = max(student(level, count - 1) * spread, least_half_width(values, rows)) / math.sqrt(count)
     return mean, mean - half, mean + half
 
 
@@ -97,7 +92,7 @@ def unpaired_interval(
 
     Welch's own misses up to twice as often as it says where three runs meet twenty. So its degrees of freedom are
     rounded down where both sides have the same number of runs, and else are those of the smaller side. With `rows`,
-    both are accuracies in percent over so many test rows, with the floor of `paired_interval`.
+    both are accuracies in percent over so many test rows, with the floor of `mean_interval`.
     """
     (mean, spread, count), (other, other_spread, other_count) = moments(first), moments(second)
     difference = mean - other

@@ -349,7 +349,7 @@ def _difference(now: Evidence, level: float) -> Verdict:
     if others is not None and len(others) == 1:  # of a method that draws nothing
         values, others, words = tuple(one - others[0] for one in values), None, "(t), beside one number"
     if others is None:
-        numbers = statistics.paired_interval(values, now.rows, level)
+        numbers = statistics.mean_interval(values, now.rows, level)
     else:
         numbers, words = statistics.unpaired_interval(values, others, now.rows, level), "(Welch)"
     return Verdict(UNDECIDED, POWER, *numbers, f"{100 * level:.4g} % {words}")
@@ -362,7 +362,7 @@ def _own(now: Evidence, level: float, words: str, further: bool = False) -> Verd
         find = statistics.accuracy_prediction if further else statistics.accuracy_interval
         numbers, scale = find(values, rows, level), "exact" if len(set(values)) == 1 else "t, logit scale"
     else:  # the logit scale has no place for others, nor for all that a trend of accuracies may lead to
-        numbers = (statistics.prediction_interval if further else statistics.mean_interval)(values, level)
+        numbers = (statistics.prediction_interval if further else statistics.mean_interval)(values, level=level)
         scale = "t"
     return Verdict(UNDECIDED, POWER, *numbers, f"{words} ({scale})")
 

@@ -15,7 +15,7 @@ from gadam.evolution.loop import evolve
 from gadam.paper import PROFILES, published, section6
 from gadam.paper.claims import Arms
 from gadam.paper.report import scoreboard
-from gadam.paper.statistics import paired_interval
+from gadam.paper.statistics import mean_interval
 
 TESTS = Path(__file__).parents[1]
 
@@ -133,7 +133,7 @@ def effects(rows):
 
 def test_effects_are_paired_by_seed():
     line = effects(made_up().sample(frac=1, random_state=0)).loc[("YEAST", "carry")]
-    expected = paired_interval([2.0, 6.0, 2.0, 6.0, 2.0], 446)
+    expected = mean_interval([2.0, 6.0, 2.0, 6.0, 2.0], 446)
     assert line[["difference", "low", "high"]].tolist() == pytest.approx(expected)
     assert line[["seeds", "gradient steps", "data"]].tolist() == ["5", 100, "real"]
     line = effects(made_up().assign(accuracy=50.0)).loc[("YEAST", "carry")]

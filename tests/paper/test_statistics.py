@@ -12,7 +12,6 @@ from gadam.paper.statistics import (
     bonferroni,
     deviation_interval,
     mean_interval,
-    paired_interval,
     prediction_interval,
     proportion_interval,
     unpaired_interval,
@@ -32,7 +31,7 @@ EXACT = stats.binomtest(81, 263).proportion_ci(0.9, method="exact")
     ("found", "expected", "tolerance"),
     [
         (mean_interval(SLEEP), (1.58, 0.7001142, 2.4598858), 1e-6),
-        (mean_interval(SLEEP, 0.9), (1.58, NINETY.low, NINETY.high), 1e-9),
+        (mean_interval(SLEEP, level=0.9), (1.58, NINETY.low, NINETY.high), 1e-9),
         (mean_interval([97.1, 97.10000000000001, 97.1]), (97.1,) * 3, 0),  # they agree up to rounding
         # t(9) at 99 % is 2.821 in a table.
         (prediction_interval(SLEEP, 0.98)[2] - 1.58, 2.821 * np.std(SLEEP, ddof=1) * 1.1**0.5, 2e-3),
@@ -53,10 +52,10 @@ EXACT = stats.binomtest(81, 263).proportion_ci(0.9, method="exact")
         (accuracy_interval([8100 / 263] * 4, 263, 0.9)[1:], (100 * EXACT.low, 100 * EXACT.high), 1e-9),
         (accuracy_prediction([8100 / 263] * 4, 263, 0.9)[1:], (100 * EXACT.low, 100 * EXACT.high), 1e-9),
         # Differences of whole test rows: one of 1,000 rows is 0.1 points, and the floor 0.1 / sqrt(n).
-        (paired_interval([0.1] * 4), (0.1,) * 3, 0),
-        (paired_interval([0.1] * 4, rows=1_000), (0.1, 0.05, 0.15), 1e-9),
-        (paired_interval([0.0, 0.1, 0.2] * 3, rows=1_000), paired_interval([0.0, 0.1, 0.2] * 3), 0),  # it is below
-        (paired_interval([0.0, 0.01, 0.02, 0.03, 0.04], rows=10), mean_interval([0.0, 0.01, 0.02, 0.03, 0.04]), 0),
+        (mean_interval([0.1] * 4), (0.1,) * 3, 0),
+        (mean_interval([0.1] * 4, rows=1_000), (0.1, 0.05, 0.15), 1e-9),
+        (mean_interval([0.0, 0.1, 0.2] * 3, rows=1_000), mean_interval([0.0, 0.1, 0.2] * 3), 0),  # it is below
+        (mean_interval([0.0, 0.01, 0.02, 0.03, 0.04], rows=10), mean_interval([0.0, 0.01, 0.02, 0.03, 0.04]), 0),
         (unpaired_interval(FOUR, OTHER), (1.0, 1.0 - WELCH, 1.0 + WELCH), 1e-9),
         (unpaired_interval(FOUR, [2.0, 2.8]), (0.8, 0.8 - FEWER, 0.8 + FEWER), 1e-3),
         (unpaired_interval([98.0] * 2, [97.0] * 2), (1, 1, 1), 0),
@@ -73,7 +72,7 @@ def test_intervals_by_hand_and_by_others(found, expected, tolerance):
 @pytest.mark.parametrize(
     "bounds",
     [
-        mean_interval([3.0])[1:], prediction_interval([3.0])[1:], paired_interval([1.0], 100)[1:],
+        mean_interval([3.0])[1:], prediction_interval([3.0])[1:], mean_interval([1.0], 100)[1:],
         unpaired_interval([98.0], [97.0, 97.0], rows=200)[1:], deviation_interval([1.0] * 3, [1.0] * 3),
         deviation_interval([1.0, 2.0], [1.0, 2.0, 3.0]),
         mean_interval([1.0, np.inf, 2.0])[1:], mean_interval([np.inf, np.inf])[1:],  # what diverged gives no error
