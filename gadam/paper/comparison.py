@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
 from torch import Tensor, nn
 
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
 from gadam.evolution.loop import evolve
 from gadam.paper import statistics, units
-from gadam.paper.baselines import classical
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
 from gadam.paper.claims import Arms, Claim, Smaller, own, paired
 from gadam.paper.runs import Row
@@ -73,18 +76,21 @@ def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], confi
 
 
 def predict(rows: Dataset, method: str, seed: int, **settings: Any) -> Tensor:
-    """Predict the classes of the test rows by a method of `QUOTED`.
+    """Predict the classes of the test rows by a method of `QUOTED`; but for gcForest they are scikit-learn's.
 
-    Settings are `trees` of a forest, or those of `GcForestSettings` as JSON has them.
+    Settings are `trees` of a forest, or those of `GcForestSettings` as JSON has them. Images are one row of pixels
+    each to the others, and features are taken as they come: standardised, as `load` gives them, for SVM and kNN.
     """
-    parts = *rows.train, rows.test[0]
     if method == GCFOREST:
         windows = tuple((height, width) for height, width in settings.pop("windows", ()))
         size = GcForestSettings(windows=windows, **settings)
-        return gcforest(*parts, settings=size, seed=seed).probabilities.argmax(1)
+        return gcforest(*rows.train, rows.test[0], settings=size, seed=seed).probabilities.argmax(1)
     if method == FOREST:
-        return classical.random_forest(*parts, **settings, seed=seed)
-    return (classical.svm if method == SVM else classical.nearest_neighbours)(*parts)
+        model = RandomForestClassifier(settings["trees"], random_state=seed)
+    else:
+        model = SVC(kernel="rbf", cache_size=1_000) if method == SVM else KNeighborsClassifier(3)
+    model.fit(rows.train[0].flatten(1).numpy(), rows.train[1].numpy())
+    return torch.from_numpy(model.predict(rows.test[0].flatten(1).numpy()))
 
 
 def answers(rows: Dataset, method: str, seed: int, answer: Tensor | int, gradient_steps: int = 0) -> Row:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from gadam.paper import comparison, mnist, seeds_of
 from gadam.paper import published as paper
-from gadam.paper.baselines import dbn
+from gadam.paper.baselines.dbn import deep_belief_net
 from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms, Claim, own, paired, unpaired
 from gadam.paper.comparison import FOREST, GCFOREST, SVM
@@ -144,8 +144,7 @@ def by_other(
     """The right answers of a method of `OTHERS` that has learned from `rows` training images, drawn by the seed."""
     found = mnist.images(dataset, data, rows, test_rows, seed)
     if method == DBN:
-        train, test = dbn.to_unit_range(found.train[0], found.test[0])
-        predicted = dbn.deep_belief_net(train, found.train[1], test, seed=seed, **settings).argmax(1)
+        predicted = deep_belief_net(*found.train, found.test[0], seed=seed, **settings).argmax(1)
     else:
         predicted = comparison.predict(found, method, seed, **settings)
     correct = int((predicted == found.test[1]).sum())

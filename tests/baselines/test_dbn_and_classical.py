@@ -1,5 +1,7 @@
 """The deep belief net against naive loops, and the scikit-learn methods against scikit-learn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import SVC
 
 from gadam.config import InputError
-from gadam.paper.baselines.classical import nearest_neighbours, random_forest, svm
 from gadam.paper.baselines.dbn import Rbm, cd1, deep_belief_net, new_rbm, to_unit_range
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
+from gadam.paper.comparison import FOREST, KNN, SVM, predict
 from gadam.randomness import stream
 
 
@@ -65,19 +67,18 @@ def test_the_classical_methods_are_scikit_learns_on_images_as_on_rows(digits):
     forest = RandomForestClassifier(n_estimators=20, random_state=4).fit(rows.numpy(), labels)
     nearest = labels[torch.cdist(test_rows.double(), rows.double()).argsort(1)[:, :3]]
     for train, held in ((images, test), (rows, test_rows)):
-        np.testing.assert_array_equal(svm(train, labels, held), kernel.predict(test_rows.numpy()))
-        found = random_forest(train, labels, held, trees=20, seed=4)
+        data = SimpleNamespace(train=(train, labels), test=(held, None))
+        np.testing.assert_array_equal(predict(data, SVM, 0), kernel.predict(test_rows.numpy()))
+        found = predict(data, FOREST, 4, trees=20)
         np.testing.assert_array_equal(found, forest.predict(test_rows.numpy()))
-        np.testing.assert_array_equal(nearest_neighbours(train, labels, held), nearest.mode(1).values)
+        np.testing.assert_array_equal(predict(data, KNN, 0), nearest.mode(1).values)
     assert found.dtype == torch.int64
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda x, y: deep_belief_net(2 * x - 1, y, x), "inputs are from -1 to 1, must be in"),
         (lambda x, y: deep_belief_net(x, y[1:], x), "which do not fit"),
-        (lambda x, y: svm(x, y[1:], x), "which do not fit"),
         (lambda x, y: gcforest(x, y[1:], x), "which do not fit"),
         (lambda x, y: gcforest(x[:2], y[:2], x), "fewer than folds=3"),
         (lambda x, y: gcforest(x, y, x, settings=GcForestSettings(windows=((9, 3),))), "too small for a window"),

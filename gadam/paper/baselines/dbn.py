@@ -12,8 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from gadam.config import InputError
-from gadam.paper.baselines.classical import check_shapes
+from gadam.paper.baselines import check_shapes
 from gadam.randomness import stream
 
 _PRETRAINING, _TUNING = range(2)  # purposes of random streams
@@ -50,9 +49,9 @@ def deep_belief_net(
     """Learn from training rows and predict test rows.
 
     Args:
-        inputs: [n, *features] in [0, 1], taken as probabilities of black; `to_unit_range` makes such.
+        inputs: [n, *features]; scaled by `to_unit_range` and then taken as probabilities of black.
         targets: int64 [n], from 0.
-        test_inputs: [m, *features] in [0, 1].
+        test_inputs: [m, *features].
         hidden: units of each layer; the default is that of 2006 for MNIST.
         pretraining_epochs: passes over the training rows for each layer; 0 leaves its small random weights.
         epochs: passes with the labels.
@@ -64,10 +63,7 @@ def deep_belief_net(
         Class probabilities, float32 [m, classes].
     """
     check_shapes("deep_belief_net", inputs, targets, test_inputs)
-    for name, part in (("inputs", inputs), ("test_inputs", test_inputs)):
-        if not ((part >= 0) & (part <= 1)).all():  # NaN is not either
-            raise InputError(f"deep_belief_net: {name} are from {part.min():g} to {part.max():g}, must be in [0, 1]")
-    rows = inputs.flatten(1).float()
+    rows, test_rows = (part.flatten(1).float() for part in to_unit_range(inputs, test_inputs))
     machines = pretrain(
         rows, hidden, epochs=pretraining_epochs, batch_size=batch_size, generator=stream("cpu", seed, _PRETRAINING)
     )
@@ -80,7 +76,7 @@ def deep_belief_net(
             nn.functional.cross_entropy(network(rows[batch]), targets[batch]).backward()
             optimizer.step()
     with torch.no_grad():
-        return torch.softmax(network(test_inputs.flatten(1).float()), 1)
+        return torch.softmax(network(test_rows), 1)
 
 
 def pretrain(rows: Tensor, hidden: Sequence[int], *, epochs: int, batch_size: int, generator: Generator) -> list[Rbm]:

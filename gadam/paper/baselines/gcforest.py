@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gadam.config import InputError
-from gadam.paper.baselines.classical import check_shapes
+from gadam.paper.baselines import check_shapes
 from gadam.paper.baselines.forests import KINDS, Floats, Integers, class_vectors
 
 _SCAN, _CASCADE = range(2)  # purposes of seeds
