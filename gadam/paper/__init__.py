@@ -83,6 +83,8 @@ SECTIONS = {
         ("section6_readings",), last=True,
     ),
 }  # fmt: skip
+OWNERS = {one: name for name, section in SECTIONS.items() for one in (*section.tables, *section.figures)}
+"""The section of each exhibit."""
 
 
 def import_sections() -> dict[str, ModuleType]:

@@ -16,14 +16,11 @@ Kind = Literal["greater", "value", "reaches", "within", "always", "varies", "wea
 
 
 class Reduced(NamedTuple):
-    """Numbers at a reduced budget, and those of the same runs at no more than half of it, which give the trend.
-
-    Nobody looked where `before` is None: as bare `Evidence`.
-    """
+    """Numbers at a reduced budget, and those of the same runs at no more than half of it, which give the trend."""
 
     now: Evidence
-    before: Evidence | None = None
-    share_before: float = 0.0
+    before: Evidence
+    share_before: float
 
 
 class Smaller(NamedTuple):
@@ -39,8 +36,7 @@ class Claim:
 
     Attributes:
         text: what is claimed, with the numbers in it.
-        section: whose it is.
-        exhibit: the table or figure that shows it.
+        exhibit: the table or figure that shows it, whose section makes the claim.
         kind: the rule of `gadam.paper.verdicts` that judges it.
         evidence: gives the numbers: `Evidence`, `Reduced` or `Smaller`; (violations, trials) for "always"; (ours, the
             other's) for "varies"; several `Evidence` for "weakest"; (ours, low, high, what the interval is) for "open".
@@ -58,7 +54,6 @@ class Claim:
     """
 
     text: str
-    section: str
     exhibit: str
     kind: Kind
     evidence: Callable[[], Any]
@@ -163,7 +158,7 @@ def _verdict(claim: Claim, level: float) -> Verdict:
     now: Evidence = found if isinstance(found, Evidence) else found.now
     if isinstance(found, Smaller):
         verdict = verdicts.at_half(rule, now.apart(), found.half.apart())
-    elif isinstance(found, Reduced) and found.before is not None:
+    elif isinstance(found, Reduced):
         looks = {"share": claim.budget, "share_before": found.share_before, "margin": claim.margin or 0}
         verdict = verdicts.at_budget(rule, now.apart(), found.before.apart(now), **looks)
     else:

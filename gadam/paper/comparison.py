@@ -218,7 +218,7 @@ CONTROLS = ((" (which had 1/g of its gradient steps)", "{}"), (" at equal comput
 """What a claim adds to the name of Adam, and of the best of g by Adam; the headline that it answers."""
 
 
-def claims(section: str, exhibit: str, cells: Sequence[Cell]) -> list[Claim]:
+def claims(exhibit: str, cells: Sequence[Cell]) -> list[Claim]:
     """State each value of a table, and each "outperforms" that it shows; of images of two sizes, at both.
 
     The first methods of the cells are GADAM, Adam, and the best of g by Adam.
@@ -230,7 +230,7 @@ def claims(section: str, exhibit: str, cells: Sequence[Cell]) -> list[Claim]:
     for column, group in groups.items():
         sources = {source_of(cell.rows) for several in group.values() for cell in several}
         about = {
-            "section": section, "exhibit": exhibit, "margin": margin_of(column.dataset, column.test_rows),
+            "exhibit": exhibit, "margin": margin_of(column.dataset, column.test_rows),
             "data": max(sources),  # "stand-in" if one is
         }  # fmt: skip
         gadam, *others = group.values()

@@ -245,7 +245,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     )  # fmt: skip
     return [
         Claim(
-            text=f"{text}; landscape {place}", section="section41", exhibit="section41_success", kind="greater",
+            text=f"{text}; landscape {place}", exhibit="section41_success", kind="greater",
             evidence=partial(_gained, rows, place, ours, other), arms=[arm(place)], paper="greater", margin=MARGIN,
             data="none", repetitions=f"{rows['trial'].nunique()} trials" if len(rows) else "",
         )

@@ -186,19 +186,19 @@ def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
     }
     places = {FIXED: "all evaluated on one fixed V", NEW: "each on a new batch, as in Section 3.4"}
     arms = {regime: [arm(problem, regime) for problem in PROBLEMS] for regime in places}
-    common: dict[str, Any] = {"section": "section42", "exhibit": "section42_theorem", "data": source_of(rows)}
+    claim = partial(Claim, exhibit="section42_theorem", data=source_of(rows))
     never = [
-        Claim(
+        claim(
             text=f"{texts[name]}; {place}", kind="always", paper=0.0, arms=arms[regime],
             evidence=partial(_violations, rows, regime, name),
-            headline="theorem" if (regime, name) == (NEW, "decrease") else "", **common,
+            headline="theorem" if (regime, name) == (NEW, "decrease") else "",
         )
         for (regime, place), name in itertools.product(places.items(), texts)
     ]  # fmt: skip
-    finite = Claim(
+    finite = claim(
         text="GADAM converges in a finite number of evolution rounds (Theorem 1); ours: the share of runs that met "
         f"Eq. 13 with θ = 0 in {PROFILES[profile]['K']} generations",
-        kind="open", paper="finite", arms=arms[NEW], evidence=partial(_converged, rows), **common,
+        kind="open", paper="finite", arms=arms[NEW], evidence=partial(_converged, rows),
     )  # fmt: skip
     return [*never, finite]
 

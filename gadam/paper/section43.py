@@ -207,21 +207,21 @@ def claims(rows: pd.DataFrame, problems: pd.DataFrame, profile: str) -> list[Cla
         "entries": ("Communication grows linearly with |w| (exponent − 1)", 1.0),
         "steps": ("Communication exists merely between generations, whatever the steps k (exponent of k)", 0.0),
     }
-    common: dict[str, Any] = {"section": "section43", "exhibit": "section43_bytes"}
+    claim = partial(Claim, exhibit="section43_bytes")
     growth = [
-        Claim(
+        claim(
             text=f"{text}; bytes of the population in a generation, from each point to the next", kind="within",
             evidence=partial(_growth, rows, factor, power),
-            arms=[arm(point) for point in _points(profile, factor)], paper=0.0, margin=MARGIN, data="none", **common,
+            arms=[arm(point) for point in _points(profile, factor)], paper=0.0, margin=MARGIN, data="none",
         )
         for factor, (text, power) in said.items()
     ]  # fmt: skip
     names = problems_of(profile)
-    minor = Claim(
+    minor = claim(
         text="Communication costs are minor; ours: the population's bytes as a share, in %, of those of a gradient "
         f"at each step, on {', '.join(names).upper()}, with {GENERATION_STEPS:,} steps a generation",
         kind="open", evidence=partial(_beside_gradients, problems), arms=[arm(name) for name in names], paper="minor",
-        data=source_of(problems), **common,
+        data=source_of(problems),
     )  # fmt: skip
     return [*growth, minor]
 

@@ -375,7 +375,7 @@ class _Claims:
         scale = mnist.complete_scale(self.profile, self.arms, needed, order)
         budgets = {method: self.budget(method, scale) for method in methods}
         about: dict[str, Any] = {
-            "section": "section51", "exhibit": "table1", "arms": needed(scale), "data": source_of(self.rows),
+            "exhibit": "table1", "arms": needed(scale), "data": source_of(self.rows),
             "budget": min(budgets.values()),
             # The paper quotes these from others, and we run less of them.
             "quoted": any(share < 1 for method, share in budgets.items() if method in (GD, *OTHERS)),

@@ -234,7 +234,7 @@ def _claim(
         return Evidence(tuple(numbers(until // (2 * PROFILES[scale]["steps"])).tolist()))
 
     return mnist.claim(
-        scale, text, evidence, section="section52", exhibit=exhibit, kind=kind, paper=says, arms=arms,
+        scale, text, evidence, exhibit=exhibit, kind=kind, paper=says, arms=arms,
         margin=ADOPTION_MARGIN if exhibit == "figure5" else STABLE, data=source_of(rows), **about,
     )  # fmt: skip
 

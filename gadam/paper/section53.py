@@ -192,7 +192,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     rules.
     """
     claim = partial(
-        Claim, section="section53", exhibit="figure6", arms=[ARM], paper="greater",
+        Claim, exhibit="figure6", arms=[ARM], paper="greater",
         data=source_of(rows),
         repetitions=f"{rows['repeat'].nunique()} repeats" if len(rows) else "",
     )  # fmt: skip

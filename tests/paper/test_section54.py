@@ -15,7 +15,7 @@ from gadam.paper.statistics import accuracy_interval, mean_interval
 from gadam.paper.units import KEPT
 
 BOTH = pytest.mark.parametrize("section", [section54, section54_orl], ids=["tables", "orl"])
-EXHIBITS = {section54: ("section54", "table4"), section54_orl: ("section54_orl", "table3")}
+EXHIBITS = {section54: "table4", section54_orl: "table3"}
 NAMES = {"gcforest": (GCFOREST,), "forest": (FOREST,), "svm": (SVM,), "neighbours": (KNN,)}
 MLP, ADAM, BEST = section54.METHODS[:3]
 CNN = section54_orl.GADAM
@@ -53,7 +53,7 @@ def made_up(runs, shift=None):
 
 
 def claims_of(section, rows, profile="standard"):
-    return comparison.claims(*EXHIBITS[section], section.cells(rows, profile))
+    return comparison.claims(EXHIBITS[section], section.cells(rows, profile))
 
 
 def verdicts(section, rows, runs, profile="standard", there=lambda run: True):

@@ -127,7 +127,7 @@ def test_budgets_are_the_papers_or_a_tenth_of_it_with_a_look_before():
     assert [mnist.budget_share(scale) for scale in mnist.scales("standard")] == [1, 0.1]
 
     def evidence(scale, **about):
-        about |= {"section": "section51", "exhibit": "table1", "kind": "greater", "arms": ["a"]}
+        about |= {"exhibit": "table1", "kind": "greater", "arms": ["a"]}
         return mnist.claim(scale, "better", lambda until: Evidence((until,)), **about).evidence()
 
     assert evidence("tenth") == Reduced(Evidence((8_000,)), Evidence((3_200,)), 0.04)

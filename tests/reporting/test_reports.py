@@ -28,7 +28,7 @@ EVIL = "<script>alert(1)</script>"
 
 def claim(text, *values, **changed):
     """A claim that a number is 92.5, on runs that gave others."""
-    given = {"kind": "value", "paper": 92.5, "margin": 0.5, "section": "section54", "exhibit": "table4", "arms": []}
+    given = {"kind": "value", "paper": 92.5, "margin": 0.5, "exhibit": "table4", "arms": []}
     return Claim(text=text, evidence=lambda: Evidence(values or (92.4, 92.5, 92.6)), **given | changed)
 
 
@@ -202,7 +202,7 @@ def test_the_page_escapes_embeds_links_and_needs_nothing_else(make, tmp_path):
 def test_the_scoreboard_is_grouped_by_section_and_filtered_by_verdict_without_scripts(make, tmp_path):
     one = make("real", profile="quick")  # smoke decides nothing
     one.claims("section54", [claim("whole budget"), claim("a part of it", budget=0.0128)])
-    no_difference = {"kind": "within", "paper": "as good", "margin": 2.0, "section": "section41"}
+    no_difference = {"kind": "within", "paper": "as good", "margin": 2.0, "exhibit": "section41_success"}
     one.claims("section41", [claim("no difference", -0.1, 0.0, 0.1, **no_difference)])
     text = write_page("quick", tmp_path).read_text()
     first, second = (text.index(f'<details id="claims-{name}">') for name in ("section41", "section54"))

@@ -5,7 +5,7 @@ import pytest
 
 from gadam import InputError
 from gadam.paper import SECTIONS
-from gadam.paper.claims import HEADLINES, Arms, Claim, Reduced
+from gadam.paper.claims import HEADLINES, Arms, Claim
 from gadam.paper.report import scoreboard
 from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED, Evidence
 
@@ -16,7 +16,7 @@ ITEM = "table4/MLP (GADAM)/yeast"
 
 
 def value(**changes):
-    base = {"text": "accuracy 92.5", "section": "section54", "exhibit": "table4", "kind": "value", "paper": 92.5}
+    base = {"text": "accuracy 92.5", "exhibit": "table4", "kind": "value", "paper": 92.5}
     return Claim(**{**base, "margin": 0.5, "arms": ["a"], "evidence": lambda: NUMBERS, **changes})
 
 
@@ -30,7 +30,7 @@ def lines(*claims, profile="standard"):
 
 
 def test_a_line_has_claim_number_and_verdict_and_no_number_of_a_stand_in():
-    reduced = greater(size=4.0, budget=0.25, evidence=lambda: Reduced(DIFFERENCES))
+    reduced = greater(size=4.0, budget=0.25, evidence=lambda: DIFFERENCES)
     frame = lines(value(), reduced, greater(arms=["b"]), value(data="stand-in"))
     assert tuple(frame) == scoreboard.COLUMNS
     whole, part, missing, standin = frame.to_dict("records")
@@ -66,7 +66,9 @@ def test_every_mark_is_counted_and_every_reason():
         OPEN: value(kind="open", paper="finite", evidence=lambda: (0.0, 0.0, 0.5, "share")),
         UNDECIDED: value(arms=["b"]),
     }
-    frame = lines(*every.values(), value(arms=["b"]), greater(budget=0.1), value(section="section41", arms=["b"]))
+    frame = lines(
+        *every.values(), value(arms=["b"]), greater(budget=0.1), value(exhibit="section41_success", arms=["b"])
+    )
     assert frame["verdict"].tolist()[: len(every)] == list(every)
     assert scoreboard.counts(frame) == {**dict.fromkeys(every, 1), UNDECIDED: 4}
     assert list(scoreboard.reasons(frame).items()) == [("not computed", 3), ("budget", 1)]
@@ -94,13 +96,13 @@ def test_every_number_of_the_papers_tables_can_be_linked_to_a_claim():
     adult = "table4/MLP (GADAM)/adult"
     claims[adult] = greater(paper=printed[adult], item=adult)  # says nothing about the number itself
     assert scoreboard.without_claim(lines(*claims.values())) == [ITEM, adult]
-    assert scoreboard.without_claim(lines(value(section="section3"))) == []
+    assert scoreboard.without_claim(lines(value(exhibit="section3_units"))) == []
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"kind": "less"}, {"data": "fake"}, {"section": "5.4"}, {"headline": "best"}, {"item": "table4/MLP/yeast"},
+        {"kind": "less"}, {"data": "fake"}, {"exhibit": "5.4"}, {"headline": "best"}, {"item": "table4/MLP/yeast"},
         {"paper": 1.5, "item": ITEM},
     ],
 )  # fmt: skip
@@ -113,7 +115,9 @@ def test_a_claim_that_contradicts_itself_or_the_paper_is_refused(change):
 def test_claims_are_merged_in_the_order_of_sections_without_a_change(tmp_path):
     assert scoreboard.merge(tmp_path).empty
     judged = scoreboard.write_claims(tmp_path, "section54", [value(), greater(headline="letter")], ARMS, "standard")
-    scoreboard.write_claims(tmp_path, "beyond", [value(text="last", section="beyond", arms=["b"])], ARMS, "standard")
+    scoreboard.write_claims(
+        tmp_path, "beyond", [value(text="last", exhibit="beyond_kept", arms=["b"])], ARMS, "standard"
+    )
     (tmp_path / "elsewhere.csv").write_text("nobody reads this")
     merged = scoreboard.merge(tmp_path)
     assert merged["claim"].tolist() == ["accuracy 92.5", "better than Adam", "better than Adam", "last"]

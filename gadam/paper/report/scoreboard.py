@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from gadam.config import InputError
-from gadam.paper import SECTIONS, check
+from gadam.paper import OWNERS, SECTIONS, check
 from gadam.paper import published as paper
-from gadam.paper.claims import HEADLINES, Arms, Claim, judge, judge_headline
+from gadam.paper.claims import HEADLINES, Arms, Claim, Kind, judge, judge_headline
 from gadam.paper.report import tables
 from gadam.paper.report.paths import write_atomic
 from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED
@@ -21,7 +21,6 @@ COLUMNS = (
     "claim", "section", "exhibit", "kind", "paper", "margin", "size", "ours", "low", "high", "interval", "budget",
     "seeds", "data", "item", "headline", "verdict", "reason", "decides", "arms",
 )  # fmt: skip
-KINDS = ("value", "reaches", "greater", "within", "always", "varies", "weakest", "open")
 SOURCES = ("real", "stand-in", "none")
 MARKS = (REPRODUCED, NOT_REPRODUCED, COMPATIBLE, QUOTED, OPEN, UNDECIDED)
 NUMBERS = ("ours", "low", "high")
@@ -48,11 +47,10 @@ def _line(claim: Claim, arms: Arms, profile: str, as_headline: bool) -> dict[str
     verdict = (judge_headline if as_headline else judge)(claim, arms, profile)
     numbers = {name: getattr(verdict, name) for name in NUMBERS}
     return {
-        "claim": claim.text, "section": claim.section, "exhibit": claim.exhibit, "kind": claim.kind,
-        "paper": claim.paper, "margin": claim.margin, "size": claim.size,
+        **vars(claim), "claim": claim.text, "section": OWNERS[claim.exhibit],
         **{name: None if math.isnan(value) else value for name, value in numbers.items()},
         "interval": verdict.interval, "budget": claim.budget if claim.budget < 1 else None,
-        "seeds": claim.repetitions or arms.count(*claim.arms), "data": claim.data,
+        "seeds": claim.repetitions or arms.count(*claim.arms),
         "item": "" if as_headline else claim.item, "headline": claim.headline if as_headline else "",
         "verdict": verdict.mark, "reason": verdict.reason, "decides": verdict.decides,
         "arms": "; ".join(claim.arms),
@@ -63,7 +61,7 @@ def _validate(claim: Claim) -> None:
     """Refuse a claim that contradicts itself or the paper's tables."""
     printed = paper_numbers()
     for name, allowed in (
-        ("kind", KINDS), ("data", SOURCES), ("section", SECTIONS), ("headline", ("", *HEADLINES)),
+        ("kind", get_args(Kind)), ("data", SOURCES), ("exhibit", OWNERS), ("headline", ("", *HEADLINES)),
         ("item", ("", *printed)),
     ):  # fmt: skip
         check(name, getattr(claim, name), allowed)
@@ -89,9 +87,8 @@ def without_claim(claims: pd.DataFrame) -> list[str]:
     A table counts once the section that promises it has claims: a report may hold some sections only.
     """
     there = set(claims["section"])
-    owners = {table: name for name, section in SECTIONS.items() for table in section.tables}
     linked = set(claims.loc[claims["kind"].isin(("value", "reaches")), "item"])
-    return [item for item in paper_numbers() if owners.get(item.split("/")[0]) in there and item not in linked]
+    return [item for item in paper_numbers() if OWNERS[item.split("/")[0]] in there and item not in linked]
 
 
 # --- kept by section, merged ---
