@@ -102,7 +102,7 @@ class Run:
         function: a declared function, see `run_function`.
         config: JSON values only.
         data_hash: identifies the contents of the dataset that the function loads; "" where it loads none.
-        label: its name in a progress line. Not part of its identity; nor is what follows.
+        label: its name in a progress line; the function's if not given. Not part of its identity; nor is what follows.
         arm: what it is a repetition of, "yeast/MLP (GADAM)": an arm decides something once all its planned runs are
             there. The function's name if not given.
         priority: runs of a lower number are computed first.
@@ -118,12 +118,8 @@ class Run:
     wide: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or self.function.name)
         object.__setattr__(self, "arm", self.arm or self.function.name)
-
-    @property
-    def title(self) -> str:
-        """Its label, or the function's name."""
-        return self.label or self.function.name
 
     def identity(self) -> dict[str, Any]:
         """Everything that the rows depend on, in JSON values; settings at their default are left out."""
@@ -141,10 +137,6 @@ class Run:
         """The name under which the run is stored."""
         return key_of(self.identity())
 
-    def execute(self) -> list[Row]:
-        """Call the function."""
-        return self.function(**self.config)
-
     def kin(self) -> str:
         """A key that is equal for runs that differ in their seed alone."""
         identity = self.identity()
@@ -158,15 +150,16 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 
 def arm_runs(
-    function: RunFunction, arm: str, seeds: Iterable[int], config: Mapping[str, Any], dataset: str = "", data: str = "",
-    *, label: str, priority: int = 0, wide: bool = False,
+    function: RunFunction, arm: str, seeds: Iterable[int] | None, config: Mapping[str, Any], dataset: str = "",
+    data: str = "", *, label: str, priority: int = 0, wide: bool = False,
 ) -> list[Run]:  # fmt: skip
-    """List the runs of an arm, one for each seed, on a dataset or on none; `data` is as for `dataset_config`."""
+    """List the runs of an arm, one for each seed, on a dataset or on none; `data` is as for `dataset_config`.
+
+    Without seeds it is a single run of a function that takes none.
+    """
     rows, digest = dataset_config(dataset, data) if dataset else ({}, "")
-    return [
-        Run(function, {**rows, **config, "seed": seed}, digest, f"{label} · seed {seed}", arm, priority, wide)
-        for seed in seeds
-    ]
+    own = [({}, label)] if seeds is None else [({"seed": seed}, f"{label} · seed {seed}") for seed in seeds]
+    return [Run(function, {**rows, **config, **seed}, digest, name, arm, priority, wide) for seed, name in own]
 
 
 def dataset_config(name: str, data: str) -> tuple[dict[str, str], str]:

@@ -22,7 +22,7 @@ from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.paper import section54
 from gadam.paper.drawing import BELOW, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS, add_legend, say_missing
-from gadam.paper.runs import Row, Run, RunFunction, dataset_config, run_function
+from gadam.paper.runs import Row, Run, RunFunction, arm_runs, run_function
 from gadam.result import Callback, Generation
 
 DATASET = "yeast"
@@ -34,22 +34,20 @@ VALIDATION_SIZE = 256
 
 def runs(profile: str, data: str) -> list[Run]:
     """Return the run behind the table and the pictures of the units."""
-    return [_run(units, "the units of one generation", profile, data)]
+    return _runs(units, "the units of one generation", profile, data)
 
 
 def entry_runs(profile: str, data: str) -> list[Run]:
     """Return the run behind the picture of one child's weights."""
-    return [_run(entries, "where a child's weights came from", profile, data)]
+    return _runs(entries, "where a child's weights came from", profile, data)
 
 
 RUNS = (runs, entry_runs)
 
 
-def _run(function: RunFunction, label: str, profile: str, data: str) -> Run:
-    rows, digest = dataset_config(DATASET, data)
-    return Run(
-        function, {**rows, "steps": STEPS[profile], "validation_size": VALIDATION_SIZE}, digest, label, priority=2
-    )
+def _runs(function: RunFunction, label: str, profile: str, data: str) -> list[Run]:
+    config = {"steps": STEPS[profile], "validation_size": VALIDATION_SIZE}
+    return arm_runs(function, function.name, None, config, DATASET, data, label=label, priority=2)
 
 
 @run_function("section3/units")

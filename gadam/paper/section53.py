@@ -30,7 +30,7 @@ from gadam.models import lenet5
 from gadam.paper.claims import Claim
 from gadam.paper.drawing import BLUE, GREY, ORANGE, add_legend, draw_curve, labelled, say_missing
 from gadam.paper.report.machine import cpu_model, usable_cores
-from gadam.paper.runs import Row, Run, dataset_config, run_function
+from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import mean_interval, named
 from gadam.paper.units import first, source_of
 from gadam.paper.verdicts import RATIO, Evidence
@@ -56,10 +56,9 @@ steps are few, or its evaluation would be what is timed."""
 
 def runs(profile: str, data: str) -> list[Run]:
     """One run, because its measurements must not run beside each other; let it run alone (`workers=1`)."""
-    rows, digest = dataset_config(DATASET, data)
-    config = {**rows, **PROFILES[profile], "threads": list(PROFILES[profile]["threads"])}
+    config = PROFILES[profile]
     label = f"LeNet-5 · a generation on 1 to {config['threads'][-1]} threads"
-    return [Run(generation_times, config, digest, label, ARM)]
+    return arm_runs(generation_times, ARM, None, config, DATASET, data, label=label)
 
 
 RUNS = (runs,)

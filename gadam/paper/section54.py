@@ -25,7 +25,7 @@ from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Cell, Column
 from gadam.paper.drawing import GREEN, GREY, RED
-from gadam.paper.runs import Row, Run, arm_runs, dataset_config, run_function
+from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.units import first_rows
 
 DATASETS = ("yeast", "adult", "letter")
@@ -133,10 +133,9 @@ def curve_runs(profile: str, data: str) -> list[Run]:
     """List the runs behind figure section54_budget."""
     planned = []
     for name in DATASETS:
-        rows, digest = dataset_config(name, data)
-        config = {**rows, "steps": PROFILES[profile]["curve"][name], "units": 3}
+        config = {"steps": PROFILES[profile]["curve"][name], "units": 3}
         label = f"{name.upper()} · held-out curve of Adam"
-        planned.append(Run(held_out_curve, config, digest, label, arm=f"{name}/curve", priority=1))
+        planned += arm_runs(held_out_curve, f"{name}/curve", None, config, name, data, label=label, priority=1)
     return planned
 
 

@@ -29,7 +29,7 @@ from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM, Cell, Column
 from gadam.paper.drawing import BLUE, GREY, RED, add_legend, draw_intervals
-from gadam.paper.runs import Row, Run, arm_runs, dataset_config, run_function
+from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.units import Part
 
 DATASET = "orl"
@@ -178,15 +178,15 @@ def runs(profile: str, data: str) -> list[Run]:
 
 def curve_runs(profile: str, data: str) -> list[Run]:
     """List the runs behind figure section54_orl_budget."""
-    size, (rows, digest) = PROFILES[profile], dataset_config(DATASET, data)
+    size, planned = PROFILES[profile], []
     settings = {name: size[name] for name in ("hidden", "batch_size")} | {"shrink": shrinks(profile)[-1]}
-    return [
-        Run(
-            held_out_curve, {**rows, "images": images, **settings, **size["curve"]}, digest,
-            f"ORL · {images} images · held-out curve of Adam", f"orl/{images}/curve", 5,
+    for images in IMAGES:
+        config, label = (
+            {"images": images, **settings, **size["curve"]},
+            f"ORL · {images} images · held-out curve of Adam",
         )
-        for images in IMAGES
-    ]  # fmt: skip
+        planned += arm_runs(held_out_curve, f"orl/{images}/curve", None, config, DATASET, data, label=label, priority=5)
+    return planned
 
 
 RUNS = (runs, curve_runs)

@@ -48,7 +48,7 @@ def compute_in_here(monkeypatch):
             try:
                 store.execute_and_write(folder, run)
             except Exception as error:
-                failed.append(RunError(f"run {run.title!r} failed: {error}"))
+                failed.append(RunError(f"run {run.label!r} failed: {error}"))
         if failures is None and failed:
             raise failed[0]
         if failures is not None:

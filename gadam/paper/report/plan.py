@@ -131,7 +131,12 @@ def describe(lines: Sequence[Planned], verbose: bool = False) -> str:
     text = [f"{'section':<14}{'runs':>6}{'there':>8}{'to do':>7}{'unknown':>9}{'core time':>13}{'wall time':>13}"]
     own = {name: several for name in SECTIONS if (several := [line for line in lines if line.section == name])}
     for name, several in own.items():
-        text += [_line(name, several, count), *(_run_line(line) for line in several if verbose)]
+        text.append(_line(name, several, count))
+        for line in several if verbose else ():
+            took = (
+                "unknown" if line.seconds is None else f"{'took' if line.where else 'about'} {duration(line.seconds)}"
+            )
+            text.append(f"    {line.where or 'to do':<10}{took:<16}{line.run.label}")
     text += [_line("all", lines, count), f"wall time with {count} worker{'s' * (count != 1)} ($GADAM_WORKERS)"]
     if waiting := [name for name, several in own.items() if later_runs(name) and not all(one.where for one in several)]:
         text.append(f"once these are computed, further runs may be known of: {', '.join(waiting)}")
@@ -145,9 +150,3 @@ def _line(name: str, lines: Sequence[Planned], workers: int) -> str:
     counts = f"{name:<14}{len(lines):>6}{there:>8}{len(lines) - there:>7}{unknown or '–':>9}"
     more = "> " if unknown else ""
     return f"{counts}{more + duration(core):>13}{more + duration(wall):>13}"
-
-
-def _run_line(line: Planned) -> str:
-    state = "took " if line.where else "about "
-    state = "unknown" if line.seconds is None else state + duration(line.seconds)
-    return f"    {line.where or 'to do':<10}{state:<16}{line.run.title}"

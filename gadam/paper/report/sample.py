@@ -108,7 +108,7 @@ def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], source: Sourc
             outcome, detail = compare(there, here, [one.rows for run in seeds if (one := source.find(run)[0])])
         else:
             outcome, detail = (ABSENT, absent[key]) if absent[key] else (DIFFERENT, "; ".join(map(str, failures)))
-        results.append(Compared(line.section, line.run.title, outcome, detail))
+        results.append(Compared(line.section, line.run.label, outcome, detail))
     return results
 
 

@@ -93,7 +93,7 @@ def execute_and_write(root: Path, run: Run) -> float:
     started = time.perf_counter()
     folder = root / f".{run.key}.checkpoints"
     with _counting(folder) as spent, checkpoints_in(folder):
-        rows = run.execute()
+        rows = run.function(**run.config)
     seconds = round(time.perf_counter() - started, 3)
     content = {
         "label": run.label,

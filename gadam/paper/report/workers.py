@@ -78,7 +78,7 @@ def compute(
                     what = f"failed: {failed[-1]}"
                 left.pop(run.key, None)
                 what += f", about {duration(sum(left.values()) / count)} left" if left else ""
-                print(f"[{number}/{len(wanted)}] {run.title}: {what}", flush=True)
+                print(f"[{number}/{len(wanted)}] {run.label}: {what}", flush=True)
     if failed and failures is None:
         raise failed[0]
     took = f"{len(found)} read, {len(missing) - len(failed)} computed in {time.monotonic() - started:.0f} s"
@@ -184,7 +184,7 @@ def _worker() -> Any:
 
 
 def _run_error(run: Run, computed: _Computed) -> RunError:
-    error = RunError(f"run {run.title!r} ({run.function.name}) failed: {computed.failure}")
+    error = RunError(f"run {run.label!r} ({run.function.name}) failed: {computed.failure}")
     error.add_note(computed.traceback)
     return error
 
