@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from gadam.paper.drawing import BLUE, GREY, ORANGE, RED, say_missing
+from gadam.paper.drawing import BELOW, BLUE, GREY, ORANGE, RED, add_legend, draw_intervals
 from gadam.paper.verdicts import NOT_REPRODUCED, REPRODUCED
 
 METHODS = {"GADAM": RED, "Adam": BLUE, "best of g by Adam": ORANGE}
 """Rows of the picture and their colours; `g` is the size of GADAM's population."""
+_NAMES = {"GADAM": "GADAM", "Adam": "Adam", "Adam, best of g": "best of g by Adam"}
+"""The row for a method of a table, "Adam, best of g" or "MLP (Adam, best of g)"."""
 DATASETS = {"mnist": "MNIST", "yeast": "YEAST", "adult": "ADULT", "letter": "LETTER", "orl": "ORL (7 images)"}
 COLUMNS = ("dataset", "method", "paper", "ours", "low", "high", "seeds")
 CAPTION = (
@@ -56,44 +58,31 @@ def collect(tables: Path) -> pd.DataFrame:
     if not found:
         return pd.DataFrame(columns=list(COLUMNS))
     together = pd.concat([frame.reindex(columns=list(COLUMNS)) for frame in found])
-    together["method"] = together["method"].map(_method)
+    together["method"] = together["method"].str.rstrip(")").str.split("(").str[-1].map(_NAMES)
     return together.dropna(subset="method").reset_index(drop=True)
-
-
-def _method(name: str) -> str | None:
-    """The row of the picture for a method of a table: "MLP (Adam, best of g)"."""
-    words = name.rstrip(")").split("(")[-1]
-    return {"GADAM": "GADAM", "Adam": "Adam", "Adam, best of g": "best of g by Adam"}.get(words)
 
 
 def picture(accuracies: pd.DataFrame) -> Figure:
     """Draw `collect`'s accuracies, a panel for each dataset: ours as dots with intervals, the paper's as diamonds."""
     figure, axes = plt.subplots(1, len(DATASETS), figsize=(12, 2.6), sharey=True, layout="constrained")
+    lines = accuracies.rename(columns={"method": "label", "ours": "centre"})
+    lines["colour"] = lines["label"].map(METHODS)
+    hollow = {"marker": "D", "facecolors": "none"}
     for axis, (dataset, title) in zip(axes, DATASETS.items(), strict=True):
-        _panel(axis, accuracies[accuracies["dataset"] == dataset].set_index("method"))
+        own = lines[lines["dataset"] == dataset]
+        draw_intervals(axis, own, list(METHODS))
+        if own["centre"].notna().any():
+            axis.scatter(own["paper"], own["label"].map(list(METHODS).index), edgecolors=own["colour"], s=45, **hollow)
+        axis.grid(visible=False, axis="y")
+        axis.locator_params(axis="x", nbins=4)
         axis.set_title(title)
-    axes[0].set_yticks(range(len(METHODS)), list(METHODS))
-    axes[0].set_ylim(len(METHODS) - 0.5, -0.5)
-    ours = axes[0].errorbar([], [], xerr=[], fmt="o", color=GREY, label="ours: mean and 95 % interval")
-    paper = axes[0].scatter([], [], marker="D", facecolors="none", edgecolors=GREY, label="the paper's number")
     axes[len(axes) // 2].set_xlabel("test accuracy, %")
-    figure.legend(handles=[ours, paper], loc="outside lower center", ncols=2, frameon=False)
+    handles = {
+        "ours: mean and 95 % interval": Line2D([], [], color=GREY, marker="o", linewidth=3),
+        "the paper's number": axes[0].scatter([], [], edgecolors=GREY, **hollow),
+    }
+    add_legend(figure, handles, 2, place=BELOW)
     return figure
-
-
-def _panel(axis: Axes, rows: pd.DataFrame) -> None:
-    axis.grid(visible=False, axis="y")
-    axis.locator_params(axis="x", nbins=4)
-    if not rows.reindex(columns=["ours"]).notna().any(axis=None):
-        say_missing(axis)
-        return
-    for place, (method, colour) in enumerate(METHODS.items()):
-        if method in rows.index:
-            row = rows.loc[method]
-            if pd.notna(row["ours"]):
-                ends = [[row["ours"] - row["low"]], [row["high"] - row["ours"]]]
-                axis.errorbar(row["ours"], place, xerr=ends, fmt="o", color=colour, capsize=3)
-            axis.scatter(row["paper"], place, marker="D", facecolors="none", edgecolors=colour, s=45)
 
 
 def sentences(headlines: pd.DataFrame, counts: Mapping[str, int], missing: int) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ def draw_intervals(axis: Axes, lines: pd.DataFrame, labels: Sequence[str]) -> No
     places = lines["label"].map(labels.index) + lines.get("shift", 0)
     for line in lines.assign(place=places).dropna(subset="centre").to_dict("records"):
         axis.plot([line["low"], line["high"]], [line["place"]] * 2, color=line["colour"], linewidth=3)
-        axis.scatter(line["centre"], line["place"], color=line["colour"], s=60, zorder=3)
+        axis.scatter(line["centre"], line["place"], color=line["colour"], s=40, zorder=3)
     if lines["centre"].isna().all():
         say_missing(axis)
     axis.margins(x=0.15)
