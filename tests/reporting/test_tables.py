@@ -82,12 +82,6 @@ def test_markdown_and_latex_escape_text_and_align_numbers():
     assert r"\begin{tabular}{lrrrr}" in text
 
 
-def test_index_with_a_name_and_columns_of_several_levels_become_plain():
-    columns = pd.MultiIndex.from_tuples([("YEAST", "ours"), ("YEAST", "paper")])
-    frame = pd.DataFrame([[1.0, 2.0]], columns=columns, index=pd.Index(["MLP"], name="method"))
-    assert tables.to_csv(tables.flat(frame)) == "method,YEAST · ours,YEAST · paper\nMLP,1,2\n"
-
-
 def test_files_are_the_same_bytes_twice_and_the_frame_is_left_alone(tmp_path):
     before = FRAME.copy()
     for folder in ("one", "two"):

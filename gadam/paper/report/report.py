@@ -88,7 +88,7 @@ class Report:
         self, name: str, frame: pd.DataFrame, *, caption: str, note: str = "", source: str | None = None,
         decimals: int | Mapping[str, int] | None = None, shown: Sequence[str] | None = None,
     ) -> Shown:  # fmt: skip
-        """Write a table that a section promises as CSV, Markdown and LaTeX; an index with a name becomes a column.
+        """Write a table that a section promises as CSV, Markdown and LaTeX, without its index.
 
         What readers see is the columns `shown` (default: all), a value and its bounds in one; the CSV has everything.
 
@@ -97,25 +97,25 @@ class Report:
         rows. `decimals` are of columns with fractions, for readers; default: four digits of a column's largest value.
         """
         check("table", name, [one for section in SECTIONS.values() for one in section.tables])
-        plain = tables.flat(frame)
-        evidence = self._evidence(source, plain)
+        if source is not None:
+            check("source", source, scoreboard.SOURCES)
+        evidence = {source} if source else _sources(frame) or self.seen
         if "stand-in" in evidence:
-            plain = _marked(plain)
+            frame = _marked(frame)
         caption = mark(evidence) + caption
-        cells = tables.write(self.folder / "tables", name, plain, caption, note, decimals, shown)
+        cells = tables.write(self.folder / "tables", name, frame, caption, note, decimals, shown)
         exhibit = self._exhibit(name, "table", evidence, caption=caption, note=note, **asdict(cells))
         return Shown(page.render("table.html.j2", exhibit=exhibit), alt=tables.to_markdown(cells, caption, note))
 
-    def figure(self, name: str, figure: Any, *, caption: str, alt: str, source: str | None = None) -> Shown:
+    def figure(self, name: str, figure: Any, *, caption: str, alt: str) -> Shown:
         """Write a figure that a section promises, or an object that has one as its `figure`, as PNG and SVG; close it.
 
-        `alt` describes it for who cannot see it. `source` is as for `table`; on a stand-in the caption and the figure
-        itself say so.
+        `alt` describes it for who cannot see it. On a stand-in the caption and the figure itself say so.
         """
         from matplotlib import pyplot
 
         check("figure", name, [one for section in SECTIONS.values() for one in section.figures])
-        evidence = self._evidence(source)
+        evidence = self.seen
         png = figures.save(figure, self.folder / "figures" / name, mark=figures.MARK if "stand-in" in evidence else "")
         pyplot.close(figure.figure)
         self._exhibit(name, "figure", evidence, caption=mark(evidence) + caption, alt=alt)
@@ -130,13 +130,6 @@ class Report:
         """Return the claims that the sections have left behind in this report so far, and how they look."""
         claims = scoreboard.merge(self.folder / "claims")
         return claims, _shown(claims)
-
-    def _evidence(self, source: str | None, frame: pd.DataFrame | None = None) -> set[str]:
-        """The sources behind a result; empty where nobody said."""
-        if source is not None:
-            check("source", source, scoreboard.SOURCES)
-            return {source}
-        return (set() if frame is None else _sources(frame)) or self.seen
 
     def _exhibit(self, name: str, kind: str, evidence: set[str], **content: Any) -> dict[str, Any]:
         """Keep what the page needs beside the files."""
@@ -166,7 +159,7 @@ def _sources(frame: pd.DataFrame) -> set[str]:
 def _marked(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with a column `data`, and without the paper's numbers in rows that come from a stand-in."""
     marked = frame.copy() if "data" in frame else frame.assign(data="stand-in")
-    paper = [str(name) for name in marked if any(part.lower().startswith("paper") for part in str(name).split(" · "))]
+    paper = [str(name) for name in marked if str(name).lower().startswith("paper")]
     marked[paper] = marked[paper].astype(object)
     marked.loc[marked["data"] == "stand-in", paper] = None
     return marked

@@ -45,16 +45,8 @@ class Cells:
     everywhere: str = ""
 
 
-def flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame with a plain index and plain column names; an index with a name becomes a column."""
-    plain = frame.reset_index(drop=all(name is None for name in frame.index.names))
-    names = [name if isinstance(name, tuple) else (name,) for name in plain.columns]
-    plain.columns = pd.Index([" · ".join(str(part) for part in parts if str(part)) for parts in names])
-    return plain
-
-
 def cells(frame: pd.DataFrame, decimals: Decimals = None, shown: Sequence[str] | None = None) -> Cells:
-    """Return a flat frame as text, a value and its bounds in one cell: "59.1 [58.2, 60.0]".
+    """Return a frame as text, a value and its bounds in one cell: "59.1 [58.2, 60.0]".
 
     Bounds are two columns with "low" and "high" in their names, after the value's. A column that says the same words
     or whole number in all of three rows or more is said once. `decimals` are of every column with fractions, or of
@@ -103,7 +95,7 @@ def _cell_texts(values: list[Any], bounds: Sequence[list[Any]], decimals: int | 
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Return a flat frame as CSV, floats to eight significant digits whatever the type of their column."""
+    """Return a frame as CSV, floats to eight significant digits whatever the type of their column."""
 
     def plain(value: Any) -> Any:
         if pd.isna(value):
@@ -158,7 +150,7 @@ def write(
     folder: Path, name: str, frame: pd.DataFrame, caption: str, note: str = "", decimals: Decimals = None,
     shown: Sequence[str] | None = None,
 ) -> Cells:  # fmt: skip
-    """Write a flat frame as `<name>.csv`, whole, and as `.md` and `.tex` for readers; return the cells."""
+    """Write a frame as `<name>.csv`, whole, and as `.md` and `.tex` for readers; return the cells."""
     table = cells(frame, decimals, shown)
     write_atomic(folder / f"{name}.csv", to_csv(frame))
     write_atomic(folder / f"{name}.md", to_markdown(table, caption, note))
