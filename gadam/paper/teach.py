@@ -123,7 +123,7 @@ def runs(profile: str, data: str) -> list[Run]:
         total = budget["datasets"][dataset]["primary"]
         for trial in _trials(budget, method):
             seeds = budget["search_seeds"]
-            found += _runs(profile, data, dataset, method, total, trial, search_arm(dataset), seeds)
+            found += _runs(profile, data, dataset, method, total, trial, f"teach/{dataset}/search", seeds)
     for dataset in budget["datasets"]:
         found += _reported(profile, data, dataset, {name: {} for name in METHODS if name not in TUNED})
     return found
@@ -155,11 +155,6 @@ def arm(dataset: str, method: str, total: int) -> str:
     """Name the arm of a method; a vote is of the same runs."""
     trained = {vote: name for name, vote in VOTES.items()}.get(method, method)
     return f"teach/{dataset}/{trained}/{total}"
-
-
-def search_arm(dataset: str) -> str:
-    """Name the arm of all trials on a dataset."""
-    return f"teach/{dataset}/search"
 
 
 def _trials(budget: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
@@ -428,16 +423,16 @@ def claims_table(differences: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def crossing(rows: pd.DataFrame, profile: str, dataset: str, against: str = LONG) -> float:
-    """Return the total of steps from which on teach is more accurate than another on average; NaN if it never is.
+def crossing(rows: pd.DataFrame, profile: str, dataset: str) -> float:
+    """Return the total of steps from which on teach is more accurate than the tuned long run; NaN if it never is.
 
     Between two totals the difference is taken as a line in the logarithm of the steps. 0: at every total.
     """
     found = where(reported(rows, profile), dataset=dataset)
     by_seed = found.pivot_table(index=["total_steps", "seed"], columns="method", values="accuracy")
-    if not {TAUGHT, against} <= set(by_seed):
+    if not {TAUGHT, LONG} <= set(by_seed):
         return math.nan
-    ahead = (by_seed[TAUGHT] - by_seed[against]).dropna().groupby("total_steps").mean()
+    ahead = (by_seed[TAUGHT] - by_seed[LONG]).dropna().groupby("total_steps").mean()
     behind = np.flatnonzero(ahead.to_numpy() <= 0)
     if not len(behind):
         return 0.0

@@ -315,9 +315,9 @@ def at_half(rule: Rule, now: Evidence, half: Evidence) -> Verdict:
     return verdict.marked(UNDECIDED, BUDGET, f"this size says: {verdict}; half of it says: {smaller}")
 
 
-def margin_of(dataset: str, rows: int, decimals: int = 2) -> float:
-    """Return the margin of an accuracy in points: that of `MARGINS`, but at least one test row or unit of rounding."""
-    return max(MARGINS[dataset], 100 / rows, 10.0**-decimals)
+def margin_of(dataset: str, rows: int) -> float:
+    """Return the margin of an accuracy in points: that of `MARGINS`, but at least one test row."""
+    return max(MARGINS[dataset], 100 / rows)
 
 
 def too_small(margin: float, size: float | None) -> bool:

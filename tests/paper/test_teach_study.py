@@ -39,7 +39,7 @@ def test_every_method_has_the_same_steps_and_trials_and_no_reported_seed_is_sear
     later = teach.later_runs(profile, "real", trials(profile=profile))
     assert len({run.key for run in (*first, *later)}) == len(first) + len(later), "no run twice"
     searched = [run for run in first if run.config["seed"] in teach.PROFILES[profile]["search_seeds"]]
-    assert {run.arm for run in searched} == {teach.search_arm(name) for name in teach.searched(profile)}
+    assert {run.arm for run in searched} == {f"teach/{name}/search" for name in teach.searched(profile)}
     counts = Counter(run.config["method"] for run in searched)
     assert (set(counts), len(set(counts.values()))) == (set(teach.TUNED), 1)
     planned = Arms.of(run for run in (*first, *later) if run not in searched)
