@@ -28,53 +28,47 @@ def named(interval: Interval, name: str, low: str = "low", high: str = "high") -
     return dict(zip((name, low, high), interval, strict=True))
 
 
-def mean_interval(values: Sequence[float], rows: int | None = None, level: float = LEVEL) -> Interval:
+def mean_interval(
+    values: Sequence[float], rows: int | None = None, level: float = LEVEL, *, further: bool = False
+) -> Interval:
     """Return the mean, of paired differences for instance, and its interval by Student's t.
 
     With `rows`, the values are differences of accuracies in percent over so many test rows. Where fewer than five of
-    them are distinct, the interval then reaches at least one test row / sqrt(n) to either side.
+    them are distinct, the interval then reaches at least one test row / sqrt(n) to either side. `further`: instead
+    where one more run lies with probability `level`.
     """
-    mean, spread, count = moments(values)
+    mean, _, count = moments(values)
     if count < 2:
         return mean, math.nan, math.nan
-    half = max(student(level, count - 1) * spread, least_half_width(values, rows)) / math.sqrt(count)
+    half = _half_width(values, rows, level, further)
     return mean, mean - half, mean + half
 
 
-def prediction_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Return the mean, and where one more run lies with probability `level` (Student's t)."""
-    mean, spread, count = moments(values)
-    half = student(level, count - 1) * spread * math.sqrt(1 + 1 / count) if count > 1 else math.nan
-    return mean, mean - half, mean + half
-
-
-def accuracy_interval(values: Sequence[float], rows: int, level: float = LEVEL) -> Interval:
+def accuracy_interval(values: Sequence[float], rows: int, level: float = LEVEL, *, further: bool = False) -> Interval:
     """Return the mean accuracy and its interval, all in percent: runs with `rows` test rows each.
 
     Student's t on the logit scale, with the slope of the logit at the mean, so that the centre is the mean itself.
     Where all runs agree, or there is only one, the exact interval (Clopper-Pearson) over the test rows of one run.
+
+    `further`: instead where one more run lies with probability `level`, half a test row wider to either side, for an
+    accuracy stands for all that is rounded to it. Without this no interval on the logit scale would ever hold a run
+    that gets every row right.
     """
     mean, spread, count = moments(values)
     if not count:
         return NOTHING
     if count == 1 or spread == 0:
         return mean, *_exact(mean, rows, level)
-    half = max(student(level, count - 1) * spread, least_half_width(values, rows)) / math.sqrt(count)
-    return mean, *_on_logit_scale(mean, half)
+    low, high = _on_logit_scale(mean, _half_width(values, rows, level, further))
+    more = 50 / rows if further else 0.0
+    return mean, max(low - more, 0.0), min(high + more, 100.0)
 
 
-def accuracy_prediction(values: Sequence[float], rows: int, level: float = LEVEL) -> Interval:
-    """Return the mean, and where the accuracy of one more run lies with probability `level`; see `accuracy_interval`.
-
-    Half a test row wider to either side: an accuracy stands for all that is rounded to it. Without this no interval
-    on the logit scale would ever hold a run that gets every row right.
-    """
-    mean, spread, count = moments(values)
-    if count == 1 or spread == 0:
-        return mean, *_exact(mean, rows, level)
-    half = max(student(level, count - 1) * spread * math.sqrt(1 + 1 / count), least_half_width(values, rows))
-    low, high = _on_logit_scale(mean, half)
-    return mean, max(low - 50 / rows, 0.0), min(high + 50 / rows, 100.0)
+def _half_width(values: Sequence[float], rows: int | None, level: float, further: bool) -> float:
+    """Half the width of an interval by Student's t, of the mean or of one `further` value."""
+    _, spread, count = moments(values)
+    wider, narrower = (math.sqrt(1 + 1 / count), 1.0) if further else (1.0, math.sqrt(count))
+    return max(student(level, count - 1) * spread * wider, least_half_width(values, rows)) / narrower
 
 
 def proportion_interval(successes: int, trials: int) -> Interval:

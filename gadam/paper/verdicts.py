@@ -359,11 +359,10 @@ def _own(now: Evidence, level: float, words: str, further: bool = False) -> Verd
     """Show our own number with the interval of its mean, or with where one further run would lie."""
     values, rows = now.values, now.rows
     if rows is not None and values and all(0 <= one <= 100 for one in values):
-        find = statistics.accuracy_prediction if further else statistics.accuracy_interval
-        numbers, scale = find(values, rows, level), "exact" if len(set(values)) == 1 else "t, logit scale"
+        numbers = statistics.accuracy_interval(values, rows, level, further=further)
+        scale = "exact" if len(set(values)) == 1 else "t, logit scale"
     else:  # the logit scale has no place for others, nor for all that a trend of accuracies may lead to
-        numbers = (statistics.prediction_interval if further else statistics.mean_interval)(values, level=level)
-        scale = "t"
+        numbers, scale = statistics.mean_interval(values, level=level, further=further), "t"
     return Verdict(UNDECIDED, POWER, *numbers, f"{words} ({scale})")
 
 

@@ -8,11 +8,9 @@ from scipy import stats
 
 from gadam.paper.statistics import (
     accuracy_interval,
-    accuracy_prediction,
     bonferroni,
     deviation_interval,
     mean_interval,
-    prediction_interval,
     proportion_interval,
     unpaired_interval,
 )
@@ -34,7 +32,7 @@ EXACT = stats.binomtest(81, 263).proportion_ci(0.9, method="exact")
         (mean_interval(SLEEP, level=0.9), (1.58, NINETY.low, NINETY.high), 1e-9),
         (mean_interval([97.1, 97.10000000000001, 97.1]), (97.1,) * 3, 0),  # they agree up to rounding
         # t(9) at 99 % is 2.821 in a table.
-        (prediction_interval(SLEEP, 0.98)[2] - 1.58, 2.821 * np.std(SLEEP, ddof=1) * 1.1**0.5, 2e-3),
+        (mean_interval(SLEEP, level=0.98, further=True)[2] - 1.58, 2.821 * np.std(SLEEP, ddof=1) * 1.1**0.5, 2e-3),
         (bonferroni(0.95, 5), 0.99, 1e-9),
         # Newcombe (1998), Table I: 81 of 263 gives 0.2553 to 0.3662.
         (proportion_interval(81, 263), (81 / 263, 0.2553, 0.3662), 5e-5),
@@ -44,13 +42,14 @@ EXACT = stats.binomtest(81, 263).proportion_ci(0.9, method="exact")
          (98.5, *(100 / (1 + np.exp(-4.1846 + sign * 0.06353 / (0.985 * 0.015))) for sign in (1, -1))), 2e-2),
         # Far from both ends the logit scale changes little; a further run is half a test row wider.
         (accuracy_interval(MANY, 10_000), mean_interval(MANY), 2e-3),
-        (accuracy_prediction(MANY, 10_000), np.add(prediction_interval(MANY), (0, -0.005, 0.005)), 1e-2),
-        (accuracy_prediction([97.0, 98.0, 99.0, 98.0, 99.0], 100)[2], 100, 0),  # it may get every row right
+        (accuracy_interval(MANY, 10_000, further=True),
+         np.add(mean_interval(MANY, further=True), (0, -0.005, 0.005)), 1e-2),
+        (accuracy_interval([97.0, 98.0, 99.0, 98.0, 99.0], 100, further=True)[2], 100, 0),  # it may get every row right
         # All 10 rows right: the bound p has p ** 10 = 0.025.
         (accuracy_interval([100.0] * 3, 10), (100, 100 * 0.025**0.1, 100), 1e-9),
         (accuracy_interval([0.0], 10), (0, 0, 100 - 100 * 0.025**0.1), 1e-9),
         (accuracy_interval([8100 / 263] * 4, 263, 0.9)[1:], (100 * EXACT.low, 100 * EXACT.high), 1e-9),
-        (accuracy_prediction([8100 / 263] * 4, 263, 0.9)[1:], (100 * EXACT.low, 100 * EXACT.high), 1e-9),
+        (accuracy_interval([8100 / 263] * 4, 263, 0.9, further=True)[1:], (100 * EXACT.low, 100 * EXACT.high), 1e-9),
         # Differences of whole test rows: one of 1,000 rows is 0.1 points, and the floor 0.1 / sqrt(n).
         (mean_interval([0.1] * 4), (0.1,) * 3, 0),
         (mean_interval([0.1] * 4, rows=1_000), (0.1, 0.05, 0.15), 1e-9),
@@ -72,7 +71,7 @@ def test_intervals_by_hand_and_by_others(found, expected, tolerance):
 @pytest.mark.parametrize(
     "bounds",
     [
-        mean_interval([3.0])[1:], prediction_interval([3.0])[1:], mean_interval([1.0], 100)[1:],
+        mean_interval([3.0])[1:], mean_interval([3.0], further=True)[1:], mean_interval([1.0], 100)[1:],
         unpaired_interval([98.0], [97.0, 97.0], rows=200)[1:], deviation_interval([1.0] * 3, [1.0] * 3),
         deviation_interval([1.0, 2.0], [1.0, 2.0, 3.0]),
         mean_interval([1.0, np.inf, 2.0])[1:], mean_interval([np.inf, np.inf])[1:],  # what diverged gives no error
@@ -82,10 +81,10 @@ def test_too_few_runs_and_infinite_ones_have_no_interval(bounds):
     assert np.isnan(bounds).all()
 
 
-@pytest.mark.parametrize(("interval", "further"), [(mean_interval, 0), (prediction_interval, 1)])
-def test_intervals_cover_the_mean_or_a_further_value_in_95_of_100_cases(interval, further):
+@pytest.mark.parametrize("further", [False, True])
+def test_intervals_cover_the_mean_or_a_further_value_in_95_of_100_cases(further):
     draws = np.random.default_rng(1).normal(size=(4_000, 6))
-    _, low, high = np.array([interval(row[:5]) for row in draws]).T
+    _, low, high = np.array([mean_interval(row[:5], further=further) for row in draws]).T
     target = further * draws[:, 5]
     covered = int(((low <= target) & (target <= high)).sum())
     assert stats.binomtest(covered, 4_000, 0.95).pvalue > 1e-4
@@ -96,8 +95,9 @@ def test_intervals_cover_the_mean_or_a_further_value_in_95_of_100_cases(interval
     rows=st.integers(1, 20_000), right=st.lists(st.floats(0, 1), min_size=1, max_size=12), level=st.floats(0.5, 0.999)
 )
 def test_no_interval_of_accuracies_leaves_0_to_100(rows, right, level):
-    for interval in (accuracy_interval, accuracy_prediction):
-        mean, low, high = interval([100 * round(share * rows) / rows for share in right], rows, level)
+    for further in (False, True):
+        accuracies = [100 * round(share * rows) / rows for share in right]
+        mean, low, high = accuracy_interval(accuracies, rows, level, further=further)
         assert 0 <= low <= mean <= high <= 100
 
 
