@@ -227,13 +227,11 @@ REMARKS = {
 
 def values() -> pd.DataFrame:
     """Ask of each accuracy of Tables 1, 3 and 4: can one run give it, and is GADAM's significantly above it."""
-    table1 = {method: {"accuracy": accuracy} for method, (_, accuracy) in published.TABLE1.items()}
-    tables: dict[str, published.Table] = {"table1": table1, "table3": published.TABLE3, "table4": published.TABLE4}
     lines = []
-    for table, methods in tables.items():
+    for table, methods in published.TABLES.items():
         gadam, *_ = methods.values()
-        for method, column, percent in ((name, *one) for name, cells in methods.items() for one in cells.items()):
-            rows = TEST_ROWS[table][column]
+        for method, (column, rows) in itertools.product(methods, TEST_ROWS[table].items()):
+            percent = methods[method][column]
             z = math.nan if methods[method] is gadam else difference_test(gadam[column], percent, rows)
             lines.append({
                 "table": table, "method": method, "column": str(column), "printed": percent, "test rows": rows,

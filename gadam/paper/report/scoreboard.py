@@ -11,8 +11,8 @@ import pandas as pd
 
 from gadam.config import InputError
 from gadam.paper import OWNERS, SECTIONS, check
-from gadam.paper import published as paper
 from gadam.paper.claims import HEADLINES, Arms, Claim, Kind, judge, judge_headline
+from gadam.paper.published import TABLES
 from gadam.paper.report import tables
 from gadam.paper.report.paths import write_atomic
 from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED
@@ -71,14 +71,10 @@ def _validate(claim: Claim) -> None:
 
 def paper_numbers() -> dict[str, float]:
     """Every number of Tables 1, 3 and 4 under the `item` that links a claim to it: "table4/MLP (GADAM)/yeast"."""
-    numbers: dict[str, float] = {}
-    for method, pair in paper.TABLE1.items():
-        printed = dict(zip(("loss", "accuracy"), pair, strict=True))
-        numbers |= {f"table1/{method}/{name}": value for name, value in printed.items() if value is not None}
-    for table, content in (("table3", paper.TABLE3), ("table4", paper.TABLE4)):
-        for method, cells in content.items():
-            numbers |= {f"{table}/{method}/{column}": value for column, value in cells.items()}
-    return numbers
+    return {
+        f"{table}/{method}/{column}": value
+        for table, methods in TABLES.items() for method, cells in methods.items() for column, value in cells.items()
+    }  # fmt: skip
 
 
 def without_claim(claims: pd.DataFrame) -> list[str]:
