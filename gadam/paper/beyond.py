@@ -22,9 +22,7 @@ WAYS = {"best": "best unit", "ensemble": "ensemble of g", "soup": "greedy soup"}
 
 def runs(profile: str, data: str) -> list[Run]:
     """List GADAM on every dataset: the runs behind Tables 1, 3 and 4."""
-    scale = mnist.scales(profile)[-1]
-    budget = mnist.PROFILES[scale]
-    lenets = mnist.gadam_runs(scale, data, budget["seeds"], budget["g"], budget["longest"])
+    lenets = mnist.gadam_runs(mnist.scales(profile)[-1], data)
     others, arms = [*section54_orl.runs(profile, data), *section54.runs(profile, data)], arms_of(profile).values()
     return lenets + [run for run in others if run.arm in arms]
 
@@ -34,8 +32,7 @@ RUNS = (runs,)
 
 def arms_of(profile: str) -> dict[str, str]:
     """Map the table's name of each dataset to its arm."""
-    scale = mnist.scales(profile)[-1]
-    names = {"MNIST": mnist.gadam_arm(scale, mnist.PROFILES[scale]["g"])}
+    names = {"MNIST": mnist.gadam_arm(mnist.scales(profile)[-1])}
     for images in section54_orl.IMAGES:
         for shrink in section54_orl.shrinks(profile):
             names[_faces(images, shrink)] = section54_orl.arm(images, section54_orl.GADAM, shrink)

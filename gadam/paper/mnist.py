@@ -76,11 +76,6 @@ def scales(profile: str) -> tuple[str, ...]:
     return SCALES.get(profile, (profile,))
 
 
-def seeds(scale: str, count: int) -> range:
-    """The first `count` reported seeds of a scale."""
-    return seeds_of("standard" if scale in SCALES["standard"] else scale, count)
-
-
 def depth(scale: str) -> int:
     """Steps of a unit along its longest line of descent in K generations, and of a unit without evolution."""
     return 2 * int(PROFILES[scale]["K"]) * int(PROFILES[scale]["steps"])
@@ -138,26 +133,28 @@ def select(
         method, found = BEST_OF_G, found[found["unit"] == 0]
     chosen = (found["kind"] == kind) & (found["method"] == method) & (found["learning_rate"] == rate)
     chosen &= found["run_steps"] == (budget["steps"] if method == GADAM else depth(scale))
-    chosen &= found["seed"].isin(seeds(scale, budget["seeds"]))
+    chosen &= found["seed"].isin(seeds_of(scale, budget["seeds"]))
     if method == GADAM:
         chosen &= found["g"].isin(sizes or [budget["g"]])
     return found[chosen]
 
 
-def gadam_arm(scale: str, size: int) -> str:
-    """The arm of GADAM with a population of `size`."""
-    return f"mnist/{scale}/{GADAM}, g = {size}/{EVIDENT:g}"
+def gadam_arm(scale: str, size: int | None = None) -> str:
+    """The arm of GADAM with a population of `size`; default: that of Table 1."""
+    return f"mnist/{scale}/{GADAM}, g = {size or PROFILES[scale]['g']}/{EVIDENT:g}"
 
 
-def gadam_runs(scale: str, data: str, count: int, size: int, generations: int) -> list[Run]:
-    """LeNet-5 by GADAM with the evident learning rate, with the first `count` seeds of a scale."""
+def gadam_runs(scale: str, data: str, size: int | None = None) -> list[Run]:
+    """LeNet-5 by GADAM with the evident rate and a population; default: Table 1's, which alone goes on after K."""
     budget = PROFILES[scale]
+    size = size or int(budget["g"])
+    generations = budget["longest" if size == budget["g"] else "K"]
     settings = {
         "population_size": size, "generations": generations, "steps": budget["steps"], "learning_rate": EVIDENT,
         "validation_size": budget["validation_size"],
     }  # fmt: skip
     return lenet_runs(
-        lenet_by_gadam, gadam_arm(scale, size), scale, data, seeds(scale, count), settings,
+        lenet_by_gadam, gadam_arm(scale, size), scale, data, seeds_of(scale, budget["sizes"][size]), settings,
         2 * size * generations * budget["steps"], priority=7 if scale == "standard" else 4,
         label=f"MNIST · GADAM, g = {size}, K = {generations}, {budget['steps']:,} steps each",
     )  # fmt: skip

@@ -92,8 +92,7 @@ def runs(profile: str, data: str) -> list[Run]:
     for method, rate in itertools.product(SINGLE, chosen["rates"]):
         found += _lenet_runs(scales[-1], data, method, rate, chosen["rate_seeds"])
     for scale in scales:
-        budget = mnist.PROFILES[scale]
-        found += mnist.gadam_runs(scale, data, budget["seeds"], budget["g"], budget["longest"])
+        found += mnist.gadam_runs(scale, data)
         found += _lenet_runs(scale, data, BEST_OF_G, EVIDENT)
     for method in OPTIMIZERS:
         if method != ADAM:
@@ -123,7 +122,7 @@ def _lenet_runs(scale: str, data: str, method: str, rate: float, grid_seeds: Seq
     }  # fmt: skip
     return mnist.lenet_runs(
         mnist.lenets_by_optimizer, RATES if grid_seeds else arm(scale, method, rate), scale, data,
-        grid_seeds or mnist.seeds(scale, budget["seeds"]), settings, units * steps,
+        grid_seeds or seeds_of(scale, budget["seeds"]), settings, units * steps,
         label=f"MNIST · {method} at {rate:g}, {steps:,} steps",
         priority=3 if method != BEST_OF_G else 7 if scale == "standard" else 4,
     )  # fmt: skip
@@ -134,7 +133,7 @@ def arm(scale: str, method: str, rate: float = EVIDENT) -> str:
     if method in OTHERS:
         return f"mnist/{method}"
     if method == GADAM:
-        return mnist.gadam_arm(scale, mnist.PROFILES[scale]["g"])
+        return mnist.gadam_arm(scale)
     return f"mnist/{scale}/{BEST_OF_G if (method, rate) == (ADAM, EVIDENT) else method}/{rate:g}"
 
 

@@ -36,26 +36,17 @@ FROM_TO = 2, 20
 
 def runs(profile: str, data: str) -> list[Run]:
     """GADAM with the paper's population for the most generations, and with each other population for K."""
-    found = []
-    for scale in mnist.scales(profile):
-        budget = PROFILES[scale]
-        for size, count in budget["sizes"].items():
-            found += mnist.gadam_runs(scale, data, count, size, budget["longest" if size == budget["g"] else "K"])
-    return found
+    scales = mnist.scales(profile)
+    return [run for scale in scales for size in PROFILES[scale]["sizes"] for run in mnist.gadam_runs(scale, data, size)]
 
 
 RUNS = (runs,)
 
 
-def arm(scale: str) -> str:
-    """The arm of GADAM with the paper's population."""
-    return mnist.gadam_arm(scale, PROFILES[scale]["g"])
-
-
 def scale_of_generations(profile: str, arms: Arms) -> str:
     """Where figure 3 and the left of figure 5 are taken from: the deepest scale of which there are any runs."""
     scales = mnist.scales(profile)
-    return next((scale for scale in scales if arms.get(arm(scale), (0, 0))[0]), scales[0])
+    return next((scale for scale in scales if arms.get(mnist.gadam_arm(scale), (0, 0))[0]), scales[0])
 
 
 def scale_of_populations(profile: str) -> str:
@@ -220,7 +211,7 @@ def _line(axis: Axes, frame: pd.DataFrame, x: str, y: str, colour: Any, label: s
 
 def claims(rows: pd.DataFrame, profile: str, arms: Arms) -> list[Claim]:
     """What Section 5.2 says of figures 3 to 5; changes of a loss are shares of it."""
-    aged, sized = mnist.complete_scale(profile, arms, lambda one: [arm(one)]), scale_of_populations(profile)
+    aged, sized = mnist.complete_scale(profile, arms, lambda one: [mnist.gadam_arm(one)]), scale_of_populations(profile)
     return sorted([*_of_generations(rows, aged), *_of_populations(rows, sized)], key=lambda one: one.exhibit)
 
 
@@ -264,7 +255,7 @@ def _of_generations(rows: pd.DataFrame, scale: str) -> list[Claim]:
         _, before, last = places(to)
         return 0.5 - by_seed("adopted").loc[:, before:last].mean(axis=1)
 
-    (middle, before, last), claim = places(budget["K"]), partial(_claim, rows, scale, [arm(scale)])
+    (middle, before, last), claim = places(budget["K"]), partial(_claim, rows, scale, [mnist.gadam_arm(scale)])
     found = []
     for role, name in (("parent", "parents"), ("child", "children")):
         found += [
