@@ -77,13 +77,13 @@ def test_a_run_that_differs_by_its_seed_alone_takes_as_long_and_others_go_by_the
     seeds = [Run(run_functions.seeded, {"folder": str(folders / "counts"), "seed": seed}) for seed in range(2)]
     store.execute_and_write(folders, seeds[1])
     stored = store.read(folders, seeds[1])
-    assert plan.estimate(seeds[:1], [stored], "quick") == [stored.metadata["cpu_seconds"]]
+    assert plan.estimate(seeds[:1], [stored], "quick") == {seeds[0].key: stored.metadata["cpu_seconds"]}
     import_sections()
     steps = {"generations": 5, "population_size": 10, "steps": 100, "trees": 3}
     assert all(plan.expected(Run(RUN_FUNCTIONS[name], steps)) > 0 for name in plan.PACES)
     paced = Run(RUN_FUNCTIONS["teach/mlp"], {"total_steps": 10_000})
-    assert plan.estimate([paced, seeds[0]], [], "standard") == [pytest.approx(2.8), None]
-    assert plan.estimate([paced], [], "quick") == [None]
+    assert plan.estimate([paced, seeds[0]], [], "standard") == {paced.key: pytest.approx(2.8)}
+    assert plan.estimate([paced], [], "quick") == {}
 
 
 def line(seconds, where="", **more):

@@ -74,21 +74,20 @@ def planned(profile: str, only: str | None = None, data: str = "auto", recompute
         own = add(name, all_runs(name, profile, data))
         if further := later_runs(name):
             add(name, further(profile, data, store.frame(own)))
-    missing = [line for line in lines.values() if not line.where]
-    for line, seconds in zip(
-        missing, estimate([line.run for line in missing], list(there.values()), profile), strict=True
-    ):
-        lines[line.run.key] = replace(line, seconds=seconds)
-    return list(lines.values())
+    missing = [line.run for line in lines.values() if not line.where]
+    seconds = estimate(missing, list(there.values()), profile)
+    return [line if line.where else replace(line, seconds=seconds.get(key)) for key, line in lines.items()]
 
 
-def estimate(runs: Sequence[Run], there: Sequence[store.Stored], profile: str) -> list[float | None]:
-    """CPU seconds that each run would take: as one that differs in its seed alone, else by the pace of its kind.
+def estimate(runs: Sequence[Run], there: Sequence[store.Stored], profile: str) -> dict[str, float]:
+    """CPU seconds that runs would take, by key, as far as that is known.
 
-    The paces are those of profile standard and say nothing about the small ones.
+    They are those of a run that differs in its seed alone, else go by the pace of its kind. The paces are those of
+    profile standard and say nothing about the small ones.
     """
     took = {one.run.kin(): float(one.metadata["cpu_seconds"]) for one in there}
-    return [took.get(run.kin(), expected(run) if profile in ARCHIVED else None) for run in runs]
+    known = {run.key: took.get(run.kin(), expected(run) if profile in ARCHIVED else None) for run in runs}
+    return {key: seconds for key, seconds in known.items() if seconds is not None}
 
 
 def expected(run: Run) -> float | None:

@@ -76,10 +76,10 @@ class Report:
 
     def _say_missing(self, missing: Sequence[Run], found: Sequence[Stored]) -> None:
         seconds = estimate(missing, found, self.profile)
-        unknown = f", and {seconds.count(None)} of unknown length" if None in seconds else ""
+        unknown = f", and {len(missing) - len(seconds)} of unknown length" if len(seconds) < len(missing) else ""
         print(
             f"{len(missing)} of {len(missing) + len({one.run.key for one in found})} runs are missing, about "
-            f"{duration(sum(one or 0 for one in seconds))} of one core{unknown}; compute them: gadam reproduce "
+            f"{duration(sum(seconds.values()))} of one core{unknown}; compute them: gadam reproduce "
             f"--profile {self.profile} --runs-only",
             flush=True,
         )

@@ -206,8 +206,7 @@ def compute_runs(
         done.update(wanted)
         there = {key: found for key, run in wanted.items() if (found := source.archive.find(run))}
         missing = [run for key, run in wanted.items() if key not in there]
-        known = zip(missing, estimate(missing, list(there.values()), profile), strict=True)
-        seconds = {run.key: took for run, took in known if took is not None}
+        seconds = estimate(missing, list(there.values()), profile)
         compute(missing, workers, scheduler=scheduler, seconds=seconds, failures=failures)
 
     # A section that measures time would measure its neighbours; it is not begun unasked where the others take hours.
