@@ -7,7 +7,6 @@ import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
 from pathlib import Path
 
 from gadam.display import duration
@@ -16,7 +15,6 @@ from gadam.paper.report import archive, figures, notebooks, paths, provenance, s
 from gadam.paper.report.paths import ReportError, SampleError
 from gadam.paper.report.plan import Source, all_runs, estimate, later_runs, planned, to_do
 from gadam.paper.report.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
-from gadam.paper.report.sample import Compared
 from gadam.paper.report.site import write_page
 from gadam.paper.report.workers import RunError, compute, worker_count
 from gadam.paper.runs import Run
@@ -55,7 +53,7 @@ def reproduce(
     report = paths.reports_root() / profile
     notebooks.check([paths.notebooks_folder() / SECTIONS[name].notebook for name in chosen])
     paths.prepare_folder(report, "GADAM_REPORTS")
-    results: list[Compared] = []
+    results: list[dict[str, str]] = []
     if profile in ARCHIVED and not recompute:
         results = _recompute_sample(profile, only, report)
     else:
@@ -64,8 +62,8 @@ def reproduce(
     page = write_page(profile)
     print(f"report: {page}", flush=True)
     for one in results:
-        if one.outcome in (sample.DIFFERENT, sample.ABSENT):
-            print(f"{one.outcome}: {one.section}, {one.label}: {one.detail}", flush=True)
+        if one["outcome"] in (sample.DIFFERENT, sample.ABSENT):
+            print("{outcome}: {section}, {label}: {detail}".format(**one), flush=True)
     if results:
         about = sample.describe(results)
         print(about["summary"], flush=True)
@@ -74,7 +72,7 @@ def reproduce(
     return page
 
 
-def _recompute_sample(profile: str, only: str | None, report: Path) -> list[Compared]:
+def _recompute_sample(profile: str, only: str | None, report: Path) -> list[dict[str, str]]:
     """Recompute some of the runs that are there; says first what is there and what is missing."""
     source, lines, workers = Source(profile), planned(profile, only), worker_count()
     sampled, there = sample.choose(lines), sum(bool(line.where) for line in lines)
@@ -90,7 +88,7 @@ def _recompute_sample(profile: str, only: str | None, report: Path) -> list[Comp
         refused = ", ".join(f"{count} {why}" for why, count in source.archive.refused.items())
         print(f"refused lines of the archive, which count as missing: {refused}", flush=True)
     results = sample.recompute(sampled, lines, source, report) if sampled else []
-    paths.write_json(report / "sample.json", [asdict(one) for one in results])
+    paths.write_json(report / "sample.json", results)
     return results
 
 

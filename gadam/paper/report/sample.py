@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +50,6 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Compared:
-    """A run of the sample: its section and label, a key of `WORDS`, and its largest difference or why it is absent."""
-
-    section: str
-    label: str
-    outcome: str
-    detail: str = ""
-
-
 def choose(lines: Sequence[Planned], budget: float = BUDGET) -> list[Planned]:
     """Choose from every section one archived run of each kind, the cheapest, GADAM's first, within a budget."""
 
@@ -87,10 +76,14 @@ def choose(lines: Sequence[Planned], budget: float = BUDGET) -> list[Planned]:
     return chosen
 
 
-def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], source: Source, folder: Path) -> list[Compared]:
+def recompute(
+    chosen: Sequence[Planned], lines: Sequence[Planned], source: Source, folder: Path
+) -> list[dict[str, str]]:
     """Compute the chosen runs anew in a scratch folder below `folder`, and compare each with the one that is there.
 
     A run whose dataset cannot be had here is left out, and says why. `lines` has the seeds that it is held against.
+    Returns the section and label of each run, its outcome, a key of `WORDS`, and in detail its largest difference or
+    why it is absent.
     """
     absent = {line.run.key: _absent(line.run) for line in chosen}
     todo = {line.run.key: line for line in chosen if not absent[line.run.key]}
@@ -108,7 +101,7 @@ def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], source: Sourc
             outcome, detail = compare(there, here, [one.rows for run in seeds if (one := source.find(run)[0])])
         else:
             outcome, detail = (ABSENT, absent[key]) if absent[key] else (DIFFERENT, "; ".join(map(str, failures)))
-        results.append(Compared(line.section, line.run.label, outcome, detail))
+        results.append({"section": line.section, "label": line.run.label, "outcome": outcome, "detail": detail})
     return results
 
 
@@ -215,9 +208,9 @@ def _text(value: Any) -> str:
     return json.dumps(value)
 
 
-def describe(results: Sequence[Compared]) -> dict[str, Any]:
+def describe(results: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return what the page shows of a sample: in a line how many agree, and why some are not equal to the last bit."""
-    outcomes = [one.outcome for one in results]
+    outcomes = [one["outcome"] for one in results]
     absent, computed = outcomes.count(ABSENT), len(outcomes) - outcomes.count(ABSENT)
     text = f"{computed - outcomes.count(DIFFERENT)} of {computed} recomputed runs agree with the archive"
     why = (
@@ -229,5 +222,5 @@ def describe(results: Sequence[Compared]) -> dict[str, Any]:
         "differs": DIFFERENT in outcomes,
         "why": why if {EQUAL, ALIKE} & set(outcomes) else "",
         "words": {outcome: words for outcome, words in WORDS.items() if outcome in outcomes},
-        "runs": [vars(one) for one in results],
+        "runs": results,
     }

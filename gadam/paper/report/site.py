@@ -15,7 +15,6 @@ from matplotlib import pyplot
 from gadam.paper import PROFILES, SECTIONS, Section, answer, check
 from gadam.paper.report import figures, notebooks, page, provenance, reference, sample, scoreboard, tables
 from gadam.paper.report.paths import notebooks_folder, read_json, reports_root, write_atomic, write_json
-from gadam.paper.report.sample import Compared
 from gadam.paper.verdicts import RULES
 
 PIXELS_PER_INCH = 104
@@ -46,8 +45,7 @@ def write_page(profile: str, root: Path | None = None) -> Path:
     reference.write(folder)
     sections = [_section(folder, name, claims) for name in SECTIONS]
     standin = [one["id"] for section in sections for one in section["exhibits"] if one["source"] == "stand-in"]
-    compared = folder / "sample.json"
-    recomputed = [Compared(**one) for one in read_json(compared)] if compared.is_file() else []
+    recomputed = read_json(folder / "sample.json") if (folder / "sample.json").is_file() else []
     html = page.render(
         "index.html.j2",
         provenance=content,
@@ -100,7 +98,6 @@ def _section(folder: Path, name: str, claims: pd.DataFrame) -> dict[str, Any]:
     notebook = Path("notebooks") / section.notebook
     there = (folder / notebook).is_file()
     exhibits = {one: _exhibit(folder, one) for one in (*section.figures, *section.tables)}
-    there_are = [exhibit for exhibit in exhibits.values() if exhibit]
     return {
         "name": name,
         "title": section.title,
@@ -108,9 +105,7 @@ def _section(folder: Path, name: str, claims: pd.DataFrame) -> dict[str, Any]:
         "notebook": notebook.as_posix() if there else "",
         "notebook_page": _notebook_page(folder, notebook, section.title) if there else "",
         "marks": scoreboard.counts(claims[claims["section"] == name]),
-        "exhibits": there_are,
-        "open": there_are[:1],
-        "folded": there_are[1:],
+        "exhibits": [exhibit for exhibit in exhibits.values() if exhibit],
         "absent": [one for one, exhibit in exhibits.items() if not exhibit],
     }
 
