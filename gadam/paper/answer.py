@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gadam.paper.drawing import BELOW, BLUE, GREY, ORANGE, RED, add_legend, draw_intervals
-from gadam.paper.verdicts import NOT_REPRODUCED, REPRODUCED
+from gadam.paper.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 
 METHODS = {"GADAM": RED, "Adam": BLUE, "best of g by Adam": ORANGE}
 """Rows of the picture and their colours; `g` is the size of GADAM's population."""
@@ -31,15 +31,16 @@ _PUBLISHED = {
     REPRODUCED: "as the paper claims on",
     "opposite": "the other way round on",
     "smaller than claimed": "by less than half of what the paper claims, if at all, on",
+    UNDECIDED: "undecided on",
     "not computed": "not computed yet on",
 }
 _EQUAL = {
     REPRODUCED: "yes on",
     "opposite": "less accurate on",
     "no difference": "no difference that matters on",
+    UNDECIDED: "undecided on",
     "not computed": "not computed yet on",
 }
-_OPEN = "undecided on"
 
 
 def collect(tables: Path) -> pd.DataFrame:
@@ -113,12 +114,9 @@ def _answer(outcomes: Mapping[str, tuple[str, str]], key: str, words: Mapping[st
     groups: dict[str, list[str]] = {}
     for dataset, name in DATASETS.items():
         verdict, reason = outcomes.get(key.format(dataset), ("", "not computed"))
-        said = words.get(REPRODUCED if verdict == REPRODUCED else reason, _OPEN)
+        said = words.get(REPRODUCED if verdict == REPRODUCED else reason, words[UNDECIDED])
         groups.setdefault(said, []).append(name)
-    order = [*words.values()]
-    order.insert(len(order) - 1, _OPEN)
-    parts = [f"{said} {listed(groups[said])}" for said in order if said in groups]
-    answer = "; ".join(parts)
+    answer = "; ".join(f"{said} {listed(groups[said])}" for said in words.values() if said in groups)
     return f"{answer[0].upper()}{answer[1:]}."
 
 

@@ -173,12 +173,9 @@ def _first_success(panel: str, starts: list[tuple[float, float]], rate: float) -
 
 
 def journey(starts: Sequence[tuple[float, float]], *, mirrored: bool = False, **settings: Any) -> pd.DataFrame:
-    """Evolve points, and tell where every unit is at each step of each generation.
+    """Evolve points from at least two starts, and tell where every unit is at each step of each generation.
 
-    Args:
-        starts: the initial units, at least 2.
-        mirrored: which landscape.
-        settings: of `GadamConfig`, beside `SETTINGS`: generations, seed, mutation_rate, …
+    `settings` are of `GadamConfig`, beside `SETTINGS`: generations, seed, mutation_rate, …
 
     Returns:
         Tidy: generation, role, unit, parent_a, parent_b (missing for parents), survived, step (0 where it starts),

@@ -219,16 +219,9 @@ def rows_of_method(
 
     A second row is of the vote of its units or teachers, where `VOTES` has a name for it. `seconds` are of one core.
 
-    Args:
-        rows: what to train on and to test.
-        make_model: as for `evolve`.
-        seed: of all streams.
-        method: what the rows call it.
-        by: "teach", "train", "evolve", or "looks": one unit, which is looked at on the held-out rows 40 times, of which
-            the best counts.
-        total_steps: optimizer steps over all units.
-        teacher_share: as for `gadam.teach`.
-        settings: of `GadamConfig`.
+    `method` is what the rows call it, and it trains `by` "teach", "train", "evolve", or "looks": one unit, which is
+    looked at on the held-out rows 40 times, of which the best counts. `total_steps` are those of the optimizer over all
+    units; further settings are of `GadamConfig`.
     """
     train, held = held_out(rows.train, len(rows.train[1]) // 10, seed)
     shared: dict[str, Any] = {"validation": held, "executor": threads(), "progress": False}
