@@ -144,11 +144,12 @@ def _stoppable(hint: str = HINT) -> Iterator[None]:
 @app.command()
 def report(profile: Profile = "standard") -> None:
     """Write scoreboard, provenance and report page again from what is there; nothing is executed."""
-    from gadam.paper import PROFILES, check
+    from gadam.paper import PROFILES
     from gadam.paper.report import write_page
     from gadam.paper.report.paths import reports_root
+    from gadam.validation import check_choice
 
-    check("profile", profile, PROFILES)
+    check_choice("profile", profile, PROFILES)
     if not (folder := reports_root() / profile).is_dir():
         raise InputError(f"report: there is none in {folder}; make one: gadam reproduce --profile {profile}")
     typer.echo(f"report: {write_page(profile)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
@@ -29,9 +30,11 @@ def check_whole(name: str, value: Any, low: int, high: int | None = None) -> Non
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Refuse anything but one of several words."""
+    """Refuse anything but one of several words, and say which of them was probably meant."""
     if value not in (words := list(choices)):
-        raise InputError(f"{name}={shown(value)} is not a choice; there are {', '.join(words)}")
+        near = get_close_matches(str(value), words)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise InputError(f"{name}={shown(value)} must be one of {', '.join(words)}{meant}")
 
 
 def check_number(name: str, value: Any, fits: Callable[[Any], bool], words: str) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import ModuleType
-from typing import Any
 
-from gadam.config import InputError
+from gadam.validation import check_choice
 
 PROFILES = ("smoke", "quick", "standard", "paper")
 ARCHIVED = ("standard", "paper")
@@ -93,22 +90,14 @@ def import_sections() -> dict[str, ModuleType]:
     return {name: importlib.import_module(f"{__name__}.{name}") for name in SECTIONS}
 
 
-def check(argument: str, value: Any, allowed: Iterable[str]) -> None:
-    """Refuse a value that is not one of those allowed, and say which of them was probably meant."""
-    if value not in (listed := list(allowed)):
-        near = get_close_matches(str(value), listed)
-        meant = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(f"{argument}={value!r} is not allowed; it must be one of {', '.join(listed)}{meant}")
-
-
 def data_of(profile: str, data: str) -> str:
     """Return the choice of data that a profile makes of one: archived profiles are of the real data alone.
 
     Raises:
         InputError: the profile or the choice is not allowed.
     """
-    check("profile", profile, PROFILES)
-    check("data", data, DATA_CHOICES if profile not in ARCHIVED else ("auto", "real"))
+    check_choice("profile", profile, PROFILES)
+    check_choice("data", data, DATA_CHOICES if profile not in ARCHIVED else ("auto", "real"))
     return "real" if profile in ARCHIVED else data
 
 
@@ -121,5 +110,5 @@ def sections_of(only: str | None) -> list[str]:
         name: (name, *section.tables, *section.figures, section.notebook.removesuffix(".ipynb"))
         for name, section in SECTIONS.items()
     }
-    check("only", only, dict.fromkeys(one for several in names.values() for one in several))
+    check_choice("only", only, dict.fromkeys(one for several in names.values() for one in several))
     return [name for name, several in names.items() if only in several]

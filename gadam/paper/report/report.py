@@ -12,7 +12,7 @@ import pandas as pd
 
 from gadam.config import InputError
 from gadam.display import duration
-from gadam.paper import ARCHIVED, SECTIONS, check, data_of
+from gadam.paper import ARCHIVED, SECTIONS, data_of
 from gadam.paper.claims import Arms, Claim
 from gadam.paper.report import figures, page, provenance, scoreboard, store, tables
 from gadam.paper.report.page import Shown
@@ -21,6 +21,7 @@ from gadam.paper.report.plan import Source, estimate
 from gadam.paper.report.store import Stored
 from gadam.paper.report.workers import compute
 from gadam.paper.runs import Run
+from gadam.validation import check_choice
 
 SECTION_VARIABLE = "GADAM_SECTION"  # set by `reproduce` for the notebook it executes
 RECOMPUTE_VARIABLE = "GADAM_RECOMPUTE"  # set by `reproduce` where nothing may come from the archive
@@ -96,9 +97,9 @@ class Report:
         so far. On a stand-in the caption says so, there is a column `data`, and columns named "paper…" are empty in its
         rows. `decimals` are of columns with fractions, for readers; default: four digits of a column's largest value.
         """
-        check("table", name, [one for section in SECTIONS.values() for one in section.tables])
+        check_choice("table", name, [one for section in SECTIONS.values() for one in section.tables])
         if source is not None:
-            check("source", source, scoreboard.SOURCES)
+            check_choice("source", source, scoreboard.SOURCES)
         evidence = {source} if source else _sources(frame) or self.seen
         if "stand-in" in evidence:
             frame = _marked(frame)
@@ -114,7 +115,7 @@ class Report:
         """
         from matplotlib import pyplot
 
-        check("figure", name, [one for section in SECTIONS.values() for one in section.figures])
+        check_choice("figure", name, [one for section in SECTIONS.values() for one in section.figures])
         evidence = self.seen
         png = figures.save(figure, self.folder / "figures" / name, mark=figures.MARK if "stand-in" in evidence else "")
         pyplot.close(figure.figure)
@@ -123,7 +124,7 @@ class Report:
 
     def claims(self, section: str, claims: Sequence[Claim]) -> Shown:
         """Judge the claims of a section by the runs that are there, and keep them for the scoreboard."""
-        check("section", section, SECTIONS)
+        check_choice("section", section, SECTIONS)
         return _shown(scoreboard.write_claims(self.folder / "claims", section, claims, self.arms, self.profile))
 
     def scoreboard(self) -> tuple[pd.DataFrame, Shown]:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from gadam.display import duration
-from gadam.paper import ARCHIVED, SECTIONS, check, data_of, sections_of
+from gadam.paper import ARCHIVED, SECTIONS, data_of, sections_of
 from gadam.paper.report import archive, figures, notebooks, paths, provenance, sample, store, tables
 from gadam.paper.report.paths import ReportError, SampleError
 from gadam.paper.report.plan import Source, all_runs, estimate, later_runs, planned, to_do
@@ -18,6 +18,7 @@ from gadam.paper.report.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
 from gadam.paper.report.site import write_page
 from gadam.paper.report.workers import RunError, compute, worker_count
 from gadam.paper.runs import Run
+from gadam.validation import check_choice
 
 NOTEBOOK_SECONDS = 60 * 60
 """For a notebook, on a slow machine; its runs are computed before."""
@@ -160,7 +161,7 @@ def archive_runs(profile: str = "standard", *, rendering: bool = True) -> Path:
     no valid run is ever lost. Lines of another version or of other data are dropped, and said. One with a damaged line
     is left as it is: a ReportError.
     """
-    check("profile", profile, ARCHIVED)
+    check_choice("profile", profile, ARCHIVED)
     path, folder = paths.archive_path(profile), paths.runs_root()
     kept = archive.read(path)
     if damaged := kept.refused.get("damaged"):

@@ -10,12 +10,13 @@ from typing import Any, get_args
 import pandas as pd
 
 from gadam.config import InputError
-from gadam.paper import OWNERS, SECTIONS, check
+from gadam.paper import OWNERS, SECTIONS
 from gadam.paper.claims import HEADLINES, Arms, Claim, Kind, judge, judge_headline
 from gadam.paper.published import TABLES
 from gadam.paper.report import tables
 from gadam.paper.report.paths import write_atomic
 from gadam.paper.verdicts import COMPATIBLE, NOT_REPRODUCED, OPEN, QUOTED, REPRODUCED, UNDECIDED
+from gadam.validation import check_choice
 
 COLUMNS = (
     "claim", "section", "exhibit", "kind", "paper", "margin", "size", "ours", "low", "high", "interval", "budget",
@@ -64,7 +65,7 @@ def _validate(claim: Claim) -> None:
         ("kind", get_args(Kind)), ("data", SOURCES), ("exhibit", OWNERS), ("headline", ("", *HEADLINES)),
         ("item", ("", *printed)),
     ):  # fmt: skip
-        check(name, getattr(claim, name), allowed)
+        check_choice(name, getattr(claim, name), allowed)
     if claim.item and claim.paper != printed[claim.item]:
         raise InputError(f"paper={claim.paper!r} of {claim.text!r} must be {printed[claim.item]}, as {claim.item} is")
 

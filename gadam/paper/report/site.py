@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 from matplotlib import pyplot
 
-from gadam.paper import PROFILES, SECTIONS, Section, answer, check
+from gadam.paper import PROFILES, SECTIONS, Section, answer
 from gadam.paper.report import figures, notebooks, page, provenance, reference, sample, scoreboard, tables
 from gadam.paper.report.paths import notebooks_folder, read_json, reports_root, write_atomic, write_json
 from gadam.paper.verdicts import RULES
+from gadam.validation import check_choice
 
 PIXELS_PER_INCH = 104
 REFERENCE = "api/gadam.html"
@@ -34,7 +35,7 @@ def write_page(profile: str, root: Path | None = None) -> Path:
 
     `root` is the folder of the reports; default `$GADAM_REPORTS`, or `reports/out`. Returns the page.
     """
-    check("profile", profile, PROFILES)
+    check_choice("profile", profile, PROFILES)
     folder = (root or reports_root()) / profile
     claims = scoreboard.merge(folder / "claims")
     write_atomic(folder / "scoreboard.csv", tables.to_csv(claims))
