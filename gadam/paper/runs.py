@@ -135,18 +135,18 @@ class Run:
     @property
     def key(self) -> str:
         """The name under which the run is stored."""
-        return key_of(self.identity())
+        return digest_of(self.identity())
 
     def kin(self) -> str:
         """A key that is equal for runs that differ in their seed alone."""
         identity = self.identity()
         identity["config"].pop("seed", None)
-        return key_of(identity)
+        return digest_of(identity)
 
 
-def key_of(identity: Mapping[str, Any]) -> str:
-    """The key of an identity: its SHA-256 (hex)."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, allow_nan=False).encode()).hexdigest()
+def digest_of(content: Any) -> str:
+    """SHA-256 (hex) of JSON values, whatever the order of names; that of an identity is its key."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def arm_runs(

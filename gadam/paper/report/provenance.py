@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from gadam.paper import ARCHIVED, SECTIONS
-from gadam.paper.report import machine, store
+from gadam.paper.report import machine
 from gadam.paper.report.paths import archive_path, project_root, read_json, sha256, write_json
 from gadam.paper.report.store import Stored
+from gadam.paper.runs import digest_of
 
 OUTPUTS = ("tables/*", "figures/*", "claims/*", "scoreboard.csv")  # the files that are hashed
 
@@ -23,7 +24,7 @@ def note_runs(folder: Path, section: str, stored: Sequence[Stored]) -> None:
     for one in stored:
         computed = {name: one.metadata[name] for name in ("cpu_seconds", "stored")}
         facts = {name: fact for name, fact in one.metadata.items() if name not in (*computed, "seconds", "together")}
-        computer = store.digest_of(facts)[:8]
+        computer = digest_of(facts)[:8]
         content["machines"][computer] = facts
         sources = sorted({str(row["data"]) for row in one.rows if "data" in row})
         content["runs"][one.run.key] = {

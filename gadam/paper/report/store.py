@@ -7,7 +7,6 @@ processes that compute into the same folder at once at worst do a run twice.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import shutil
@@ -27,7 +26,7 @@ from gadam.config import InputError
 from gadam.evolution.checkpoint import checkpoints_in
 from gadam.paper.report import machine
 from gadam.paper.report.paths import ReportError, write_atomic
-from gadam.paper.runs import Row, Run, key_of
+from gadam.paper.runs import Row, Run, digest_of
 
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError)
 """What reading a content that is not what was written may raise."""
@@ -67,7 +66,7 @@ def check(content: Mapping[str, Any]) -> str:
     """Return the key of the stored content of a run; raises one of `DAMAGE` if it is not what was written."""
     if digest_of({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
         raise ValueError("its content is not what was written")
-    return key_of(content["identity"])
+    return digest_of(content["identity"])
 
 
 def from_content(run: Run, content: Mapping[str, Any]) -> Stored:
@@ -141,11 +140,6 @@ def _counting(folder: Path) -> Iterator[Callable[[], float]]:
     finally:
         done.set()
         thread.join()
-
-
-def digest_of(content: Any) -> str:
-    """SHA-256 (hex) of JSON values, whatever the order of names."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _to_json(name: str, value: Any) -> Any:
