@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
@@ -33,7 +32,7 @@ from gadam.paper.comparison import Cell, Column
 from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, say_missing
 from gadam.paper.runs import Row, Run, arm_runs, run_function, threads
 from gadam.paper.statistics import LEVEL, accuracy_interval, mean_interval, p_values, partial_conjunction
-from gadam.paper.units import CHUNK, Part, cross_entropy, first, held_out, scorer, where, whole
+from gadam.paper.units import Part, cross_entropy, first, held_out, outputs_of, scorer, where, whole
 from gadam.paper.verdicts import better_or_worse, margin_of
 from gadam.population import Population
 from gadam.training.shards import Step
@@ -277,8 +276,7 @@ def _scores(model: nn.Module, is_vote: bool, test: Part, held: Part) -> Row:
     """Right answers and mean cross-entropy on both; a vote gives probabilities."""
     found: Row = {}
     for name, (inputs, targets) in {"test": test, "held": held}.items():
-        with torch.no_grad():
-            outputs = torch.cat([model(part) for part in inputs.split(CHUNK)])
+        outputs = outputs_of(model, inputs)
         logits = outputs.double().clamp_min(1e-30).log() if is_vote else outputs.double()
         loss = float(cross_entropy(logits, targets))
         found[f"{name}_correct"] = int((outputs.argmax(1) == targets).sum())

@@ -79,6 +79,12 @@ def scorer(template: nn.Module, singly: bool | None = None) -> Callable[[Populat
     return scores
 
 
+def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Evaluate a model on rows, `CHUNK` of them at once."""
+    with torch.no_grad():
+        return torch.cat([model(part) for part in inputs.split(CHUNK)])
+
+
 def kept(result: Result, validation: Part, test: Part) -> dict[str, Any]:
     """Count right answers on test rows by what can be kept of a last generation: its best unit, the vote, the soup.
 
@@ -87,11 +93,7 @@ def kept(result: Result, validation: Part, test: Part) -> dict[str, Any]:
     population = result.population.to("cpu")
     soup, units = greedy_soup(population, validation, cross_entropy)
     models = {"best": result.best, "ensemble": Ensemble(population), "soup": soup}
-    right = dict.fromkeys(models, 0)
-    with torch.no_grad():
-        for inputs, targets in zip(test[0].split(CHUNK), test[1].split(CHUNK), strict=True):
-            for name, model in models.items():
-                right[name] += int((model(inputs).argmax(1) == targets).sum())
+    right = {name: int((outputs_of(model, test[0]).argmax(1) == test[1]).sum()) for name, model in models.items()}
     return right | {"best_units": 1, "ensemble_units": len(population), "soup_units": len(units)}
 
 
