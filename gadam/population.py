@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gadam.config import InputError
-from gadam.display import describe_error, describe_tensor, first_line, html_table, shown
+from gadam.display import describe_error, describe_tensor, html_table, shown
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
+from gadam.runtime import resolve_device
 from gadam.validation import check_choice, check_whole
 
 KINDS = ("parameters", "buffers", "moments", "rates")
@@ -178,11 +179,7 @@ class Population:
         Raises:
             InputError: there is no such device.
         """
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, TypeError) as error:
-            reason = first_line(error).split(". ")[0]
-            raise InputError(f'device={shown(device)} cannot be used ({reason}); give "cpu" or "cuda"') from None
+        device = resolve_device(device)
         moved = self._map(lambda tensor: tensor.to(device))
         return replace(moved, template=copy_module(self.template).to(device))
 

@@ -29,8 +29,9 @@ from gadam.parallel.workers import cluster_size
 from gadam.population import Population, only_read
 from gadam.randomness import ROLES
 from gadam.result import Callback, Offspring, Result
+from gadam.runtime import resolve_device
 from gadam.training.fit import check_dtypes, fit_rows, try_step
-from gadam.training.inputs import check_modes, read_rows, resolve_device
+from gadam.training.inputs import check_modes, read_rows
 from gadam.training.plan import TrainingPlan, plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
 from gadam.training.trainer import Trainer

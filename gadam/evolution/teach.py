@@ -17,8 +17,9 @@ from gadam.evolution.loop import evolve
 from gadam.evolution.teaching import teacher_count
 from gadam.randomness import VALIDATION, stream
 from gadam.result import Callback, Result
+from gadam.runtime import resolve_device
 from gadam.training.batches import take_rows
-from gadam.training.inputs import read_rows, resolve_device
+from gadam.training.inputs import read_rows
 from gadam.types import Device, Loss, Rows
 from gadam.validation import check_share, check_whole
 

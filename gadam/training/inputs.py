@@ -6,31 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from gadam.config import InputError
 from gadam.display import describe_type, first_line
-from gadam.types import Batch, Device
-
-
-def resolve_device(device: Device) -> torch.device:
-    """Return the device that a name stands for here, "auto" being the GPU where there is one.
-
-    Raises:
-        InputError: it cannot be used.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(device, list | tuple):
-        raise InputError(f"device={device!r}: a population is trained on one device; give one of them")
-    try:
-        chosen = torch.device(device)
-        torch.rand(1, generator=Generator(chosen), device=chosen)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = first_line(error).split(". ")[0]
-        raise InputError(f'device={str(device)!r} cannot be used ({reason}); give "auto", "cpu" or "cuda"') from None
-    return chosen
+from gadam.types import Batch
 
 
 def check_modes() -> None:
