@@ -24,7 +24,7 @@ from gadam.evolution.checkpoint import Checkpointer, identify
 from gadam.evolution.interrupts import stop_interrupted_cell
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.evolution.teaching import check_teaching, teach_rows, teaching_steps
-from gadam.parallel.executors import Pool, as_pool, run_until_stopped, train_shards
+from gadam.parallel.executors import Pool, as_pool, train_shards
 from gadam.parallel.workers import cluster_size
 from gadam.population import Population, only_read
 from gadam.randomness import ROLES
@@ -32,9 +32,8 @@ from gadam.result import Callback, Offspring, Result
 from gadam.runtime import resolve_device
 from gadam.training.fit import check_dtypes, fit_rows, try_step
 from gadam.training.inputs import check_modes, read_rows
-from gadam.training.plan import TrainingPlan, plan_training
+from gadam.training.plan import plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
-from gadam.training.trainer import Trainer
 from gadam.types import Batch, Device, Loss
 from gadam.validation import check_callable, check_kind, check_population, read_path
 
@@ -128,16 +127,10 @@ class Training:
         """Decide how to train. Returns the number of shards."""
         self._total = self._steps_before(self.config.generations + 1)
         config = replace(self.config, steps=self._steps)
-
-        def plan() -> TrainingPlan:
-            cluster = cluster_size(self.executor)
-            return plan_training(
-                population, self.data.train, self.loss, config, self._total, self.seeds, cluster, moves
-            )
-
-        planned = run_until_stopped(self.stop if self.checkpoint is None else None, plan)
-        self._stopped_early = planned is None
-        trainer, count, warning = planned or TrainingPlan(Trainer(config, self.loss, tuple(self.seeds)), 1)
+        cluster = cluster_size(self.executor)
+        trainer, count, warning = plan_training(
+            population, self.data.train, self.loss, config, self._total, self.seeds, cluster, moves
+        )
         self._trainer = replace(trainer, validates=self.validation is not None)
         if warning:
             warn(warning)
@@ -158,8 +151,6 @@ class Training:
         executor = None if isinstance(self.executor, int) else self.executor
         watching = [one for one in (*chain(*self.callbacks), *self.records, executor) if one is not None]
         self._checkpointer = Checkpointer(self.checkpoint, identity, population, watching, self.checkpoint_seconds)
-        if self._stopped_early:  # while it was planned: nothing is worth keeping
-            self._checkpointer.path = None
         kept, first = self._checkpointer.read(), 1 if self.evolves else 0
         shards = split_into_shards(population, count, "parent", first)
         empty = [SeedState(no_history()) for _ in self.seeds]

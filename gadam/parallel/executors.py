@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from gadam.config import InputError
 from gadam.display import shown
@@ -24,9 +24,6 @@ POLL_SECONDS = 0.2
 """A waiting main thread wakes so often, to hear of an interrupt or of a stop that `progress` asks for."""
 ROUND_SECONDS = 5.0
 """Seconds between the reports of a worker elsewhere, where checkpoints are kept: the most that its crash can cost."""
-
-T = TypeVar("T")
-
 
 Pool: TypeAlias = ThreadPoolExecutor | Workers | None
 """Who trains shards: threads of this process, workers elsewhere, or the calling thread."""
@@ -170,16 +167,3 @@ def train_shards(
         for future in pending:
             future.cancel()
     return current()
-
-
-def run_until_stopped(stop: threading.Event | None, function: Callable[[], T]) -> T | None:
-    """Call a function in a thread and return its result, or None as soon as `stop` is set; the thread then goes on."""
-    if stop is None:
-        return function()
-    pool = ThreadPoolExecutor(1)
-    future = pool.submit(function)
-    pool.shutdown(wait=False)
-    while not stop.is_set():
-        if wait([future], timeout=POLL_SECONDS).done:
-            return future.result()
-    return None
