@@ -70,18 +70,16 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     # Parents have no moments here unless they are carried (`Trainer.train` drops them): a child's Adam starts anew.
     copies = config.crossover == "none" or (config.crossover == "teach" and config.child_start != "crossover")
     if copies:  # of the fitter parent; a fresh child gets its weights afterwards
-        parameters, buffers, moments = (
-            genetics.inherit_fitter(entries, pairs, normalized)
-            for entries in (parents.parameters, parents.buffers, parents.moments)
+        parameters, moments = (
+            genetics.inherit(own, pairs, inheritance) for own in (parents.parameters, parents.moments)
         )
     else:
         parameters, moments = _cross(parents, pairs, inheritance, draw)
-        buffers = genetics.inherit(parents.buffers, pairs, inheritance)
     if config.crossover == "teach":  # what children are taught from has no mutation either
         mutation_rates = torch.zeros_like(mutation_rates)
     else:
         parameters = genetics.mutate(parameters, mutation_rates, generator=draw, distribution=config.mutation)
-    rates = genetics.inherit_fitter(parents.rates, pairs, normalized)
+    buffers, rates = (genetics.inherit(own, pairs, inheritance) for own in (parents.buffers, parents.rates))
     if config.mutate_rates:
         rates = genetics.perturb(rates, generator=draw)
     newborn = replace(parents, parameters=parameters, buffers=buffers, moments=moments, rates=rates)
