@@ -88,7 +88,7 @@ def train_shards(
         All of them trained, in order; or as they are, if `progress` asked for a pause.
 
     Raises:
-        TrainingError: there is too little memory for half a shard.
+        TrainingError: there is too little memory for a single unit.
         WorkersError: workers elsewhere are gone.
         InputError: the executor was shut down.
     """

@@ -259,25 +259,26 @@ def train_or_halve(
     record: Record | None = None,
     seconds: float | None = None,
 ) -> list[Shard]:
-    """Call `Trainer.train`; if that runs out of memory, train the halves of the shard one after the other.
+    """Call `Trainer.train`; if that runs out of memory, do so with the halves of the shard one after the other.
 
     Raises:
-        TrainingError: a half runs out of memory too.
+        TrainingError: a single unit runs out of memory.
     """
     try:
         return [trainer.train(shard, data, progress, record, seconds)]
     except Exception as error:
-        if len(shard.units) == 1 or not is_out_of_memory(error):
-            raise
-    # Here, and not above: the error's frames hold what was allocated.
-    units = f"units {shard.units.start} to {shard.units.stop - 1}"
-    warnings.warn(f"too little memory to train {units} at once: they are trained in two halves", stacklevel=2)
-    try:
-        return [trainer.train(half, data, progress, record, seconds) for half in shard.halves()]
-    except Exception as error:
         if not is_out_of_memory(error):
             raise
-    raise TrainingError(f"too little memory to train {units}, in two halves neither; give more shards, see GadamConfig")
+    # Here, and not above: the error's frames hold what was allocated.
+    first, last = shard.units[0], shard.units[-1]
+    if first == last:
+        raise TrainingError(f"too little memory to train unit {first} alone; give a smaller batch_size")
+    warnings.warn(
+        f"too little memory to train units {first} to {last} at once: they are trained in two halves", stacklevel=2
+    )
+    middle = len(shard.units) // 2
+    halves = (shard.take(slice(0, middle)), shard.take(slice(middle, None)))
+    return [part for half in halves for part in train_or_halve(trainer, half, data, progress, record, seconds)]
 
 
 def _tell(record: Record, step: Step) -> None:
