@@ -120,16 +120,6 @@ class Population:
                     raise InputError(f"populations: {name} is {one} in one and {another} in another, must be the same")
         return _merged(populations, torch.cat) if others else first
 
-    @classmethod
-    def choose(cls, populations: Sequence[Population], units: Sequence[int]) -> Population:
-        """Choose units of several populations, numbered through them in order; each is copied once."""
-
-        def choose(parts: list[Tensor]) -> Tensor:
-            rows = [row for part in parts for row in part.unbind()]
-            return torch.stack([rows[unit] for unit in units])
-
-        return _merged(populations, choose)
-
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
 

@@ -199,7 +199,7 @@ def survive(parents: Shard, children: Shard, offspring: Offspring, config: Gadam
     rows.loc[survivors.tolist(), "survived"] = True
     generation = Generation(
         number=number, parents=parents.population, children=children.population,
-        next=Population.choose([parents.population, children.population], survivors.tolist()),
+        next=Population.join([parents.population, children.population]).take(survivors),
         survivors=survivors, history=rows, **vars(offspring),
     )  # fmt: skip
     return generation, losses[survivors]
