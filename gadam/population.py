@@ -219,13 +219,13 @@ def copy_module(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def only_read(kind: type[Exception], who: str, *populations: Population) -> Iterator[None]:
+def only_read(kind: type[Exception], who: str, *lent: Mapping[str, Tensor]) -> Iterator[None]:
     """Raise an error of this kind if somebody writes in place to what was lent inside: it goes on to be trained."""
-    entries = [entry for each in populations for entry in to_entries(each).values()]
+    entries = [entry for each in lent for entry in each.values()]
     before = [entry._version for entry in entries]
     yield
     if [entry._version for entry in entries] != before:
-        raise kind(f"{who} wrote to a population that it was given; must clone what it changes")
+        raise kind(f"{who} wrote to parameters that it was given; must clone what it changes")
 
 
 AVERAGE = "average"

@@ -18,7 +18,7 @@ from gadam import genetics
 from gadam.config import RATES as RATES_NAMES
 from gadam.config import GadamConfig
 from gadam.evolution.state import EvolutionState, SeedState
-from gadam.population import Population, only_read
+from gadam.population import Population, only_read, to_entries
 from gadam.randomness import GENETICS, INITIALISATION, RATES, VALIDATION, stream, stream_seed
 from gadam.result import Callback, Generation, Offspring
 from gadam.training.shards import Data, Shard, TrainingError, split_into_shards
@@ -207,7 +207,7 @@ def survive(parents: Shard, children: Shard, offspring: Offspring, config: Gadam
 
 def _tell(callback: Callback, generation: Generation) -> bool | None:
     lent = (generation.newborn, generation.parents, generation.children, generation.next)
-    with only_read(TrainingError, f"callbacks: {type(callback).__name__}", *lent):
+    with only_read(TrainingError, f"callbacks: {type(callback).__name__}", *map(to_entries, lent)):
         return callback.on_generation(generation)
 
 

@@ -26,7 +26,7 @@ from gadam.evolution.state import EvolutionState, SeedState
 from gadam.evolution.teaching import check_teaching, teach_rows, teaching_steps
 from gadam.parallel.executors import Pool, as_pool, train_shards
 from gadam.parallel.workers import cluster_size
-from gadam.population import Population, only_read
+from gadam.population import Population, only_read, to_entries
 from gadam.randomness import ROLES
 from gadam.result import Callback, Offspring, Result
 from gadam.runtime import resolve_device
@@ -93,7 +93,7 @@ class Training:
         fresh_loss, moves = self._fit(population, train, held_out)
         for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
             for callback in callbacks:
-                with only_read(InputError, f"callbacks: {type(callback).__name__}", population):
+                with only_read(InputError, f"callbacks: {type(callback).__name__}", to_entries(population)):
                     callback.on_start(own, units_of_seed(population, place, len(self.seeds)))
         count = self._plan(population, moves)
         self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
