@@ -117,8 +117,9 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
 
 def perturb(values: Mapping[str, Tensor], *, generator: Generator) -> dict[str, Tensor]:
     """Multiply each value by a factor from 0.8 to 1.25, drawn log-uniformly, as population-based training does."""
-    factors = {name: 1.25 ** (2 * _rand(entries, len(entries), generator) - 1) for name, entries in values.items()}
-    return {name: entries * factors[name] for name, entries in values.items()}
+    return {
+        name: entries * 1.25 ** (2 * _rand(entries, len(entries), generator) - 1) for name, entries in values.items()
+    }
 
 
 def mutation_rates(base_rate: float, probabilities: Tensor, parents: Tensor) -> Tensor:

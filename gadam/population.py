@@ -198,11 +198,7 @@ class Population:
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """Copy a module, and detached what it has computed: the weight of `weight_norm`, features that it keeps.
-
-    Raises:
-        InputError: it cannot be copied.
-    """
+    """Copy a module, and detached what it has computed: the weight of `weight_norm`, features that it keeps."""
     computed = [
         value
         for part in module.modules()

@@ -50,11 +50,6 @@ def draw_rates(config: GadamConfig, seeds: Sequence[int], device: torch.device) 
     }  # fmt: skip
 
 
-def no_history() -> pd.DataFrame:
-    """Return the history before the first generation is complete."""
-    return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in HISTORY.items()})
-
-
 def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Generator) -> Offspring:
     """Select, cross and mutate (Section 3.3): children of trained parents.
 

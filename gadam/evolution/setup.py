@@ -13,13 +13,14 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import chain
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from gadam.config import GadamConfig, InputError
 from gadam.display import front_end, shown, warn
-from gadam.evolution.breeding import draw_rates, no_history, units_of_seed
+from gadam.evolution.breeding import HISTORY, draw_rates, units_of_seed
 from gadam.evolution.checkpoint import Checkpointer, identify
 from gadam.evolution.interrupts import stop_interrupted_cell
 from gadam.evolution.state import EvolutionState, SeedState
@@ -84,7 +85,6 @@ class Training:
         self._began = time.perf_counter()
         self._check()
         self.configs = [replace(self.config, seed=seed) for seed in self.seeds]
-        self.seeds = [own.seed for own in self.configs]
         self._steps = self.config.steps * (1 if self.evolves else 2 * self.config.generations)
         device = resolve_device(self.device)
         train = read_rows("data", self.rows, device)
@@ -153,7 +153,8 @@ class Training:
         self._checkpointer = Checkpointer(self.checkpoint, identity, population, watching, self.checkpoint_seconds)
         kept, first = self._checkpointer.read(), 1 if self.evolves else 0
         shards = split_into_shards(population, count, "parent", first)
-        empty = [SeedState(no_history()) for _ in self.seeds]
+        no_history = pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in HISTORY.items()})
+        empty = [SeedState(no_history) for _ in self.seeds]
         self.state = kept or EvolutionState(first, population, shards, empty, count)
         if self.state.generation - 1 > self.config.generations:
             raise InputError(

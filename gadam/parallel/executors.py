@@ -33,10 +33,7 @@ Pool: TypeAlias = ThreadPoolExecutor | Workers | None
 def as_pool(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
     """Make a pool that trains shards of what `evolve` was given: an executor, which stays open, or a number of threads.
 
-    None are as many threads as are `useful`.
-
-    Raises:
-        InputError: it is none of these.
+    None are as many threads as are `useful`; anything else is refused.
     """
     executor = useful if executor is None else executor
     if isinstance(executor, bool) or not (isinstance(executor, int) or callable(getattr(executor, "submit", None))):
@@ -70,8 +67,9 @@ def train_shards(
 ) -> list[Shard]:
     """Train every shard of a role: submit, collect, until nothing is left or a pause is asked for.
 
-    Threads of this process all pause at the same time; workers elsewhere would be idle meanwhile, so each reports for
-    itself. A shard for which there is too little memory is trained in two halves, with a warning.
+    Threads of this process all pause at the same time, for what `record` keeps must be of the same steps as the shards;
+    workers elsewhere, who tell no record, would be idle meanwhile, so each reports for itself. A shard for which there
+    is too little memory is trained in two halves, with a warning.
 
     Args:
         pool: who trains.

@@ -27,6 +27,9 @@ from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingE
 from gadam.training.steps import CAPTURE_PAYS, FUSED, FUSING_PAYS, Steps, faster_steps
 from gadam.types import Batch, Loss
 
+THREADS = 1
+"""Intra-operator threads of a shard, not for the executor to choose: sums may differ in their last bits with them. One,
+because shards side by side use the cores without waiting for each other."""
 VALIDATED_AT_ONCE = 1_000  # rows: their activations stay near the processor
 REPORT_SECONDS = 0.25
 """Slow steps are reported to `progress` as often as a person looks."""
@@ -42,8 +45,6 @@ class Trainer:
         seeds: whose units are trained together: the first `config.population_size` are those of the first seed, ...
         programs: the vectorised programs, or None to train unit by unit.
         validates: whether trained units are evaluated on the fixed rows, see `fixed_rows`.
-        threads: intra-operator threads of a shard. Not for the executor to choose: sums may differ in their last bits
-            with the number of threads. One, because shards side by side use the cores without waiting for each other.
     """
 
     config: GadamConfig
@@ -51,7 +52,6 @@ class Trainer:
     seeds: tuple[int, ...]
     programs: Programs | None = None
     validates: bool = False
-    threads: int = 1
 
     @property
     def way(self) -> str:
@@ -83,7 +83,7 @@ class Trainer:
         keep_freed_memory()
         device = data.train[1].device
         current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # where new streams are made
-        with intra_operator_threads(self.threads), torch.enable_grad(), float32_as_asked(device), current:
+        with intra_operator_threads(THREADS), torch.enable_grad(), float32_as_asked(device), current:
             start = time.perf_counter()
             if shard.steps is None:
                 shard = self._begin(shard, data)
