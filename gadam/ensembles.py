@@ -213,15 +213,12 @@ def greedy_soup(
         for name, tensor in own.items():
             tensor.copy_(sums[name] / len(units) if name in sums else stacked[name][units[0]])
 
-    def mean_loss() -> float:
-        # The loss over all rows, for a mean of the losses of chunks weighs rows otherwise where some are ignored.
-        return float(loss(call_in_parts(soup, inputs, chunk), targets.clone()))
-
     with torch.no_grad():
         for unit in range(len(population)):
             candidate = {name: tensor + stacked[name][unit] for name, tensor in total.items()}
             fill(candidate, [*chosen, unit])
-            value = mean_loss()
+            # The loss over all rows, for a mean of the losses of chunks weighs rows otherwise where some are ignored.
+            value = float(loss(call_in_parts(soup, inputs, chunk), targets.clone()))
             if value <= lowest and value < float("inf"):
                 total, chosen, lowest = candidate, [*chosen, unit], value
         if not chosen:

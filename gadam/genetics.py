@@ -106,7 +106,8 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
     """Take what crossover must not mix (buffers, frozen parameters) whole, from the parent that gives most entries.
 
     The paper does not discuss them. An integer counter or a running variance makes sense only as one piece and beside
-    the weights it was measured with. The first parent is taken where `inheritance` is at least 1/2.
+    the weights it was measured with. The first parent is taken where `inheritance` is at least 1/2: it is the fitter,
+    or as fit.
     """
     _check_parents(parents, _units_of("buffers", buffers))
     _check_probabilities("inheritance", inheritance, len(parents))
@@ -114,24 +115,11 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
     return {name: entries[giver] for name, entries in buffers.items()}
 
 
-def inherit_fitter(values: Mapping[str, Tensor], parents: Tensor, losses: Tensor) -> dict[str, Tensor]:
-    """Give each child what belongs to its fitter parent, the first of two that are equally fit.
-
-    Args:
-        values: name -> [g, ...].
-        parents: int64 [pairs, 2].
-        losses: [g], lower is fitter.
-    """
-    _check_parents(parents, _units_of("values", values))
-    pair = losses[parents]
-    fitter = torch.where(pair[:, 0] <= pair[:, 1], parents[:, 0], parents[:, 1])
-    return {name: entries[fitter] for name, entries in values.items()}
-
-
 def perturb(values: Mapping[str, Tensor], *, generator: Generator) -> dict[str, Tensor]:
     """Multiply each value by a factor from 0.8 to 1.25, drawn log-uniformly, as population-based training does."""
-    factors = {name: 1.25 ** (2 * _rand(entries, len(entries), generator) - 1) for name, entries in values.items()}
-    return {name: entries * factors[name] for name, entries in values.items()}
+    return {
+        name: entries * 1.25 ** (2 * _rand(entries, len(entries), generator) - 1) for name, entries in values.items()
+    }
 
 
 def mutation_rates(base_rate: float, probabilities: Tensor, parents: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,13 +15,9 @@ from gadam.display import front_end, side_by_side, to_png
 from gadam.plotting import BEST, LEGEND, by_generation, plot_adoption, plot_family, plot_losses
 from gadam.population import Population
 from gadam.result import Callback, Generation, Result
+from gadam.training.batches import call_in_parts
 from gadam.training.fit import fit_rows
 from gadam.training.inputs import read_rows
-from gadam.validation import check_callable
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ROWS = 1_000  # scored at once
 VOTE = "#cc78bc"
@@ -37,7 +32,6 @@ class LivePlot(Callback):
     Args:
         test: inputs [n, *features] and targets int64 [n]: scores the accuracy on them of the fittest unit and of the
             vote, the mean of the survivors' softmax, after each generation.
-        show: takes each figure as PNG instead; called in the thread of `evolve`.
 
     Raises:
         InputError: an argument cannot be used; whether `test` fits the model is checked when the evolution starts.
@@ -47,21 +41,14 @@ class LivePlot(Callback):
         scores: a row per generation with the columns generation, best and vote, in [0, 1]; empty without `test`.
     """
 
-    def __init__(
-        self,
-        test: tuple[Tensor | tuple[Tensor, ...], Tensor] | None = None,
-        *,
-        show: Callable[[bytes], None] | None = None,
-    ) -> None:
+    def __init__(self, test: tuple[Tensor | tuple[Tensor, ...], Tensor] | None = None) -> None:
         if test is not None:
             _, targets = read_rows("test", test, torch.device("cpu"))
             if targets.is_floating_point():
                 raise InputError(f"test: targets are {targets.dtype}, must be whole numbers, the classes of the rows")
-        if show is not None:
-            check_callable("show", show, "png")
         self.history = pd.DataFrame()
         self.scores = pd.DataFrame(columns=["generation", "best", "vote"])
-        self._test, self._show = test, show
+        self._test = test
         self._generations = 1
         self._display: Any = None
 
@@ -83,45 +70,29 @@ class LivePlot(Callback):
         self._present()
 
     def _present(self) -> None:
-        if self._show is not None:
-            self._show(to_png(self.figure(), dpi=110))
-        elif self._looks == "notebook":
+        if self._looks == "notebook":
             self._redraw()
         elif self._looks == "terminal":
             tqdm.write(self._line())
 
     def on_end(self, result: Result) -> None:  # noqa: D102
         # In a notebook too where no generation was missing: a checkpoint had them all.
-        if self._show is None and self._looks != "terminal" and self._display is None and len(self.history):
+        if self._looks != "terminal" and self._display is None and len(self.history):
             self._redraw()
 
-    def figure(self) -> Figure:
-        """Return the figure of the generations so far, which pyplot does not know of.
+    def pictures(self) -> dict[str, bytes]:
+        """Return pictures of the generations so far, PNGs by title.
 
         Raises:
             InputError: there are none yet.
         """
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(10, 6.8))
-        figure.subplots_adjust(left=0.08, right=0.985, bottom=0.075, top=0.955, wspace=0.19, hspace=0.33)
-        below = "losses" if self._test is None else "accuracy"
-        self._draw(figure.subplot_mosaic([["losses", "family"], [below, "adoption"]]))
-        return figure
-
-    def pictures(self) -> dict[str, bytes]:
-        """Return the parts of the figure, each as a file, by title: legible where the whole would be too small."""
-        from matplotlib.figure import Figure
-
+        if self.history.empty:
+            raise InputError("LivePlot: has seen no generation yet; give it to evolve(..., callbacks=[...]) first")
         names = ["losses", "family", *(["accuracy"] if self._test is not None else []), "adoption"]
         figures = {name: Figure(figsize=(4.6, 3.4)) for name in names}
         axes = {name: figure.add_axes((0.155, 0.145, 0.825, 0.765)) for name, figure in figures.items()}
-        self._draw(axes)
-        return {axes[name].get_title(): to_png(figure, dpi=130) for name, figure in figures.items()}
-
-    def _draw(self, axes: Mapping[str, Axes]) -> None:
-        if self.history.empty:
-            raise InputError("LivePlot: has seen no generation yet; give it to evolve(..., callbacks=[...]) first")
         plot_losses(self.history, axes["losses"])
         plot_family(self.history, axes["family"])
         plot_adoption(self.history, axes["adoption"])
@@ -135,6 +106,7 @@ class LivePlot(Callback):
         last = min(self._generations, max(10, 2 * int(self.history["generation"].max())))
         for ax in axes.values():
             ax.set_xlim(0.5, last + 0.5)
+        return {axes[name].get_title(): to_png(figure, dpi=130) for name, figure in figures.items()}
 
     def _redraw(self) -> None:
         from IPython.display import HTML, display
@@ -162,11 +134,6 @@ class LivePlot(Callback):
 @torch.no_grad()
 def accuracies(population: Population, inputs: tuple[Tensor, ...], targets: Tensor) -> tuple[float, float]:
     """Return the share of rows that the first unit gets right, and the vote: the mean of all units' softmax."""
-    units = list(population.units())
-    right = torch.zeros(2, dtype=torch.int64, device=targets.device)
-    for *some, wanted in zip(*(tensor.split(ROWS) for tensor in (*inputs, targets)), strict=True):
-        votes = torch.stack([unit(*some).softmax(1) for unit in units])
-        guesses = torch.stack([votes[0], votes.mean(0)]).argmax(2)
-        right += (guesses == wanted).flatten(1).sum(1)
-    best, vote = (right.double() / targets.numel()).tolist()
+    votes = torch.stack([call_in_parts(unit, inputs, ROWS).softmax(1) for unit in population.units()])
+    best, vote = (float((vote.argmax(1) == targets).double().mean()) for vote in (votes[0], votes.mean(0)))
     return best, vote

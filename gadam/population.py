@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gadam.config import InputError
-from gadam.display import describe_error, describe_tensor, first_line, html_table, shown
+from gadam.display import describe_error, describe_tensor, html_table, shown
 from gadam.randomness import INITIALISATION, global_stream, stream_seed
+from gadam.runtime import resolve_device
 from gadam.validation import check_choice, check_whole
 
 KINDS = ("parameters", "buffers", "moments", "rates")
@@ -119,16 +120,6 @@ class Population:
                     raise InputError(f"populations: {name} is {one} in one and {another} in another, must be the same")
         return _merged(populations, torch.cat) if others else first
 
-    @classmethod
-    def choose(cls, populations: Sequence[Population], units: Sequence[int]) -> Population:
-        """Choose units of several populations, numbered through them in order; each is copied once."""
-
-        def choose(parts: list[Tensor]) -> Tensor:
-            rows = [row for part in parts for row in part.unbind()]
-            return torch.stack([rows[unit] for unit in units])
-
-        return _merged(populations, choose)
-
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
 
@@ -178,11 +169,7 @@ class Population:
         Raises:
             InputError: there is no such device.
         """
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError, TypeError) as error:
-            reason = first_line(error).split(". ")[0]
-            raise InputError(f'device={shown(device)} cannot be used ({reason}); give "cpu" or "cuda"') from None
+        device = resolve_device(device)
         moved = self._map(lambda tensor: tensor.to(device))
         return replace(moved, template=copy_module(self.template).to(device))
 
@@ -211,11 +198,7 @@ class Population:
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """Copy a module, and detached what it has computed: the weight of `weight_norm`, features that it keeps.
-
-    Raises:
-        InputError: it cannot be copied.
-    """
+    """Copy a module, and detached what it has computed: the weight of `weight_norm`, features that it keeps."""
     computed = [
         value
         for part in module.modules()
@@ -232,13 +215,13 @@ def copy_module(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def only_read(kind: type[Exception], who: str, *populations: Population) -> Iterator[None]:
+def only_read(kind: type[Exception], who: str, *lent: Mapping[str, Tensor]) -> Iterator[None]:
     """Raise an error of this kind if somebody writes in place to what was lent inside: it goes on to be trained."""
-    entries = [entry for each in populations for entry in to_entries(each).values()]
+    entries = [entry for each in lent for entry in each.values()]
     before = [entry._version for entry in entries]
     yield
     if [entry._version for entry in entries] != before:
-        raise kind(f"{who} wrote to a population that it was given; must clone what it changes")
+        raise kind(f"{who} wrote to parameters that it was given; must clone what it changes")
 
 
 AVERAGE = "average"

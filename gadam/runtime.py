@@ -1,4 +1,4 @@
-"""Settings of PyTorch and of the C library while a shard is trained, in its thread or in the process."""
+"""The device, and settings of PyTorch and of the C library while a shard is trained, in its thread or process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Generator
+
+from gadam.config import InputError
+from gadam.display import first_line, shown
+from gadam.types import Device
+
+
+def resolve_device(device: Device) -> torch.device:
+    """Return the device that a name stands for here, "auto" being the GPU where there is one; refuse others."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.rand(1, generator=Generator(chosen), device=chosen)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = first_line(error).split(". ")[0]
+        raise InputError(
+            f'device={shown(str(device))} cannot be used ({reason}); give "auto", "cpu" or "cuda"'
+        ) from None
+    return chosen
 
 
 def keep_freed_memory() -> None:

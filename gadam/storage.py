@@ -51,9 +51,8 @@ def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str,
     try:
         remove_stale(path.parent, f".{path.name}.*.tmp", HOUR)
         content = bytearray(save(alone, header))
-        place = content.index(_DIGEST) + len(
-            _DIGEST
-        )  # nothing in a header is like it: within a text quotes are escaped
+        # Nothing else in a header is like it: within a text quotes are escaped.
+        place = content.index(_DIGEST) + len(_DIGEST)
         content[place : place + len(_NONE)] = hashlib.sha256(content).hexdigest().encode()
         write_bytes(path, content)
     except (OSError, SafetensorError) as error:

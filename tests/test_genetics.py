@@ -119,7 +119,8 @@ def test_chances_of_inheritance_and_mutation_are_eq_10_and_12(losses, base_rate,
 
 def test_the_fitter_parent_gives_what_is_not_mixed_and_the_first_of_two_that_are_equally_fit():
     values, parents = {"rate": torch.tensor([0.1, 0.2, 0.3])}, torch.tensor([[1, 0], [0, 1], [2, 1], [1, 2]])
-    inherited = genetics.inherit_fitter(values, parents, torch.tensor([2.0, 1.0, 1.0]))
+    inheritance = genetics.inheritance_probabilities(torch.tensor([1.0, 0.0, 0.0]), parents)
+    inherited = genetics.inherit(values, parents, inheritance)
     assert torch.equal(inherited["rate"], values["rate"][[1, 1, 2, 1]])
 
 
@@ -261,7 +262,6 @@ PURE = {
     "normalize_losses": lambda _: genetics.normalize_losses(LOSSES),
     "selection_probabilities": lambda _: genetics.selection_probabilities(NORMALIZED, LOSSES.isfinite()),
     "inheritance_probabilities": lambda _: genetics.inheritance_probabilities(NORMALIZED, PARENTS),
-    "inherit_fitter": lambda _: genetics.inherit_fitter(PARAMETERS, PARENTS, LOSSES),
     "inherit": lambda _: genetics.inherit(PARAMETERS, PARENTS, HALVES),
     "mutation_rates": lambda _: genetics.mutation_rates(0.5, PROBABILITIES, PARENTS),
     "survivors": lambda _: genetics.survivors(LOSSES.repeat(2), 3),

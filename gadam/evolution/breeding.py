@@ -18,7 +18,7 @@ from gadam import genetics
 from gadam.config import RATES as RATES_NAMES
 from gadam.config import GadamConfig
 from gadam.evolution.state import EvolutionState, SeedState
-from gadam.population import Population, only_read
+from gadam.population import Population, only_read, to_entries
 from gadam.randomness import GENETICS, INITIALISATION, RATES, VALIDATION, stream, stream_seed
 from gadam.result import Callback, Generation, Offspring
 from gadam.training.shards import Data, Shard, TrainingError, split_into_shards
@@ -50,11 +50,6 @@ def draw_rates(config: GadamConfig, seeds: Sequence[int], device: torch.device) 
     }  # fmt: skip
 
 
-def no_history() -> pd.DataFrame:
-    """Return the history before the first generation is complete."""
-    return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in HISTORY.items()})
-
-
 def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Generator) -> Offspring:
     """Select, cross and mutate (Section 3.3): children of trained parents.
 
@@ -70,18 +65,16 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     # Parents have no moments here unless they are carried (`Trainer.train` drops them): a child's Adam starts anew.
     copies = config.crossover == "none" or (config.crossover == "teach" and config.child_start != "crossover")
     if copies:  # of the fitter parent; a fresh child gets its weights afterwards
-        parameters, buffers, moments = (
-            genetics.inherit_fitter(entries, pairs, normalized)
-            for entries in (parents.parameters, parents.buffers, parents.moments)
+        parameters, moments = (
+            genetics.inherit(own, pairs, inheritance) for own in (parents.parameters, parents.moments)
         )
     else:
         parameters, moments = _cross(parents, pairs, inheritance, draw)
-        buffers = genetics.inherit(parents.buffers, pairs, inheritance)
     if config.crossover == "teach":  # what children are taught from has no mutation either
         mutation_rates = torch.zeros_like(mutation_rates)
     else:
         parameters = genetics.mutate(parameters, mutation_rates, generator=draw, distribution=config.mutation)
-    rates = genetics.inherit_fitter(parents.rates, pairs, normalized)
+    buffers, rates = (genetics.inherit(own, pairs, inheritance) for own in (parents.buffers, parents.rates))
     if config.mutate_rates:
         rates = genetics.perturb(rates, generator=draw)
     newborn = replace(parents, parameters=parameters, buffers=buffers, moments=moments, rates=rates)
@@ -201,7 +194,7 @@ def survive(parents: Shard, children: Shard, offspring: Offspring, config: Gadam
     rows.loc[survivors.tolist(), "survived"] = True
     generation = Generation(
         number=number, parents=parents.population, children=children.population,
-        next=Population.choose([parents.population, children.population], survivors.tolist()),
+        next=Population.join([parents.population, children.population]).take(survivors),
         survivors=survivors, history=rows, **vars(offspring),
     )  # fmt: skip
     return generation, losses[survivors]
@@ -209,7 +202,7 @@ def survive(parents: Shard, children: Shard, offspring: Offspring, config: Gadam
 
 def _tell(callback: Callback, generation: Generation) -> bool | None:
     lent = (generation.newborn, generation.parents, generation.children, generation.next)
-    with only_read(TrainingError, f"callbacks: {type(callback).__name__}", *lent):
+    with only_read(TrainingError, f"callbacks: {type(callback).__name__}", *map(to_entries, lent)):
         return callback.on_generation(generation)
 
 

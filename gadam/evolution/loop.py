@@ -15,13 +15,7 @@ from torch import nn
 
 from gadam import genetics
 from gadam.config import GadamConfig
-from gadam.evolution.breeding import (
-    breed_seeds,
-    draw_validation_batches,
-    history_rows,
-    stop_reasons,
-    survive_seeds,
-)
+from gadam.evolution.breeding import breed_seeds, draw_validation_batches, history_rows, stop_reasons, survive_seeds
 from gadam.evolution.interrupts import deliver
 from gadam.evolution.setup import Training
 from gadam.evolution.state import SeedState

@@ -13,27 +13,28 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import chain
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from gadam.config import GadamConfig, InputError
 from gadam.display import front_end, shown, warn
-from gadam.evolution.breeding import draw_rates, no_history, units_of_seed
+from gadam.evolution.breeding import HISTORY, draw_rates, units_of_seed
 from gadam.evolution.checkpoint import Checkpointer, identify
 from gadam.evolution.interrupts import stop_interrupted_cell
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.evolution.teaching import check_teaching, teach_rows, teaching_steps
-from gadam.parallel.executors import Pool, as_pool, run_until_stopped, train_shards
+from gadam.parallel.executors import Pool, as_pool, train_shards
 from gadam.parallel.workers import cluster_size
-from gadam.population import Population, only_read
+from gadam.population import Population, only_read, to_entries
 from gadam.randomness import ROLES
 from gadam.result import Callback, Offspring, Result
+from gadam.runtime import resolve_device
 from gadam.training.fit import check_dtypes, fit_rows, try_step
-from gadam.training.inputs import check_modes, read_rows, resolve_device
-from gadam.training.plan import TrainingPlan, plan_training
+from gadam.training.inputs import check_modes, read_rows
+from gadam.training.plan import plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
-from gadam.training.trainer import Trainer
 from gadam.types import Batch, Device, Loss
 from gadam.validation import check_callable, check_kind, check_population, read_path
 
@@ -84,7 +85,6 @@ class Training:
         self._began = time.perf_counter()
         self._check()
         self.configs = [replace(self.config, seed=seed) for seed in self.seeds]
-        self.seeds = [own.seed for own in self.configs]
         self._steps = self.config.steps * (1 if self.evolves else 2 * self.config.generations)
         device = resolve_device(self.device)
         train = read_rows("data", self.rows, device)
@@ -93,7 +93,7 @@ class Training:
         fresh_loss, moves = self._fit(population, train, held_out)
         for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
             for callback in callbacks:
-                with only_read(InputError, f"callbacks: {type(callback).__name__}", population):
+                with only_read(InputError, f"callbacks: {type(callback).__name__}", to_entries(population)):
                     callback.on_start(own, units_of_seed(population, place, len(self.seeds)))
         count = self._plan(population, moves)
         self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
@@ -127,16 +127,10 @@ class Training:
         """Decide how to train. Returns the number of shards."""
         self._total = self._steps_before(self.config.generations + 1)
         config = replace(self.config, steps=self._steps)
-
-        def plan() -> TrainingPlan:
-            cluster = cluster_size(self.executor)
-            return plan_training(
-                population, self.data.train, self.loss, config, self._total, self.seeds, cluster, moves
-            )
-
-        planned = run_until_stopped(self.stop if self.checkpoint is None else None, plan)
-        self._stopped_early = planned is None
-        trainer, count, warning = planned or TrainingPlan(Trainer(config, self.loss, tuple(self.seeds)), 1)
+        cluster = cluster_size(self.executor)
+        trainer, count, warning = plan_training(
+            population, self.data.train, self.loss, config, self._total, self.seeds, cluster, moves
+        )
         self._trainer = replace(trainer, validates=self.validation is not None)
         if warning:
             warn(warning)
@@ -157,11 +151,10 @@ class Training:
         executor = None if isinstance(self.executor, int) else self.executor
         watching = [one for one in (*chain(*self.callbacks), *self.records, executor) if one is not None]
         self._checkpointer = Checkpointer(self.checkpoint, identity, population, watching, self.checkpoint_seconds)
-        if self._stopped_early:  # while it was planned: nothing is worth keeping
-            self._checkpointer.path = None
         kept, first = self._checkpointer.read(), 1 if self.evolves else 0
         shards = split_into_shards(population, count, "parent", first)
-        empty = [SeedState(no_history()) for _ in self.seeds]
+        no_history = pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in HISTORY.items()})
+        empty = [SeedState(no_history) for _ in self.seeds]
         self.state = kept or EvolutionState(first, population, shards, empty, count)
         if self.state.generation - 1 > self.config.generations:
             raise InputError(

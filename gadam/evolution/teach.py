@@ -17,8 +17,9 @@ from gadam.evolution.loop import evolve
 from gadam.evolution.teaching import teacher_count
 from gadam.randomness import VALIDATION, stream
 from gadam.result import Callback, Result
+from gadam.runtime import resolve_device
 from gadam.training.batches import take_rows
-from gadam.training.inputs import read_rows, resolve_device
+from gadam.training.inputs import read_rows
 from gadam.types import Device, Loss, Rows
 from gadam.validation import check_share, check_whole
 
@@ -64,21 +65,11 @@ def teach(
         >>> result = gadam.teach(make_model, (inputs, targets), total_steps=10_000)
         >>> result.predict(new_inputs), result.ensemble()(new_inputs)
 
-    Args:
-        make_model: as for `evolve`.
-        data: as for `evolve`.
-        total_steps: optimizer steps of all units together, the teachers' forward passes among them.
-        seed: of all streams.
-        validation: rows by which teachers are judged; None holds out a tenth of `data`.
-        loss: a cross-entropy, or one of values that is least where the output is the target, such as `mse_loss`.
-        executor: as for `evolve`; so too device, callbacks, checkpoint, progress and stop.
-        device: see there.
-        callbacks: see there.
-        checkpoint: see there.
-        progress: see there.
-        stop: see there.
-        teacher_share: share of the steps that the teachers take, in (0, 1).
-        settings: of `GadamConfig`, in the place of those of `TEACH`.
+    Arguments are those of `evolve`, but for these: `total_steps` are the optimizer steps of all units together, the
+    teachers' forward passes among them; `seed` is that of all streams; `validation` are rows by which teachers are
+    judged, None holds out a tenth of `data`; `loss` is a cross-entropy, or one of values that is least where the output
+    is the target, such as `mse_loss`; `teacher_share`, in (0, 1), is the share of the steps that the teachers take; and
+    `settings` are those of `GadamConfig`, in the place of those of `TEACH`.
 
     Returns:
         The result: `best` is the student, `teachers` are its teachers and `ensemble()` is their vote; `history` has

@@ -31,10 +31,9 @@ _PROBABILITIES = (nn.functional.cross_entropy, nn.functional.binary_cross_entrop
 
 
 def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Targets) -> None:
-    """Refuse a loss that cannot compare an output with a prediction; one unit is tried on the training rows.
+    """Refuse a loss that cannot compare an output with a prediction: it takes labels alone, or what no output is.
 
-    Raises:
-        InputError: the loss takes labels alone; or the outputs are not what its targets are.
+    One unit is tried on the training rows.
     """
     if _gives_logits(loss):
         return

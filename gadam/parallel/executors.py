@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from gadam.config import InputError
 from gadam.display import shown
@@ -25,9 +25,6 @@ POLL_SECONDS = 0.2
 ROUND_SECONDS = 5.0
 """Seconds between the reports of a worker elsewhere, where checkpoints are kept: the most that its crash can cost."""
 
-T = TypeVar("T")
-
-
 Pool: TypeAlias = ThreadPoolExecutor | Workers | None
 """Who trains shards: threads of this process, workers elsewhere, or the calling thread."""
 
@@ -36,10 +33,7 @@ Pool: TypeAlias = ThreadPoolExecutor | Workers | None
 def as_pool(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
     """Make a pool that trains shards of what `evolve` was given: an executor, which stays open, or a number of threads.
 
-    None are as many threads as are `useful`.
-
-    Raises:
-        InputError: it is none of these.
+    None are as many threads as are `useful`; anything else is refused.
     """
     executor = useful if executor is None else executor
     if isinstance(executor, bool) or not (isinstance(executor, int) or callable(getattr(executor, "submit", None))):
@@ -73,8 +67,9 @@ def train_shards(
 ) -> list[Shard]:
     """Train every shard of a role: submit, collect, until nothing is left or a pause is asked for.
 
-    Threads of this process all pause at the same time; workers elsewhere would be idle meanwhile, so each reports for
-    itself. A shard for which there is too little memory is trained in two halves, with a warning.
+    Threads of this process all pause at the same time, for what `record` keeps must be of the same steps as the shards;
+    workers elsewhere, who tell no record, would be idle meanwhile, so each reports for itself. A shard for which there
+    is too little memory is trained in two halves, with a warning.
 
     Args:
         pool: who trains.
@@ -91,7 +86,7 @@ def train_shards(
         All of them trained, in order; or as they are, if `progress` asked for a pause.
 
     Raises:
-        TrainingError: there is too little memory for half a shard.
+        TrainingError: there is too little memory for a single unit.
         WorkersError: workers elsewhere are gone.
         InputError: the executor was shut down.
     """
@@ -170,16 +165,3 @@ def train_shards(
         for future in pending:
             future.cancel()
     return current()
-
-
-def run_until_stopped(stop: threading.Event | None, function: Callable[[], T]) -> T | None:
-    """Call a function in a thread and return its result, or None as soon as `stop` is set; the thread then goes on."""
-    if stop is None:
-        return function()
-    pool = ThreadPoolExecutor(1)
-    future = pool.submit(function)
-    pool.shutdown(wait=False)
-    while not stop.is_set():
-        if wait([future], timeout=POLL_SECONDS).done:
-            return future.result()
-    return None

@@ -8,7 +8,6 @@ cannot, or is of a dask.distributed cluster, says so, and the task is sent to it
 
 from __future__ import annotations
 
-import io
 import pickle
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import time
 import uuid
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +82,10 @@ def work(token: str, common: Path | bytes | None, task: bytes) -> bytes | str | 
         while len(_kept) >= _KEPT:
             _forget(next(iter(_kept)))
         found = _kept[token] = pickle.loads(packed)
-    shard, fitness, survival, seconds = _unpack(task, found.template)
+    shard, fitness, survival, seconds = pickle.loads(task)
     data = Data(found.train, found.held_out, fitness.long(), survival.long())
-    return _pack(train_or_halve(found.trainer, shard, data, seconds=seconds), found.template)
+    trained = train_or_halve(found.trainer, _exchange_template(shard, found.template), data, seconds=seconds)
+    return pickle.dumps([_exchange_template(each, None) for each in trained])
 
 
 def _forget(token: str) -> None:
@@ -122,12 +122,11 @@ class Workers(ExitStack):
             InputError: the model or the loss cannot be sent.
             WorkersError: the workers are gone, or cannot be given what they need. The future has it, too.
         """
-        template = shard.population.template
         self.check()
-        self._share(Common(trainer, template, data.train, data.held_out))
-        task = shard, _narrow(data.fitness), _narrow(data.survival), seconds
+        self._share(Common(trainer, shard.population.template, data.train, data.held_out))
+        task = _exchange_template(shard, None), _narrow(data.fitness), _narrow(data.survival), seconds
         answer: Future[list[Shard]] = Future()
-        self._send(_pack(task, template), answer)
+        self._send(pickle.dumps(task), answer)
         return answer
 
     def check(self) -> None:
@@ -213,7 +212,7 @@ class Workers(ExitStack):
                 if not isinstance(found, bytes):
                     self._send(task, answer, found or "")
                     return
-                shards = _unpack(found, common.template)
+                shards = [_exchange_template(each, common.template) for each in pickle.loads(found)]
             except BaseException as error:
                 if answer.set_running_or_notify_cancel():
                     answer.set_exception(self._translate(error))
@@ -281,33 +280,9 @@ def _dask_client(executor: object) -> Any:
     return executor._client if isinstance(executor, ClientExecutor) else None
 
 
-class _Packer(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, template: nn.Module) -> None:
-        super().__init__(file, protocol=5)
-        self._template = template
-
-    def persistent_id(self, thing: Any) -> str | None:
-        return "template" if thing is self._template else None
-
-
-class _Unpacker(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, template: nn.Module) -> None:
-        super().__init__(file)
-        self._template = template
-
-    def persistent_load(self, name: str) -> nn.Module:
-        return self._template
-
-
-def _pack(thing: Any, template: nn.Module) -> bytes:
-    """Pickle without the template, which both sides have."""
-    file = io.BytesIO()
-    _Packer(file, template).dump(thing)
-    return file.getvalue()
-
-
-def _unpack(packed: bytes, template: nn.Module) -> Any:
-    return _Unpacker(io.BytesIO(packed), template).load()
+def _exchange_template(shard: Shard, template: Any) -> Shard:
+    """Put another template into a shard: it travels with None, for both sides have the template."""
+    return replace(shard, population=replace(shard.population, template=template))
 
 
 def _narrow(index: Tensor) -> Tensor:

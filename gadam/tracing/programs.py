@@ -7,7 +7,6 @@ all gains nothing, convolutions on a CPU, the step of one unit is traced and cal
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import warnings
@@ -24,7 +23,7 @@ from gadam.population import copy_module
 from gadam.randomness import can_draw, draw, global_stream, is_random
 from gadam.tracing.convolution import use_convolution
 from gadam.tracing.passes import simplify, without_writes
-from gadam.tracing.replay import PredrawnProgram, compile_program
+from gadam.tracing.replay import PredrawnProgram, script
 from gadam.types import Batch, Loss, Streams, Tensors
 
 Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
@@ -55,14 +54,9 @@ class Programs:
         self.singly, self._evaluates = singly, evaluates
         self._traced: dict[Any, Program] = {}
 
-    def __reduce__(self) -> Any:
+    def __getstate__(self) -> dict[str, Any]:
         """Other processes trace for themselves."""
-        options: dict[str, Any] = {
-            "singly": self.singly,
-            "training_loss": self._training_loss,
-            "evaluates": self._evaluates,
-        }
-        return functools.partial(Programs, **options), (self._template, self._loss)
+        return {**vars(self), "_traced": {}}
 
     def gradients(
         self, parameters: Tensors, buffers: Tensors, batch: Batch, streams: Streams
@@ -196,7 +190,10 @@ def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units
             simplify(ours)
             ours = _draw_from_streams(ours)
             found.append(ours.forward)
-            found.append(compile_program(ours, streams(), flat) if device.type == "cpu" else PredrawnProgram(ours))
+            drawn = PredrawnProgram(ours)
+            if device.type == "cpu":
+                drawn.body = script(drawn.generated, (*flat, *drawn.draw(streams())))
+            found.append(drawn)
     except Exception as error:
         reason = describe_error(error)
     plain = _draw_from_streams(traced).forward

@@ -24,7 +24,7 @@ class PredrawnProgram:
 
     Attributes:
         generated: the program as Python, with what is drawn as its last inputs.
-        body: the same, compiled if that is possible here.
+        body: the same, or what it was compiled to.
         fused: several calls of it with the optimizer's steps in between, by what they depend on.
     """
 
@@ -71,21 +71,8 @@ train shards side by side wait for each other.
 """
 
 
-def compile_program(
-    program: fx.GraphModule, streams: Generator | Sequence[Generator], flat: Sequence[Tensor]
-) -> PredrawnProgram:
-    """Make a program for a CPU that runs without Python, where there is TorchScript; `flat` are inputs to try it with.
-
-    Raises:
-        NotImplementedError: what it draws depends on its inputs.
-    """
-    drawn = PredrawnProgram(program)
-    drawn.body = script(drawn.generated, (*flat, *drawn.draw(streams)))
-    return drawn
-
-
 def script(function: Callable[..., Any], flat: Sequence[Tensor]) -> Callable[..., Any]:
-    """Compile a function of tensors by TorchScript, where there is one."""
+    """Compile a function of tensors by TorchScript, where there is one; `flat` are inputs to try it with."""
     if not TORCHSCRIPT:
         return function
     with warnings.catch_warnings():

@@ -171,10 +171,7 @@ def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
 
     Classes are whole numbers, one for each place of an output that has a dimension more, with at least two classes.
     """
-    if targets.is_floating_point() or targets.is_complex():
-        probabilities = _classifies(loss) and isinstance(output, Tensor) and output.dim() >= 2
-        return "classes" if probabilities else "values"
-    if not isinstance(output, Tensor):
+    if targets.is_floating_point() or targets.is_complex() or not isinstance(output, Tensor):
         return "classes" if _classifies(loss) else "values"
     per_class = output.dim() == targets.dim() + 1 and output.shape[2:] == targets.shape[1:]
     if not per_class or output.shape[1] < 2:
@@ -260,11 +257,7 @@ def _leaves(value: Tensor) -> list[Tensor]:
 
 
 def check_dtypes(population: Population, epsilon: float) -> None:
-    """Refuse parameters of a type that cannot be evolved.
-
-    Raises:
-        InputError: one is complex or quantized, or epsilon is 0 in its type.
-    """
+    """Refuse parameters of a type that cannot be evolved: complex, quantized, or one in which epsilon is 0."""
     for name, entry in population.parameters.items():
         kind = str(entry.dtype).removeprefix("torch.")
         if not entry.is_floating_point():

@@ -6,39 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from gadam.config import InputError
 from gadam.display import describe_type, first_line
-from gadam.types import Batch, Device
-
-
-def resolve_device(device: Device) -> torch.device:
-    """Return the device that a name stands for here, "auto" being the GPU where there is one.
-
-    Raises:
-        InputError: it cannot be used.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(device, list | tuple):
-        raise InputError(f"device={device!r}: a population is trained on one device; give one of them")
-    try:
-        chosen = torch.device(device)
-        torch.rand(1, generator=Generator(chosen), device=chosen)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = first_line(error).split(". ")[0]
-        raise InputError(f'device={str(device)!r} cannot be used ({reason}); give "auto", "cpu" or "cuda"') from None
-    return chosen
+from gadam.types import Batch
 
 
 def check_modes() -> None:
-    """Refuse modes of PyTorch that are on in this thread alone, for threads that train would not have them.
-
-    Raises:
-        InputError: one is on.
-    """
+    """Refuse modes of PyTorch that are on in this thread alone, for threads that train would not have them."""
     if torch.is_inference_mode_enabled():
         raise InputError("torch.inference_mode() is on, in which nothing can be trained; call this outside of it")
     for kind in ("cpu", "cuda"):
@@ -63,7 +40,8 @@ def read_rows(name: str, data: Any, device: torch.device) -> Batch:
             f"{name}: is a {kind}, which draws batches by itself, and here each unit draws its own; must be a pair "
             f"(inputs, targets) or a dataset with len() and items by number{hint}"
         )
-    if not isinstance(data, tuple | list | Mapping | str | Tensor) and _is_dataset(data):
+    pair_or_table = isinstance(data, tuple | list | Mapping | str | Tensor) or hasattr(data, "to_numpy")
+    if not pair_or_table and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         data = _read_dataset(name, data)
     if not (isinstance(data, tuple | list) and len(data) == 2):
         raise InputError(
@@ -75,10 +53,10 @@ def read_rows(name: str, data: Any, device: torch.device) -> Batch:
         raise InputError(f"{name}: targets are a {type(targets).__name__}, must be one tensor; {several}")
     if not inputs:
         raise InputError(f"{name}: inputs are empty, must be a tensor or a tuple of tensors")
-    *read, wanted = (
-        read_tensor(name, part, value) for part, value in [*(("inputs", each) for each in inputs), ("targets", targets)]
-    )
-    for part, tensor in [("targets", wanted), *(("inputs", each) for each in read)]:
+    parts = [("targets", targets), *(("inputs", each) for each in inputs)]
+    read = [(part, read_tensor(name, part, value)) for part, value in parts]
+    wanted = read[0][1]
+    for part, tensor in read:
         if tensor.dim() == 0 or len(tensor) == 0:
             raise InputError(f"{name}: {part} have shape {list(tensor.shape)}, must have at least one row")
         if (tensor.is_floating_point() or tensor.is_complex()) and not tensor.isfinite().all():
@@ -87,8 +65,8 @@ def read_rows(name: str, data: Any, device: torch.device) -> Batch:
         if len(tensor) != len(wanted):
             raise InputError(f"{name}: {len(tensor):,} rows of {part} but {len(wanted):,} targets, must be as many")
     # Whatever computed the rows is not trained; and a traced program counts on how they lie in memory.
-    *read, wanted = (tensor.detach().to(device).contiguous() for tensor in (*read, wanted))
-    return tuple(read), wanted
+    wanted, *given = (tensor.detach().to(device).contiguous() for _, tensor in read)
+    return tuple(given), wanted
 
 
 def read_tensor(name: str, part: str, value: Any) -> Tensor:
@@ -124,10 +102,6 @@ def read_tensor(name: str, part: str, value: Any) -> Tensor:
 
 
 _TEXTS = ("object", "str", "string", "category", "datetime64[ns]")
-
-
-def _is_dataset(data: Any) -> bool:
-    return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not hasattr(data, "to_numpy")
 
 
 def _read_dataset(name: str, data: Any) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -5,27 +5,18 @@ Every one of them is elementwise, so one optimizer on stacked parameters is as m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gadam.config import RATES, GadamConfig
+from gadam.types import Tensors
 
 WARM_UP = 0.02
 """Share of the steps of a training over which the schedule \"cosine\" rises."""
-
-
-class Stepper(Protocol):
-    """Changes stacked parameters in place, step by step."""
-
-    def step(self, gradients: Mapping[str, Tensor]) -> None:
-        """One step with the gradients of all parameters, in their order."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Its tensors, as "<state>/<parameter>", [g, ...]; "step" is how many steps each unit has lived, [g]."""
 
 
 class Rates:
@@ -37,7 +28,7 @@ class Rates:
         is_constant: whether the rates are the same at all steps.
     """
 
-    def __init__(self, config: GadamConfig, own: Mapping[str, Tensor], taken: int = 0) -> None:
+    def __init__(self, config: GadamConfig, own: Tensors, taken: int = 0) -> None:
         """Go on after so many steps; `own` are the rates of units that have some, see `Population`."""
         base, decays = (
             own[name].cpu() if name in own else torch.tensor([getattr(config, name)], dtype=torch.float64)
@@ -87,21 +78,6 @@ def make_optimizer(config: GadamConfig, parameters: list[Tensor], rate: float = 
             return torch.optim.Adadelta(parameters, lr=rate)
 
 
-def make_stepper(
-    config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], rates: Rates
-) -> Stepper:
-    """The optimizer of a config for stacked parameters, going on from a state of it, or from none if that is empty.
-
-    Units that carry their moments need not have lived equally long, and Adam's bias correction depends on it.
-    """
-    if config.optimizer != "adam":
-        return _Torch(config, parameters, state, rates)
-    kinds = {(entry.dtype, entry.device.type) for entry in parameters.values()}
-    ages = next((entry for name, entry in state.items() if name.startswith("step/")), torch.zeros(1))
-    fuses = len(kinds) == 1 and next(iter(kinds))[1] in ("cpu", "cuda") and bool((ages == ages[0]).all())
-    return (FusedAdam if fuses else _AgedAdam)(config, parameters, state, rates)
-
-
 def take_average(averages: list[Tensor], entries: list[Tensor], weight: float) -> list[Tensor]:
     """Move exponential averages of parameters towards them, in place, and return them; there may be none."""
     if len(averages) > 0:
@@ -109,7 +85,7 @@ def take_average(averages: list[Tensor], entries: list[Tensor], weight: float) -
     return averages
 
 
-def state_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def state_of(optimizer: torch.optim.Optimizer, parameters: Tensors) -> dict[str, Tensor]:
     """An optimizer's tensors, as "<state>/<parameter>", the same ones for every parameter.
 
     A parameter that no loss depended on has none yet, and gets what all of them start from: zeros. Some optimizers
@@ -125,63 +101,87 @@ def state_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor])
     return found
 
 
-def load_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+def load_state(optimizer: torch.optim.Optimizer, parameters: Tensors, state: Tensors) -> None:
     """The inverse of `state_of`."""
     for key, value in state.items():
         kind, _, name = key.partition("/")
         optimizer.state[parameters[name]][kind] = value.clone().cpu() if kind == "step" else value.clone()
 
 
-class _Torch:
+class Stepper(ABC):
+    """Changes stacked parameters in place, step by step, going on from a state, or from none if that is empty."""
+
+    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> None:
+        self.config, self.parameters, self.rates = config, parameters, rates
+
+    @abstractmethod
+    def step(self, gradients: Tensors) -> None:
+        """One step with the gradients of all parameters, in their order."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Its tensors, as "<state>/<parameter>", [g, ...]; "step" is how many steps each unit has lived, [g]."""
+
+
+def make_stepper(config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> Stepper:
+    """The optimizer of a config for stacked parameters, going on from a state of it, or from none if that is empty.
+
+    Units that carry their moments need not have lived equally long, and Adam's bias correction depends on it.
+    """
+    if config.optimizer != "adam":
+        return _Torch(config, parameters, state, rates)
+    kinds = {(entry.dtype, entry.device.type) for entry in parameters.values()}
+    ages = next((entry for name, entry in state.items() if name.startswith("step/")), torch.zeros(1))
+    fuses = len(kinds) == 1 and next(iter(kinds))[1] in ("cpu", "cuda") and bool((ages == ages[0]).all())
+    return (FusedAdam if fuses else _AgedAdam)(config, parameters, state, rates)
+
+
+class _Torch(Stepper):
     """One of torch.optim whose arithmetic does not depend on the steps taken: those of each unit are counted here."""
 
-    def __init__(
-        self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], rates: Rates
-    ) -> None:
-        self._parameters, self._rates = parameters, rates
+    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> None:
+        super().__init__(config, parameters, state, rates)
         self._optimizer = make_optimizer(config, list(parameters.values()))
         self._before = {name: entry for name, entry in state.items() if name.startswith("step/")}
         self._taken = 0
         load_state(self._optimizer, parameters, {n: e[0] if n in self._before else e for n, e in state.items()})
 
-    def step(self, gradients: Mapping[str, Tensor]) -> None:
-        for name, entry in self._parameters.items():
+    def step(self, gradients: Tensors) -> None:
+        for name, entry in self.parameters.items():
             entry.grad = gradients[name]
-        self._optimizer.param_groups[0]["lr"] = float(self._rates.base * self._rates.next())
+        self._optimizer.param_groups[0]["lr"] = float(self.rates.base * self.rates.next())
         self._optimizer.step()
         self._taken += 1
-        for entry in self._parameters.values():
+        for entry in self.parameters.values():
             entry.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        found = state_of(self._optimizer, self._parameters)
-        for name, entry in self._parameters.items():
+        found = state_of(self._optimizer, self.parameters)
+        for name, entry in self.parameters.items():
             if (step := f"step/{name}") in found:
                 found[step] = self._before.get(step, found[step].new_zeros(len(entry))) + self._taken
         return found
 
 
-class _Adam:
+class _Adam(Stepper):
     """What both kinds of Adam keep: two moments and the steps that each unit has lived."""
 
-    def __init__(
-        self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], rates: Rates
-    ) -> None:
-        self._config, self._parameters, self.rates = config, parameters, rates
-        some, entry = next(iter(parameters.items()))
-        if state:
-            self._first, self._second = (
-                {name: state[f"{kind}/{name}"].clone() for name in parameters} for kind in ("exp_avg", "exp_avg_sq")
-            )
-            self._ages = state[f"step/{some}"].clone()  # all parameters of a unit have taken as many steps
-        else:
-            self._first, self._second = (
-                {name: torch.zeros_like(entry) for name, entry in parameters.items()} for _ in range(2)
-            )
-            self._ages = torch.zeros(len(entry), dtype=torch.float32, device=entry.device)
+    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> None:
+        super().__init__(config, parameters, state, rates)
+
+        def moment(kind: str, name: str, entry: Tensor) -> Tensor:
+            return state[f"{kind}/{name}"].clone() if state else torch.zeros_like(entry)
+
+        self._first, self._second = (
+            {name: moment(kind, name, entry) for name, entry in parameters.items()}
+            for kind in ("exp_avg", "exp_avg_sq")
+        )
+        some, entry = next(iter(parameters.items()))  # all parameters of a unit have taken as many steps
+        fresh = torch.zeros(len(entry), dtype=torch.float32, device=entry.device)
+        self._ages = state[f"step/{some}"].clone() if state else fresh
 
     def state(self) -> dict[str, Tensor]:
-        ages = dict.fromkeys(self._parameters, self._ages)
+        ages = dict.fromkeys(self.parameters, self._ages)
         kinds = {"step": ages, "exp_avg": self._first, "exp_avg_sq": self._second}
         return {f"{kind}/{name}": entry for kind, entries in kinds.items() for name, entry in entries.items()}
 
@@ -195,9 +195,7 @@ class FusedAdam(_Adam):
         settings: the numbers that a step depends on.
     """
 
-    def __init__(
-        self, config: GadamConfig, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], rates: Rates
-    ) -> None:
+    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> None:
         """Go on from a state of stacked units that have lived equally long, or from none if that is empty."""
         super().__init__(config, parameters, state, rates)
         self._entries = list(parameters.values())
@@ -213,7 +211,7 @@ class FusedAdam(_Adam):
             for one, wanted in ((rates.base, apart), (rates.base * rates.decays, apart and bool(rates.decays.any())))
         )
 
-    def step(self, gradients: Mapping[str, Tensor]) -> None:  # noqa: D102
+    def step(self, gradients: Tensors) -> None:  # noqa: D102
         self._ages += 1
         given: list[Any] = [list(gradients.values()), *self.tensors, self.rates.next()[0], *self.settings]
         take_fused_step(*given)
@@ -260,12 +258,12 @@ def take_fused_step(
 class _AgedAdam(_Adam):
     """Adam as in Eq. 2 for units of any ages: torch.optim.Adam's arithmetic, with a bias correction for each unit."""
 
-    def step(self, gradients: Mapping[str, Tensor]) -> None:
-        config = self._config
+    def step(self, gradients: Tensors) -> None:
+        config = self.config
         self._ages += 1
         rates, decays = self.rates.base * self.rates.next(), self.rates.decays
         sizes, roots = (1 - beta ** self._ages.double() for beta in config.betas)
-        for name, entry in self._parameters.items():
+        for name, entry in self.parameters.items():
             gradient, first, second = gradients[name], self._first[name], self._second[name]
             per_unit = (-1, *[1] * (entry.dim() - 1))
             first.lerp_(gradient, 1 - config.betas[0])

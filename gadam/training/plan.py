@@ -100,7 +100,7 @@ def plan_training(
         try:
             reason = check_vectorised(shard, train, trainer)
             break
-        except TooManyUnitsError as error:
+        except MemoryError as error:
             if len(shard) == 1:
                 reason = str(error)
                 break
@@ -151,10 +151,6 @@ def _cross_entropy(output: Tensor, targets: Tensor) -> Tensor:
     return -output.log_softmax(1).gather(1, targets[:, None]).mean()
 
 
-class TooManyUnitsError(Exception):
-    """There is too little memory to train so many units in one call."""
-
-
 def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
     """Say how one gradient step of the vectorised program differs from the loop's, on real rows; "" if it does not.
 
@@ -162,7 +158,7 @@ def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
     will be trained in one call, so that this traces what training needs.
 
     Raises:
-        TooManyUnitsError: the shard does not fit.
+        MemoryError: the shard does not fit.
     """
     config = replace(
         trainer.config, steps=1, optimizer="sgd", learning_rate=1.0, weight_decay=0.0, schedule="constant", average=0.0,
@@ -183,7 +179,7 @@ def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
         ours = train(shard, trainer.programs).take(slice(0, len(few)))
     except Exception as error:
         if is_out_of_memory(error):
-            raise TooManyUnitsError(first_line(error)) from None  # without the frames, which hold what was allocated
+            raise MemoryError(first_line(error)) from None  # without the frames, which hold what was allocated
         return first_line(error)
     theirs = train(few, None)
     for name, start in few.parameters.items():

@@ -83,11 +83,6 @@ class Shard:
         tensors: dict[str, Any] = {name: value[units] for name, value in self.tensors.items()}
         return replace(self, population=self.population.take(units), units=self.units[units], **tensors)
 
-    def halves(self) -> list[Shard]:
-        """The shard as two."""
-        middle = len(self.units) // 2
-        return [self.take(slice(0, middle)), self.take(slice(middle, None))]
-
     def of_seeds(self, seeds: int) -> list[Shard]:
         """The units of each of several seeds, as many of each."""
         size = len(self.units) // seeds

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gadam.config import GadamConfig
-from gadam.population import AVERAGE, Population, averaged, learned_of, without_averages
+from gadam.population import AVERAGE, Population, averaged, learned_of, only_read, without_averages
 from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.runtime import float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.tracing.programs import Programs
@@ -27,6 +27,9 @@ from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingE
 from gadam.training.steps import CAPTURE_PAYS, FUSED, FUSING_PAYS, Steps, faster_steps
 from gadam.types import Batch, Loss
 
+THREADS = 1
+"""Intra-operator threads of a shard, not for the executor to choose: sums may differ in their last bits with them. One,
+because shards side by side use the cores without waiting for each other."""
 VALIDATED_AT_ONCE = 1_000  # rows: their activations stay near the processor
 REPORT_SECONDS = 0.25
 """Slow steps are reported to `progress` as often as a person looks."""
@@ -42,8 +45,6 @@ class Trainer:
         seeds: whose units are trained together: the first `config.population_size` are those of the first seed, ...
         programs: the vectorised programs, or None to train unit by unit.
         validates: whether trained units are evaluated on the fixed rows, see `fixed_rows`.
-        threads: intra-operator threads of a shard. Not for the executor to choose: sums may differ in their last bits
-            with the number of threads. One, because shards side by side use the cores without waiting for each other.
     """
 
     config: GadamConfig
@@ -51,7 +52,6 @@ class Trainer:
     seeds: tuple[int, ...]
     programs: Programs | None = None
     validates: bool = False
-    threads: int = 1
 
     @property
     def way(self) -> str:
@@ -83,7 +83,7 @@ class Trainer:
         keep_freed_memory()
         device = data.train[1].device
         current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # where new streams are made
-        with intra_operator_threads(self.threads), torch.enable_grad(), float32_as_asked(device), current:
+        with intra_operator_threads(THREADS), torch.enable_grad(), float32_as_asked(device), current:
             start = time.perf_counter()
             if shard.steps is None:
                 shard = self._begin(shard, data)
@@ -259,33 +259,31 @@ def train_or_halve(
     record: Record | None = None,
     seconds: float | None = None,
 ) -> list[Shard]:
-    """Call `Trainer.train`; if that runs out of memory, train the halves of the shard one after the other.
+    """Call `Trainer.train`; if that runs out of memory, do so with the halves of the shard one after the other.
 
     Raises:
-        TrainingError: a half runs out of memory too.
+        TrainingError: a single unit runs out of memory.
     """
     try:
         return [trainer.train(shard, data, progress, record, seconds)]
     except Exception as error:
-        if len(shard.units) == 1 or not is_out_of_memory(error):
-            raise
-    # Here, and not above: the error's frames hold what was allocated.
-    units = f"units {shard.units.start} to {shard.units.stop - 1}"
-    warnings.warn(f"too little memory to train {units} at once: they are trained in two halves", stacklevel=2)
-    try:
-        return [trainer.train(half, data, progress, record, seconds) for half in shard.halves()]
-    except Exception as error:
         if not is_out_of_memory(error):
             raise
-    raise TrainingError(f"too little memory to train {units}, in two halves neither; give more shards, see GadamConfig")
+    # Here, and not above: the error's frames hold what was allocated.
+    first, last = shard.units[0], shard.units[-1]
+    if first == last:
+        raise TrainingError(f"too little memory to train unit {first} alone; give a smaller batch_size")
+    warnings.warn(
+        f"too little memory to train units {first} to {last} at once: they are trained in two halves", stacklevel=2
+    )
+    middle = len(shard.units) // 2
+    halves = (shard.take(slice(0, middle)), shard.take(slice(middle, None)))
+    return [part for half in halves for part in train_or_halve(trainer, half, data, progress, record, seconds)]
 
 
 def _tell(record: Record, step: Step) -> None:
-    """Tell `record` of a step, of which nothing may be changed: it is what is trained."""
-    before = [entry._version for entry in step.parameters.values()]
-    record(step)
-    if [entry._version for entry in step.parameters.values()] != before:
-        raise TrainingError("record: it wrote to parameters that it was given; must clone what it changes")
+    with only_read(TrainingError, "record: it", step.parameters):
+        record(step)
 
 
 class _Reporter:

@@ -25,7 +25,7 @@ from workloads import make_work, workloads
 from gadam.config import InputError
 from gadam.paper.report.machine import describe
 from gadam.paper.report.paths import reports_root
-from gadam.training.inputs import resolve_device
+from gadam.runtime import resolve_device
 
 BUSY = 0.3  # load of a core, at the start, above which times say little
 
