@@ -39,12 +39,6 @@ def rows(folder, value=0, until=None):
     return [{"value": value, "part": part} for part in range(2)]
 
 
-@run_function("test/seeded", engine=False, settings=None)
-def seeded(folder, seed):
-    count(folder)
-    return [{"seed": seed, "square": seed**2}]
-
-
 @run_function("test/all_values", engine=False, settings=None)
 def all_values():
     return [{"value": value} for value in VALUES]

@@ -79,7 +79,7 @@ def test_a_plan_says_what_is_there_and_how_long_the_rest_takes_and_executes_noth
 
 
 def test_a_run_that_differs_by_its_seed_alone_takes_as_long_and_others_go_by_the_pace_of_their_kind(folders):
-    seeds = [Run(run_functions.seeded, {"folder": str(folders / "counts"), "seed": seed}) for seed in range(2)]
+    seeds = learned_runs(2)
     store.execute_and_write(folders, seeds[1])
     stored = store.read(folders, seeds[1])
     assert plan.estimate(seeds[:1], [stored], "quick") == [stored.metadata["cpu_seconds"]]
