@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from gadam import cli
 from gadam.datasets import SOURCES
 from gadam.datasets.standins import standin
+from gadam.paper import SECTIONS
 
 
 @pytest.fixture
@@ -90,3 +91,16 @@ def test_the_command_line_alone_imports_no_heavy_library():
     heavy = ("sklearn", "torchvision", "pooch", "scipy", "distributed", "gadam.paper")
     code = f"import sys, gadam.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_list_names_every_section_with_its_notebook_and_exhibits():
+    text = CliRunner().invoke(cli.app, ["list"]).stdout
+    for name, section in SECTIONS.items():
+        assert all(one in text for one in (name, section.title, section.notebook, *section.tables, *section.figures))
+
+
+def test_output_survives_an_encoding_that_lacks_its_signs():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    code = "import sys; from gadam import __main__, cli; cli.main = lambda: print('a · b'); __main__.main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "a ? b\n"

@@ -6,7 +6,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -122,6 +124,42 @@ def test_git_ignores_what_is_downloaded_or_computed_and_nothing_else_and_no_data
     paths = run("git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     assert "pyproject.toml" in paths
     assert [path for path in paths if DATASET_FILE.search(path)] == []
+
+
+# --- the wheel ---
+
+
+@in_checkout
+def test_wheel_and_sdist_have_all_that_a_reproduction_needs_and_work_in_an_empty_folder(tmp_path):
+    def build(folder, kind):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", kind]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        (built,) = (folder / "dist").iterdir()
+        return built
+
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(tmp_path / "clone")], check=True)
+    sdist = build(tmp_path / "clone", "sdist")
+    subprocess.run(["tar", "-xzf", str(sdist), "-C", str(tmp_path)], check=True)
+    wheel = build(tmp_path / sdist.name.removesuffix(".tar.gz"), "wheel")  # the wheel is that of the sdist
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(site)
+    assert (site / "gadam" / "py.typed").is_file()
+    assert (site / "gadam" / "paper" / "notebooks" / "guide" / "engine.ipynb").is_file()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GADAM_")}
+    environment |= {"PYTHONPATH": str(site), "HOME": str(empty), "XDG_CACHE_HOME": str(empty / "cache")}
+
+    def said(*command):
+        done = subprocess.run([sys.executable, *command], cwd=empty, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert str(site) in said("-c", "import gadam; print(gadam.__file__)")
+    plan = said("-m", "gadam", "reproduce", "--plan", "--only", "section3_method").splitlines()
+    assert plan[2].split()[:3] == ["section3", "2", "2"], "its runs are archived"
+    assert str(empty / "cache" / "gadam") in said("-m", "gadam", "data", "list")
+    assert not {"data", "reports"} & {path.name for path in empty.iterdir()}
 
 
 # --- notebooks ---

@@ -119,6 +119,31 @@ def runs_still(pid):
         return False
 
 
+# --- before anything is computed ---
+
+
+@pytest.mark.parametrize("content", ["", '{"cells": 3}', "<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> main\n"])
+def test_a_notebook_that_is_none_is_named_before_anything_is_computed(folders, monkeypatch, content):
+    path = folders / "notebooks" / SECTIONS["section3"].notebook
+    path.parent.mkdir()
+    monkeypatch.setattr(paths, "notebooks_folder", lambda: path.parent)
+    monkeypatch.setattr(reproduction, "compute_runs", lambda *_, **__: pytest.fail("it computes"))
+    with pytest.raises(ReportError, match=f"^{path} is not there; get it back"):
+        reproduce("smoke", "section3", "standin")
+    path.write_text(content)
+    with pytest.raises(ReportError, match=f"^{path} is no notebook .*; get it back$") as refused:
+        reproduce("smoke", "section3", "standin")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("missing", ["papermill", "ipykernel", "nbformat"])
+def test_an_extra_that_is_missing_is_named_before_anything_is_computed(monkeypatch, missing):
+    monkeypatch.setattr(reproduction, "compute_runs", lambda *_, **__: pytest.fail("it computes"))
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(InputError, match=rf"{missing} is not installed, .*pip install 'gadam\[notebooks\]'"):
+        reproduce("smoke", "section3", "standin")
+
+
 # --- publishing: a section whole or not at all ---
 
 
@@ -195,7 +220,6 @@ def test_leavings_of_killed_writers_go_after_a_day_and_checkpoints_after_a_month
 # --- signals and exit statuses ---
 
 COMMAND = """
-import signal
 import sys
 import run_functions
 from gadam import __main__
@@ -206,7 +230,6 @@ runs = [Run(run_functions.rows, {"folder": counts, "until": until}) for until in
 reproduction.all_runs = lambda *_: runs
 reproduction.later_runs = lambda name: None
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
     sys.argv = ["gadam", "reproduce", "--profile", "smoke", "--only", "table4", "--data", "standin", "--runs-only"]
     __main__.main()
 """
@@ -241,17 +264,9 @@ def test_a_signal_ends_a_reproduction_in_one_line_and_costs_no_finished_run(fold
     assert not list((folders / "runs").glob(".*"))
 
 
-STARTING = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from gadam.__main__ import main
-main()
-"""
-
-
 @pytest.mark.parametrize(("name", "status", "seconds"), [("SIGINT", 130, 0.0), ("SIGTERM", 143, 1.0)])
 def test_a_signal_amid_the_imports_ends_in_one_line(start, name, status, seconds):
-    process = start("-uc", STARTING, "reproduce", "--profile", "smoke", "--plan")
+    process = start("-um", "gadam", "reproduce", "--profile", "smoke", "--plan")
     assert process.stdout.readline().startswith("profile smoke, data auto: section3, section41, ")
     time.sleep(seconds)  # wherever that is: nothing depends on it
     process.send_signal(getattr(signal, name))

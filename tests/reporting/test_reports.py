@@ -14,7 +14,7 @@ import run_functions
 from matplotlib.figure import Figure
 from report_scene import write_notebook
 
-from gadam import InputError
+from gadam import InputError, cli
 from gadam.paper import SECTIONS
 from gadam.paper.claims import Claim
 from gadam.paper.report import Report, figures, provenance, report, write_page
@@ -262,3 +262,9 @@ def test_a_damaged_exhibit_is_told_in_a_line(make, tmp_path, damage):
     (one.folder / "exhibits" / "table4.json").write_bytes(damage)
     with pytest.raises(InputError, match=r"table4\.json is damaged .*; remove it"):
         write_page("smoke", tmp_path)
+
+
+def test_a_report_of_nothing_is_an_error_and_writes_nothing(folders):
+    with pytest.raises(InputError, match=r"^report: there is none in .*; make one: gadam reproduce --profile quick$"):
+        cli.report("quick")
+    assert not (folders / "reports").exists()
