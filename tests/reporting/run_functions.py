@@ -6,6 +6,7 @@ import signal
 import time
 import uuid
 from pathlib import Path
+from unittest.mock import Mock
 
 from gadam.paper.runs import THREADS_VARIABLE, Run, run_function
 
@@ -71,10 +72,7 @@ def dies(folder=None, times=99):
 
 @run_function("test/full_disk", engine=False, settings=None)
 def full_disk():
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    os.fsync = full
+    os.fsync = Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     return [{"value": 1}]
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import nbformat
 import psutil
@@ -187,11 +188,7 @@ def test_a_section_replaces_its_own_files_and_no_claims_of_others(tmp_path):
 def test_a_file_that_cannot_be_written_is_named_and_the_old_one_is_kept(tmp_path, monkeypatch):
     path = tmp_path / "folder" / "table4.csv"
     paths.write_atomic(path, "old")
-
-    def fail(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(ReportError, match=f"^cannot write {path}: No space left on device; see that it can be"):
         paths.write_atomic(path, "new")
     assert files(path.parent) == {"table4.csv": b"old"}
@@ -283,15 +280,11 @@ def test_a_signal_amid_the_imports_ends_in_one_line(start, name, status, seconds
         (InputError("profile='big'"), 2, "profile='big'"),
     ],
 )
-def test_a_command_ends_in_one_line(monkeypatch, capsys, error, status, line):
-    def fail(*given, **named):
-        assert (given, named) == (("standard", None, "auto", "tcp://host:8786"), {"recompute": False})
-        raise error
-
+def test_a_command_ends_in_one_line(gadam, monkeypatch, error, status, line):
+    fail = Mock(side_effect=error)
     monkeypatch.setattr("gadam.paper.report.compute_runs", fail, raising=False)
-    monkeypatch.setattr(sys, "argv", ["gadam", "reproduce", "--runs-only", "--scheduler", "tcp://host:8786"])
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert (stopped.value.code, capsys.readouterr().err) == (status, f"gadam: {line}\n")
+    found, _, complaint = gadam("reproduce", "--runs-only", "--scheduler", "tcp://host:8786")
+    assert (found, complaint) == (status, f"gadam: {line}\n")
+    fail.assert_called_once_with("standard", None, "auto", "tcp://host:8786", recompute=False)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

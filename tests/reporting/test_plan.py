@@ -13,7 +13,6 @@ import pytest
 import run_functions
 from report_scene import archived, write_notebook
 from run_functions import executions, learned_runs
-from typer.testing import CliRunner
 
 from gadam import InputError, cli
 from gadam.datasets import SOURCES
@@ -64,7 +63,7 @@ def compute_in_here(monkeypatch):
     monkeypatch.setattr(workers, "_work", work)
 
 
-def test_a_plan_says_what_is_there_and_how_long_the_rest_takes_and_executes_nothing(section, monkeypatch):
+def test_a_plan_says_what_is_there_and_how_long_the_rest_takes_and_executes_nothing(gadam, section, monkeypatch):
     monkeypatch.setattr(plan, "expected", lambda run: 9.0 if run.config["value"] == 2 else None)
     lines = plan.planned("quick", "table0", "standin")
     assert [(line.run.label, line.where) for line in lines] == [
@@ -72,8 +71,8 @@ def test_a_plan_says_what_is_there_and_how_long_the_rest_takes_and_executes_noth
     ]  # fmt: skip
     took = store.read(section / "runs", lines[0].run).metadata["cpu_seconds"]
     assert [line.seconds for line in lines] == [took, None, None]
-    done = CliRunner().invoke(cli.app, ["reproduce", "--profile", "smoke", "--plan", "--only", "section0"])
-    assert [one.split()[:4] for one in done.stdout.splitlines()][2] == ["section0", "3", "1", "2"]
+    _, said, _ = gadam("reproduce", "--profile", "smoke", "--plan", "--only", "section0")
+    assert said.splitlines()[2].split()[:4] == ["section0", "3", "1", "2"]
     assert executions(section / "counts") == 1
     assert not (section / "reports").exists()
 
@@ -295,7 +294,7 @@ def test_agreement_is_said_in_a_line_and_kept_for_the_page(rendered, capsys):
     assert not paths.runs_root().exists(), "what was recomputed is thrown away"
 
 
-def test_a_changed_value_is_found_and_named_and_the_command_exits_with_1(rendered, folders, monkeypatch, capsys):
+def test_a_changed_value_is_found_and_named_and_the_command_exits_with_1(gadam, rendered, folders, monkeypatch, capsys):
     def forged(content):
         content["rows"][1]["loss"] += 1e-3
         content["identity"]["engine"] += content["label"] == "seed 1"
@@ -303,11 +302,8 @@ def test_a_changed_value_is_found_and_named_and_the_command_exits_with_1(rendere
 
     path = archived(folders, learned_runs(), forged)
     before = path.read_bytes()
-    monkeypatch.setattr(sys, "argv", ["gadam", "reproduce", "--only", "table0"])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    said, complaint = capsys.readouterr()
-    assert stopped.value.code == 1
+    status, said, complaint = gadam("reproduce", "--only", "table0")
+    assert status == 1
     assert complaint.startswith("gadam: 0 of 1 recomputed runs agree with the archive; see the page: ")
     assert re.search(r"different: section0, seed \d: loss of row 2: [\d.]+, archived is [\d.]+", said)
     assert "refused lines of the archive, which count as missing: 1 another version\n" in said
