@@ -2,6 +2,7 @@
 
 import json
 import lzma
+from unittest.mock import Mock
 
 import pytest
 import run_functions
@@ -161,8 +162,7 @@ def test_a_damaged_archive_is_left_as_it_is(tmp_path):
 
 @pytest.mark.usefixtures("only_section")
 def test_the_report_is_rendered_from_the_real_data_into_the_committed_folder(tmp_path, monkeypatch):
-    rendered = []
     monkeypatch.setattr(reproduction.paths, "committed_root", lambda: tmp_path / "committed")
-    monkeypatch.setattr(reproduction, "render", lambda *given: rendered.append(given))
+    monkeypatch.setattr(reproduction, "render", render := Mock())
     archive_runs("standard")
-    assert rendered == [("standard", ["section0"], "real", tmp_path / "committed" / "standard")]
+    render.assert_called_once_with("standard", ["section0"], "real", tmp_path / "committed" / "standard")

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import nbformat
@@ -96,16 +97,13 @@ time.sleep(3600)
 """
     clock = time.monotonic
 
-    class Clock:
-        """Is over the limit as soon as the notebook hangs, however long its kernel takes to start."""
+    def monotonic():
+        """Over the limit as soon as the notebook hangs, however long its kernel takes to start."""
+        if by == "stop" and pids.exists():
+            stop.set()
+        return clock() + (1e6 if by == "limit" and pids.exists() else 0)
 
-        @staticmethod
-        def monotonic():
-            if by == "stop" and pids.exists():
-                stop.set()
-            return clock() + (1e6 if by == "limit" and pids.exists() else 0)
-
-    monkeypatch.setattr(notebooks, "time", Clock)
+    monkeypatch.setattr(notebooks, "time", SimpleNamespace(monotonic=monotonic))
     with pytest.raises(NotebookError, match="stopped") as stopped:
         execute(hang, limit=1_800, stop=stop)
     assert re.search(r"cell \[3\] was not executed to its end", str(stopped.value))

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -317,15 +318,11 @@ def test_a_changed_value_is_found_and_named_and_the_command_exits_with_1(gadam, 
 
 
 def test_a_run_is_held_against_the_other_seeds_and_not_against_itself(rendered, monkeypatch):
-    seeds = []
-
-    def compare(there, here, kin):
-        seeds.append([rows[0]["seed"] for rows in (here.rows, *kin)])
-        return sample.EQUAL, "a little"
-
-    monkeypatch.setattr(sample, "compare", compare)
+    monkeypatch.setattr(sample, "compare", compare := Mock(return_value=(sample.EQUAL, "a little")))
     reproduce(only="table0")
-    assert [sorted(each) for each in seeds] == [list(range(5))]
+    compare.assert_called_once()
+    _, here, kin = compare.call_args.args
+    assert sorted(rows[0]["seed"] for rows in (here.rows, *kin)) == list(range(5))
 
 
 def test_without_the_data_the_sample_says_why_not(rendered, only_section, folders, monkeypatch, capsys):
