@@ -15,7 +15,6 @@ import run_functions
 from report_scene import archived, write_notebook
 from run_functions import executions, learned_runs
 
-from gadam import InputError, cli
 from gadam.datasets import SOURCES
 from gadam.paper import SECTIONS, import_sections, runs, sections_of
 from gadam.paper.report import (
@@ -138,25 +137,7 @@ def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_
     assert asked == [(2, None, True), (0, None, True), (1, 1, True), (2, None, False)]
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: reproduce("big"), "profile='big' .* smoke, quick, standard, paper"),
-        (lambda: reproduce("quick", data="fake"), "data='fake' .* auto, real, standin"),
-        (lambda: reproduce(data="standin"), "data='standin' .* auto, real$"),
-        (lambda: reproduce(only="tabel4"), "only='tabel4' .* section3, .*did you mean table4"),
-        (lambda: compute_runs("paper", data="standin"), "data='standin' .* auto, real$"),
-        (
-            lambda: cli.reproduce(plan=True, runs_only=True),
-            "--plan computes nothing and --runs-only computes; give one",
-        ),
-        (lambda: cli.reproduce(plan=True, scheduler="tcp://h:1"), "--scheduler computes; give one"),
-    ],
-)
-def test_wrong_arguments_are_refused_in_a_line(call, message):
-    with pytest.raises(InputError, match=message) as refused:
-        call()
-    assert "\n" not in str(refused.value)
+def test_a_section_is_asked_for_by_its_name_its_notebook_or_an_exhibit():
     for name in ("section41", "figure2a", "section41_landscape", "notebooks/section41_landscape.ipynb"):
         assert sections_of(name) == ["section41"]
 

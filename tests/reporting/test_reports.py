@@ -17,7 +17,7 @@ from report_scene import write_notebook
 from gadam import InputError, cli
 from gadam.paper import SECTIONS
 from gadam.paper.claims import Claim
-from gadam.paper.report import Report, figures, provenance, report, write_page
+from gadam.paper.report import Report, compute_runs, figures, provenance, report, reproduce, write_page
 from gadam.paper.report.store import Stored
 from gadam.paper.runs import Run
 from gadam.paper.verdicts import Evidence
@@ -103,6 +103,13 @@ def test_a_table_of_a_stand_in_is_marked_and_has_no_number_of_the_papers(make, r
         (lambda make: make().claims("5.4", []), r"section='5\.4' "),
         (lambda make: make("stand-in", data="real"), "data='real', but there are runs on stand-in data"),
         (lambda make: write_page("big"), "profile='big' "),
+        (lambda make: reproduce("big"), "profile='big' .* smoke, quick, standard, paper"),
+        (lambda make: reproduce("quick", data="fake"), "data='fake' .* auto, real, standin"),
+        (lambda make: reproduce(data="standin"), "data='standin' .* auto, real$"),
+        (lambda make: reproduce(only="tabel4"), "only='tabel4' .* section3, .*did you mean table4"),
+        (lambda make: compute_runs("paper", data="standin"), "data='standin' .* auto, real$"),
+        (lambda make: cli.reproduce(plan=True, runs_only=True), "--plan .* nothing and --runs-only computes; give one"),
+        (lambda make: cli.reproduce(plan=True, scheduler="tcp://h:1"), "--scheduler computes; give one"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_line(make, call, message):
