@@ -143,30 +143,7 @@ def test_an_extra_that_is_missing_is_named_before_anything_is_computed(monkeypat
         reproduce("smoke", "section3", "standin")
 
 
-# --- publishing: a section whole or not at all ---
-
-
-def test_a_failing_notebook_leaves_the_section_as_it_was(folders, monkeypatch):
-    monkeypatch.setattr(reproduction.paths, "notebooks_folder", lambda: folders / "notebooks")
-    monkeypatch.setattr(reproduction, "all_runs", lambda *_: [])
-    report = folders / "reports" / "smoke"
-    before = ["claims/section54.csv", "used/section54.json", "tables/table4.csv", "notebooks/section54_tables.ipynb"]
-    for name in before:
-        paths.write_atomic(report / name, f"earlier {name}")
-    half = """
-import os, pathlib
-folder = pathlib.Path(os.environ["GADAM_REPORTS"], profile, "tables")
-folder.mkdir(parents=True)
-(folder / "table4.csv").write_text("new")
-raise OSError(28, "No space left on device")
-"""
-    write_notebook(folders / "notebooks" / SECTIONS["section54"].notebook, half)
-    with pytest.raises(NotebookError, match=r"cell \[3\] failed: OSError: \[Errno 28\] No space left on device \(exec"):
-        reproduce("smoke", "table4", "standin")
-    after = files(report)
-    assert b"No space left" in after.pop("notebooks/section54_tables.failed.ipynb")
-    assert after == {name: f"earlier {name}".encode() for name in before}
-    assert not list(report.glob(".*"))
+# --- files and folders ---
 
 
 def test_a_section_replaces_its_own_files_and_no_claims_of_others(tmp_path):
@@ -178,9 +155,6 @@ def test_a_section_replaces_its_own_files_and_no_claims_of_others(tmp_path):
     reproduction._publish(new, report, "section54")
     left = {"claims/section41.csv": b"report", "tables/table3.csv": b"report", "tables/table4.csv": b"new"}
     assert files(report) == left
-
-
-# --- files and folders ---
 
 
 def test_a_file_that_cannot_be_written_is_named_and_the_old_one_is_kept(tmp_path, monkeypatch):

@@ -12,12 +12,13 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import run_functions
-from report_scene import archived, write_notebook
+from report_scene import archived, files, write_notebook
 from run_functions import executions, learned_runs
 
 from gadam.datasets import SOURCES
 from gadam.paper import SECTIONS, import_sections, runs, sections_of
 from gadam.paper.report import (
+    NotebookError,
     RunError,
     SampleError,
     compute_runs,
@@ -327,7 +328,7 @@ def test_told_to_recompute_nothing_is_taken_from_the_archive(rendered, monkeypat
     assert asked == [1, 6]
 
 
-# --- the real thing, once: a notebook in a kernel ---
+# --- the real thing: a notebook in a kernel ---
 
 NOTEBOOK = f"""
 import sys
@@ -347,8 +348,8 @@ report.claims("section54", [])
 """
 
 
-def test_reproduce_executes_a_section_and_writes_the_report(folders, monkeypatch, capsys):
-    write_notebook(folders / "notebooks" / SECTIONS["section54"].notebook, NOTEBOOK)
+def test_reproduce_writes_the_report_of_a_section_and_one_that_fails_leaves_it_as_it_was(folders, monkeypatch, capsys):
+    notebook = write_notebook(folders / "notebooks" / SECTIONS["section54"].notebook, NOTEBOOK)
     monkeypatch.setattr(reproduction.paths, "notebooks_folder", lambda: folders / "notebooks")
     monkeypatch.setattr(reproduction, "all_runs", lambda *_: [Run(run_functions.standin, {}, "abc", label="tiny")])
     compute_in_here(monkeypatch)
@@ -362,3 +363,13 @@ def test_reproduce_executes_a_section_and_writes_the_report(folders, monkeypatch
     assert provenance["sections"]["section54"]["data"] == "standin"
     assert (folder / "tables" / "table4.csv").read_text().startswith("seed,loss,data\n")
     assert "STAND-IN DATA" in page.read_text()
+
+    before = files(folder)
+    full = 'raise OSError(28, "No space left on device")'
+    write_notebook(notebook, NOTEBOOK.replace("losses", "new").replace('report.claims("section54", [])', full))
+    with pytest.raises(NotebookError, match=r"cell \[3\] failed: OSError: \[Errno 28\] No space left on device \(exec"):
+        reproduce("smoke", only="table4", data="standin")
+    after = files(folder)
+    assert b"No space left" in after.pop("notebooks/section54_tables.failed.ipynb")
+    assert after == before
+    assert not list(folder.glob(".*"))
