@@ -18,7 +18,9 @@ test: $(STAMP)  ## the tests, and every notebook in profile smoke (nbval)
 	$(BIN)/pytest -n 2 --dist loadfile --nbval tests notebooks $(ARGS)
 
 campaign: $(STAMP)  ## 50 kills an executor and 1,000 damaged files a kind, into reports/out/campaign (GADAM_KILLS, GADAM_DAMAGED)
-	$(BIN)/python tests/campaign.py $(ARGS)
+	GADAM_KILLS=$${GADAM_KILLS:-50} GADAM_DAMAGED=$${GADAM_DAMAGED:-1000} $(BIN)/pytest -v \
+		--junitxml=$${GADAM_REPORTS:-reports/out}/campaign/campaign.xml tests/evolution/test_killed.py \
+		tests/evolution/test_damaged.py tests/datasets/test_files.py::test_whatever_the_damage_it_is_refused_in_one_line $(ARGS)
 
 lint: $(STAMP)  ## formatter, linter, type checker, stripped notebooks
 	$(BIN)/ruff format --check .

@@ -45,6 +45,22 @@ def figures_are_closed():
         pyplot.close("all")
 
 
+@pytest.fixture
+def gadam(monkeypatch, capsys):
+    """Exit status, output and complaints of the console command."""
+    monkeypatch.setenv("GADAM_OFFLINE", "1")
+
+    def run(*arguments):
+        from gadam import cli
+
+        monkeypatch.setattr(sys, "argv", ["gadam", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def context():
     """Starts processes that share nothing with this one, by a server that has imported torch once for all of them."""

@@ -7,25 +7,11 @@ from importlib.metadata import version
 from unittest.mock import Mock
 
 import pytest
-from typer.testing import CliRunner
 
 from gadam import cli
 from gadam.datasets import SOURCES
 from gadam.datasets.standins import standin
-
-
-@pytest.fixture
-def gadam(monkeypatch, capsys):
-    """Exit status, output and complaints of the console command."""
-    monkeypatch.setenv("GADAM_OFFLINE", "1")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gadam", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return run
+from gadam.paper import SECTIONS
 
 
 def put(folder, name, content):
@@ -38,10 +24,10 @@ def put(folder, name, content):
     [[], ["reproduce"], ["report"], ["archive"], ["compare"], ["data"], ["data", "list"], ["data", "fetch"]],
     ids=" ".join,
 )
-def test_every_command_has_help(command):
-    done = CliRunner().invoke(cli.app, [*command, "--help"])
-    assert done.exit_code == 0
-    assert "Usage" in done.output
+def test_every_command_has_help(gadam, command):
+    status, output, _ = gadam(*command, "--help")
+    assert status == 0
+    assert "Usage" in output
 
 
 def test_list_shows_missing_and_damaged_data(gadam, tmp_path):
@@ -90,3 +76,16 @@ def test_the_command_line_alone_imports_no_heavy_library():
     heavy = ("sklearn", "torchvision", "pooch", "scipy", "distributed", "gadam.paper")
     code = f"import sys, gadam.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_list_names_every_section_with_its_notebook_and_exhibits(gadam):
+    _, text, _ = gadam("list")
+    for name, section in SECTIONS.items():
+        assert all(one in text for one in (name, section.title, section.notebook, *section.tables, *section.figures))
+
+
+def test_output_survives_an_encoding_that_lacks_its_signs():
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    code = "import sys; from gadam import __main__, cli; cli.main = lambda: print('a · b'); __main__.main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "a ? b\n"

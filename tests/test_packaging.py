@@ -1,4 +1,4 @@
-"""The files around the code say the same thing: requirements, versions, commands, hooks, notebooks."""
+"""The files around the code say the same thing: requirements, versions, commands, hooks, notebooks, the README."""
 
 import ast
 import json
@@ -6,15 +6,21 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+
+from gadam.paper import answer
+from gadam.paper.report import archive, scoreboard
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -124,6 +130,42 @@ def test_git_ignores_what_is_downloaded_or_computed_and_nothing_else_and_no_data
     assert [path for path in paths if DATASET_FILE.search(path)] == []
 
 
+# --- the wheel ---
+
+
+@in_checkout
+def test_wheel_and_sdist_have_all_that_a_reproduction_needs_and_work_in_an_empty_folder(tmp_path):
+    def build(folder, kind):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", kind]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        (built,) = (folder / "dist").iterdir()
+        return built
+
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(tmp_path / "clone")], check=True)
+    sdist = build(tmp_path / "clone", "sdist")
+    subprocess.run(["tar", "-xzf", str(sdist), "-C", str(tmp_path)], check=True)
+    wheel = build(tmp_path / sdist.name.removesuffix(".tar.gz"), "wheel")  # the wheel is that of the sdist
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(site)
+    assert (site / "gadam" / "py.typed").is_file()
+    assert (site / "gadam" / "paper" / "notebooks" / "guide" / "engine.ipynb").is_file()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GADAM_")}
+    environment |= {"PYTHONPATH": str(site), "HOME": str(empty), "XDG_CACHE_HOME": str(empty / "cache")}
+
+    def said(*command):
+        done = subprocess.run([sys.executable, *command], cwd=empty, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert str(site) in said("-c", "import gadam; print(gadam.__file__)")
+    plan = said("-m", "gadam", "reproduce", "--plan", "--only", "section3_method").splitlines()
+    assert plan[2].split()[:3] == ["section3", "2", "2"], "its runs are archived"
+    assert str(empty / "cache" / "gadam") in said("-m", "gadam", "data", "list")
+    assert not {"data", "reports"} & {path.name for path in empty.iterdir()}
+
+
 # --- notebooks ---
 
 
@@ -164,3 +206,42 @@ def test_relative_links_lead_to_files_and_the_readme_is_short(path):
             assert place in places, link
         elif "://" not in target and "reports/out" not in target:
             assert (path.parent / target).exists(), link
+
+
+# --- the numbers of the README are those of the committed report and of its archive ---
+
+REPORT = ROOT / "reports" / "standard"
+README = " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_the_answer_is_that_of_the_report():
+    claims = pd.read_csv(REPORT / "scoreboard.csv", dtype=str, keep_default_na=False)
+    missing = scoreboard.reasons(claims).get("not computed", 0)
+    said = answer.sentences(scoreboard.headlines(claims), scoreboard.counts(claims), missing)
+    assert len(said) == 3
+    for question, reply in said:
+        assert f"- **{question}** {reply}" in README
+
+
+def test_the_table_has_every_dataset_that_is_computed_with_its_numbers():
+    accuracies = pd.read_csv(REPORT / "tables" / "answer.csv").set_index(["dataset", "method"])
+    expected = []
+    for name, rows in accuracies.groupby("dataset", sort=False):
+        if rows["ours"].notna().all():
+            rows = rows.loc[name].loc[list(answer.METHODS)]
+            ours = [f"{row.ours:.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows.itertuples()]
+            expected.append((name.upper(), rows["seeds"].iloc[0], f"{rows['paper'].iloc[0]:.2f}", *ours))
+    cells = " ".join([r"\| (\w+)[^|]*\((\d+) \w+\) \|", *[r"([^|]*) \|"] * 4])
+    assert re.findall(cells, README) == expected
+
+
+def test_the_archive_has_as_many_runs_as_are_counted():
+    held = len(archive.read(REPORT / "runs.jsonl.xz").lines)
+    assert f"the archive holds {held:,} so far" in README
+
+
+def test_every_table_of_the_committed_report_fits_a_page():
+    shown = [json.loads(path.read_text()) for path in (REPORT / "exhibits").glob("*.json")]
+    widths = {one["id"]: len(one["columns"]) for one in shown if one["kind"] == "table"}
+    assert widths
+    assert {name: width for name, width in widths.items() if width > 8} == {}

@@ -4,6 +4,7 @@ import threading
 import warnings
 from dataclasses import asdict
 from html import unescape
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -50,13 +51,6 @@ def late(monkeypatch):
 
     monkeypatch.setattr(training, "evolve", watched)
     return told
-
-
-def fails(error):
-    def fail(*_, **__):
-        raise error
-
-    return fail
 
 
 def red(panel):
@@ -125,7 +119,7 @@ def test_what_cannot_be_trained_is_said_in_red_and_leaves_the_result_of_the_run_
         assert panel.error
         assert not panel.run_button.disabled
     assert panel.result is before
-    monkeypatch.setattr(training, "evolve", fails(RuntimeError("out of\nmemory & more")))
+    monkeypatch.setattr(training, "evolve", Mock(side_effect=RuntimeError("out of\nmemory & more")))
     press(panel, **SMALL, learning_rate=1e-3)
     assert red(panel)
     assert "RuntimeError: out of memory &amp; more" in panel.status.value
@@ -164,7 +158,7 @@ def test_without_a_front_end_the_panel_has_run_and_is_its_figure(monkeypatch):
     panel = training_panel()
     assert panel.result.stopped == "generations"
     assert panel._repr_mimebundle_()["text/html"].count('src="data:image/png;base64,') == 4
-    monkeypatch.setattr(training, "load_dataset", fails(InputError("no data today")))
+    monkeypatch.setattr(training, "load_dataset", Mock(side_effect=InputError("no data today")))
     with pytest.raises(InputError, match=r"^training_panel: no data today$"):
         training_panel()
 

@@ -6,6 +6,7 @@ import signal
 import time
 import uuid
 from pathlib import Path
+from unittest.mock import Mock
 
 from gadam.paper.runs import THREADS_VARIABLE, Run, run_function
 
@@ -37,12 +38,6 @@ def rows(folder, value=0, until=None):
     if until is not None:
         wait_for(Path(until).exists)
     return [{"value": value, "part": part} for part in range(2)]
-
-
-@run_function("test/seeded", engine=False, settings=None)
-def seeded(folder, seed):
-    count(folder)
-    return [{"seed": seed, "square": seed**2}]
 
 
 @run_function("test/all_values", engine=False, settings=None)
@@ -77,10 +72,7 @@ def dies(folder=None, times=99):
 
 @run_function("test/full_disk", engine=False, settings=None)
 def full_disk():
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    os.fsync = full
+    os.fsync = Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     return [{"value": 1}]
 
 

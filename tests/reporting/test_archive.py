@@ -2,6 +2,7 @@
 
 import json
 import lzma
+from unittest.mock import Mock
 
 import pytest
 import run_functions
@@ -9,9 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from report_scene import archived, contents_of, signed
 from run_functions import learned_runs
-from typer.testing import CliRunner
 
-from gadam.cli import app
 from gadam.datasets import SOURCES
 from gadam.paper import runs
 from gadam.paper.report import ReportError, archive, archive_runs, paths, reproduction, store
@@ -129,24 +128,16 @@ def test_other_versions_and_other_data_are_refused_and_counted(path, contents, m
 
 # --- gadam archive ---
 
-
-def command():
-    done = CliRunner().invoke(app, ["archive", "standard", "--runs-only"])
-    assert done.exit_code == 0, done.output
-    return done.stdout.strip().partition(": ")[2]
-
-
-def seeds(path):
-    return [run.config["seed"] for run in learned_runs(9) if read(path).find(run)]
+ADD = "archive", "standard", "--runs-only"
 
 
 @pytest.mark.usefixtures("only_section")
-def test_the_command_adds_what_is_stored_and_loses_no_valid_run(tmp_path):
+def test_the_command_adds_what_is_stored_and_loses_no_valid_run(gadam, tmp_path):
     path, every = paths.archive_path("standard"), learned_runs(7)  # of which the section has five
     contents_of(every[:2], tmp_path / "runs")
-    assert command() == "2 runs, 2 of them new"
+    assert gadam(*ADD) == (0, f"{path}: 2 runs, 2 of them new\n", "")
     before = path.read_bytes()
-    assert command() == "2 runs, 0 of them new"
+    assert gadam(*ADD) == (0, f"{path}: 2 runs, 0 of them new\n", "")
     assert path.read_bytes() == before
     # An archived run stays though it is in the store no more, and though no section asks for it any more.
     stale, kept = contents_of([every[4], every[6]], tmp_path / "elsewhere")
@@ -155,8 +146,8 @@ def test_the_command_adds_what_is_stored_and_loses_no_valid_run(tmp_path):
     for one in (tmp_path / "runs").iterdir():
         one.unlink()
     contents_of(every[2:4], tmp_path / "runs")
-    assert command() == "5 runs, 2 of them new, 1 dropped (another version)"
-    assert seeds(path) == [0, 1, 2, 3, 6]
+    assert gadam(*ADD) == (0, f"{path}: 5 runs, 2 of them new, 1 dropped (another version)\n", "")
+    assert [run.config["seed"] for run in learned_runs(9) if read(path).find(run)] == [0, 1, 2, 3, 6]
 
 
 @pytest.mark.usefixtures("only_section")
@@ -171,8 +162,7 @@ def test_a_damaged_archive_is_left_as_it_is(tmp_path):
 
 @pytest.mark.usefixtures("only_section")
 def test_the_report_is_rendered_from_the_real_data_into_the_committed_folder(tmp_path, monkeypatch):
-    rendered = []
     monkeypatch.setattr(reproduction.paths, "committed_root", lambda: tmp_path / "committed")
-    monkeypatch.setattr(reproduction, "render", lambda *given: rendered.append(given))
+    monkeypatch.setattr(reproduction, "render", render := Mock())
     archive_runs("standard")
-    assert rendered == [("standard", ["section0"], "real", tmp_path / "committed" / "standard")]
+    render.assert_called_once_with("standard", ["section0"], "real", tmp_path / "committed" / "standard")

@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import nbformat
 import psutil
@@ -95,16 +97,13 @@ time.sleep(3600)
 """
     clock = time.monotonic
 
-    class Clock:
-        """Is over the limit as soon as the notebook hangs, however long its kernel takes to start."""
+    def monotonic():
+        """Over the limit as soon as the notebook hangs, however long its kernel takes to start."""
+        if by == "stop" and pids.exists():
+            stop.set()
+        return clock() + (1e6 if by == "limit" and pids.exists() else 0)
 
-        @staticmethod
-        def monotonic():
-            if by == "stop" and pids.exists():
-                stop.set()
-            return clock() + (1e6 if by == "limit" and pids.exists() else 0)
-
-    monkeypatch.setattr(notebooks, "time", Clock)
+    monkeypatch.setattr(notebooks, "time", SimpleNamespace(monotonic=monotonic))
     with pytest.raises(NotebookError, match="stopped") as stopped:
         execute(hang, limit=1_800, stop=stop)
     assert re.search(r"cell \[3\] was not executed to its end", str(stopped.value))
@@ -119,30 +118,32 @@ def runs_still(pid):
         return False
 
 
-# --- publishing: a section whole or not at all ---
+# --- before anything is computed ---
 
 
-def test_a_failing_notebook_leaves_the_section_as_it_was(folders, monkeypatch):
-    monkeypatch.setattr(reproduction.paths, "notebooks_folder", lambda: folders / "notebooks")
-    monkeypatch.setattr(reproduction, "all_runs", lambda *_: [])
-    report = folders / "reports" / "smoke"
-    before = ["claims/section54.csv", "used/section54.json", "tables/table4.csv", "notebooks/section54_tables.ipynb"]
-    for name in before:
-        paths.write_atomic(report / name, f"earlier {name}")
-    half = """
-import os, pathlib
-folder = pathlib.Path(os.environ["GADAM_REPORTS"], profile, "tables")
-folder.mkdir(parents=True)
-(folder / "table4.csv").write_text("new")
-raise OSError(28, "No space left on device")
-"""
-    write_notebook(folders / "notebooks" / SECTIONS["section54"].notebook, half)
-    with pytest.raises(NotebookError, match=r"cell \[3\] failed: OSError: \[Errno 28\] No space left on device \(exec"):
-        reproduce("smoke", "table4", "standin")
-    after = files(report)
-    assert b"No space left" in after.pop("notebooks/section54_tables.failed.ipynb")
-    assert after == {name: f"earlier {name}".encode() for name in before}
-    assert not list(report.glob(".*"))
+@pytest.mark.parametrize("content", ["", '{"cells": 3}', "<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> main\n"])
+def test_a_notebook_that_is_none_is_named_before_anything_is_computed(folders, monkeypatch, content):
+    path = folders / "notebooks" / SECTIONS["section3"].notebook
+    path.parent.mkdir()
+    monkeypatch.setattr(paths, "notebooks_folder", lambda: path.parent)
+    monkeypatch.setattr(reproduction, "compute_runs", lambda *_, **__: pytest.fail("it computes"))
+    with pytest.raises(ReportError, match=f"^{path} is not there; get it back"):
+        reproduce("smoke", "section3", "standin")
+    path.write_text(content)
+    with pytest.raises(ReportError, match=f"^{path} is no notebook .*; get it back$") as refused:
+        reproduce("smoke", "section3", "standin")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("missing", ["papermill", "ipykernel", "nbformat"])
+def test_an_extra_that_is_missing_is_named_before_anything_is_computed(monkeypatch, missing):
+    monkeypatch.setattr(reproduction, "compute_runs", lambda *_, **__: pytest.fail("it computes"))
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(InputError, match=rf"{missing} is not installed, .*pip install 'gadam\[notebooks\]'"):
+        reproduce("smoke", "section3", "standin")
+
+
+# --- files and folders ---
 
 
 def test_a_section_replaces_its_own_files_and_no_claims_of_others(tmp_path):
@@ -156,17 +157,10 @@ def test_a_section_replaces_its_own_files_and_no_claims_of_others(tmp_path):
     assert files(report) == left
 
 
-# --- files and folders ---
-
-
 def test_a_file_that_cannot_be_written_is_named_and_the_old_one_is_kept(tmp_path, monkeypatch):
     path = tmp_path / "folder" / "table4.csv"
     paths.write_atomic(path, "old")
-
-    def fail(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(ReportError, match=f"^cannot write {path}: No space left on device; see that it can be"):
         paths.write_atomic(path, "new")
     assert files(path.parent) == {"table4.csv": b"old"}
@@ -195,7 +189,6 @@ def test_leavings_of_killed_writers_go_after_a_day_and_checkpoints_after_a_month
 # --- signals and exit statuses ---
 
 COMMAND = """
-import signal
 import sys
 import run_functions
 from gadam import __main__
@@ -206,7 +199,6 @@ runs = [Run(run_functions.rows, {"folder": counts, "until": until}) for until in
 reproduction.all_runs = lambda *_: runs
 reproduction.later_runs = lambda name: None
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
     sys.argv = ["gadam", "reproduce", "--profile", "smoke", "--only", "table4", "--data", "standin", "--runs-only"]
     __main__.main()
 """
@@ -241,17 +233,9 @@ def test_a_signal_ends_a_reproduction_in_one_line_and_costs_no_finished_run(fold
     assert not list((folders / "runs").glob(".*"))
 
 
-STARTING = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from gadam.__main__ import main
-main()
-"""
-
-
 @pytest.mark.parametrize(("name", "status", "seconds"), [("SIGINT", 130, 0.0), ("SIGTERM", 143, 1.0)])
 def test_a_signal_amid_the_imports_ends_in_one_line(start, name, status, seconds):
-    process = start("-uc", STARTING, "reproduce", "--profile", "smoke", "--plan")
+    process = start("-um", "gadam", "reproduce", "--profile", "smoke", "--plan")
     assert process.stdout.readline().startswith("profile smoke, data auto: section3, section41, ")
     time.sleep(seconds)  # wherever that is: nothing depends on it
     process.send_signal(getattr(signal, name))
@@ -268,15 +252,11 @@ def test_a_signal_amid_the_imports_ends_in_one_line(start, name, status, seconds
         (InputError("profile='big'"), 2, "profile='big'"),
     ],
 )
-def test_a_command_ends_in_one_line(monkeypatch, capsys, error, status, line):
-    def fail(*given, **named):
-        assert (given, named) == (("standard", None, "auto", "tcp://host:8786"), {"recompute": False})
-        raise error
-
+def test_a_command_ends_in_one_line(gadam, monkeypatch, error, status, line):
+    fail = Mock(side_effect=error)
     monkeypatch.setattr("gadam.paper.report.compute_runs", fail, raising=False)
-    monkeypatch.setattr(sys, "argv", ["gadam", "reproduce", "--runs-only", "--scheduler", "tcp://host:8786"])
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert (stopped.value.code, capsys.readouterr().err) == (status, f"gadam: {line}\n")
+    found, _, complaint = gadam("reproduce", "--runs-only", "--scheduler", "tcp://host:8786")
+    assert (found, complaint) == (status, f"gadam: {line}\n")
+    fail.assert_called_once_with("standard", None, "auto", "tcp://host:8786", recompute=False)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

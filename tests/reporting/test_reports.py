@@ -14,10 +14,10 @@ import run_functions
 from matplotlib.figure import Figure
 from report_scene import write_notebook
 
-from gadam import InputError
+from gadam import InputError, cli
 from gadam.paper import SECTIONS
 from gadam.paper.claims import Claim
-from gadam.paper.report import Report, figures, provenance, report, write_page
+from gadam.paper.report import Report, compute_runs, figures, provenance, report, reproduce, write_page
 from gadam.paper.report.store import Stored
 from gadam.paper.runs import Run
 from gadam.paper.verdicts import Evidence
@@ -103,6 +103,13 @@ def test_a_table_of_a_stand_in_is_marked_and_has_no_number_of_the_papers(make, r
         (lambda make: make().claims("5.4", []), r"section='5\.4' "),
         (lambda make: make("stand-in", data="real"), "data='real', but there are runs on stand-in data"),
         (lambda make: write_page("big"), "profile='big' "),
+        (lambda make: reproduce("big"), "profile='big' .* smoke, quick, standard, paper"),
+        (lambda make: reproduce("quick", data="fake"), "data='fake' .* auto, real, standin"),
+        (lambda make: reproduce(data="standin"), "data='standin' .* auto, real$"),
+        (lambda make: reproduce(only="tabel4"), "only='tabel4' .* section3, .*did you mean table4"),
+        (lambda make: compute_runs("paper", data="standin"), "data='standin' .* auto, real$"),
+        (lambda make: cli.reproduce(plan=True, runs_only=True), "--plan .* nothing and --runs-only computes; give one"),
+        (lambda make: cli.reproduce(plan=True, scheduler="tcp://h:1"), "--scheduler computes; give one"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_line(make, call, message):
@@ -262,3 +269,9 @@ def test_a_damaged_exhibit_is_told_in_a_line(make, tmp_path, damage):
     (one.folder / "exhibits" / "table4.json").write_bytes(damage)
     with pytest.raises(InputError, match=r"table4\.json is damaged .*; remove it"):
         write_page("smoke", tmp_path)
+
+
+def test_a_report_of_nothing_is_an_error_and_writes_nothing(folders):
+    with pytest.raises(InputError, match=r"^report: there is none in .*; make one: gadam reproduce --profile quick$"):
+        cli.report("quick")
+    assert not (folders / "reports").exists()

@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from report_scene import files
-from typer.testing import CliRunner
 
 from gadam import InputError
-from gadam.cli import app
 from gadam.paper.report import tables
 from gadam.paper.report.compare import compare
 
@@ -82,13 +80,19 @@ def test_markdown_and_latex_escape_text_and_align_numbers():
     assert r"\begin{tabular}{lrrrr}" in text
 
 
-def test_files_are_the_same_bytes_twice_and_the_frame_is_left_alone(tmp_path):
-    before = FRAME.copy()
+def test_latex_has_no_sign_that_pdflatex_does_not_know():
+    frame = pd.DataFrame({"K · |w|": ["16 g ≤ θ ≥ ∞", "η × σ² → 50 %"], "naïve – x̂": ["ﬁne ☃", "α"]})
+    text = tables.to_latex(tables.cells(frame), "Δ and −1")
+    assert all(ord(sign) <= 0x17F or sign in "–—‘’“”…" for sign in text)
+    for command in (r"$\leq$", r"$\theta$", r"$\infty$", r"$\to$", r"$\alpha$", "$-$1", "fine snowman"):
+        assert command in text
+
+
+def test_files_are_the_same_bytes_twice(tmp_path):
     for folder in ("one", "two"):
-        tables.write(tmp_path / folder, "table4", FRAME.sample(frac=1, random_state=0), "caption", "note")
+        tables.write(tmp_path / folder, "table4", FRAME, "caption", "note")
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert sorted(files(tmp_path / "one")) == ["table4.csv", "table4.md", "table4.tex"]
-    pd.testing.assert_frame_equal(FRAME, before)
 
 
 # --- two reports ---
@@ -155,17 +159,16 @@ def test_verdicts_that_changed_and_missing_parts_are_named(made):
     assert text[-1].endswith("1 verdicts changed")
 
 
-def test_the_command_exits_with_1_where_they_differ_and_refuses_other_folders(made, tmp_path, monkeypatch):
+def test_the_command_exits_with_1_where_they_differ_and_refuses_other_folders(gadam, made, tmp_path, monkeypatch):
     one, same, other = made("a"), made("b"), made("c", ours=90.0)
     for pair, status in (((one, same), 0), ((one, other), 1)):
-        done = CliRunner().invoke(app, ["compare", *map(str, pair)])
-        assert done.exit_code == status, done.output
-        assert "numbers identical" in done.stdout
+        found, said, _ = gadam("compare", *pair)
+        assert found == status
+        assert "numbers identical" in said
     # Without folders: the committed report of a profile beside the one made here.
     monkeypatch.setattr("gadam.paper.report.paths.project_root", lambda: tmp_path)
     a, b = made("reports/quick"), made("reports/out/quick")
     monkeypatch.delenv("GADAM_REPORTS", raising=False)
-    done = CliRunner().invoke(app, ["compare", "--profile", "quick"])
-    assert done.stdout.startswith(f"{a}  beside  {b}\n")
+    assert gadam("compare", "--profile", "quick")[1].startswith(f"{a}  beside  {b}\n")
     with pytest.raises(InputError, match=r"^compare: .*nowhere holds no report \(no scoreboard\.csv\); give"):
         compare(one, tmp_path / "nowhere")
