@@ -1,4 +1,4 @@
-"""Execute a notebook in a kernel of its own, and believe nothing but the files that it leaves."""
+"""Execute a notebook by papermill in a kernel of its own, and believe nothing but the files that it leaves."""
 
 from __future__ import annotations
 
@@ -45,23 +45,19 @@ def execute(
     Raises:
         NotebookError: it failed, did not finish, or did not write what it promised; one line.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Jupyter's libraries about themselves
-        import nbformat
-        import papermill
+    import nbformat
 
     content = read(notebook)
-    content = papermill.execute_notebook(content, None, dict(parameters), kernel_name="python3", prepare_only=True)
     before = {path: path.stat().st_mtime_ns for path in promised if path.is_file()}
     started = time.monotonic()
-    folder, whole = notebook.resolve().parent, os.environ | QUIET | dict(environment or {})
-    complaint = _run(content, folder, whole, prefix, limit, stop or threading.Event())
+    execution = _Execution(notebook.resolve().parent, os.environ | QUIET | dict(environment or {}), prefix)
+    complaint = execution.run(content, parameters, limit, stop or threading.Event())
     seconds = time.monotonic() - started
     stale = [path.name for path in promised if not path.is_file() or path.stat().st_mtime_ns == before.get(path)]
     if stale and not complaint:
         complaint = f"it did not write {', '.join(stale)}"
     failed = output.with_suffix(".failed.ipynb")
-    write_atomic(failed if complaint else output, nbformat.writes(content))
+    write_atomic(failed if complaint else output, nbformat.writes(execution.content))
     if complaint:
         raise NotebookError(f"{notebook.name}: {complaint} (executed so far: {failed})")
     failed.unlink(missing_ok=True)
@@ -101,60 +97,95 @@ def check(notebooks: Sequence[Path]) -> None:
             raise ReportError(f"{path} has no cell that is tagged parameters; get it back")
 
 
-def _run(
-    content: NotebookNode, folder: Path, environment: dict[str, str], prefix: str, limit: float, stop: threading.Event
-) -> str:
-    """Execute all cells in a folder. Returns what went wrong, "" if nothing."""
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
+class _Execution:
+    """The execution of one notebook, in its own folder: papermill itself would change that of the whole process."""
 
-    class Client(NotebookClient):
-        """Prints the output of cells as it comes."""
+    def __init__(self, folder: Path, environment: dict[str, str], prefix: str) -> None:
+        self.folder, self.environment, self.prefix = folder, environment, prefix
+        self.content: NotebookNode
+        self.client: Any = None  # papermill's, once there is one
+        self.begun = 0  # cells of code
 
-        def process_message(self, message: dict[str, Any], *place: Any) -> Any:
-            if message["msg_type"] == "stream":
-                for line in message["content"]["text"].splitlines():
-                    print(f"  {prefix}{line}", flush=True)
-            return super().process_message(message, *place)
+    def run(self, content: NotebookNode, parameters: Mapping[str, Any], limit: float, stop: threading.Event) -> str:
+        """Execute all cells. Returns what went wrong, "" if nothing."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Jupyter's libraries about themselves
+            import papermill
+            from nbclient.exceptions import CellExecutionError, DeadKernelError
+            from papermill.engines import papermill_engines
 
-    # Without folders of kernels it is the one of this interpreter, whatever else is called python3 here.
-    manager = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    # A busy machine answers late: the defaults of 60 and of 4 seconds are fatal there.
-    client = Client(
-        content, manager, timeout=None, startup_timeout=600, iopub_timeout=60, raise_on_iopub_timeout=True,
-        resources={"metadata": {"path": str(folder)}},
-    )  # fmt: skip
-    done, stopped = threading.Event(), threading.Event()
-    end = time.monotonic() + limit
+        self.content = content
+        engine = f"own folder of {id(self)}"
+        papermill_engines.register(engine, self._engine())
+        done, stopped = threading.Event(), threading.Event()
+        end = time.monotonic() + limit
 
-    def watch() -> None:
-        while not done.wait(_POLL_SECONDS):
-            pid = getattr(manager.provisioner, "pid", None)
-            if pid and (stop.is_set() or time.monotonic() > end):
-                stopped.set()
-                _kill_tree(pid)
-                return
+        def watch() -> None:
+            while not done.wait(_POLL_SECONDS):
+                manager = self.client and self.client.km
+                pid = getattr(manager and manager.provisioner, "pid", None)
+                if pid and (stop.is_set() or time.monotonic() > end):
+                    stopped.set()
+                    _kill_tree(pid)
+                    return
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        asyncio.run(client.async_execute(env=environment, stderr=subprocess.DEVNULL, cleanup_kc=True))
-    except CellExecutionError as error:
-        last = (error.evalue.strip().splitlines() or [""])[-1]
-        return f"cell [{client.code_cells_executed}] failed: {error.ename}: {last}"
-    except DeadKernelError:
-        why = "its kernel died (out of memory?)"
-        if stopped.is_set():
-            why = "stopped" if stop.is_set() else f"stopped after its limit of {limit:g} s"
-        return f"{why}; cell [{client.code_cells_executed}] was not executed to its end"
-    except (OSError, RuntimeError) as error:
-        return f"it could not be executed to its end: {' '.join(str(error).split())}"
-    finally:
-        done.set()
-        watcher.join()
-    return ""
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            papermill.execute_notebook(
+                content, None, dict(parameters), engine_name=engine, kernel_name="python3", progress_bar=False
+            )
+        except CellExecutionError as error:
+            last = (error.evalue.strip().splitlines() or [""])[-1]
+            return f"cell [{self.begun}] failed: {error.ename}: {last}"
+        except DeadKernelError:
+            why = "its kernel died (out of memory?)"
+            if stopped.is_set():
+                why = "stopped" if stop.is_set() else f"stopped after its limit of {limit:g} s"
+            return f"{why}; cell [{self.begun}] was not executed to its end"
+        except (OSError, RuntimeError) as error:
+            return f"it could not be executed to its end: {' '.join(str(error).split())}"
+        finally:
+            done.set()
+            watcher.join()
+        return ""
+
+    def _engine(self) -> type:
+        from jupyter_client.kernelspec import KernelSpecManager
+        from jupyter_client.manager import AsyncKernelManager
+        from papermill.clientwrap import PapermillNotebookClient
+        from papermill.engines import Engine
+
+        execution = self
+
+        class Client(PapermillNotebookClient):
+            """Prints the output of cells as it comes, and counts the cells that have begun."""
+
+            def create_kernel_manager(self) -> Any:
+                # Without folders of kernels it is the one of this interpreter, whatever else is called python3 here.
+                self.km = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+                return self.km
+
+            async def async_execute_cell(self, cell: NotebookNode, *place: Any, **options: Any) -> NotebookNode:
+                execution.begun += cell.cell_type == "code" and bool(cell.source.strip())
+                return await super().async_execute_cell(cell, *place, **options)
+
+            def process_message(self, message: dict[str, Any], *place: Any) -> Any:
+                if message["msg_type"] == "stream":
+                    for line in message["content"]["text"].splitlines():
+                        print(f"  {execution.prefix}{line}", flush=True)
+                return super().process_message(message, *place)
+
+        class OwnFolder(Engine):
+            @classmethod
+            def execute_managed_notebook(cls, manager: Any, kernel: str, **_: Any) -> None:
+                # A busy machine answers late: the defaults of 60 and of 4 seconds are fatal there.
+                client = Client(manager, timeout=None, startup_timeout=600, iopub_timeout=60, kernel_name=kernel)
+                client.resources = {"metadata": {"path": str(execution.folder)}}
+                execution.client, execution.content = client, client.nb
+                asyncio.run(client.async_execute(env=execution.environment, stderr=subprocess.DEVNULL))
+
+        return OwnFolder
 
 
 def _kill_tree(pid: int) -> None:
