@@ -10,11 +10,10 @@ import pytest
 import torch
 import zoo
 
-from gadam import Callback, GadamConfig, InputError, LivePlot, display, evolve
+from gadam import Callback, InputError, LivePlot, display
 from gadam.plotting import ancestors, plot_adoption, plot_family, plot_losses, plot_rates
 
 mpl.use("agg")
-SMALL = {"population_size": 3, "generations": 2, "steps": 2, "batch_size": 8, "validation_size": 16, "mode": "loop"}
 
 
 def hand_made(**changed):
@@ -28,11 +27,6 @@ def hand_made(**changed):
     columns = ["generation", "role", "unit", "parent_a", "parent_b", "loss_survival", "survived"]
     frame = pd.DataFrame(rows, columns=columns).astype({"parent_a": "Int64", "parent_b": "Int64"})
     return frame.assign(**changed)
-
-
-def run(callback, given=None, **changed):
-    config = GadamConfig(**SMALL | changed)
-    return evolve(zoo.mlp, zoo.DATA, config, callbacks=[callback], progress=False, **given or {})
 
 
 # --- figures ---
@@ -105,7 +99,7 @@ class Watch(Callback):
 def test_family_of_the_engine_is_that_of_its_parameters():
     """Without training or mutation every entry of the fittest is one of an initial ancestor's."""
     watch = Watch()
-    result = run(watch, population_size=5, generations=3, learning_rate=1e-30, mutation_rate=0.0)
+    result = zoo.evolved(callbacks=[watch], population_size=5, generations=3, learning_rate=1e-30, mutation_rate=0.0)
     family = [unit for number, role, unit in ancestors(result.history) if (number, role) == (1, "parent")]
     entries = torch.cat([each[:1].flatten(1) for each in result.population.parameters.values()], 1)
     origins = torch.cat([each.flatten(1) for each in watch.initial.parameters.values()], 1)[family]
@@ -150,7 +144,7 @@ class Display:
 
 
 def test_a_terminal_gets_one_line_for_each_generation(capsys):
-    result = run(LivePlot(test=zoo.DATA))
+    result = zoo.evolved(callbacks=[LivePlot(test=zoo.DATA)])
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("generation 1/2: best loss ")
     assert second.startswith(f"generation 2/2: best loss {result.history['loss_survival'][6:].min():.4g}, ")
@@ -158,18 +152,17 @@ def test_a_terminal_gets_one_line_for_each_generation(capsys):
 
 
 @pytest.mark.parametrize(
-    ("message", "who", "updates"),
-    [({"comm_id": "a widget's"}, "notebook", 1), ({"allow_stdin": False}, "batch", 0)],
+    ("message", "who", "updates"), [({"comm_id": "a widget's"}, "notebook", 1), ({"allow_stdin": False}, "batch", 0)]
 )
 def test_a_notebook_has_pictures_that_are_drawn_again_where_somebody_looks(message, who, updates, monkeypatch, capsys):
     shown = Display(monkeypatch, message)
     assert display.front_end() == who
     plot = LivePlot()
-    run(plot)
+    zoo.evolved(callbacks=[plot])
     assert (len(shown.shown), shown.updates) == (1, updates)
     assert shown.shown[0].data.count('src="data:image/png;base64,') == 3
     assert "<p>generation 2/2: best loss" in shown.shown[0].data
-    run(plot, generations=1)
+    zoo.evolved(callbacks=[plot], generations=1)
     assert len(shown.shown) == 2, "another run has a figure of its own"
     assert plot.history["generation"].tolist() == [1] * 6
     assert capsys.readouterr().out == ""
@@ -184,11 +177,11 @@ def test_after_a_checkpoint_the_generations_before_are_there_too(monkeypatch, tm
             stop.set()
 
     given = {"checkpoint": tmp_path / "state"}
-    assert run(StopAfterOne(), given | {"stop": stop}).stopped == "stop"
+    assert zoo.evolved(callbacks=[StopAfterOne()], stop=stop, **given).stopped == "stop"
     for scored in ([2], []):  # it goes on; it is over
         shown = Display(monkeypatch, {"allow_stdin": True})
         plot = LivePlot(test=zoo.DATA)
-        pd.testing.assert_frame_equal(run(plot, given).history, plot.history)
+        pd.testing.assert_frame_equal(zoo.evolved(callbacks=[plot], **given).history, plot.history)
         assert plot.scores["generation"].tolist() == scored
         assert (len(shown.shown), shown.updates) == (1, 0)
 
@@ -197,7 +190,7 @@ def test_scores_are_those_of_the_fittest_and_of_the_mean_softmax():
     """Of more rows than are computed at once; the vote of units that did not learn is not that of the fittest."""
     rows, pngs = (zoo.FEATURES.repeat(100, 1), zoo.LABELS.repeat(100)), []
     plot = LivePlot(test=rows, show=pngs.append)
-    result = run(plot, generations=1, seed=2)
+    result = zoo.evolved(callbacks=[plot], generations=1, seed=2)
     assert [png[:4] for png in pngs] == [b"\x89PNG"]
     with torch.no_grad():
         outputs = torch.stack([unit(rows[0]).softmax(1) for unit in result.population.units()])

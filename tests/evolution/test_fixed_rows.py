@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import zoo
-from evolving import DATA, DOUBLE, MODES, Stop, assert_same, double_mlp, run, settings
+from evolving import DATA, DOUBLE, MODES, Stop, double_mlp, run, settings
 from torch.nn.functional import cross_entropy, mse_loss
 
 from gadam import EarlyStopping, InputError, Population, TensorBoard, evolve_seeds, load_result, train
@@ -38,7 +38,7 @@ def test_the_best_unit_ever_is_kept_in_checkpoints_and_files(mode, tmp_path):
     assert loss_of(whole.best) == pytest.approx(lowest.min(), rel=1e-5)
     run(**given, stop=Stop(150), checkpoint=tmp_path / "state")
     resumed = run(**given, checkpoint=tmp_path / "state")
-    assert_same(resumed, whole)
+    zoo.assert_same(resumed, whole)
     whole.save(tmp_path / "result")
     loaded = load_result(tmp_path / "result", zoo.mlp)
     assert loaded.restored
@@ -82,7 +82,7 @@ def test_early_stopping_goes_by_the_fixed_rows_also_after_a_resume(tmp_path):
     assert result.stopped == "callback"
     assert lowest.idxmin() == len(lowest) - 2
     stopping(stop=Stop(60), checkpoint=tmp_path / "state")
-    assert_same(stopping(checkpoint=tmp_path / "state"), result)
+    zoo.assert_same(stopping(checkpoint=tmp_path / "state"), result)
 
 
 def test_early_stopping_wants_a_fall_by_more_than_min_delta_and_begins_anew_with_each_training():
