@@ -136,12 +136,9 @@ def test_a_file_that_an_older_gadam_saved_is_loaded(tmp_path):
 
 
 def test_of_a_checkpoint_the_facts_are_those_of_its_training(tmp_path):
-    class Ends(gadam.Callback):
-        def on_generation(self, generation):
-            return True
-
-    given = {"loss": nn.functional.mse_loss, "checkpoint": tmp_path / "state", "callbacks": [Ends()]}
-    result = zoo.evolved(zoo.regression, (zoo.FEATURES, zoo.VALUES), **given)
+    rows, callbacks = (zoo.FEATURES, zoo.VALUES), [gadam.EarlyStopping(patience=1, min_delta=1e9)]
+    given = {"loss": nn.functional.mse_loss, "checkpoint": tmp_path / "state", "validation": rows}
+    result = zoo.evolved(zoo.regression, rows, generations=3, callbacks=callbacks, **given)
     loaded = load_result(tmp_path / "state", zoo.regression)
     assert (loaded.targets, loaded.stopped, loaded.gradient_steps) == ("values", "callback", result.gradient_steps)
 

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -223,13 +224,13 @@ def test_what_is_held_out_is_a_tenth_drawn_by_the_seed_on_which_nobody_trains(mo
 
 
 def test_teach_hands_on_what_it_is_given(monkeypatch):
-    told = []
-    monkeypatch.setattr(sys.modules[teach.__module__], "evolve", lambda *given, **named: told.append((given, named)))
+    evolve = Mock()
+    monkeypatch.setattr(sys.modules[teach.__module__], "evolve", evolve)
     given = {name: object() for name in ("loss", "executor", "callbacks", "checkpoint", "progress", "stop")}
     given |= {"validation": zoo.DATA, "device": "cpu"}
     teach(zoo.mlp, PLANES, total_steps=5_000, seed=3, teacher_share=0.2, batch_size=16, **given)
-    (((make, (_, labels), config), named),) = told
-    assert named == given | {"device": torch.device("cpu")}
+    make, (_, labels), config = evolve.call_args.args
+    assert evolve.call_args.kwargs == given | {"device": torch.device("cpu")}
     assert (make, len(labels)) == (zoo.mlp, 300)
     assert config == teach_config(300, 5_000, teacher_share=0.2, seed=3, batch_size=16)
 
