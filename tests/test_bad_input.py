@@ -111,10 +111,12 @@ TABLE = {
         evolve(mlp, rows, small, device=['cuda:0', 'cuda:1'])
         population.to('gpu')""",
     "callbacks": """
+        evolve(mlp, rows, small, callbacks=[EarlyStopping()])
         evolve(mlp, rows, small, callbacks=LivePlot())
         evolve(mlp, rows, small, callbacks=[LivePlot])
         evolve_seeds(mlp, rows, small, seeds=[1], callbacks=[LivePlot()])""",
-    "(record|progress|stop)=": """
+    "(record|progress|stop|restore_best)=": """
+        evolve(mlp, rows, small, restore_best=True)
         evolve(mlp, rows, small, record=True)
         evolve(mlp, rows, small, progress='yes')
         evolve(mlp, rows, small, stop=True)""",

@@ -156,6 +156,7 @@ def test_history_is_tidy_and_the_result_counts_every_step():
     expected = [(k, role, unit) for k in (1, 2) for role in ("parent", "child") for unit in range(3)]
     assert list(history[["generation", "role", "unit"]].itertuples(index=False, name=None)) == expected
     assert list(history.index) == list(range(12))
+    assert "loss_validation" not in history
     assert history.query("role == 'parent'")[["parent_a", "parent_b"]].isna().all(axis=None)
     assert history.query("role == 'child'")[["parent_a", "parent_b"]].isin(range(3)).all(axis=None)
     assert result.gradient_steps == sum(taken) == 12 * STEPS

@@ -15,6 +15,7 @@ from torch.nn import functional
 from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
+from gadam.randomness import BATCHES, ROLES, stream
 from gadam.runtime import float32_as_asked
 from gadam.tracing.programs import Programs
 from gadam.training import trainer as training
@@ -110,29 +111,15 @@ def threads(count):
     torch.set_num_threads(before)
 
 
-class Recording:
-    """A loss that notes which rows it is asked for in training: the first column of the targets numbers them."""
-
-    def __init__(self):
-        self.rows = []
-
-    def __call__(self, output, targets):
-        if output.requires_grad:
-            self.rows.append(targets[:, 0].clone())
-        return functional.cross_entropy(output, targets[:, 1])
-
-
 @pytest.mark.parametrize("optimizer", PLAIN)
-def test_a_unit_alone_equals_a_plain_loop_over_the_same_batches_bit_by_bit(optimizer):
-    numbered = torch.stack([torch.arange(zoo.ROWS), zoo.LABELS], 1)
-    case = zoo.Case(zoo.batchnorm_mlp, targets=numbered, loss=Recording())
+def test_a_unit_alone_equals_a_plain_loop_over_batches_of_its_stream_bit_by_bit(optimizer):
+    case, steps = zoo.Case(zoo.batchnorm_mlp), BLOCK + 6
     population = Population.make(case.make, 1)
-    trained = train("loop", case, population, settings(optimizer=optimizer, steps=BLOCK + 6)).population
-    module = population.unit(0).train()
+    trained = train("loop", case, population, settings(optimizer=optimizer, steps=steps)).population
+    module, draw = population.unit(0).train(), stream("cpu", 1, BATCHES, 1, ROLES["parent"], 0, 0)
     plain = PLAIN[optimizer](module.parameters())
-    assert len(case.loss.rows) == BLOCK + 6
     with threads(1):
-        for rows in case.loss.rows:
+        for rows in torch.cat([torch.randint(zoo.ROWS, (BLOCK, 8), generator=draw) for _ in range(2)])[:steps]:
             plain.zero_grad()
             functional.cross_entropy(module(zoo.FEATURES[rows]), zoo.LABELS[rows]).backward()
             plain.step()
