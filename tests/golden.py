@@ -66,11 +66,12 @@ def run_functions():
 
 
 def smallest_run(name):
-    """The first run of a declared function in profile smoke, on stand-ins."""
+    """The rows of the first run of a declared function in profile smoke, on stand-ins."""
     from gadam.paper.report.plan import all_runs
 
     runs = (run for section in import_sections() for run in all_runs(section, "smoke", "standin"))
-    return next(run for run in runs if run.function.name == name)
+    run = next(run for run in runs if run.function.name == name)
+    return run.function(**run.config)
 
 
 def settings():
@@ -84,7 +85,7 @@ def case(name):
     kind, _, rest = name.partition(":")
     if kind == "settings":
         return json.loads(json.dumps(settings()))
-    rows = json.loads(json.dumps(train(*ENGINE[rest]) if kind == "engine" else smallest_run(rest).execute()))
+    rows = json.loads(json.dumps(train(*ENGINE[rest]) if kind == "engine" else smallest_run(rest)))
     rows = [{name: finite(value) for name, value in row.items() if name not in MEASURED} for row in rows]
     return rows if kind == "engine" else rows[:: max(1, len(rows) // 60)]
 

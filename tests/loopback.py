@@ -6,39 +6,14 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 SECONDS = 300.0  # to start in, on a busy machine
 SCHEDULER = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
 
 
-@dataclass
-class Loopback:
-    """A scheduler, workers of one thread each that nobody starts again when they die, and a client."""
-
-    folder: Path
-    context: Any
-    scheduler: Any = None
-    workers: list[Any] = field(default_factory=list)
-    client: Any = None
-
-    def __post_init__(self) -> None:
-        self.file, self.log = str(self.folder / "scheduler.json"), str(self.folder / "log.txt")
-        # Where whoever started it is killed, an idle scheduler ends after a while, and its workers with it.
-        environment = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__IDLE_TIMEOUT": "1 hour"}
-        with open(self.log, "ab") as log:
-            command = [sys.executable, *SCHEDULER, "--scheduler-file", self.file]
-            self.scheduler = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-    def add_worker(self) -> None:
-        """Start one more, without waiting for it."""
-        self.workers.append(self.context.Process(target=work, args=(self.file, str(self.folder), self.log)))
-        self.workers[-1].start()
-
-
-def work(scheduler_file: str, folder: str, log: str) -> None:
+def work(scheduler_file, folder, log):
     """Be a worker of dask until the scheduler or somebody else ends it."""
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
@@ -52,25 +27,36 @@ def work(scheduler_file: str, folder: str, log: str) -> None:
 
 
 @contextmanager
-def loopback(context: Any, workers: int):
-    """Start a cluster, and end all of it."""
+def loopback(context, count):
+    """Yield a scheduler, workers of one thread each that nobody starts again when they die, and a client; end all."""
     from distributed import Client
 
-    with tempfile.TemporaryDirectory(prefix="gadam-cluster-") as name:
-        here, end = Loopback(Path(name), context), time.monotonic() + SECONDS
+    with tempfile.TemporaryDirectory(prefix="gadam-cluster-") as folder:
+        file, log, end, workers = f"{folder}/scheduler.json", f"{folder}/log.txt", time.monotonic() + SECONDS, []
+
+        def add_worker():
+            """Start one more, without waiting for it."""
+            workers.append(context.Process(target=work, args=(file, folder, log)))
+            workers[-1].start()
+
+        # Where whoever started it is killed, an idle scheduler ends after a while, and its workers with it.
+        environment = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__IDLE_TIMEOUT": "1 hour"}
+        with open(log, "ab") as output:
+            command = [sys.executable, *SCHEDULER, "--scheduler-file", file]
+            scheduler = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         try:
-            for _ in range(workers):
-                here.add_worker()
-            while not Path(here.file).exists():
-                if here.scheduler.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(Path(here.log).read_text())
+            for _ in range(count):
+                add_worker()
+            while not Path(file).exists():
+                if scheduler.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(Path(log).read_text())
                 time.sleep(0.05)
-            with Client(scheduler_file=here.file) as here.client:
-                here.client.wait_for_workers(workers, timeout=SECONDS)
-                yield here
+            with Client(scheduler_file=file) as client:
+                client.wait_for_workers(count, timeout=SECONDS)
+                yield SimpleNamespace(scheduler=scheduler, workers=workers, add_worker=add_worker, client=client)
         finally:
-            here.scheduler.kill()
-            here.scheduler.wait()
-            for process in here.workers:
+            scheduler.kill()
+            scheduler.wait()
+            for process in workers:
                 process.kill()
                 process.join()

@@ -38,7 +38,6 @@ TABLE = {
         evolve(lambda: 1 / 0, rows, small)
         evolve(growing, rows, small)
         evolve(lambda: nn.Linear(5, 3), rows, small)
-        evolve(lambda: torch.jit.script(mlp()), rows, small)
         evolve(lambda: nn.Sequential(torch.jit.script(mlp())), rows, small)
         evolve(lambda: torch.compile(mlp()), rows, small)
         evolve(hooked, rows, small)
@@ -49,18 +48,13 @@ TABLE = {
         evolve(lambda: nn.Linear(4, 3).half(), (x.half(), y), small)
         evolve(lambda: nn.Sequential(nn.Embedding(9, 3, sparse=True), nn.Flatten(), nn.Linear(12, 3)), tokens, small)
         evolve(batchnorm, rows, replace(small, batch_size=1))
-        Population.make(mlp(), 3)
-        load_result('saved', lambda: nn.Linear(4, 3))
         GADAMClassifier(make_model=mlp).fit(X, y)
         GADAMClassifier(make_model=mlp()).fit(X, y)
         GADAMClassifier(make_model=lambda features, outputs: nn.Linear(features, outputs + 2)).fit(X, y)""",
     "data": """
         evolve(mlp, x, small)
         evolve(mlp, (x, (y, y)), small)
-        evolve(mlp, (x, ()), small)
-        evolve(mlp, {'x': x}, small)
         evolve(mlp, (x.tolist(), y), small)
-        evolve(mlp, (x, ['a'] * 40), small)
         evolve(mlp, (x, np.array(['a'] * 40)), small)
         evolve(mlp, (pd.DataFrame({'age': X[:, 0], 'sex': 'f'}), y), small)
         evolve(mlp, (x.to_sparse(), y), small)
@@ -81,11 +75,9 @@ TABLE = {
         evolve(mlp, (x, y * 0 - 100), small)""",
     "loss": """
         evolve(mlp, (x, y.float()), small)
-        evolve(mlp, (x, x[:, :3]), small)
         evolve(mlp, (x, x[:, :3] ** 2), small)
         evolve(mlp, (x, x[:, :3].softmax(1) * 3 - 2 / 3), small)
         evolve(mlp, (x, (x[:, :3] > 0).long()), small)
-        evolve(lambda: nn.Linear(4, 1), (x, x[:, :1]), small)
         evolve(lambda: nn.Linear(4, 1), (x, y > 0), small)
         evolve(mlp, rows, small, loss=lambda output, targets: nn.functional.cross_entropy(layer(output), targets))
         evolve(mlp, rows, small, loss='cross_entropy')
@@ -99,24 +91,16 @@ TABLE = {
         evolve(mlp, rows, small, validation=(x, y + 1))""",
     "checkpoint": """
         evolve(mlp, rows, replace(small, generations=1), checkpoint='state')
-        evolve(mlp, rows, replace(small, seed=1), checkpoint='state')
-        evolve(mlp, (x + 1, y), small, checkpoint='state')
-        evolve(lambda: nn.Linear(4, 3), rows, small, checkpoint='state')
         evolve(mlp, rows, small, loss=nn.functional.multi_margin_loss, checkpoint='state')
-        train(mlp, rows, small, checkpoint='state')
         evolve(mlp, rows, small, checkpoint=3)
         evolve(mlp, rows, small, checkpoint='.')
         evolve(mlp, rows, small, checkpoint='a_file')
         evolve(mlp, rows, small, checkpoint='a_file/below')
         evolve(mlp, rows, small, checkpoint='saved')
-        evolve(mlp, rows, small, checkpoint='cut')
         evolve(mlp, rows, small, checkpoint_seconds=0)""",
     "config": """
         evolve(mlp, rows, {'steps': 3})
         evolve(mlp, rows, replace(small, population_size=1))""",
-    "GadamConfig: (steps|lr|optimizer)": """
-        GadamConfig(steps=0)
-        GadamConfig(optimizer=torch.optim.Adam)""",
     "executor": """
         evolve(mlp, rows, small, executor=0)
         evolve(mlp, rows, small, executor=True)
@@ -125,13 +109,14 @@ TABLE = {
         evolve(mlp, rows, small, device='gpu')
         evolve(mlp, rows, small, device='cuda:99')
         evolve(mlp, rows, small, device=['cuda:0', 'cuda:1'])
-        evolve(mlp, rows, small, device=[])
         population.to('gpu')""",
     "callbacks": """
+        evolve(mlp, rows, small, callbacks=[EarlyStopping()])
         evolve(mlp, rows, small, callbacks=LivePlot())
         evolve(mlp, rows, small, callbacks=[LivePlot])
         evolve_seeds(mlp, rows, small, seeds=[1], callbacks=[LivePlot()])""",
-    "(record|progress|stop)=": """
+    "(record|progress|stop|restore_best)=": """
+        evolve(mlp, rows, small, restore_best=True)
         evolve(mlp, rows, small, record=True)
         evolve(mlp, rows, small, progress='yes')
         evolve(mlp, rows, small, stop=True)""",
@@ -188,7 +173,6 @@ TABLE = {
         replace(result, targets='values').soup(rows)""",
     "path=": """
         load_result('missing', mlp)
-        load_result('cut', mlp)
         load_result(7, mlp)
         result.save('a_file/below')""",
     "(history|ax|unit|test)": """
@@ -218,7 +202,6 @@ TABLE = {
         models.mlp(4, 3, [5, 0])""",
     "(name|images_per_person|seed|folder)=": """
         datasets.load('minst')
-        datasets.load(None)
         datasets.load('orl', images_per_person=10)
         datasets.load('orl', images_per_person=0)
         datasets.load('orl', seed=0.5)
@@ -280,7 +263,6 @@ def names(tmp_path_factory):
         patch.setenv("GADAM_OFFLINE", "1")
         result = gadam.evolve(zoo.mlp, (x, y), small, executor=1, progress=False, checkpoint="state")
         result.save("saved")
-        Path("cut").write_bytes(Path("saved").read_bytes()[:-9])
         Path("a_file").write_text("words")
         yield {name: getattr(gadam, name) for name in gadam.__all__} | {
             "x": x, "y": y, "X": x.numpy(), "rows": (x, y), "small": small, "result": result, "closed": closed,
@@ -298,9 +280,7 @@ def names(tmp_path_factory):
 def said(call, names, monkeypatch):
     """What is said of a call: the message of an `InputError`, or the words of a command line inside its box."""
     if not call.startswith("$ "):
-        with pytest.raises(gadam.InputError) as caught:
-            eval(call, dict(names))
-        return str(caught.value)
+        return zoo.complaint(eval, call, dict(names))
     monkeypatch.setattr(sys, "argv", call.split()[1:])
     for name, value in (("COLUMNS", "300"), ("NO_COLOR", "1"), ("TERM", "dumb")):
         monkeypatch.setenv(name, value)

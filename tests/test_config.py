@@ -31,7 +31,7 @@ BAD = {
     **{name: ["adamw", None, ["adam"], dict] for name in NAMED},
     **{name: [0, -2, 1.5] for name in ("children", "child_steps", "shards")},
     "teach_weight": [-0.1, 1.1, None],
-    "learning_rate": [0.0, -1e-3, math.nan, math.inf, "fast"],
+    "learning_rate": [0.0, -1e-3, math.nan, math.inf, "fast", (0.1, 0.01), (0, 0.1), (1, 2, 3)],
     "epsilon": [0.0, math.nan],
     "weight_decay": [-0.1, math.nan, (0.1, 0.01)],
     "average": [-0.1, 1.0],
@@ -61,6 +61,17 @@ def test_a_bad_value_gives_one_line_with_its_name_and_what_is_allowed(name):
         with pytest.raises(InputError, match=f"^.*{name}.* must be .*$") as caught:
             replace(GadamConfig(), **{name: value})
         assert isinstance(caught.value, ValueError)
+
+
+def test_settings_that_say_nothing_together_are_refused():
+    for changed, said in (
+        ({"weight_decay": 0.1, "optimizer": "sgd"}, "weight_decay=0.1 is for"),
+        ({"parents": "all"}, "parents='all' is for crossover=\"teach\""),
+        ({"child_start": "fresh"}, "child_start='fresh' is for"),
+        ({"parents": "half", "crossover": "teach"}, "needs two parents"),
+    ):
+        with pytest.raises(InputError, match=f"^GadamConfig: .*{said}.*$"):
+            GadamConfig(**changed)
 
 
 def test_a_value_at_the_edge_of_its_range_is_kept():

@@ -4,6 +4,7 @@ import copy
 import functools
 import pickle
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -71,12 +72,12 @@ def test_an_ensemble_is_the_mean_of_its_units_at_each_call_to_the_same_bit(case)
 
 
 def test_the_modules_are_called_once_for_each_of_a_number_of_shapes(monkeypatch):
-    ensemble, calls, counts = Ensemble(Population.make(zoo.mlp, 2), "outputs"), [], []
-    by_modules = ensemble._by_modules
-    monkeypatch.setattr(ensemble, "_by_modules", lambda inputs: (calls.append(1), by_modules(inputs))[1])
+    ensemble, counts = Ensemble(Population.make(zoo.mlp, 2), "outputs"), []
+    by_modules = Mock(wraps=ensemble._by_modules)
+    monkeypatch.setattr(ensemble, "_by_modules", by_modules)
     for rows in (*range(1, 36), 1, 2, 35):
         ensemble(zoo.FEATURES[:rows])
-        counts.append(len(calls))
+        counts.append(by_modules.call_count)
     assert counts[-2] == counts[-3] == counts[-4], "a program answers for shapes that were seen"
     assert counts[-1] > counts[-2], "but there is not one for each of many"
 

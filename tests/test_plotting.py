@@ -3,6 +3,7 @@
 import math
 import threading
 import types
+from unittest.mock import ANY, Mock
 
 import matplotlib as mpl
 import pandas as pd
@@ -10,11 +11,10 @@ import pytest
 import torch
 import zoo
 
-from gadam import Callback, GadamConfig, InputError, LivePlot, display, evolve
+from gadam import InputError, LivePlot, Population, display
 from gadam.plotting import ancestors, plot_adoption, plot_family, plot_losses, plot_rates
 
 mpl.use("agg")
-SMALL = {"population_size": 3, "generations": 2, "steps": 2, "batch_size": 8, "validation_size": 16, "mode": "loop"}
 
 
 def hand_made(**changed):
@@ -28,11 +28,6 @@ def hand_made(**changed):
     columns = ["generation", "role", "unit", "parent_a", "parent_b", "loss_survival", "survived"]
     frame = pd.DataFrame(rows, columns=columns).astype({"parent_a": "Int64", "parent_b": "Int64"})
     return frame.assign(**changed)
-
-
-def run(callback, given=None, **changed):
-    config = GadamConfig(**SMALL | changed)
-    return evolve(zoo.mlp, zoo.DATA, config, callbacks=[callback], progress=False, **given or {})
 
 
 # --- figures ---
@@ -97,18 +92,12 @@ def test_family_tree_has_an_edge_for_each_origin_whatever_the_order_of_the_rows(
     ]  # fmt: skip
 
 
-class Watch(Callback):
-    def on_start(self, config, population):
-        self.initial = population
-
-
 def test_family_of_the_engine_is_that_of_its_parameters():
     """Without training or mutation every entry of the fittest is one of an initial ancestor's."""
-    watch = Watch()
-    result = run(watch, population_size=5, generations=3, learning_rate=1e-30, mutation_rate=0.0)
+    result = zoo.evolved(population_size=5, generations=3, learning_rate=1e-30, mutation_rate=0.0)
     family = [unit for number, role, unit in ancestors(result.history) if (number, role) == (1, "parent")]
     entries = torch.cat([each[:1].flatten(1) for each in result.population.parameters.values()], 1)
-    origins = torch.cat([each.flatten(1) for each in watch.initial.parameters.values()], 1)[family]
+    origins = torch.cat([each.flatten(1) for each in Population.make(zoo.mlp, 5).parameters.values()], 1)[family]
     assert (entries == origins).any(0).all()
     for chosen in range(len(family)):
         assert not (entries == origins[[one for one in range(len(family)) if one != chosen]]).any(0).all()
@@ -128,29 +117,19 @@ def test_figures_use_the_axes_given_and_refuse_what_lacks_columns_and_draw_what_
 # --- LivePlot ---
 
 
-class Display:
-    """IPython's display, which keeps what is displayed."""
+def displaying(monkeypatch, message):
+    """IPython's display, which has its calls."""
+    import IPython
 
-    def __init__(self, monkeypatch, message):
-        import IPython
-
-        self.shown, self.updates = [], 0
-        kernel = types.SimpleNamespace(get_parent=lambda channel: {"content": message} if channel == "shell" else {})
-        monkeypatch.setattr(IPython, "get_ipython", lambda: types.SimpleNamespace(kernel=kernel))
-        monkeypatch.setattr("IPython.display.display", self)
-
-    def __call__(self, image, display_id):
-        assert display_id is True
-        self.shown.append(image)
-        return self
-
-    def update(self, image):
-        self.updates += 1
-        self.shown[-1] = image
+    shown = Mock()
+    kernel = types.SimpleNamespace(get_parent=lambda channel: {"content": message} if channel == "shell" else {})
+    monkeypatch.setattr(IPython, "get_ipython", lambda: types.SimpleNamespace(kernel=kernel))
+    monkeypatch.setattr("IPython.display.display", shown)
+    return shown, shown.return_value.update
 
 
 def test_a_terminal_gets_one_line_for_each_generation(capsys):
-    result = run(LivePlot(test=zoo.DATA))
+    result = zoo.evolved(callbacks=[LivePlot(test=zoo.DATA)])
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("generation 1/2: best loss ")
     assert second.startswith(f"generation 2/2: best loss {result.history['loss_survival'][6:].min():.4g}, ")
@@ -158,19 +137,20 @@ def test_a_terminal_gets_one_line_for_each_generation(capsys):
 
 
 @pytest.mark.parametrize(
-    ("message", "who", "updates"),
-    [({"comm_id": "a widget's"}, "notebook", 1), ({"allow_stdin": False}, "batch", 0)],
+    ("message", "who", "updates"), [({"comm_id": "a widget's"}, "notebook", 1), ({"allow_stdin": False}, "batch", 0)]
 )
 def test_a_notebook_has_pictures_that_are_drawn_again_where_somebody_looks(message, who, updates, monkeypatch, capsys):
-    shown = Display(monkeypatch, message)
+    shown, update = displaying(monkeypatch, message)
     assert display.front_end() == who
     plot = LivePlot()
-    run(plot)
-    assert (len(shown.shown), shown.updates) == (1, updates)
-    assert shown.shown[0].data.count('src="data:image/png;base64,') == 3
-    assert "<p>generation 2/2: best loss" in shown.shown[0].data
-    run(plot, generations=1)
-    assert len(shown.shown) == 2, "another run has a figure of its own"
+    zoo.evolved(callbacks=[plot])
+    shown.assert_called_once_with(ANY, display_id=True)
+    assert update.call_count == updates
+    ((picture,), _) = update.call_args or shown.call_args
+    assert picture.data.count('src="data:image/png;base64,') == 3
+    assert "<p>generation 2/2: best loss" in picture.data
+    zoo.evolved(callbacks=[plot], generations=1)
+    assert shown.call_count == 2, "another run has a figure of its own"
     assert plot.history["generation"].tolist() == [1] * 6
     assert capsys.readouterr().out == ""
     assert not mpl.pyplot.get_fignums(), "pyplot knows of none of them"
@@ -179,25 +159,25 @@ def test_a_notebook_has_pictures_that_are_drawn_again_where_somebody_looks(messa
 def test_after_a_checkpoint_the_generations_before_are_there_too(monkeypatch, tmp_path):
     stop = threading.Event()
 
-    class StopAfterOne(Callback):
-        def on_generation(self, generation):
+    def record(step):
+        if step.generation == 2:
             stop.set()
 
     given = {"checkpoint": tmp_path / "state"}
-    assert run(StopAfterOne(), given | {"stop": stop}).stopped == "stop"
+    assert zoo.evolved(record=record, stop=stop, **given).stopped == "stop"
     for scored in ([2], []):  # it goes on; it is over
-        shown = Display(monkeypatch, {"allow_stdin": True})
+        shown, update = displaying(monkeypatch, {"allow_stdin": True})
         plot = LivePlot(test=zoo.DATA)
-        pd.testing.assert_frame_equal(run(plot, given).history, plot.history)
+        pd.testing.assert_frame_equal(zoo.evolved(callbacks=[plot], **given).history, plot.history)
         assert plot.scores["generation"].tolist() == scored
-        assert (len(shown.shown), shown.updates) == (1, 0)
+        assert (shown.call_count, update.call_count) == (1, 0)
 
 
 def test_scores_are_those_of_the_fittest_and_of_the_mean_softmax():
     """Of more rows than are computed at once; the vote of units that did not learn is not that of the fittest."""
     rows = zoo.FEATURES.repeat(100, 1), zoo.LABELS.repeat(100)
     plot = LivePlot(test=rows)
-    result = run(plot, generations=1, seed=2)
+    result = zoo.evolved(callbacks=[plot], generations=1, seed=2)
     assert {png[:4] for png in plot.pictures().values()} == {b"\x89PNG"}
     with torch.no_grad():
         outputs = torch.stack([unit(rows[0]).softmax(1) for unit in result.population.units()])

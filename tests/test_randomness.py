@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -121,18 +122,15 @@ def test_the_inner_of_two_streams_is_in_force_until_it_ends():
 
 @pytest.mark.parametrize("name", ["dropout", "randperm"])
 def test_threads_side_by_side_draw_what_they_draw_alone(name):
-    alone, together, start = {seed: drawn(DRAWS[name], seed) for seed in range(4)}, {}, threading.Barrier(4)
+    alone, start = [drawn(DRAWS[name], seed) for seed in range(4)], threading.Barrier(4)
 
     def work(seed):
         start.wait(60)
-        together[seed] = [drawn(DRAWS[name], seed) for _ in range(50)]
+        return [drawn(DRAWS[name], seed) for _ in range(50)]
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in alone]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(torch.equal(found, alone[seed]) for seed in alone for found in together[seed])
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(work, range(4))
+    assert all(torch.equal(found, alone[seed]) for seed, draws in enumerate(together) for found in draws)
 
 
 def test_the_fused_dropout_of_a_gpu_is_a_dropout():

@@ -18,20 +18,14 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import gadam
-from gadam import GadamConfig, InputError, Population, evolve, load_result, storage
+from gadam import InputError, Population, load_result, storage
 
 SAVED = Path(__file__).with_name("saved_result.safetensors")
 
 
-def run(make=zoo.mlp, inputs=zoo.FEATURES, stop=None, **changed):
-    settings = {"population_size": 3, "generations": 2, "steps": 3, "batch_size": 8, "validation_size": 16}
-    config = GadamConfig(**settings | {"mode": "loop", "betas": (0.85, 0.99)} | changed)
-    return evolve(make, (inputs, zoo.LABELS), config, executor=1, progress=False, stop=stop)
-
-
 @pytest.fixture(scope="module")
 def result():
-    return run()
+    return zoo.evolved(betas=(0.85, 0.99))
 
 
 # --- what is shown ---
@@ -50,7 +44,7 @@ def test_a_result_shows_a_table_and_its_losses_also_where_there_are_none(result)
     for each, loss, complete in (
         (result, f"{last['loss_survival'].min():.4g}", "2 of 2 (stopped: generations)"),
         (lost, "nan", "2 of 2 (stopped: generations)"),
-        (run(stop=stop), "–", "0 of 2 (stopped: stop)"),
+        (zoo.evolved(stop=stop), "–", "0 of 2 (stopped: stop)"),
     ):
         rows, page = shown(each)
         assert list(rows.values())[:4] == ["Sequential", "3", complete, loss]
@@ -117,7 +111,7 @@ def odd(result):
     ],
 )  # fmt: skip
 def test_what_is_loaded_is_what_was_saved_and_nothing_is_unpickled(make, inputs, tmp_path, monkeypatch):
-    saved = run(make, inputs, moments="carry")
+    saved = zoo.evolved(make, (inputs, zoo.LABELS), moments="carry", betas=(0.85, 0.99))
     assert saved.population.moments
     saved = odd(saved) if make is zoo.mlp else saved
     saved.save(str(tmp_path / "deep" / "result"))
@@ -142,13 +136,9 @@ def test_a_file_that_an_older_gadam_saved_is_loaded(tmp_path):
 
 
 def test_of_a_checkpoint_the_facts_are_those_of_its_training(tmp_path):
-    class Ends(gadam.Callback):
-        def on_generation(self, generation):
-            return True
-
-    config = GadamConfig(population_size=2, generations=3, steps=2, batch_size=8, mode="loop")
-    given = {"executor": 1, "progress": False, "checkpoint": tmp_path / "state", "callbacks": [Ends()]}
-    result = evolve(zoo.regression, (zoo.FEATURES, zoo.VALUES), config, loss=nn.functional.mse_loss, **given)
+    rows, callbacks = (zoo.FEATURES, zoo.VALUES), [gadam.EarlyStopping(patience=1, min_delta=1e9)]
+    given = {"loss": nn.functional.mse_loss, "checkpoint": tmp_path / "state", "validation": rows}
+    result = zoo.evolved(zoo.regression, rows, generations=3, callbacks=callbacks, **given)
     loaded = load_result(tmp_path / "state", zoo.regression)
     assert (loaded.targets, loaded.stopped, loaded.gradient_steps) == ("values", "callback", result.gradient_steps)
 
@@ -190,13 +180,6 @@ def test_a_failure_in_the_middle_leaves_the_old_result(result, where, error, tmp
     assert os.listdir(tmp_path) == ["result"]
 
 
-def complaint(path, make=zoo.mlp):
-    with pytest.raises(InputError) as caught:
-        load_result(path, make)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("kind", "facts"),
     [
@@ -208,14 +191,14 @@ def complaint(path, make=zoo.mlp):
 def test_a_whole_file_of_something_else_or_of_another_version_is_refused(kind, facts, result, tmp_path, monkeypatch):
     path, tensors = tmp_path / "result", {f"parameters/{n}": one for n, one in result.population.parameters.items()}
     storage.write(path, kind, facts, tensors)
-    assert "is damaged" in complaint(path)
+    assert "is damaged" in zoo.complaint(load_result, path, zoo.mlp)
     storage.write(path, "memory", facts, tensors)
-    assert "holds a memory, must be a result" in complaint(path)
+    assert "holds a memory, must be a result" in zoo.complaint(load_result, path, zoo.mlp)
     for version, which in ((7, "a newer"), (1, "an older")):
         with monkeypatch.context() as other:
             other.setattr(storage, "FORMAT", version)
             storage.write(path, kind, facts, tensors)
-        assert f"install {which} gadam" in complaint(path)
+        assert f"install {which} gadam" in zoo.complaint(load_result, path, zoo.mlp)
 
 
 OTHER_MODELS = {
@@ -233,7 +216,7 @@ OTHER_MODELS = {
 def test_a_module_that_does_not_fit_is_told_by_its_first_difference(kind, result, tmp_path):
     make, parts = OTHER_MODELS[kind]
     result.save(tmp_path / "result")
-    message = complaint(tmp_path / "result", make)
+    message = zoo.complaint(load_result, tmp_path / "result", make)
     assert all(part in message for part in ["make_model", *parts]), message
 
 

@@ -3,10 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import pandas as pd
+import pytest
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
+
+from gadam import GadamConfig, InputError, Population, evolve
+from gadam.training.shards import Data, split_into_shards
 
 ROWS = 40
 CLASSES = 3
@@ -286,6 +291,24 @@ ZOO = {
 }
 
 
+def evolved(make=mlp, data=DATA, **given):
+    """Evolve a few small units in the calling thread; `given` are settings and what `gadam.evolve` takes."""
+    small = {"population_size": 3, "generations": 2, "steps": 5, "batch_size": 8, "validation_size": 16, "mode": "loop"}
+    config = GadamConfig(**small | {name: given.pop(name) for name in list(given) if name in GadamConfig.names()})
+    return evolve(make, data, config, **{"executor": 1, "progress": False} | given)
+
+
+def data_of(case):
+    """Rows, all of them to train on, and two validation batches of 16."""
+    batch, numbers = (case.arguments, case.targets), torch.arange(len(case.targets))[None]
+    return Data(batch, batch, numbers[:, :16], numbers[:, 16:32])
+
+
+def shards_of(make, units, count=1):
+    """Fresh parents of the first generation, in so many shards."""
+    return split_into_shards(Population.make(make, units), count, "parent", 1)
+
+
 def double(case):
     """The case in float64."""
 
@@ -335,3 +358,37 @@ def trained_statistics(population):
         for name, tensor in population.buffers.items()
     }
     return replace(population, buffers=buffers)
+
+
+def assert_same_shards(shards, expected):
+    """Bit by bit, with their losses."""
+    assert [shard.units for shard in shards] == [other.units for other in expected]
+    for shard, other in zip(shards, expected, strict=True):
+        assert same_population(shard.population, other.population)
+        for name in ("loss_start", "loss_trained", "loss_survival"):
+            assert torch.equal(shard.tensors[name], other.tensors[name])
+
+
+def timeless(result):
+    return result.history.drop(columns="seconds")
+
+
+def assert_same(result, expected):
+    """Bit by bit, and in every fact that is not a time."""
+    assert same_population(result.population, expected.population)
+    assert same_population(Population.stack([result.best]), Population.stack([expected.best]))
+    pd.testing.assert_frame_equal(timeless(result), timeless(expected), check_exact=True)
+    facts = ("stopped", "gradient_steps", "targets", "config", "restored")
+    assert [getattr(result, name) for name in facts] == [getattr(expected, name) for name in facts]
+    assert (result.teachers is None) == (expected.teachers is None)
+    assert result.teachers is None or same_population(result.teachers, expected.teachers)
+
+
+def complaint(function, /, *given, **named):
+    """The one line in which a call is refused."""
+    with pytest.raises(InputError) as caught:
+        function(*given, **named)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 500
+    return message

@@ -11,19 +11,15 @@ from gadam.randomness import BATCHES, ROLES, stream
 ONE_HOT = torch.nn.functional.one_hot(DOUBLE[1], zoo.CLASSES).double()
 
 
-def rate_and_decay(population, unit, config):
-    names = ("learning_rate", "weight_decay")
-    return [float(population.rates[n][unit]) if n in population.rates else getattr(config, n) for n in names]
-
-
 def train_by_hand(start, number, config, generation, role, targets=ONE_HOT):
     """Return the parameters of a unit of the population `start` after its phase, and both moments, lists each."""
     draw = stream("cpu", config.seed, BATCHES, generation, ROLES[role], number, 0)
-    rows = torch.randint(zoo.ROWS, (64, config.batch_size), generator=draw)
-    unit, (rate, decay), (beta1, beta2) = (
-        start.unit(number).train(),
-        rate_and_decay(start, number, config),
-        config.betas,
+    steps = config.steps_of(role)
+    blocks = [torch.randint(zoo.ROWS, (64, config.batch_size), generator=draw) for _ in range(0, steps, 64)]
+    rows, unit, (beta1, beta2) = torch.cat(blocks), start.unit(number).train(), config.betas
+    rate, decay = (
+        float(start.rates[name][number]) if name in start.rates else getattr(config, name)
+        for name in ("learning_rate", "weight_decay")
     )
     entries = [entry.detach().clone() for entry in unit.parameters()]
     first, second = (
@@ -32,7 +28,7 @@ def train_by_hand(start, number, config, generation, role, targets=ONE_HOT):
         for kind in ("exp_avg", "exp_avg_sq")
     )  # fmt: skip
     lived = int(next(e for n, e in start.moments.items() if n.startswith("step/"))[number]) if start.moments else 0
-    averages, steps = [entry.clone() for entry in entries], config.steps_of(role)
+    averages = [entry.clone() for entry in entries]
     for step in range(1, steps + 1):
         for own, entry in zip(unit.parameters(), entries, strict=True):
             own.data.copy_(entry)

@@ -4,12 +4,11 @@ import functools
 import math
 import threading
 
-import pandas as pd
 import pytest
 import torch
 import zoo
 
-from gadam import Callback, GadamConfig, InputError, Population, evolve, train
+from gadam import Callback, GadamConfig, evolve, train
 from gadam.tracing.programs import Programs
 
 STEPS = 6
@@ -25,18 +24,9 @@ def settings(**changed):
     return GadamConfig(**default | {"mode": "loop", "validation_size": 16, "seed": 1} | changed)
 
 
-def double_mlp():
-    return zoo.mlp().double()
-
-
-def double_batchnorm():
-    return zoo.batchnorm_mlp().double()
-
-
-def double_dropout():
-    return zoo.dropout_mlp().double()
-
-
+double_mlp, double_batchnorm, double_dropout = (
+    zoo.double(zoo.Case(make)).make for make in (zoo.mlp, zoo.batchnorm_mlp, zoo.dropout_mlp)
+)
 TRACED, CARRIED = {"mode": "vectorised", "shards": 2}, {"moments": "carry"}
 # Ways to evolve: a model and settings. Together they change every setting and take every choice.
 WAYS = {
@@ -154,28 +144,3 @@ class Stop(threading.Event):
     def is_set(self):
         self._left -= 1
         return self._left < 0
-
-
-def assert_same(result, expected):
-    """Bit by bit, and in every fact that is not a time."""
-    assert zoo.same_population(result.population, expected.population)
-    assert zoo.same_population(Population.stack([result.best]), Population.stack([expected.best]))
-    pd.testing.assert_frame_equal(timeless(result), timeless(expected), check_exact=True)
-    facts = ("stopped", "gradient_steps", "targets", "config", "restored")
-    assert [getattr(result, name) for name in facts] == [getattr(expected, name) for name in facts]
-    assert (result.teachers is None) == (expected.teachers is None)
-    assert result.teachers is None or zoo.same_population(result.teachers, expected.teachers)
-
-
-def timeless(result):
-    return result.history.drop(columns="seconds")
-
-
-def complaint(function, /, *given, **named):
-    """The one line in which a call is refused."""
-    with pytest.raises(InputError) as caught:
-        function(*given, **named)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert len(message) < 500
-    return message

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 import zoo
 from damage import EDITS, damage_settings, damaged
-from evolving import complaint, run
+from evolving import run
 
 from gadam import load_result
 
@@ -31,7 +31,7 @@ def test_a_damaged_file_is_refused_in_one_line_and_left_as_it_is(kind, tmp_path)
         candidate = damaged(content, edits)
         hypothesis.assume(candidate != content)
         path.write_bytes(candidate)
-        complaint(read)
+        zoo.complaint(read)
         assert path.read_bytes() == candidate
         assert os.listdir(tmp_path) == [kind]
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 import zoo
-from evolving import DATA, DOUBLE, RANGES, STEPS, double_batchnorm, double_mlp, run, settings, timeless, watched
+from evolving import DATA, DOUBLE, RANGES, STEPS, double_batchnorm, double_mlp, run, settings, watched
 from torch import nn
 from torch.nn import functional
 
@@ -177,7 +177,9 @@ def test_the_threshold_is_on_the_change_of_the_sum_of_losses():
             first = next((n for n, change in enumerate(changes) if change <= changes[number] * factor), 5)
             assert last == first + 1
             assert stopped.stopped == ("converged" if first < 5 else "generations")
-            assert timeless(stopped).equals(timeless(result)[result.history["generation"] <= last]), "changes no more"
+            assert zoo.timeless(stopped).equals(zoo.timeless(result)[result.history["generation"] <= last]), (
+                "changes no more"
+            )
 
 
 # --- the switches ---
@@ -258,5 +260,5 @@ def test_of_a_population_gone_bad_the_checkpoint_holds_the_last_good_generation(
         assert "\n" not in str(error.value)
         kept = load_result(path, fuses())
         assert zoo.same_population(kept.population, first.population)
-        assert timeless(kept).equals(timeless(first))
+        assert zoo.timeless(kept).equals(zoo.timeless(first))
         assert (kept.stopped, kept.config, kept.targets) == ("stop", first.config, "classes")

@@ -10,24 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import zoo
-from evolving import (
-    DATA,
-    DOUBLE,
-    MODES,
-    PROGRAMS,
-    STEPS,
-    WAYS,
-    Stop,
-    Watch,
-    assert_same,
-    complaint,
-    double_mlp,
-    reference,
-    run,
-    run_way,
-    settings,
-    timeless,
-)
+from evolving import DATA, MODES, PROGRAMS, STEPS, WAYS, Stop, Watch, reference, run, run_way, settings
 from torch import nn
 
 from gadam import GadamConfig, Population, evolve, evolve_seeds, train
@@ -51,10 +34,10 @@ def test_the_ways_change_every_setting_and_take_every_choice():
 def test_one_seed_gives_the_same_bits_on_any_executor(way, processes):
     """In generations of the sizes that are asked for."""
     expected, _ = reference(way)
-    assert_same(run_way(way, executor=3), expected)
+    zoo.assert_same(run_way(way, executor=3), expected)
     loop = {"mode": "loop"}  # tracing in every process would take the time
     there = run_way(way, changed=loop, executor=processes)
-    assert_same(there, expected if expected.config.mode == "loop" else run_way(way, changed=loop))
+    zoo.assert_same(there, expected if expected.config.mode == "loop" else run_way(way, changed=loop))
     config = expected.config
     for (generation, role), rows in expected.history.groupby(["generation", "role"]):
         assert (len(rows), set(rows["steps"])) == (config.units_of(role, generation), {config.steps_of(role)})
@@ -83,10 +66,10 @@ def test_seeds_together_are_the_seeds_alone_unit_by_unit(way):
         seen = together[seed].losses
         seen[(last or 2) + 1 :] = 0  # units of a seed that is over are trained on with the others, to no effect
         if result.config.mode == "loop":
-            assert_same(replace(result, config=expected.config), expected)
+            zoo.assert_same(replace(result, config=expected.config), expected)
             assert torch.equal(seen, alone.losses)
         else:
-            pd.testing.assert_frame_equal(timeless(result), timeless(expected), rtol=1e-8)
+            pd.testing.assert_frame_equal(zoo.timeless(result), zoo.timeless(expected), rtol=1e-8)
             for kind in ("parameters", "buffers", "moments", "rates"):
                 found, wanted = (getattr(one.population, kind) for one in (result, expected))
                 assert zoo.difference(found, wanted) <= 1e-8, kind
@@ -108,7 +91,7 @@ def test_units_of_all_seeds_are_trained_in_one_call_and_the_best_is_of_each_seed
 def test_evolutions_side_by_side_do_not_disturb_each_other():
     with ThreadPoolExecutor(2) as pool:
         for future in [pool.submit(run_way, "traced", executor=2) for _ in range(2)]:
-            assert_same(future.result(), reference("traced")[0])
+            zoo.assert_same(future.result(), reference("traced")[0])
 
 
 @pytest.mark.parametrize(("make", "inputs"), [(zoo.dropout_mlp, zoo.FEATURES), (zoo.dropout_cnn, zoo.IMAGES)])
@@ -123,7 +106,7 @@ def test_without_torchscript_training_is_the_same_bit_by_bit(make, inputs, monke
         assert bool(traced) == available, "else this compares nothing"
         traced.clear()
     PROGRAMS.clear()
-    assert_same(*results)
+    zoo.assert_same(*results)
 
 
 @MODES
@@ -137,7 +120,7 @@ def test_rows_may_come_from_a_computation_that_has_gradients_and_lie_anyhow_in_m
 
     config = settings(mode=mode, population_size=2, generations=1)
     expected = run(config, make, rows[0], validation=rows[0])
-    assert_same(run(config, make, rows[1], validation=rows[1]), expected)
+    zoo.assert_same(run(config, make, rows[1], validation=rows[1]), expected)
     assert transform.weight.grad is None
 
 
@@ -145,7 +128,7 @@ def test_classes_are_counted_in_all_rows_but_those_that_the_loss_ignores():
     rows = zoo.FEATURES, torch.where(torch.arange(40) < 20, zoo.LABELS, -1)
     run(data=rows, loss=nn.CrossEntropyLoss(ignore_index=-1))
     trained = []
-    assert "targets: range from -1 to 2, must lie in 0 to 2" in complaint(run, data=rows, record=trained.append)
+    assert "targets: range from -1 to 2, must lie in 0 to 2" in zoo.complaint(run, data=rows, record=trained.append)
     assert not trained
 
 
@@ -153,14 +136,14 @@ def test_classes_are_counted_in_all_rows_but_those_that_the_loss_ignores():
 
 
 def test_callbacks_are_told_and_may_stop_it_and_what_they_are_given_does_not_change_later():
-    whole = run(settings(generations=3), double_mlp, DOUBLE)
+    whole = run(settings(generations=3))
     watches = [Watch(), Watch(2), Watch()]  # those after the one that stops it are told too
-    result = run(settings(generations=3), double_mlp, DOUBLE, callbacks=iter(watches))
+    result = run(settings(generations=3), callbacks=iter(watches))
     assert result.stopped == "callback"
     assert all(watch.told == ["start", 1, 2, "end"] and watch.result is result for watch in watches)
-    assert timeless(result).equals(timeless(whole)[whole.history["generation"] <= 2])
+    assert zoo.timeless(result).equals(zoo.timeless(whole)[whole.history["generation"] <= 2])
     first = Watch(1)
-    run(settings(generations=3), double_mlp, DOUBLE, callbacks=[first])
+    run(settings(generations=3), callbacks=[first])
     assert zoo.same_population(first.initial, watches[0].initial)
     for name in ("parents", "newborn", "children", "next"):
         assert zoo.same_population(getattr(first.generations[0], name), getattr(watches[0].generations[0], name))
@@ -173,6 +156,7 @@ def test_history_is_tidy_and_the_result_counts_every_step():
     expected = [(k, role, unit) for k in (1, 2) for role in ("parent", "child") for unit in range(3)]
     assert list(history[["generation", "role", "unit"]].itertuples(index=False, name=None)) == expected
     assert list(history.index) == list(range(12))
+    assert "loss_validation" not in history
     assert history.query("role == 'parent'")[["parent_a", "parent_b"]].isna().all(axis=None)
     assert history.query("role == 'child'")[["parent_a", "parent_b"]].isin(range(3)).all(axis=None)
     assert result.gradient_steps == sum(taken) == 12 * STEPS
@@ -183,8 +167,13 @@ def test_history_is_tidy_and_the_result_counts_every_step():
     assert torch.equal(result.population.parameters["0.weight"], before), "the best shares no memory with it"
 
 
-@pytest.mark.parametrize(("mode", "shards", "each"), [("loop", 4, 6.0), ("loop", 1, 6.0), ("vectorised", 2, 3.0)])
-def test_seconds_of_a_unit_are_its_share_of_its_shards(mode, shards, each, monkeypatch):
+@pytest.mark.parametrize(
+    ("call", "mode", "shards", "each"),
+    [(evolve, "loop", 4, 6.0), (evolve, "loop", 1, 6.0), (evolve, "vectorised", 2, 3.0), (train, "loop", 2, 24.0)],
+)
+def test_seconds_of_a_unit_are_its_share_of_its_shards_also_where_it_stopped(
+    call, mode, shards, each, tmp_path, monkeypatch
+):
     """On a clock that only steps move, by one second each."""
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
@@ -192,9 +181,14 @@ def test_seconds_of_a_unit_are_its_share_of_its_shards(mode, shards, each, monke
     def record(step):
         now[0] += 1
 
-    result = run(settings(mode=mode, shards=shards), record=record)
-    assert result.history["seconds"].tolist() == [each] * 16
-    assert result.seconds == 16 * each
+    def timed(**given):
+        return run(settings(mode=mode, shards=shards), call=call, record=record, **given)
+
+    stopped = timed(checkpoint=tmp_path / "state", stop=Stop(30))
+    now[0] += 1_000  # between two runs
+    for result in (timed(), timed(checkpoint=tmp_path / "state")):
+        assert result.history["seconds"].tolist() == [each] * (4 if call is train else 16)
+        assert result.seconds == result.history["seconds"].sum() > stopped.seconds
 
 
 def test_nothing_is_printed_where_nobody_looks_and_the_bar_ends_at_all_steps(capfd, tmp_path):
@@ -239,7 +233,7 @@ def test_stopped_it_returns_the_last_complete_generation(mode, executor):
             kinds = result.history.dtypes.astype(str)
         else:
             expected = run(replace(config, generations=2))
-            assert_same(replace(result, stopped="generations", config=expected.config), expected)
+            zoo.assert_same(replace(result, stopped="generations", config=expected.config), expected)
             assert result.history.dtypes.astype(str).drop("role").equals(kinds.drop("role"))
 
 

@@ -5,16 +5,13 @@ import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
-import torch
 import zoo
 from torch.nn import functional
 
 from gadam.config import GadamConfig
 from gadam.parallel.executors import as_pool, train_shards
-from gadam.population import Population
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
-from gadam.training.shards import Data, split_into_shards
 from gadam.training.trainer import Trainer
 
 STEPS = 4
@@ -25,20 +22,10 @@ def trainer(steps=STEPS):
 
 
 def shards(count=4, make=zoo.dropout_mlp, in_shards=None):
-    return split_into_shards(Population.make(make, count), in_shards or count, "parent", 1)
+    return zoo.shards_of(make, count, in_shards or count)
 
 
-def data():
-    batch, numbers = ((zoo.FEATURES,), zoo.LABELS), torch.arange(len(zoo.LABELS))[None]
-    return Data(batch, batch, numbers, numbers)
-
-
-def assert_same(results, expected):
-    assert [result.units for result in results] == [other.units for other in expected]
-    for result, other in zip(results, expected, strict=True):
-        assert zoo.same_population(result.population, other.population)
-        for name in ("loss_start", "loss_trained", "loss_survival"):
-            assert torch.equal(result.tensors[name], other.tensors[name])
+DATA = zoo.data_of(zoo.Case(zoo.dropout_mlp))
 
 
 class Failing(zoo.Linear):
@@ -88,7 +75,7 @@ def test_a_number_is_that_many_threads_and_none_as_many_as_are_useful(given, use
         everybody.wait(60)
 
     with as_pool(given, useful) as pool:
-        train_shards(pool, trainer(), shards(count), data(), record=record)
+        train_shards(pool, trainer(), shards(count), DATA, record=record)
     assert len(found) == count
     assert (threading.current_thread() in found) == (count == 1)
 
@@ -96,7 +83,7 @@ def test_a_number_is_that_many_threads_and_none_as_many_as_are_useful(given, use
 def test_results_and_the_sum_of_progress_are_the_same_for_every_executor_and_it_stays_open(executor, monkeypatch):
     """Also where the training pauses after every hundred steps, and goes on."""
     monkeypatch.setattr(training, "REPORT_SECONDS", 0)
-    expected = [trainer(3 * BLOCK).train(shard, data()) for shard in shards(2)]
+    expected = [trainer(3 * BLOCK).train(shard, DATA) for shard in shards(2)]
     found, kept, told, done = shards(2), [], [], [0]
 
     def pause(steps):
@@ -108,9 +95,9 @@ def test_results_and_the_sum_of_progress_are_the_same_for_every_executor_and_it_
         done[0] = 0
         with as_pool(executor, 1) as pool:
             found = train_shards(
-                pool, trainer(3 * BLOCK), found, data(), pause, keep=lambda now: kept.append(list(now)), seconds=60.0
+                pool, trainer(3 * BLOCK), found, DATA, pause, keep=lambda now: kept.append(list(now)), seconds=60.0
             )
-    assert_same(found, expected)
+    zoo.assert_same_shards(found, expected)
     assert sum(told) == 2 * 3 * BLOCK
     assert all([shard.units for shard in each] == [range(1), range(1, 2)] for each in kept)
     assert kept[-1][0].is_trained
@@ -122,14 +109,14 @@ def test_rounds_without_time_still_get_on(executor, monkeypatch):
     monkeypatch.setattr(training, "REPORT_SECONDS", 0)
     kept = []
     with as_pool(executor, 1) as pool:
-        found = train_shards(pool, trainer(3), shards(), data(), keep=kept.append, seconds=0.0)
-    assert_same(found, train_shards(None, trainer(3), shards(), data()))
+        found = train_shards(pool, trainer(3), shards(), DATA, keep=kept.append, seconds=0.0)
+    zoo.assert_same_shards(found, train_shards(None, trainer(3), shards(), DATA))
     assert len(kept) >= (4 // executor if isinstance(executor, int) else 3)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_halves_of_shards_for_which_memory_is_short_are_in_the_order_of_their_units(workers, monkeypatch):
-    expected, train = train_shards(None, trainer(), shards(), data()), Trainer.train
+    expected, train = train_shards(None, trainer(), shards(), DATA), Trainer.train
 
     def short(self, shard, *given):
         if len(shard.units) > 1:
@@ -138,7 +125,7 @@ def test_halves_of_shards_for_which_memory_is_short_are_in_the_order_of_their_un
 
     monkeypatch.setattr(Trainer, "train", short)
     with pytest.warns(UserWarning, match="two halves"), as_pool(workers, 1) as pool:
-        assert_same(train_shards(pool, trainer(), shards(in_shards=2), data()), expected)
+        zoo.assert_same_shards(train_shards(pool, trainer(), shards(in_shards=2), DATA), expected)
 
 
 def test_an_error_here_or_in_a_worker_is_raised_and_counts_as_no_progress(executor):
@@ -148,7 +135,7 @@ def test_an_error_here_or_in_a_worker_is_raised_and_counts_as_no_progress(execut
     told = []
     for make, progress, error in ((zoo.mlp, stop, KeyboardInterrupt), (Failing, told.append, ZeroDivisionError)):
         with pytest.raises(error), as_pool(executor, 1) as pool:
-            train_shards(pool, trainer(), shards(make=make), data(), progress)
+            train_shards(pool, trainer(), shards(make=make), DATA, progress)
     assert not any(told)
 
 
@@ -171,7 +158,7 @@ def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start(monkey
         assert failed.wait(60)
 
     with Noticing(2, thread_name_prefix="gadam") as pool, pytest.raises(ZeroDivisionError):
-        train_shards(pool, trainer(steps=50_000), shards(20), data(), record=record)
+        train_shards(pool, trainer(steps=50_000), shards(20), DATA, record=record)
     assert steps[0] == 1
     assert 0 < steps[1] < 50_000
     assert steps[1] % BLOCK == 0, "it stops where progress is told"

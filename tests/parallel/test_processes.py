@@ -9,7 +9,6 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-import pandas as pd
 import pytest
 import torch
 import zoo
@@ -17,36 +16,22 @@ from loopback import loopback
 from torch.nn import functional
 
 from gadam.config import GadamConfig, InputError
-from gadam.evolution.loop import evolve
 from gadam.models import lenet5
 from gadam.parallel import workers as remote
 from gadam.parallel.workers import Workers, WorkersError, cluster_size
-from gadam.population import Population
-from gadam.training.shards import Data, split_into_shards
 from gadam.training.trainer import Trainer
 
 WORKERS = 2
 
 
-def settings(**changed):
-    given = {"population_size": 6, "generations": 2, "steps": 30, "batch_size": 8, "validation_size": 16, "shards": 3}
-    return GadamConfig(**given | {"mode": "loop", "mutation_rate": 0.1} | changed)
-
-
-def evolved(executor, config=None, **others):
-    return evolve(zoo.dropout_mlp, zoo.DATA, config or settings(), executor=executor, device="cpu", **others)
-
-
-def assert_same(result, expected):
-    assert zoo.same_population(result.population, expected.population)
-    pd.testing.assert_frame_equal(result.history.drop(columns="seconds"), expected.history.drop(columns="seconds"))
+def evolved(executor, **given):
+    changed = {"population_size": 6, "steps": 30, "shards": 3, "mutation_rate": 0.1} | given
+    return zoo.evolved(zoo.dropout_mlp, executor=executor, device="cpu", **changed)
 
 
 def shard_and_data(make=zoo.dropout_mlp, size=2):
-    batch, numbers = ((zoo.FEATURES,), zoo.LABELS), torch.arange(20)[None]
-    shard = split_into_shards(Population.make(make, size), 1, "parent", 1)[0]
-    data = Data(batch, batch, numbers[:, :10], numbers[:, 10:])
-    return Trainer(settings(), functional.cross_entropy, (0,)), shard, data
+    trainer = Trainer(GadamConfig(steps=30, batch_size=8), functional.cross_entropy, (0,))
+    return trainer, *zoo.shards_of(make, size), zoo.data_of(zoo.Case(make))
 
 
 class Elsewhere(Executor):
@@ -117,7 +102,7 @@ def test_what_is_common_is_read_from_a_file_once_and_the_file_is_gone_after(proc
 
 def test_a_worker_that_sees_no_file_asks_once_and_is_sent_everything(none_kept):
     executor = Elsewhere()
-    assert_same(evolved(executor), evolved(1))
+    zoo.assert_same(evolved(executor), evolved(1))
     without, with_all, *later = executor.sent
     assert isinstance(with_all, bytes)
     assert [type(each) for each in later] == [type(without)] * 11, "shards of two roles and generations"
@@ -170,7 +155,7 @@ def test_a_process_that_dies_is_one_clear_error_and_another_pool_goes_on(context
                     evolved(pool, loss=loss, checkpoint=path)
                 one_line(caught, "process", "new one", str(path))
             else:
-                assert_same(evolved(pool, loss=loss, checkpoint=path), evolved(2, loss=loss))
+                zoo.assert_same(evolved(pool, loss=loss, checkpoint=path), evolved(2, loss=loss))
 
 
 # --- a cluster ---
@@ -184,15 +169,15 @@ def cluster(context):
 
 
 def test_a_cluster_gives_what_threads_give(cluster):
-    config, executor = settings(mode="vectorised", moments="carry"), cluster.client.get_executor()
+    config, executor = {"mode": "vectorised", "moments": "carry"}, cluster.client.get_executor()
     assert cluster_size(executor).threads == len(cluster.client.nthreads()) == WORKERS
     assert cluster_size(Elsewhere()) is None
-    assert_same(evolved(executor, config), evolved(2, config))
+    zoo.assert_same(evolved(executor, **config), evolved(2, **config))
 
 
 def test_a_worker_that_dies_in_its_work_changes_nothing(cluster, tmp_path):
     loss = deadly(tmp_path)
-    assert_same(evolved(cluster.client.get_executor(), loss=loss), evolved(2, loss=loss))
+    zoo.assert_same(evolved(cluster.client.get_executor(), loss=loss), evolved(2, loss=loss))
     assert sum(not worker.is_alive() for worker in cluster.workers) == 1
 
 
@@ -215,11 +200,11 @@ def test_a_cluster_that_goes_away_is_one_clear_error_soon_and_the_training_goes_
     cluster.client._timeout = 3_600
     cluster.add_worker()
     cluster.client.wait_for_workers(1, timeout=300)
-    config, path = settings(population_size=2, shards=2, steps=1_000, generations=1), tmp_path / "kept"
+    config, path = {"population_size": 2, "shards": 2, "steps": 1_000, "generations": 1}, tmp_path / "kept"
     loss = deadly(tmp_path, cluster.scheduler.pid)
     with pytest.raises(WorkersError) as caught:
-        evolved(executor, config, loss=loss, checkpoint=path)
+        evolved(executor, **config, loss=loss, checkpoint=path)
     one_line(caught, "scheduler at tcp://", "is gone", str(path))
     with pytest.raises(WorkersError, match="is gone"):
         evolved(executor)
-    assert_same(evolved(2, config, loss=loss, checkpoint=path), evolved(2, config, loss=loss))
+    zoo.assert_same(evolved(2, **config, loss=loss, checkpoint=path), evolved(2, **config, loss=loss))

@@ -8,16 +8,15 @@ import functools
 import pytest
 import torch
 import zoo
+from torch.nn import functional
 
 from gadam.config import GadamConfig
-from gadam.population import Population
 from gadam.tracing.programs import Programs
 from gadam.training import steps as faster
 from gadam.training import trainer
-from gadam.training.shards import Data, Shard
 from gadam.training.steps import CAPTURE_PAYS
 
-CASES = {make: zoo.Case(make) for make in (zoo.mlp, zoo.dropout_mlp, zoo.Averaging, zoo.Counting)}
+MODELS = zoo.mlp, zoo.dropout_mlp, zoo.Averaging, zoo.Counting
 STEPS = 64 + 21  # a block of batches, and one that no number of calls fills
 AT_ONCE = faster.FUSED
 
@@ -25,7 +24,7 @@ AT_ONCE = faster.FUSED
 @functools.cache
 def programs_of(make):
     """Traced and compiled once for all tests of a model: that is what takes time."""
-    return Programs(make(), CASES[make].loss)
+    return Programs(make(), functional.cross_entropy)
 
 
 def repeated(compute):
@@ -57,7 +56,7 @@ class Steps:
         self._patch, self.captured, self.calls, self.rounds = monkeypatch, 0, 0, 0
 
     def train(self, make, *, capture=None, fused=False, seconds=None, record=None, **changed):
-        case, take = CASES[make], faster.FusedSteps.take
+        take = faster.FusedSteps.take
 
         def count_captures(compute):
             self.captured += 1
@@ -68,17 +67,16 @@ class Steps:
             return take(steps, batches)
 
         config = GadamConfig(**{"population_size": 3, "steps": STEPS, "batch_size": 8} | changed)
-        batch, some = ((case.inputs,), case.targets), torch.arange(len(case.targets))[None]
-        shard = Shard(Population.make(case.make, 3, seed=0), range(3), "parent", 1)
-        ours = trainer.Trainer(config, case.loss, (0,), programs_of(make))
+        (shard,), data = zoo.shards_of(make, 3), zoo.data_of(zoo.Case(make))
+        ours = trainer.Trainer(config, functional.cross_entropy, (0,), programs_of(make))
         with self._patch.context() as patch:
             patch.setattr("gadam.training.steps.CAPTURES", {"cpu": count_captures} if capture else {})
             patch.setattr(trainer, "FUSING_PAYS", 0 if fused else STEPS + 1)
             patch.setattr(faster.FusedSteps, "take", count_calls)
             while not shard.is_trained:
-                shard = ours.train(shard, Data(batch, batch, some, some), seconds=seconds, record=record)
+                shard = ours.train(shard, data, seconds=seconds, record=record)
                 self.rounds += 1
-        return shard
+        return [shard]
 
 
 @pytest.fixture
@@ -86,24 +84,19 @@ def steps(monkeypatch):
     return Steps(monkeypatch)
 
 
-def assert_same(found, expected):
-    assert zoo.same_population(found.population, expected.population)
-    assert torch.equal(found.loss_trained, expected.loss_trained)
-
-
 LIVELY = {"moments": "carry", "weight_decay": 0.1, "average": 0.1}
 WAYS = {"captured": ({"capture": repeated}, LIVELY), "fused": ({"fused": True}, LIVELY | {"schedule": "cosine"})}
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("make", CASES)
+@pytest.mark.parametrize("make", MODELS)
 def test_training_is_the_same_bit_by_bit_also_with_pauses(way, make, steps):
     how, settings = WAYS[way]
     plain = steps.train(make, **settings)
     assert (steps.captured, steps.calls, steps.rounds) == (0, 0, 1)
-    assert_same(steps.train(make, **how, **settings), plain)
+    zoo.assert_same_shards(steps.train(make, **how, **settings), plain)
     assert (steps.captured, steps.calls) == ((1, 0) if way == "captured" else (0, STEPS // AT_ONCE))
-    assert_same(steps.train(make, **how, seconds=0.0, **settings), plain)
+    zoo.assert_same_shards(steps.train(make, **how, seconds=0.0, **settings), plain)
     assert steps.rounds >= 1 + 1 + 2
 
 
@@ -125,12 +118,12 @@ def test_what_does_not_pay_or_cannot_be_is_not_captured(changed, steps):
 def test_a_capture_that_fails_or_does_something_else_changes_nothing(capture, steps, caplog):
     with caplog.at_level("INFO", "gadam"):
         found = steps.train(zoo.dropout_mlp, capture=capture)
-    assert_same(found, steps.train(zoo.dropout_mlp))
+    zoo.assert_same_shards(found, steps.train(zoo.dropout_mlp))
     assert "not captured" in caplog.text
 
 
 def test_fused_steps_that_would_give_other_numbers_are_taken_one_by_one(steps, monkeypatch):
     plain = steps.train(zoo.mlp, batch_size=4)
     monkeypatch.setattr(faster, "script", copying)
-    assert_same(steps.train(zoo.mlp, batch_size=4, fused=True), plain)
+    zoo.assert_same_shards(steps.train(zoo.mlp, batch_size=4, fused=True), plain)
     assert steps.calls == 0

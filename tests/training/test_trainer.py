@@ -10,17 +10,17 @@ from dataclasses import replace
 import pytest
 import torch
 import zoo
-from torch import nn
 from torch.nn import functional
 
 from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
+from gadam.randomness import BATCHES, ROLES, stream
 from gadam.runtime import float32_as_asked
 from gadam.tracing.programs import Programs
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
-from gadam.training.shards import Data, Shard, TrainingError, is_out_of_memory
+from gadam.training.shards import Shard, TrainingError, is_out_of_memory
 from gadam.training.trainer import Trainer, train_or_halve
 
 RATE = 1e-2
@@ -37,7 +37,6 @@ MODES = ["loop", "vectorised", "singly"]
 every_mode = pytest.mark.parametrize("mode", MODES)
 DRAW = torch.Generator().manual_seed(0)
 
-
 DOUBLE = {name: zoo.double(case) for name, case in zoo.ZOO.items()}
 DROPOUT, NORM, NOISY = (DOUBLE[name] for name in ("Dropout", "BatchNorm1d", "own draws"))
 # Every batch is the same, so that a training can be interrupted without the batches showing it.
@@ -53,11 +52,6 @@ def settings(**changed):
     return GadamConfig(**given | changed)
 
 
-def data_of(case):
-    batch, numbers = (case.arguments, case.targets), torch.arange(len(case.targets))[None]
-    return Data(batch, batch, numbers[:, :16], numbers[:, 16:32])
-
-
 @functools.cache
 def programs_of(mode, case):
     """Traced once for all tests of a case: tracing is what costs."""
@@ -71,7 +65,7 @@ def trainer_of(mode, case, config):
 def train(mode, case, population, config, **told):
     """A population as one shard, after training."""
     shard = Shard(population, range(len(population)), "parent", 1)
-    return trainer_of(mode, case, config).train(shard, data_of(case), **told)
+    return trainer_of(mode, case, config).train(shard, zoo.data_of(case), **told)
 
 
 def of_unit(tensors, unit=0):
@@ -117,73 +111,22 @@ def threads(count):
     torch.set_num_threads(before)
 
 
-class Recording:
-    """A loss that notes which rows it is asked for in training: the first column of the targets numbers them."""
-
-    def __init__(self):
-        self.rows = []
-
-    def __call__(self, output, targets):
-        if output.requires_grad:
-            self.rows.append(targets[:, 0].clone())
-        return functional.cross_entropy(output, targets[:, 1])
-
-
-def recorded(make=zoo.mlp):
-    return zoo.Case(make, targets=torch.stack([torch.arange(zoo.ROWS), zoo.LABELS], 1), loss=Recording())
-
-
 @pytest.mark.parametrize("optimizer", PLAIN)
-def test_a_unit_alone_equals_a_plain_loop_over_the_same_batches_bit_by_bit(optimizer):
-    case = recorded(zoo.batchnorm_mlp)
+def test_a_unit_alone_equals_a_plain_loop_over_batches_of_its_stream_bit_by_bit(optimizer):
+    case, steps = zoo.Case(zoo.batchnorm_mlp), BLOCK + 6
     population = Population.make(case.make, 1)
-    trained = train("loop", case, population, settings(optimizer=optimizer, steps=BLOCK + 6)).population
-    module = population.unit(0).train()
+    trained = train("loop", case, population, settings(optimizer=optimizer, steps=steps)).population
+    module, draw = population.unit(0).train(), stream("cpu", 1, BATCHES, 1, ROLES["parent"], 0, 0)
     plain = PLAIN[optimizer](module.parameters())
-    assert len(case.loss.rows) == BLOCK + 6
     with threads(1):
-        for rows in case.loss.rows:
+        for rows in torch.cat([torch.randint(zoo.ROWS, (BLOCK, 8), generator=draw) for _ in range(2)])[:steps]:
             plain.zero_grad()
             functional.cross_entropy(module(zoo.FEATURES[rows]), zoo.LABELS[rows]).backward()
             plain.step()
     assert zoo.identical(of_unit(trained.parameters) | of_unit(trained.buffers), module.state_dict())
 
 
-def test_adam_is_equation_2_with_epsilon_outside_the_bias_correction():
-    """One row, one weight, and the arithmetic by hand."""
-    ones = torch.ones(1, 1, dtype=torch.float64)
-    case = zoo.Case(lambda: nn.Linear(1, 1, bias=False).double(), ones, 3 * ones, functional.mse_loss)
-    config = settings(learning_rate=0.1, betas=(0.8, 0.95), epsilon=0.5, steps=5, batch_size=4)
-    population = Population.make(case.make, 2)
-    trained = train("loop", case, population, config).population.parameters["weight"].flatten()
-    for start, end in zip(population.parameters["weight"].flatten().tolist(), trained.tolist(), strict=True):
-        weight, first, second = start, 0.0, 0.0
-        for step in range(1, 6):
-            gradient = 2 * (weight - 3)
-            first = 0.8 * first + 0.2 * gradient
-            second = 0.95 * second + 0.05 * gradient**2
-            weight -= 0.1 * (first / (1 - 0.8**step)) / ((second / (1 - 0.95**step)) ** 0.5 + 0.5)
-        assert end == pytest.approx(weight, rel=1e-12)
-
-
 # --- batches and streams ---
-
-
-def batches(steps, size, count):
-    """Row numbers [count, steps, size] of the batches that units were trained on."""
-    case = recorded()
-    train("loop", case, Population.make(case.make, count), settings(steps=steps, batch_size=size))
-    return torch.stack(case.loss.rows).view(count, steps, size)
-
-
-def test_batches_are_uniform_with_replacement_and_none_comes_twice():
-    drawn = batches(steps=2 * BLOCK + 2, size=24, count=2).flatten(0, 1)
-    expected = drawn.numel() / zoo.ROWS
-    chi_squared = float(((torch.bincount(drawn.flatten(), minlength=zoo.ROWS) - expected) ** 2 / expected).sum())
-    assert chi_squared < 39 + 5 * (2 * 39) ** 0.5  # 39 degrees of freedom, five standard deviations
-    distinct = torch.tensor([len(batch.unique()) for batch in drawn], dtype=torch.float64).mean()
-    assert distinct == pytest.approx(40 * (1 - (1 - 1 / 40) ** 24), abs=1)  # without replacement it would be 24
-    assert len(drawn.unique(dim=0)) == len(drawn)
 
 
 class Drawing(zoo.Linear):
@@ -203,7 +146,7 @@ def test_every_unit_of_every_role_and_generation_has_batches_of_its_own():
         return output.mean()
 
     case = zoo.Case(Drawing, targets=torch.arange(zoo.ROWS), loss=loss)
-    data = replace(data_of(case), fitness=torch.zeros(2, 1).long(), survival=torch.zeros(2, 1).long())
+    data = replace(zoo.data_of(case), fitness=torch.zeros(2, 1).long(), survival=torch.zeros(2, 1).long())
     for role in ("parent", "child"):
         for generation in (1, 2):
             shard = Shard(Population.make(Drawing, 4), range(4), role, generation)
@@ -228,11 +171,7 @@ def test_a_diverged_unit_leaves_its_neighbours_alone(mode):
         assert zoo.difference(of_unit(trained.population.parameters, unit), of_unit(healthy.parameters, unit)) <= 1e-12
 
 
-OPTIMIZERS = [("vectorised", optimizer) for optimizer in PLAIN] + [
-    ("loop", "adam"),
-    ("loop", "sgdm"),
-    ("singly", "adam"),
-]
+OPTIMIZERS = [("loop", "adam"), ("loop", "sgdm"), ("singly", "adam"), *(("vectorised", name) for name in PLAIN)]
 
 
 @pytest.mark.parametrize(("mode", "optimizer"), OPTIMIZERS)
@@ -270,34 +209,6 @@ def test_carried_moments_make_10_and_10_steps_equal_20_and_fresh_ones_begin_agai
 
 
 @every_mode
-def test_training_changes_nothing_that_it_was_given_and_nothing_that_is_frozen(mode):
-    case = DOUBLE["frozen parameters"]
-    config, inputs = settings(moments="carry", steps=2), case.inputs.clone()
-    given = train(mode, case, Population.make(case.make, 2), config).population
-    copies = [{n: t.clone() for n, t in part.items()} for part in (given.parameters, given.buffers, given.moments)]
-    trained = train(mode, case, given, config).population
-    assert zoo.same_population(given, Population(given.template, *copies))
-    assert torch.equal(case.inputs, inputs)
-    assert given.buffers.keys() == {"0.weight", "0.bias"}
-    assert zoo.identical(trained.buffers, given.buffers)
-
-
-@every_mode
-def test_losses_are_means_in_evaluation_mode_before_and_after_training(mode):
-    population = Population.make(NORM.make, 2)
-    trained = train(mode, NORM, population, settings())
-
-    def expected(units, rows):
-        inputs, targets = NORM.inputs[rows], NORM.targets[rows]
-        return torch.stack([functional.cross_entropy(unit(inputs), targets).detach() for unit in units.units()])
-
-    first, second = slice(0, 16), slice(16, 32)
-    torch.testing.assert_close(trained.loss_start, expected(population, first), rtol=1e-12, atol=0)
-    torch.testing.assert_close(trained.loss_trained, expected(trained.population, first), rtol=1e-12, atol=0)
-    torch.testing.assert_close(trained.loss_survival, expected(trained.population, second), rtol=1e-12, atol=0)
-
-
-@every_mode
 @pytest.mark.parametrize(("steps", "patience"), [(1, math.inf), (BLOCK + 1, math.inf), (3, 0)])
 def test_progress_adds_up_to_every_step_of_every_unit(mode, steps, patience, monkeypatch):
     monkeypatch.setattr(training, "REPORT_SECONDS", patience)
@@ -311,7 +222,7 @@ def test_progress_adds_up_to_every_step_of_every_unit(mode, steps, patience, mon
 def test_children_that_take_other_steps_tell_of_them_all_and_pause_as_parents_do(mode, monkeypatch):
     monkeypatch.setattr(training, "REPORT_SECONDS", 0)
     shard = Shard(Population.make(DROPOUT.make, 2), range(2), "child", 1)
-    trainer, data = trainer_of(mode, DROPOUT, settings(steps=2, child_steps=5)), data_of(DROPOUT)
+    trainer, data = trainer_of(mode, DROPOUT, settings(steps=2, child_steps=5)), zoo.data_of(DROPOUT)
     told, taken = [], []
     expected = trainer.train(shard, data, told.append, lambda step: taken.extend(step.units))
     assert (sum(told), len(taken), expected.steps_taken) == (10, 10, 10)
@@ -321,23 +232,9 @@ def test_children_that_take_other_steps_tell_of_them_all_and_pause_as_parents_do
         assert_same(trainer.train(paused, data), expected, 0)
 
 
-@pytest.mark.parametrize("own", [("learning_rate",), ("weight_decay",), ("learning_rate", "weight_decay")])
-@pytest.mark.parametrize("make", ["Dropout", "two precisions"])
-@pytest.mark.parametrize("mode", ["loop", "vectorised"])
-def test_a_unit_with_a_rate_or_a_decay_of_its_own_is_trained_as_if_all_had_it(mode, make, own):
-    case, each = DOUBLE[make], {"learning_rate": [1e-2, 3e-2], "weight_decay": [0.3, 0.1]}
-    population = Population.make(case.make, 2)
-    rates = {name: torch.tensor(each[name], dtype=torch.float64) for name in own}
-    found = train(mode, case, replace(population, rates=rates), settings(weight_decay=0.2)).population
-    for unit in range(2):
-        alike = settings(**{"weight_decay": 0.2} | {name: each[name][unit] for name in own})
-        expected = train("loop", case, population, alike).population
-        assert zoo.difference(of_unit(found.parameters, unit), of_unit(expected.parameters, unit)) <= 1e-10
-
-
 @pytest.mark.parametrize("fits", [2, 1, 0])
 def test_where_memory_runs_out_the_halves_are_trained(fits, monkeypatch):
-    shard = Shard(Population.make(DROPOUT.make, 4), range(4), "parent", 1)
+    (shard,) = zoo.shards_of(DROPOUT.make, 4)
     trainer, train = trainer_of("loop", DROPOUT, settings(steps=2)), Trainer.train
 
     def short(self, shard, *given):
@@ -345,11 +242,11 @@ def test_where_memory_runs_out_the_halves_are_trained(fits, monkeypatch):
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         return train(self, shard, *given)
 
-    expected = trainer.train(shard, data_of(DROPOUT))
+    expected = trainer.train(shard, zoo.data_of(DROPOUT))
     monkeypatch.setattr(Trainer, "train", short)
     allowed = nullcontext() if fits else pytest.raises(TrainingError, match="unit 0 alone")
     told, taken = [], []
-    given = trainer, shard, data_of(DROPOUT), told.append, lambda step: taken.append(step.units)
+    given = trainer, shard, zoo.data_of(DROPOUT), told.append, lambda step: taken.append(step.units)
     with pytest.warns(UserWarning, match="at once: they are trained"), allowed:
         assert_same(Shard.join(train_or_halve(*given)), expected, 0)
     assert sum(told) == len(taken) == (4 * 2 if fits else 0)
