@@ -95,7 +95,7 @@ def _named(point: dict[str, int]) -> str:
     return ", ".join(f"{name} = {size}" for name, size in point.items())
 
 
-@run_function("section43/growing", version=4)
+@run_function("section43/growing", version=5)
 def growing(g: int, width: int, steps: int, seed: int) -> list[Row]:
     """Count the bytes of one generation of MLPs with two hidden layers of some width, on 500 generated rows."""
     draw = stream("cpu", seed)
@@ -104,7 +104,7 @@ def growing(g: int, width: int, steps: int, seed: int) -> list[Row]:
     return [{"width": width, "seed": seed, "data": "none", **counted}]
 
 
-@run_function("section43/problem", version=4)
+@run_function("section43/problem", version=5)
 def problem(dataset: str, data: Any) -> list[Row]:
     """Count the bytes of one generation of g = 10 units on a problem of Section 5; one step, since none sends any."""
     rows = load(dataset, data=data)
