@@ -235,6 +235,20 @@ def test_the_table_has_every_dataset_that_is_computed_with_its_numbers():
     assert re.findall(cells, README) == expected
 
 
+def test_the_speeds_are_those_of_the_committed_benchmark():
+    kinds = "^gadam$", "PyTorch, (?:one|worker)|joblib", "stack_module_state|compile", "JAX"
+    measured = pd.read_csv(ROOT / "reports" / "bench" / "bench_summary.csv")
+    table = README.split("## How fast")[1].split("## Limits")[0]
+    found = re.findall(r"\*\*([\d.,]+)\*\*|([\d.,]+) \(([\d.]+) ×\)", table)
+    shown = iter([(float((bold or ms).replace(",", "")), float(ratio or 1)) for bold, ms, ratio in found])
+    for kind in kinds:
+        of_kind = measured[measured["contestant"].str.contains(kind)].groupby(["workload", "g"])["ms_per_step"].min()
+        for work in [("mlp", 10), ("mlp", 100), ("lenet", 10), ("lenet", 100), ("orl", 10)]:
+            ours = measured.set_index(["contestant", "workload", "g"]).loc[("gadam", *work), "ms_per_step"]
+            assert next(shown) == pytest.approx((of_kind[work], of_kind[work] / ours), rel=0.05)
+    assert not list(shown)
+
+
 def test_the_archive_has_as_many_runs_as_are_counted():
     held = len(archive.read(REPORT / "runs.jsonl.xz").lines)
     assert f"the archive holds {held:,} so far" in README
