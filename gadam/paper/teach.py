@@ -2,8 +2,7 @@
 
 Every method returns one network for the same number of optimizer steps over all its units, forward passes of teachers
 among them; a tenth of the training rows is held out, and chooses. What a method leaves open (a rate, a decay) is
-searched for on development seeds (`searched`, `chosen`), with as many trials each; MNIST and ORL take what LETTER's
-search finds. `gadam.teach` is asked as it is, with nothing chosen.
+searched for on development seeds (`search`, `chosen`), with as many trials each. `gadam.teach` is asked as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,13 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 import gadam
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
+from gadam.ensembles import Ensemble
 from gadam.evolution.teach import TEACH, TEACHER_SHARE
 from gadam.models import lenet5
 from gadam.paper import comparison, drawing, mnist, section54, section54_orl, seeds_of, statistics
@@ -44,7 +46,10 @@ TAUGHT, LONG, LONG_DRAWN, BEST, BEST_DRAWN, GADAM = (
 LONG_CONSTANT, BEST_CONSTANT, ALONE, TAUGHT_CHOSEN = (
     "long run, constant rate, tuned", "best of ten, constant rate, tuned", "self-distillation, tuned", "teach, tuned",
 )  # fmt: skip
-VOTES = {TAUGHT: "vote of teach's teachers", BEST: "vote of ten"}
+LONG_ALL = "long run, tuned, on all rows"
+"""The tuned long run without a held-out tenth, which it needs no more once its rate and decay are found."""
+VOTES = {"vote of teach's eight": (TAUGHT, 8), "vote of the half that taught": (TAUGHT, 4), "vote of ten": (BEST, 10)}
+"""Votes, of which method's units, and of how many of them: the best by held-out rows."""
 _SMOOTH: dict[str, Any] = {"schedule": "cosine", "average": 0.01}
 _TEACH: dict[str, Any] = {"by": "teach", "teacher_share": TEACHER_SHARE, **TEACH}
 _DRAWN: dict[str, Any] = {"learning_rate": TEACH["learning_rate"], "weight_decay": TEACH["weight_decay"]}
@@ -54,7 +59,8 @@ METHODS: dict[str, dict[str, Any]] = {
     ALONE: _TEACH | {"teacher_share": 0.5, "population_size": 1},
     LONG: {"by": "train", "population_size": 1, **_SMOOTH},
     LONG_DRAWN: {"by": "train", "population_size": 1, **_SMOOTH, **_DRAWN},
-    **{f"long run at {rate:g}": {"by": "train", "population_size": 1, **_SMOOTH, "learning_rate": rate}
+    LONG_ALL: {"by": "train", "population_size": 1, **_SMOOTH, "all_rows": True},
+    **{f"long run at {rate:g}": {"by": "train", "population_size": 1, **_SMOOTH, **_DRAWN, "learning_rate": rate}
        for rate in RATES},
     LONG_CONSTANT: {"by": "looks", "population_size": 1},
     BEST: {"by": "train", "population_size": 10, **_SMOOTH},
@@ -85,12 +91,18 @@ _TABLES: dict[str, dict[str, Any]] = {
     "letter": {"totals": (40_000, 100_000, 200_000, 400_000), "primary": 200_000, "seeds": 20},
 }
 _WHOLE: dict[str, Any] = {
-    "trials": {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2), "weight_decay": (0.0, 0.03, 0.1)},
-    "gadam": {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2), "generations": (5, 10, 20)},
+    "trials": {"learning_rate": RATES, "weight_decay": (0.0, 0.03, 0.1, 0.3, 1.0)},
+    "gadam": {"learning_rate": RATES, "generations": (2, 5, 10, 20, 40)},
     "search_seeds": (100, 101, 102),
     "datasets": _TABLES | {
-        "mnist": {"totals": (100_000,), "primary": 100_000, "seeds": 10},
-        "orl": {"totals": (6_000,), "primary": 6_000, "seeds": 30, "hidden": 1_024},
+        "mnist": {
+            "totals": (100_000,), "primary": 100_000, "seeds": 10,
+            "trials": {"learning_rate": (1e-3, 3e-3, 1e-2), "weight_decay": (0.1,)}, "search_seeds": (100,),
+        },
+        "orl": {
+            "totals": (6_000,), "primary": 6_000, "seeds": 30, "hidden": 1_024,
+            "trials": {"learning_rate": (3e-4, 1e-3, 3e-3, 1e-2), "weight_decay": (0.1,)},
+        },
     },
 }  # fmt: skip
 PROFILES: dict[str, dict[str, Any]] = {
@@ -112,19 +124,20 @@ PROFILES: dict[str, dict[str, Any]] = {
     "paper": _WHOLE,
 }  # fmt: skip
 """`totals`: optimizer steps of all units together; at the `primary` one all methods are compared. `trials` and `gadam`:
-what is searched for the tuned methods, on `search_seeds`."""
+what is searched for the tuned methods, on `search_seeds`; a dataset may have its own."""
 
 
 def runs(profile: str, data: str) -> list[Run]:
     """List the trials on development seeds, and the runs of the methods for which nothing is chosen."""
     budget, found = PROFILES[profile], []
-    for dataset, method in itertools.product(searched(profile), TUNED):
-        total = budget["datasets"][dataset]["primary"]
-        for trial in _trials(budget, method):
-            seeds = budget["search_seeds"]
-            found += _runs(profile, data, dataset, method, total, trial, f"teach/{dataset}/search", seeds)
     for dataset in budget["datasets"]:
-        found += _reported(profile, data, dataset, {name: {} for name in METHODS if name not in TUNED})
+        own = _budget(profile, dataset)
+        for method in _tuned(dataset):
+            for trial in _trials(own, method):
+                about = (own["primary"], trial, f"teach/{dataset}/search", own["search_seeds"])
+                found += _runs(profile, data, dataset, method, *about)
+    for dataset in budget["datasets"]:
+        found += _reported(profile, data, dataset, {name: {} for name in METHODS if name not in (*TUNED, LONG_ALL)})
     return found
 
 
@@ -133,16 +146,13 @@ RUNS = (runs,)
 
 def later_runs(profile: str, data: str, rows: pd.DataFrame) -> list[Run]:
     """List the runs of the tuned methods, with what the trials found best."""
-    return [
-        run
-        for dataset in PROFILES[profile]["datasets"]
-        for run in _reported(profile, data, dataset, chosen(rows, profile, dataset))
-    ]
-
-
-def searched(profile: str) -> list[str]:
-    """Return the datasets on which rates and decays are searched for."""
-    return [name for name in PROFILES[profile]["datasets"] if name in _TABLES]
+    found = []
+    for dataset in PROFILES[profile]["datasets"]:
+        settings = chosen(rows, profile, dataset)
+        if LONG in settings:
+            settings[LONG_ALL] = settings[LONG]
+        found += _reported(profile, data, dataset, settings)
+    return found
 
 
 def methods_of(dataset: str) -> tuple[str, ...]:
@@ -152,8 +162,17 @@ def methods_of(dataset: str) -> tuple[str, ...]:
 
 def arm(dataset: str, method: str, total: int) -> str:
     """Name the arm of a method; a vote is of the same runs."""
-    trained = {vote: name for name, vote in VOTES.items()}.get(method, method)
-    return f"teach/{dataset}/{trained}/{total}"
+    return f"teach/{dataset}/{VOTES.get(method, (method,))[0]}/{total}"
+
+
+def _tuned(dataset: str) -> list[str]:
+    """Return the methods for which something is searched on a dataset."""
+    return [method for method in TUNED if method in methods_of(dataset)]
+
+
+def _budget(profile: str, dataset: str) -> dict[str, Any]:
+    """Return the budget of a dataset, with what the profile says for all of them."""
+    return {**PROFILES[profile], **PROFILES[profile]["datasets"][dataset]}
 
 
 def _trials(budget: Mapping[str, Any], method: str) -> list[dict[str, Any]]:
@@ -169,7 +188,7 @@ def _reported(profile: str, data: str, dataset: str, settings: Mapping[str, dict
         for total in size["totals"] if method in CURVES else (size["primary"],):
             priority = 0 if total == size["primary"] else 6
             about = (arm(dataset, method, total), seeds, priority)
-            found += _runs(profile, data, dataset, method, total, settings[method], *about)
+            found += _runs(profile, data, dataset, method, total, settings[method] | {"details": True}, *about)
     return found
 
 
@@ -212,17 +231,20 @@ def train_orl_cnn(
 
 def rows_of_method(
     rows: Dataset, make_model: Callable[[], nn.Module], *, seed: int, method: str, by: str, total_steps: int,
-    teacher_share: float = TEACHER_SHARE, **settings: Any,
+    teacher_share: float = TEACHER_SHARE, all_rows: bool = False, details: bool = False, **settings: Any,
 ) -> list[Row]:  # fmt: skip
     """Train one network by a method and score it on the test rows and on the tenth of the training rows held out.
 
-    A second row is of the vote of its units or teachers, where `VOTES` has a name for it. `seconds` are of one core.
+    Further rows are of the votes of its units or teachers that `VOTES` names. `seconds` are of one core. With `details`
+    rows say what one temperature, fitted on the held-out rows, makes of the loss, and there is a row for each unit
+    (teachers, of teach). With `all_rows` nothing is held out of the training.
 
     `method` is what the rows call it, and it trains `by` "teach", "train", "evolve", or "looks": one unit, which is
     looked at on the held-out rows 40 times, of which the best counts. `total_steps` are those of the optimizer over all
     units; further settings are of `GadamConfig`.
     """
     train, held = held_out(rows.train, len(rows.train[1]) // 10, seed)
+    train = rows.train if all_rows else train
     shared: dict[str, Any] = {"validation": held, "executor": threads(), "progress": False}
     settings = {name: tuple(one) if isinstance(one, list) else one for name, one in settings.items()}
     watch = _Looks(make_model(), held, total_steps) if by == "looks" else None
@@ -244,8 +266,23 @@ def rows_of_method(
         "gradient_steps": result.gradient_steps, "seconds": round(seconds, 2),
         **{name: json_value(settings.get(name)) for name in SETTINGS},
     }  # fmt: skip
-    models = {method: model.cpu().eval()} | ({VOTES[method]: result.ensemble()} if method in VOTES else {})
-    return [about | {"method": name} | _scores(one, name != method, rows.test, held) for name, one in models.items()]
+    parts = {"test": rows.test} | ({} if all_rows else {"held": held})
+    found = [about | {"method": method} | _scores(model.cpu().eval(), parts, details)]
+    units = (result.population if result.teachers is None else result.teachers).to("cpu")
+    if len(units) == 1:
+        return found
+    of_units = {name: scorer(units.template)(units, part) for name, part in parts.items()}
+    fittest = of_units["held"][0].argsort()
+    for vote, (voting, count) in VOTES.items():
+        if voting == method:
+            found.append(about | {"method": vote} | _scores(Ensemble(units.take(fittest[:count])), parts, details))
+    for unit, rate in enumerate(units.rates.get("learning_rate", [None] * len(units)) if details else []):
+        own: Row = {"method": f"{method}: a unit", "unit": unit, "learning_rate": None if rate is None else float(rate)}
+        for name, (losses, correct) in of_units.items():
+            own |= {f"{name}_correct": int(correct[unit]), f"{name}_loss": _finite(losses[unit])}
+            own[f"{name}_rows"] = len(parts[name][1])
+        found.append(about | own)
+    return found
 
 
 def json_value(value: Any) -> Any:
@@ -272,28 +309,39 @@ class _Looks:
         return Population(self._template, self._best, {}).unit(0)
 
 
-def _scores(model: nn.Module, is_vote: bool, test: Part, held: Part) -> Row:
-    """Right answers and mean cross-entropy on both; a vote gives probabilities."""
+def _scores(model: nn.Module, parts: Mapping[str, Part], details: bool) -> Row:
+    """Right answers and mean cross-entropy on parts; a vote gives probabilities."""
     found: Row = {}
-    for name, (inputs, targets) in {"test": test, "held": held}.items():
-        outputs = outputs_of(model, inputs)
-        logits = outputs.double().clamp_min(1e-30).log() if is_vote else outputs.double()
-        loss = float(cross_entropy(logits, targets))
+    logits: dict[str, Tensor] = {}
+    for name, (inputs, targets) in parts.items():
+        outputs = outputs_of(model, inputs).double()
+        logits[name] = outputs.clamp_min(1e-30).log() if isinstance(model, Ensemble) else outputs
         found[f"{name}_correct"] = int((outputs.argmax(1) == targets).sum())
-        found[f"{name}_loss"] = loss if math.isfinite(loss) else None  # JSON has no infinity
+        found[f"{name}_loss"] = _finite(cross_entropy(logits[name], targets))
         found[f"{name}_rows"] = len(targets)
+    if details and "held" in parts and found["held_loss"] is not None:
+
+        def scaled(part: str, exponent: float) -> float:
+            return float(cross_entropy(logits[part] / 10**exponent, parts[part][1]))
+
+        exponent = float(minimize_scalar(partial(scaled, "held"), bounds=(-2, 2), method="bounded").x)
+        found |= {"temperature": 10**exponent, "test_loss_scaled": _finite(scaled("test", exponent))}
     return found
+
+
+def _finite(value: Tensor | float) -> float | None:
+    return float(value) if math.isfinite(value) else None  # JSON has no infinity
 
 
 def chosen(rows: pd.DataFrame, profile: str, dataset: str) -> dict[str, dict[str, Any]]:
     """Return the trial of each tuned method that gets most held-out rows right, over the development seeds.
 
-    Of equals the one of lower loss. Empty where trials are missing; MNIST and ORL have LETTER's.
+    Of equals the one of lower loss. Without those of which trials are missing.
     """
-    budget = PROFILES[profile]
-    found = where(search(rows, profile), dataset=dataset if dataset in _TABLES else "letter")
+    budget = _budget(profile, dataset)
+    found = where(search(rows, profile), dataset=dataset)
     picked: dict[str, dict[str, Any]] = {}
-    for method in TUNED:
+    for method in _tuned(dataset):
         own, trials = found[found["method"] == method], _trials(budget, method)
         if len(own) < len(trials) or (own["seeds"] < len(budget["search_seeds"])).any():
             continue
@@ -305,20 +353,20 @@ def chosen(rows: pd.DataFrame, profile: str, dataset: str) -> dict[str, dict[str
 def search(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     """Return the trials on the development seeds: mean accuracy and loss on held-out rows."""
     rows = _read(rows)
-    of_search = rows["seed"].isin(PROFILES[profile]["search_seeds"]) & rows["method"].isin(TUNED)
-    rows = rows[of_search & rows["dataset"].isin(searched(profile))]
-    rows = rows.assign(accuracy=100 * rows["held_correct"] / rows["held_rows"], loss=rows["held_loss"].fillna(math.inf))
+    rows = rows[rows["seed"].isin(PROFILES[profile]["search_seeds"]) & rows["method"].isin(TUNED)]
+    rows = rows.assign(loss=rows["held_loss"].fillna(math.inf))
     grouped = rows.groupby(["dataset", "method", *SETTINGS], dropna=False, sort=False)
     found = grouped.agg(
-        accuracy=("accuracy", "mean"), loss=("loss", "mean"), seeds=("seed", "nunique"), data=("data", "first")
+        correct=("held_correct", "sum"), held=("held_rows", "sum"), loss=("loss", "mean"), seeds=("seed", "nunique")
     ).reset_index()
-    return found.rename(columns={"accuracy": "held-out accuracy", "loss": "held-out loss"})
+    found["held-out accuracy"] = 100 * found.pop("correct") / found.pop("held")
+    return found.rename(columns={"loss": "held-out loss"})
 
 
 def search_table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     """Show what the search found best for each tuned method, and how far apart its trials are."""
     found, lines = search(rows, profile), []
-    for dataset in searched(profile):
+    for dataset in PROFILES[profile]["datasets"]:
         for method, setting in chosen(rows, profile, dataset).items():
             own = where(found, dataset=dataset, method=method)
             accuracy = own["held-out accuracy"]
@@ -341,7 +389,8 @@ def reported(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
 
 def _read(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns that are read, whatever runs are missing."""
-    numbers = [f"{part}_{name}" for part in ("test", "held") for name in ("correct", "rows", "loss")] + ["seconds"]
+    numbers = [f"{part}_{name}" for part in ("test", "held") for name in ("correct", "rows", "loss")]
+    numbers += ["test_loss_scaled", "seconds"]
     columns = ["dataset", "method", *SETTINGS, "seed", "total_steps", "gradient_steps", *numbers, "data"]
     return rows.reindex(columns=columns).astype(dict.fromkeys(numbers, float))
 
@@ -354,7 +403,7 @@ def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
         tested = int(first(own, "test_rows") or section54.TEST_ROWS.get(dataset, 100))
         column = Column(dataset, dataset.upper(), dataset, tested)
         labels, trained = {"dataset": column.name, "steps": size["primary"]}, methods_of(dataset)
-        for method in (*trained, *(vote for voting, vote in VOTES.items() if voting in trained)):
+        for method in (*trained, *(vote for vote, (voting, _) in VOTES.items() if voting in trained)):
             name = arm(dataset, method, size["primary"])
             made.append(Cell(column, method, name, None, own[own["method"] == method], share=1.0, labels=labels))
     return made
@@ -366,14 +415,18 @@ def accuracy_table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame
     return comparison.table(cells(rows, profile), arms, columns).rename(columns={"ours": "accuracy"})
 
 
-def loss_table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
-    """Show the mean cross-entropy on test rows at the primary total, its 95 % interval, and seconds of one core."""
+def loss_table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """Show the mean cross-entropy on test rows at the primary total, its 95 % interval, and seconds of one core.
+
+    `rescaled` is the mean if one temperature for each run, fitted on held-out rows, divides its outputs.
+    """
     lines = []
     for cell in cells(rows, profile):
         loss = mean_interval(cell.rows["test_loss"].tolist())
         lines.append({
             "dataset": cell.column.name, "method": cell.method, **statistics.named(loss, "loss"),
-            "seconds": cell.rows["seconds"].median(), "seeds": arms.count(cell.arm), "data": first(cell.rows, "data"),
+            "rescaled": cell.rows["test_loss_scaled"].mean(), "seconds": cell.rows["seconds"].median(),
+            "data": first(cell.rows, "data"),
         })  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -435,7 +488,7 @@ def crossing(rows: pd.DataFrame, profile: str, dataset: str) -> float:
 
 def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
     """Draw accuracy against the steps of all units, and against seconds of one core; bands are 95 % over seeds."""
-    found, datasets = reported(rows, profile), searched(profile)
+    found, datasets = reported(rows, profile), _tables(profile)
     size = (1.5 + 3.6 * len(datasets), 7.2)
     figure, axes = plt.subplots(2, len(datasets), figsize=size, layout="constrained", sharey="col", squeeze=False)
     handles = {}
@@ -475,14 +528,19 @@ def _curve(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     return curve.set_axis(rows.groupby("total_steps")[measure].median())
 
 
+def _tables(profile: str) -> list[str]:
+    return [name for name in PROFILES[profile]["datasets"] if name in _TABLES]
+
+
 def crossings(rows: pd.DataFrame, profile: str) -> str:
     """Say in a sentence for each dataset from which total of steps on teach is ahead of the tuned long run."""
     words, found = [], reported(rows, profile)
-    for dataset in searched(profile):
-        at, methods = crossing(rows, profile, dataset), set(found.loc[found["dataset"] == dataset, "method"])
-        if not {TAUGHT, LONG} <= methods:
+    for dataset in _tables(profile):
+        at, own = crossing(rows, profile, dataset), where(found, dataset=dataset)
+        totals = [set(own.loc[own["method"] == method, "total_steps"]) for method in (TAUGHT, LONG)]
+        if set.intersection(*totals) != set(PROFILES[profile]["datasets"][dataset]["totals"]):
             words.append(f"{dataset.upper()}: not computed yet")
             continue
-        place = "at none of these totals" if math.isnan(at) else f"from about {at:,.0f} steps on" if at else "at each"
+        place = "not at the largest total" if math.isnan(at) else f"from about {at:,.0f} steps on" if at else "at each"
         words.append(f"{dataset.upper()}: {place}")
     return "; ".join(words)
