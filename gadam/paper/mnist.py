@@ -26,7 +26,7 @@ from gadam.models import lenet5
 from gadam.paper import seeds_of
 from gadam.paper.claims import Arms, Claim, Reduced
 from gadam.paper.runs import Row, Run, RunFunction, arm_runs, run_function, threads
-from gadam.paper.units import Part, first_rows, held_out, independent, kept, scorer, whole
+from gadam.paper.units import Part, first_rows, held_out, history_rows, independent, kept, scorer, whole
 from gadam.paper.verdicts import Evidence
 from gadam.population import Population
 from gadam.result import Callback, Generation
@@ -201,9 +201,7 @@ def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> list[
     images, aside, config = _prepare(dataset, data, seed=seed, **settings)
     seen = _Watch(config, images, aside, config.generations)
     result = evolve(lenet5, images.train, config, callbacks=[seen], record=seen, progress=False, executor=threads())
-    history = whole(result).history.drop(columns=["seconds"]).astype(object)
-    units = history.where(history.notna(), None).to_dict("records")
-    rows: list[Row] = [{"kind": "unit", **{str(name): value for name, value in row.items()}} for row in units]
+    rows: list[Row] = [{"kind": "unit", **row} for row in history_rows(whole(result))]
     last = {"generation": config.generations, "test_rows": len(images.test[1])}
     rows.append({"kind": "kept", **last, **kept(result, aside, images.test)})
     about = {"method": GADAM, "g": config.population_size, **_about(config, images), "seed": seed}

@@ -117,6 +117,7 @@ class _Means(Callback):
             "generation": generation.number,
             "before": float(parents["loss_start"].mean()),
             "learned": float(parents["loss_trained"].mean()),
+            "learned_again": float(parents["loss_survival"].mean()),  # on the batch of "selected"
             "selected": float(survivors["loss_survival"].mean()),
             # How far apart the two batches of the generation are for the same units: rounding, where V is fixed.
             "batches_differ": float((parents["loss_survival"] / parents["loss_trained"] - 1).abs().max()),

@@ -83,8 +83,8 @@ def by_method(dataset: str, data: Any, seed: int, train_rows: int | None, method
 
 
 FUNCTIONS = {
-    GADAM: run_function("tables/gadam", method=GADAM)(by_method),
-    ADAM: run_function("tables/adam", settings=None, method=ADAM)(by_method),
+    GADAM: run_function("tables/gadam", version=2, method=GADAM)(by_method),
+    ADAM: run_function("tables/adam", version=2, settings=None, method=ADAM)(by_method),
     FOREST: run_function("tables/forest", engine=False, settings=None, method=FOREST)(by_method),
     SVM: run_function("tables/svm", engine=False, settings=None, method=SVM)(by_method),
     KNN: run_function("tables/neighbours", engine=False, settings=None, method=KNN)(by_method),
@@ -124,18 +124,18 @@ def runs(profile: str, data: str) -> list[Run]:
         count = budget["gcforest_seeds"][name] if method == GCFOREST else budget["seeds"]
         seeds = seeds_of(profile, count) if depends_on_seed(method, name, profile) else [0]
         config = {"train_rows": budget["train_rows"], **settings.get(method, {})}
-        label = f"{name.upper()} · {method}"
-        planned += arm_runs(function, arm(name, method), seeds, config, name, data, label=label, priority=1)
+        label, priority = f"{name.upper()} · {method}", 3 if method == GCFOREST else 1
+        planned += arm_runs(function, arm(name, method), seeds, config, name, data, label=label, priority=priority)
     return planned
 
 
 def curve_runs(profile: str, data: str) -> list[Run]:
-    """List the runs behind figure section54_budget."""
+    """List the runs behind figure section54_budget: the first, as they say whether the steps of the others suffice."""
     planned = []
     for name in DATASETS:
         config = {"steps": PROFILES[profile]["curve"][name], "units": 3}
         label = f"{name.upper()} · held-out curve of Adam"
-        planned += arm_runs(held_out_curve, f"{name}/curve", None, config, name, data, label=label, priority=1)
+        planned += arm_runs(held_out_curve, f"{name}/curve", None, config, name, data, label=label, priority=0)
     return planned
 
 

@@ -30,7 +30,7 @@ from gadam.paper.claims import Arms, paired
 from gadam.paper.drawing import BLUE, GREY, ORANGE
 from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import mean_interval
-from gadam.paper.units import by_seed, first, held_out, independent, scorer, where, whole
+from gadam.paper.units import by_seed, first, held_out, independent, scorer, validation_size, where, whole
 from gadam.population import Population
 
 
@@ -58,6 +58,8 @@ READINGS = {
     "normal": Reading("mutation from N(0, 0.1²)", {"mutation": "normal"}),
     "held_out": Reading("validation rows held out (4/5 trained on)"),
     "no_mutation": Reading("no mutation", {"mutation_rate": 0.0}, "ablation"),
+    "no_crossover": Reading("no crossover: copies of the fitter parent", {"crossover": "none"}, "ablation"),
+    "selection": Reading("selection alone", {"crossover": "none", "mutation_rate": 0.0}, "ablation"),
     "one_start": Reading("all units start alike", kind="ablation"),
     "small": Reading("5 units", {"population_size": 5}, "ablation"),
     "large": Reading("20 units", {"population_size": 20}, "ablation"),
@@ -72,10 +74,10 @@ DATASETS = ("yeast", "letter")
 HELD_OUT = 5  # one in so many training rows, where validation rows are held out
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {"seeds": 2, "g": 3, "K": 1, "steps": {"yeast": 5, "letter": 5}},
-    "quick": {"seeds": 2, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 30}},
-    "standard": {"seeds": 10, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 800}},
-    "paper": {"seeds": 10, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 8_000}},
+    "smoke": {"seeds": dict.fromkeys(DATASETS, 2), "g": 3, "K": 1, "steps": {"yeast": 5, "letter": 5}},
+    "quick": {"seeds": dict.fromkeys(DATASETS, 2), "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 30}},
+    "standard": {"seeds": {"yeast": 60, "letter": 10}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 800}},
+    "paper": {"seeds": {"yeast": 60, "letter": 10}, "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 8_000}},
 }
 
 
@@ -90,7 +92,7 @@ def runs(profile: str, data: str) -> list[Run]:
     for name, (key, reading) in itertools.product(DATASETS, READINGS.items()):
         size = {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]}
         size |= {setting: value for setting, value in reading.settings.items() if setting in size}
-        seeds, label = seeds_of(profile, budget["seeds"]), f"{name.upper()} · {reading.label}"
+        seeds, label = seeds_of(profile, budget["seeds"][name]), f"{name.upper()} · {reading.label}"
         config = {"reading": key, **size}
         planned += arm_runs(trained, arm(name, key), seeds, config, name, data, label=label, priority=2)
     return planned
@@ -103,7 +105,8 @@ RUNS = (runs,)
 def trained(dataset: str, data: Any, reading: str, seed: int, **settings: Any) -> list[Row]:
     """Train as a reading says, and score the unit that it ends with on the test rows."""
     rows = load(dataset, data=data, seed=seed)
-    config = GadamConfig(**{**settings, **READINGS[reading].settings, "seed": seed})
+    size = {"validation_size": validation_size(rows), "seed": seed}
+    config = GadamConfig(**{**settings, **READINGS[reading].settings, **size})
     make_model = section54.maker(rows)
     if reading == "adam":  # as many steps as GADAM's; the best on a validation batch from T
         alone = replace(config, steps=2 * config.generations * config.steps)

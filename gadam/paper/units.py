@@ -97,6 +97,13 @@ def kept(result: Result, validation: Part, test: Part) -> dict[str, Any]:
     return right | {"best_units": 1, "ensemble_units": len(population), "soup_units": len(units)}
 
 
+def history_rows(result: Result) -> list[dict[str, Any]]:
+    """Return the history without times, as rows; nothing is None."""
+    history = result.history.drop(columns=["seconds"]).astype(object)
+    records = history.where(history.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in records]
+
+
 def whole(result: Result) -> Result:
     """Refuse a result that was ended early: its rows would be those of a shorter run."""
     if result.stopped in ("stop", "interrupt"):

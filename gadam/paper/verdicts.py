@@ -312,6 +312,8 @@ def at_half(rule: Rule, now: Evidence, half: Evidence) -> Verdict:
         return verdict
     if {verdict.mark, smaller.mark} == {REPRODUCED, COMPATIBLE}:  # only the numbers of runs differ
         return replace(verdict, mark=COMPATIBLE)
+    if {verdict.reason, smaller.reason} == {OPPOSITE, SMALLER}:  # only how surely it is opposite
+        return replace(verdict, reason=SMALLER)
     return verdict.marked(UNDECIDED, BUDGET, f"this size says: {verdict}; half of it says: {smaller}")
 
 

@@ -169,7 +169,7 @@ def test_table3_shows_both_sizes():
     own = rows.query("images == 7 and method == @CNN and shrink == 2")["accuracy"].tolist()
     assert (line["ours"], line["low"], line["high"]) == pytest.approx(accuracy_interval(own, 120))
     assert line[["paper", "seeds", "test faces", "gradient steps"]].tolist() == [99.17, "10", 120, 100]
-    assert [table.loc[key, "seeds"] for key in ((7, CNN, "28 x 23"), (9, GCFOREST, "28 x 23"))] == ["30", "10"]
+    assert [table.loc[key, "seeds"] for key in ((7, CNN, "28 x 23"), (9, GCFOREST, "28 x 23"))] == ["30", "3"]
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,14 @@ def test_methods_learn_a_stand_in_where_that_takes_no_time(name, config, least):
     rows = RUN_FUNCTIONS[name](**config)
     kind = name.split("/")[1]
     model = "CNN" if name.startswith("orl") else "MLP"
-    trained = {"gadam": (f"{model} (GADAM)", KEPT), "adam": (f"{model} (Adam)", f"{model} (Adam, best of g)")}
+    gadam, adam, best_of_g = f"{model} (GADAM)", f"{model} (Adam)", f"{model} (Adam, best of g)"
+    trained = {"gadam": (gadam, KEPT), "adam": (adam, best_of_g, f"{adam}, vote of g")}
+    units = {"gadam": 2 * config.get("population_size", 0), "adam": config.get("population_size", 0)}.get(kind, 0)
+    assert len(rows) == len(trained.get(kind) or NAMES[kind]) + units
+    rows, units = rows[: len(rows) - units], rows[len(rows) - units :]
     assert [row["method"] for row in rows] == list(trained.get(kind) or NAMES[kind])
+    assert {row["method"] for row in units} <= {f"{gadam}: a unit", f"{adam}: a unit"}
+    assert {row["unit"] for row in units} == set(range(config.get("population_size", 0)))
     tested = 40 if model == "CNN" else 4_000
     for row in rows:
         assert (row["data"], row["test_rows"], row.get("images")) == ("stand-in", tested, config.get("images"))
@@ -239,4 +245,6 @@ def test_the_best_of_g_is_that_of_the_lowest_loss_on_rows_held_out(monkeypatch):
     scores = torch.tensor([3.0, 1.0, 2.0]), torch.tensor([5, 6, 7])
     monkeypatch.setattr(comparison, "scorer", lambda template: lambda population, rows: scores)
     rows = section54.FUNCTIONS[ADAM]("yeast", "standin", 0, 100, population_size=3, steps=2)
-    assert [(row["correct"], row["gradient_steps"]) for row in rows] == [(5, 2), (6, 6)]
+    assert [(row["correct"], row["gradient_steps"]) for row in rows[:2]] == [(5, 2), (6, 6)]
+    units = [(row["unit"], row["correct"], row["gradient_steps"], row["test_loss"]) for row in rows[3:]]
+    assert units == [(0, 5, 2, 3.0), (1, 6, 2, 1.0), (2, 7, 2, 2.0)]

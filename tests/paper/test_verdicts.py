@@ -240,6 +240,9 @@ def test_another_reduction_must_agree_with_half_of_it():
     assert verdicts.at_half(A_GREATER, five(0.1, 1), five(2, 0.1)) == A_GREATER(five(0.1, 1))
     for pair in ((ten(2.0, 1.0), five(0.3, 0.5)), (five(0.3, 0.5), ten(2.0, 1.0))):
         assert said(verdicts.at_half(ZERO, *pair)) == (verdicts.COMPATIBLE, "")
+    opposite, smaller = five(-1, 0.1), five(0.1, 0.1)  # of a difference of 1
+    for pair in ((opposite, smaller), (smaller, opposite)):
+        assert said(verdicts.at_half(OF_ONE, *pair)) == (NOT_REPRODUCED, verdicts.SMALLER)
 
 
 def test_margins():
