@@ -43,12 +43,17 @@ def _faces(images: float, shrink: float) -> str:
     return f"ORL, {images:g} images" + (f", {section54_orl.pixels(int(shrink))}" if shrink > 1 else "")
 
 
-def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return test accuracies in percent: a row per dataset and seed, a column per way of `WAYS` and its units."""
+def accuracies(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """Return test accuracies in percent: a row per dataset and seed, a column per way of `WAYS` and its units.
+
+    Of MNIST, where each generation has its row, those of Table 1's last.
+    """
     numbers = [*WAYS, *(f"{way}_units" for way in WAYS), "test_rows"]
     columns = ["dataset", "seed", *numbers, "data"]
-    found = rows.reindex(columns=[*columns, "kind", "method", "images", "shrink"])  # some sections may have no rows
-    found = found[(found["method"] == KEPT) | (found["kind"] == "kept")].astype(dict.fromkeys(numbers, float))
+    others = ["kind", "method", "images", "shrink", "generation"]
+    found = rows.reindex(columns=[*columns, *others])  # some sections may have no rows
+    of_mnist = (found["kind"] == "kept") & (found["generation"] == mnist.PROFILES[mnist.scales(profile)[-1]]["K"])
+    found = found[(found["method"] == KEPT) | of_mnist].astype(dict.fromkeys(numbers, float))
     found["dataset"] = [
         _faces(images, shrink) if dataset == section54_orl.DATASET else "MNIST" if kind == "kept" else dataset.upper()
         for dataset, images, shrink, kind in found[["dataset", "images", "shrink", "kind"]].itertuples(index=False)
@@ -62,7 +67,7 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
 
     What is the best unit itself in every seed, such as a soup that took no other, is not compared with it: NaN.
     """
-    found = accuracies(rows)
+    found = accuracies(rows, profile)
     lines = []
     for dataset, arm in arms_of(profile).items():
         group = found[found["dataset"] == dataset]

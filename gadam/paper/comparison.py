@@ -62,7 +62,7 @@ def run_gadam(rows: Dataset, make_model: MakeModel, method: str, config: GadamCo
     _, correct = scorer(result.population.template)(result.population.take(slice(0, 1)), rows.test)
     row = answers(rows, method, config.seed, int(correct[0]), result.gradient_steps)
     about = {name: row[name] for name in ("dataset", "data", "seed", "test_rows")}
-    last = about | {"method": KEPT} | kept(result, held_out(rows.train, size, config.seed)[1], rows.test)
+    last = about | {"method": KEPT} | kept(result.population, held_out(rows.train, size, config.seed)[1], rows.test)
     return [row, last, *(about | {"method": f"{method}: a unit"} | one for one in units.history_rows(result))]
 
 

@@ -62,7 +62,8 @@ SCALES = {"standard": ("standard", "tenth")}
 
 COLUMNS = (
     "method", "learning_rate", "run_steps", "seed", "kind", "g", "unit", "step", "data", "held_loss", "test_loss",
-    "test_correct", "test_rows", "loss", "generation", "role", "loss_start", "loss_survival", "survived",
+    "validation_loss", "test_correct", "test_rows", "loss", "generation", "role", "loss_start", "loss_survival",
+    "survived",
 )  # fmt: skip
 """Of the rows, those that are read in Sections 5.1 and 5.2; runs that are missing may leave some out."""
 RATIO = 1.12
@@ -190,39 +191,41 @@ def _prepare(
     return replace(found, train=train), aside, GadamConfig(**settings)
 
 
-@run_function("mnist/gadam")
+@run_function("mnist/gadam", version=2)
 def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> list[Row]:
-    """LeNet-5 by GADAM: rows of kind "unit" (the history), "curve" (training loss), "checkpoint" and "kept".
+    """LeNet-5 by GADAM: rows of kind "unit" (the history), "curve" (training loss), "checkpoint", "judged" and "kept".
 
-    A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section 3.4);
-    kept is what the last generation is good for, see `gadam.paper.beyond`. Each row has `run_steps`, the steps of
-    a generation. The first k generations of a run are those of a run of k generations: streams know nothing of K.
+    A checkpoint is the fittest unit of a generation, as survival on the generation's new batch ranks it (Section
+    3.4); judged is every parent and child; kept is what a generation is good for, see `gadam.paper.beyond`. Each
+    row has `run_steps`, the steps of a generation. The first k generations of a run are those of a run of k
+    generations: streams know nothing of K.
     """
     images, aside, config = _prepare(dataset, data, seed=seed, **settings)
     seen = _Watch(config, images, aside, config.generations)
     result = evolve(lenet5, images.train, config, callbacks=[seen], record=seen, progress=False, executor=threads())
     rows: list[Row] = [{"kind": "unit", **row} for row in history_rows(whole(result))]
-    last = {"generation": config.generations, "test_rows": len(images.test[1])}
-    rows.append({"kind": "kept", **last, **kept(result, aside, images.test)})
     about = {"method": GADAM, "g": config.population_size, **_about(config, images), "seed": seed}
     return [row | about for row in (*rows, *seen.curve(), *seen.scores)]
 
 
-@run_function("mnist/optimizer")
+@run_function("mnist/optimizer", version=2)
 def lenets_by_optimizer(
-    dataset: str, data: Any, method: str, seed: int, looks: list[int], dropout: float, **settings: Any
-) -> list[Row]:
-    """Independent LeNet-5s by one optimizer: rows of kind "curve" and "checkpoint" for each unit.
+    dataset: str, data: Any, method: str, seed: int, looks: list[int], dropout: float, early: Sequence[int] = (),
+    **settings: Any,
+) -> list[Row]:  # fmt: skip
+    """Independent LeNet-5s by one optimizer: rows of kind "curve", "checkpoint" and "early" for each unit.
 
-    `method` is what the rows call it; `looks` are the steps after which units are scored, `steps` all those of a unit.
-    With GADAM's seed the units start as its initial ones do.
+    `method` is what the rows call it; `looks` are the steps after which units are scored, `early` further ones, of
+    which none is chosen; `steps` all those of a unit. With GADAM's seed the units start as its initial ones do. Of
+    several a last row, "kept", is what they are good for together, see `gadam.paper.beyond`.
     """
     images, aside, config = _prepare(dataset, data, seed=seed, **settings)
-    seen = _Watch(config, images, aside, looks=looks)
-    independent(partial(lenet5, dropout), images.train, config, record=seen, executor=threads())
+    seen = _Watch(config, images, aside, looks=looks, early=early)
+    units = independent(partial(lenet5, dropout), images.train, config, record=seen, executor=threads())
     about = {"method": method, "seed": seed, **_about(config, images)}
     scores = sorted(seen.scores, key=lambda row: (row["unit"], row["step"]))  # whichever thread was first
-    return [row | about for row in (*seen.curve(), *scores)]
+    together = [seen.kept(seen.ranked(units))] if len(units) > 1 else []
+    return [row | about for row in (*seen.curve(), *scores, *together)]
 
 
 def _about(config: GadamConfig, images: Dataset) -> dict[str, Any]:
@@ -232,16 +235,21 @@ def _about(config: GadamConfig, images: Dataset) -> dict[str, Any]:
 class _Watch(Callback):
     """Keeps the training loss of every unit at every step, and scores units on the images held out and for the test.
 
-    It is both record and callback of an evolution, whose fittest unit it scores after each generation; of units without
-    evolution (of 0 `generations`) it is the record alone, and scores each of them after the steps of `looks`.
+    It is both record and callback of an evolution, whose units it scores after each generation; of units without
+    evolution (of 0 `generations`) it is the record alone, and scores each of them after the steps of `looks` and
+    `early`. Validation rows are as many of T as GADAM's units are judged on, drawn by the seed.
     """
 
     def __init__(
-        self, config: GadamConfig, images: Dataset, held: Part, generations: int = 0, looks: Sequence[int] = ()
-    ) -> None:
+        self, config: GadamConfig, images: Dataset, held: Part, generations: int = 0, looks: Sequence[int] = (),
+        early: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         self.scores: list[Row] = []
-        self._parts, self._images = {"held": held, "test": images.test}, len(images.train[1])
-        self._steps, self._looks, self._evolves = config.steps, looks, generations > 0
+        judged = held_out(images.train, min(config.validation_size, len(images.train[1])), config.seed)[1]
+        self._parts = {"held": held, "test": images.test, "validation": judged}
+        self._images = len(images.train[1])
+        self._steps, self._evolves = config.steps, generations > 0
+        self._looks = dict.fromkeys(early, "early") | dict.fromkeys(looks, "checkpoint")
         self._every = (2 if self._evolves else 1) * config.steps
         self._losses = torch.full((self._every * (generations or 1), config.population_size), torch.nan)
         self._template = lenet5()
@@ -254,14 +262,27 @@ class _Watch(Callback):
         self._losses[roles * self._steps + step.number - 1, step.units.start : step.units.stop] = step.losses
         if step.number in self._looks:
             with self._one_at_a_time:
-                self._look(Population(self._template, step.parameters, {}), step.units, step.number)
+                population = Population(self._template, step.parameters, {})
+                self._look(population, step.units, step.number, kind=self._looks[step.number])
 
     def on_generation(self, generation: Generation) -> None:
-        steps = generation.number * self._every
-        self._look(generation.next.take(slice(0, 1)), range(1), steps, generation=generation.number)
+        steps, about = generation.number * self._every, {"generation": generation.number}
+        self._look(generation.next.take(slice(0, 1)), range(1), steps, kind="checkpoint", **about)
+        for role, units in (("parent", generation.parents), ("child", generation.children)):
+            self._look(units, range(len(units)), steps, kind="judged", role=role, **about)
+        self.scores.append(self.kept(generation.next) | about)
+
+    def kept(self, units: Population) -> Row:
+        """What units, the best first, are good for together."""
+        test = self._parts["test"]
+        return {"kind": "kept", "test_rows": len(test[1]), **kept(units, self._parts["held"], test)}
+
+    def ranked(self, units: Population) -> Population:
+        """The units by their loss on the validation rows, the lowest first."""
+        return units.take(self._score(units, self._parts["validation"])[0].argsort())
 
     def _look(self, population: Population, units: range, step: int, **also: Any) -> None:
-        about = {"kind": "checkpoint", "step": step, "images": self._images, **also}
+        about = {"step": step, "images": self._images, **also}
         rows: list[Row] = [about | {"unit": unit} for unit in units]
         for name, part in self._parts.items():
             for row, loss, correct in zip(rows, *(one.tolist() for one in self._score(population, part)), strict=True):
@@ -272,8 +293,11 @@ class _Watch(Callback):
         """Mean loss since the point before, at steps `RATIO` apart; of all units together where they evolve."""
         losses = self._losses.double().cpu().numpy()
         spaced = np.floor(RATIO ** np.arange(np.log(len(losses)) / np.log(RATIO) + 1)).astype(int)
-        # The end of each generation is a point too, so that curves of any length have the same ones.
-        ends = np.union1d(spaced[spaced <= len(losses)], np.arange(self._every, len(losses) + 1, self._every))
+        # Every role begins anew, or what happens where children start would be lost in one mean; and its end is a point
+        # too, so that curves of any length have the same ones.
+        starts = np.arange(0, len(losses), self._steps)
+        anew = np.add.outer(starts, [*spaced[spaced < self._steps], self._steps]).ravel()
+        ends = np.union1d(spaced[spaced <= len(losses)], anew)
         units = {None: losses.mean(axis=1)} if self._evolves else dict(enumerate(losses.T))
         return [
             {"kind": "curve", "step": int(end), "unit": unit, "loss": float(column[start:end].mean())}

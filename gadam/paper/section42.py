@@ -75,7 +75,7 @@ def runs(profile: str, data: str) -> list[Run]:
 RUNS = (runs,)
 
 
-@run_function("section42/losses")
+@run_function("section42/losses", version=2)
 def losses(dataset: str, data: Any, setting: str, regime: str, seed: int, **settings: Any) -> list[Row]:
     """Return a row per generation: its mean loss before learning, after it and after selection, on V and on test rows.
 

@@ -101,7 +101,7 @@ def runs(profile: str, data: str) -> list[Run]:
 RUNS = (runs,)
 
 
-@run_function("readings/trained")
+@run_function("readings/trained", version=2)
 def trained(dataset: str, data: Any, reading: str, seed: int, **settings: Any) -> list[Row]:
     """Train as a reading says, and score the unit that it ends with on the test rows."""
     rows = load(dataset, data=data, seed=seed)

@@ -212,7 +212,7 @@ def train_mlp(dataset: str, data: Any, seed: int, **settings: Any) -> list[Row]:
     return rows_of_method(rows, section54.maker(rows), seed=seed, **settings)
 
 
-@run_function("teach/lenet5")
+@run_function("teach/lenet5", version=2)
 def train_lenet5(
     dataset: str, data: Any, seed: int, train_rows: int | None = None, test_rows: int | None = None, **settings: Any
 ) -> list[Row]:
@@ -220,7 +220,7 @@ def train_lenet5(
     return rows_of_method(mnist.images(dataset, data, train_rows, test_rows), lenet5, seed=seed, **settings)
 
 
-@run_function("teach/orl")
+@run_function("teach/orl", version=2)
 def train_orl_cnn(
     dataset: str, data: Any, seed: int, images: int, shrink: int, hidden: int, **settings: Any
 ) -> list[Row]:

@@ -85,14 +85,14 @@ def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
         return torch.cat([model(part) for part in inputs.split(CHUNK)])
 
 
-def kept(result: Result, validation: Part, test: Part) -> dict[str, Any]:
-    """Count right answers on test rows by what can be kept of a last generation: its best unit, the vote, the soup.
+def kept(population: Population, validation: Part, test: Part) -> dict[str, Any]:
+    """Count right answers on test rows by what can be kept of units, the best first: that one, the vote, the soup.
 
     The units of the soup are chosen on `validation`; best_units, ensemble_units and soup_units say how many went in.
     """
-    population = result.population.to("cpu")
+    population = population.to("cpu")
     soup, units = greedy_soup(population, validation, cross_entropy)
-    models = {"best": result.best, "ensemble": Ensemble(population), "soup": soup}
+    models = {"best": population.unit(0).eval(), "ensemble": Ensemble(population), "soup": soup}
     right = {name: int((outputs_of(model, test[0]).argmax(1) == test[1]).sum()) for name, model in models.items()}
     return right | {"best_units": 1, "ensemble_units": len(population), "soup_units": len(units)}
 

@@ -21,7 +21,7 @@ from gadam.paper.verdicts import Evidence
 from gadam.population import Population
 
 CORRECT = {method: round(100 * printed["accuracy"]) for method, printed in paper.TABLE1.items()}
-CORRECT |= {BEST_OF_G: 9_920, "SGDM": 9_800}
+CORRECT |= {BEST_OF_G: 9_920, "SGDM": 9_800, section51.DECAYED: 9_930}
 """Test images of 10,000 that a method gets right."""
 EARLY = {GADAM: 0.05, "Adam": 0.1, BEST_OF_G: 0.1}
 """Training loss after 1,000 steps; 0.5 for the others."""
@@ -57,6 +57,7 @@ def rows_of(run):
             share, away = look / depth, abs(np.log10(rate / BEST_RATE.get(method, EVIDENT)))
             rows.append(about | {
                 "kind": "checkpoint", "step": look, "unit": unit, "generation": look / (2 * config["steps"]),
+                "validation_loss": 1 - unit / 100,
                 "held_loss": 1 / share + away + (0.1 if whose == "Adam" else 0) + 1e-3 * jitter(seed),
                 "test_loss": paper.TABLE1.get(whose, {}).get("loss", 0.1) * (1.2 - 0.2 * share + 1e-3 * jitter(seed)),
                 "test_correct": int(CORRECT[whose] - 10 * (1 - share) + jitter(seed) * (1 if method == GADAM else 2)),
@@ -166,7 +167,7 @@ def test_table1_has_both_scales_counts_the_grid_and_the_papers_values_once():
     lacking = [run for run in runs if run.arm == "mnist/standard/SGD/0.001"][3:]
     arms = Arms.of(runs, lambda run: run not in lacking)
     table = section51.table1(rows, "standard", arms)
-    assert len(table) == 4 + 5 * 2 + 1 + 3 + 4
+    assert len(table) == 5 + 5 * 2 + 1 + 3 + 4
     line = table.set_index(["method", "setting", "steps"]).sort_index().loc
     assert line["SGD", "tuned", 80_000]["gradient steps"] == 80_000 + 5 * 3 * 8_000
     assert line[GADAM, "evident", 8_000]["gradient steps"] == 10 * 8_000
@@ -253,24 +254,34 @@ def test_the_first_generation_of_a_run_is_a_shorter_run():
     long, short = (
         pd.DataFrame(mnist.lenet_by_gadam("mnist", "standin", 1, generations=count, **settings)) for count in (2, 1)
     )
-    for kind in ("unit", "checkpoint", "curve"):
+    for kind in ("unit", "checkpoint", "curve", "judged", "kept"):
         first = long[(long["kind"] == kind) & ((long["generation"] == 1) | (long["step"] <= 2 * 2))]
         own = short[short["kind"] == kind]
         pd.testing.assert_frame_equal(first.reset_index(drop=True), own.reset_index(drop=True))
     curve = long[long["kind"] == "curve"]
     assert curve["step"].max() == 2 * 2 * 2
     assert curve["loss"].between(1, 4).all()
-    (kept,) = long[long["kind"] == "kept"].to_dict("records")
-    assert 0 <= kept["ensemble"] <= kept["test_rows"] == 80
+    kept, judged = (long[long["kind"] == kind] for kind in ("kept", "judged"))
+    assert kept["generation"].tolist() == [1, 2]
+    assert kept["ensemble"].between(0, 80).all()
+    assert set(judged.groupby(["generation", "role"])["unit"].agg(tuple)) == {(0, 1)}
+    assert len(judged) == 2 * 2 * 2
+    looks = long[long["kind"] == "checkpoint"].set_index("generation")["test_loss"]
+    for number, loss in looks.items():  # that of the fittest is one of those of its generation
+        assert loss in judged.loc[judged["generation"] == number, "test_loss"].to_numpy()
 
 
 def test_units_without_evolution_are_looked_at_after_the_steps_asked_for():
     rows = pd.DataFrame(mnist.lenets_by_optimizer(
-        "mnist", "standin", "Adam", 3, [2, 4], 0.0, train_rows=300, test_rows=80, held=5_000, population_size=2,
-        steps=4, batch_size=8, optimizer="adam", learning_rate=0.01,
+        "mnist", "standin", "Adam", 3, [2, 4], 0.0, early=[1], train_rows=300, test_rows=80, held=5_000,
+        population_size=2, steps=4, batch_size=8, optimizer="adam", learning_rate=0.01,
     ))  # fmt: skip
     curve, looks = rows[rows["kind"] == "curve"], rows[rows["kind"] == "checkpoint"]
     assert curve.loc[curve["step"] == 1, "loss"].between(2, 2.7).all()  # ten classes, untrained: about ln 10
+    assert rows.loc[rows["kind"] == "early", ["unit", "step"]].to_numpy().tolist() == [[0, 1], [1, 1]]
+    (kept,) = rows[rows["kind"] == "kept"].to_dict("records")
+    last = looks[looks["step"] == 4]
+    assert kept["best"] == last.loc[last["validation_loss"].idxmin(), "test_correct"]
     assert looks[["unit", "step"]].to_numpy().tolist() == [[0, 2], [0, 4], [1, 2], [1, 4]]
     rows_of_parts = looks[["images", "held_rows", "test_rows"]].drop_duplicates().to_numpy().tolist()
     assert rows_of_parts == [[240, 60, 80]]  # a small dataset still leaves rows to train on
