@@ -224,8 +224,8 @@ def lenets_by_optimizer(
     units = independent(partial(lenet5, dropout), images.train, config, record=seen, executor=threads())
     about = {"method": method, "seed": seed, **_about(config, images)}
     scores = sorted(seen.scores, key=lambda row: (row["unit"], row["step"]))  # whichever thread was first
-    together = [seen.kept(seen.ranked(units))] if len(units) > 1 else []
-    return [row | about for row in (*seen.curve(), *scores, *together)]
+    several = [seen.together(seen.ranked(units))] if len(units) > 1 else []
+    return [row | about for row in (*seen.curve(), *scores, *several)]
 
 
 def _about(config: GadamConfig, images: Dataset) -> dict[str, Any]:
@@ -270,9 +270,9 @@ class _Watch(Callback):
         self._look(generation.next.take(slice(0, 1)), range(1), steps, kind="checkpoint", **about)
         for role, units in (("parent", generation.parents), ("child", generation.children)):
             self._look(units, range(len(units)), steps, kind="judged", role=role, **about)
-        self.scores.append(self.kept(generation.next) | about)
+        self.scores.append(self.together(generation.next) | about)
 
-    def kept(self, units: Population) -> Row:
+    def together(self, units: Population) -> Row:
         """What units, the best first, are good for together."""
         test = self._parts["test"]
         return {"kind": "kept", "test_rows": len(test[1]), **kept(units, self._parts["held"], test)}
