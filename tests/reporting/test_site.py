@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gadam.paper import section6
-from gadam.paper.report import Report, paths, reference, site, write_page
+from gadam.paper.report import Report, page, paths, reference, site, write_page
 
 GUIDE, write_reference = site.GUIDE, reference.write  # as they are before conftest.py takes them away
 
@@ -105,3 +105,8 @@ def test_without_nbconvert_there_is_no_guide_in_the_index(tmp_path, monkeypatch)
     monkeypatch.setattr(site, "GUIDE", GUIDE)
     monkeypatch.setitem(sys.modules, "nbconvert", None)
     assert "Guide:" not in write_page("smoke", tmp_path).read_text()
+
+
+def test_numbers_in_a_row_are_written_as_a_range():
+    assert page.ranges([0, 100, 101, 102, 200, 201, 205]) == "0, 100–102, 200–201, 205"
+    assert page.ranges([]) == ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import functools
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,4 +39,13 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["ranges"] = ranges
+    return made
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Write ascending whole numbers, those in a row by the first and the last: "0, 100–102"."""
+    rows = itertools.groupby(enumerate(numbers), lambda one: one[1] - one[0])
+    found = [[number for _, number in row] for _, row in rows]
+    return ", ".join(f"{row[0]}–{row[-1]}" if len(row) > 1 else str(row[0]) for row in found)
