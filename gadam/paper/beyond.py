@@ -1,42 +1,52 @@
 """Beyond the paper: the last generation kept, not only its best unit.
 
 The paper trains g units and returns one. The others have been paid for: they can vote (`gadam.Ensemble`, the mean of
-their probabilities), and the weights of some can be averaged into one unit as fast as the best (`greedy_soup`). The
-runs are those of Sections 5.1 and 5.4; nothing is trained for this.
+their probabilities), and the weights of some can be averaged into one unit as fast as the best (`greedy_soup`). So can
+g units that Adam has trained alone, for as many steps in all: what evolution adds to each is the difference. The runs
+are those of Sections 5.1 and 5.4; nothing is trained for this.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gadam.paper import drawing, mnist, section54, section54_orl, statistics
+from gadam.paper import drawing, mnist, section51, section54, section54_orl, statistics
 from gadam.paper.claims import Arms
-from gadam.paper.drawing import BLUE, ORANGE
+from gadam.paper.drawing import BLUE, GREY, ORANGE
 from gadam.paper.runs import Run
-from gadam.paper.statistics import accuracy_interval, mean_interval
-from gadam.paper.units import KEPT, first
+from gadam.paper.statistics import Interval, accuracy_interval, mean_interval
+from gadam.paper.units import ALONE, KEPT, by_seed, first, where
 
 WAYS = {"best": "best unit", "ensemble": "ensemble of g", "soup": "greedy soup"}
+GAIN, BESIDE, ADAMS_GAIN = (("gain low", "gain high"), ("beside low", "beside high"), ("Adam low", "Adam high"))
+"""Bounds of what is above GADAM's best unit, above Adam alone, and of the latter above the former."""
+LINE = ["label", "centre", "low", "high"]
 
 
 def runs(profile: str, data: str) -> list[Run]:
-    """List GADAM on every dataset: the runs behind Tables 1, 3 and 4."""
-    lenets = mnist.gadam_runs(mnist.scales(profile)[-1], data)
-    others, arms = [*section54_orl.runs(profile, data), *section54.runs(profile, data)], arms_of(profile).values()
-    return lenets + [run for run in others if run.arm in arms]
+    """List GADAM and its control at equal compute on every dataset: the runs behind Tables 1, 3 and 4."""
+    arms = {arm for pair in arms_of(profile).values() for arm in pair}
+    sections = section51, section54_orl, section54
+    return [run for section in sections for run in section.runs(profile, data) if run.arm in arms]
 
 
 RUNS = (runs,)
 
 
-def arms_of(profile: str) -> dict[str, str]:
-    """Map the table's name of each dataset to its arm."""
-    names = {"MNIST": mnist.gadam_arm(mnist.scales(profile)[-1])}
+def arms_of(profile: str) -> dict[str, tuple[str, str]]:
+    """Map the table's name of each dataset to its arms: GADAM's, and that of g units by Adam alone."""
+    scale = mnist.scales(profile)[-1]
+    arms = {"MNIST": (mnist.gadam_arm(scale), section51.arm(scale, mnist.BEST_OF_G))}
     for images in section54_orl.IMAGES:
         for shrink in section54_orl.shrinks(profile):
-            names[_faces(images, shrink)] = section54_orl.arm(images, section54_orl.GADAM, shrink)
-    return names | {name.upper(): section54.arm(name, section54.GADAM) for name in section54.DATASETS}
+            gadam, adam = (section54_orl.arm(images, method, shrink) for method in section54_orl.CNNS[:2])
+            arms[_faces(images, shrink)] = gadam, adam
+    for name in section54.DATASETS:
+        arms[name.upper()] = section54.arm(name, section54.GADAM), section54.arm(name, section54.ADAM)
+    return arms
 
 
 def _faces(images: float, shrink: float) -> str:
@@ -44,16 +54,21 @@ def _faces(images: float, shrink: float) -> str:
 
 
 def accuracies(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """Return test accuracies in percent: a row per dataset and seed, a column per way of `WAYS` and its units.
+    """Return test accuracies in percent, a row per dataset, seed and `method`, which is `KEPT` or `ALONE`.
 
-    Of MNIST, where each generation has its row, those of Table 1's last.
+    There is a column for each of `WAYS`, and one for how many units went into it. Of MNIST, where each generation of
+    GADAM has its row, those of Table 1's last.
     """
+    scale = mnist.scales(profile)[-1]
     numbers = [*WAYS, *(f"{way}_units" for way in WAYS), "test_rows"]
-    columns = ["dataset", "seed", *numbers, "data"]
-    others = ["kind", "method", "images", "shrink", "generation"]
+    columns = ["dataset", "method", "seed", *numbers, "data"]
+    others = ["kind", "images", "shrink", "generation"]
     found = rows.reindex(columns=[*columns, *others])  # some sections may have no rows
-    of_mnist = (found["kind"] == "kept") & (found["generation"] == mnist.PROFILES[mnist.scales(profile)[-1]]["K"])
-    found = found[(found["method"] == KEPT) | of_mnist].astype(dict.fromkeys(numbers, float))
+    of_mnist = found["kind"] == "kept"
+    last = of_mnist & (found["generation"] == mnist.PROFILES[scale]["K"])
+    alone = of_mnist & (found["method"] == mnist.BEST_OF_G)
+    found["method"] = found["method"].mask(last, KEPT).mask(alone, ALONE)
+    found = found[found["method"].isin((KEPT, ALONE))].astype(dict.fromkeys(numbers, float))
     found["dataset"] = [
         _faces(images, shrink) if dataset == section54_orl.DATASET else "MNIST" if kind == "kept" else dataset.upper()
         for dataset, images, shrink, kind in found[["dataset", "images", "shrink", "kind"]].itertuples(index=False)
@@ -63,38 +78,52 @@ def accuracies(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
 
 
 def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
-    """Compare by dataset and way: mean accuracy, and what it is above the best unit, paired by seed; 95 % intervals.
+    """Compare by dataset and way: accuracy, above that of GADAM's best unit, and above that by Adam alone; by seed.
 
-    What is the best unit itself in every seed, such as a soup that took no other, is not compared with it: NaN.
+    Means with 95 % intervals. What is the best unit itself in every seed, such as a soup that took no other, is not
+    compared with it: NaN.
     """
     found = accuracies(rows, profile)
     lines = []
-    for dataset, arm in arms_of(profile).items():
-        group = found[found["dataset"] == dataset]
+    for dataset, pair in arms_of(profile).items():
+        group, alone = (where(found, dataset=dataset, method=method) for method in (KEPT, ALONE))
+        tested, best = first(group, "test_rows"), by_seed(group, "best")
         for way, name in WAYS.items():
-            units, tested = group[f"{way}_units"].mean(), first(group, "test_rows")
-            gained = (group[way] - group["best"]).tolist() if units > 1 else []
+            units, ours, theirs = group[f"{way}_units"].mean(), by_seed(group, way), by_seed(alone, way)
             lines.append({
                 "dataset": dataset, "prediction by": name,
                 **statistics.named(accuracy_interval(group[way].tolist(), tested), "accuracy"),
-                **statistics.named(mean_interval(gained, tested), "above best", "gain low", "gain high"),
-                "units": units, "seeds": arms.count(arm), "data": first(group, "data"),
+                **statistics.named(_above(ours if units > 1 else {}, best, tested), "above best", *GAIN),
+                "units": units, "Adam alone": alone[way].mean(),
+                **statistics.named(_above(ours, theirs, tested), "above Adam alone", *BESIDE),
+                **statistics.named(_above(theirs, best, tested), "Adam alone above best", *ADAMS_GAIN),
+                "seeds": arms.count(*pair), "data": first(group, "data"),
             })  # fmt: skip
     table = pd.DataFrame(lines)
     whole = [int(units) if units % 1 == 0 else units for units in table["units"]]  # 10 is shown as 10, not as 10.0
     return table.assign(units=pd.Series(whole, dtype=object))
 
 
+def _above(ours: dict[int, float], theirs: dict[int, float], tested: Any) -> Interval:
+    """The mean of the differences, over the seeds that both have, and its interval."""
+    return mean_interval([ours[seed] - theirs[seed] for seed in ours if seed in theirs], tested)
+
+
 def above_best_figure(table: pd.DataFrame) -> Figure:
-    """Draw what the vote and the soup have above the best unit, with intervals, a line per dataset.
+    """Draw what the vote, the soup and the vote of Adam alone have above GADAM's best unit, a line per dataset.
 
     A panel for ORL, whose intervals are much wider, and one for the others.
     """
-    colours = {WAYS["ensemble"]: BLUE, WAYS["soup"]: ORANGE}
-    lines = table[table["prediction by"].isin(colours)].drop(columns=["low", "high"])
-    names = {"dataset": "label", "above best": "centre", "gain low": "low", "gain high": "high"}
-    lines = lines.rename(columns=names).assign(colour=lines["prediction by"].map(colours))
-    lines["shift"] = lines["prediction by"].map({WAYS["ensemble"]: -0.14, WAYS["soup"]: 0.14})
+    drawn = {
+        WAYS["ensemble"]: (BLUE, WAYS["ensemble"], ("above best", *GAIN)),
+        f"{WAYS['ensemble']} by Adam alone": (GREY, WAYS["ensemble"], ("Adam alone above best", *ADAMS_GAIN)),
+        WAYS["soup"]: (ORANGE, WAYS["soup"], ("above best", *GAIN)),
+    }
+    parts = []
+    for place, (colour, way, names) in enumerate(drawn.values(), -1):
+        own = table.loc[table["prediction by"] == way, ["dataset", *names]].set_axis(LINE, axis=1)
+        parts.append(own.assign(colour=[colour] * len(own), shift=place / 5))
+    lines = pd.concat(parts)
     lines["panel"] = ["ORL" if label.startswith("ORL") else "other datasets" for label in lines["label"]]
-    label = "test accuracy above that of the best unit, percentage points (mean over seeds, 95 % interval)"
-    return drawing.differences_figure(lines, colours, label)
+    label = "test accuracy above that of GADAM's best unit, percentage points (mean over seeds, 95 % interval)"
+    return drawing.differences_figure(lines, {text: one[0] for text, one in drawn.items()}, label)

@@ -12,7 +12,7 @@ from gadam.paper.runs import Run
 from gadam.paper.statistics import LEVEL, bonferroni
 from gadam.paper.verdicts import BUDGET, OPEN, QUOTED, REACHED, UNDECIDED, Evidence, Verdict
 
-Kind = Literal["greater", "value", "reaches", "within", "always", "varies", "weakest", "open"]
+Kind = Literal["greater", "value", "reaches", "falls_to", "within", "always", "varies", "weakest", "open"]
 
 
 class Reduced(NamedTuple):

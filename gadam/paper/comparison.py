@@ -19,14 +19,13 @@ from torch import Tensor, nn
 
 from gadam.config import GadamConfig
 from gadam.datasets import Dataset
-from gadam.ensembles import Ensemble
 from gadam.evolution.loop import evolve
 from gadam.paper import statistics, units
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
 from gadam.paper.claims import Arms, Claim, Smaller, own, paired
 from gadam.paper.runs import Row
 from gadam.paper.statistics import Interval, accuracy_interval, mean_interval
-from gadam.paper.units import KEPT, by_seed, first, held_out, independent, kept, scorer, source_of, validation_size
+from gadam.paper.units import by_seed, first, held_out, independent, scorer, source_of, validation_size
 from gadam.paper.verdicts import Evidence, margin_of
 from gadam.population import Population
 from gadam.training.shards import Step
@@ -54,35 +53,40 @@ def run_method(
 def run_gadam(rows: Dataset, make_model: MakeModel, method: str, config: GadamConfig) -> list[Row]:
     """Train by GADAM, and score the best unit of the last generation, chosen on the last validation batch.
 
-    A second row, of method `KEPT`, says what else the generation is good for, see `gadam.paper.beyond`; further rows
-    are the history, of a method of their own.
+    A second row, of method `units.KEPT`, says what else the generation is good for, see `gadam.paper.beyond`; further
+    rows are the history, of a method of their own.
     """
     size = validation_size(rows)
     result = units.whole(evolve(make_model, rows.train, replace(config, validation_size=size), progress=False))
     _, correct = scorer(result.population.template)(result.population.take(slice(0, 1)), rows.test)
     row = answers(rows, method, config.seed, int(correct[0]), result.gradient_steps)
     about = {name: row[name] for name in ("dataset", "data", "seed", "test_rows")}
-    last = about | {"method": KEPT} | kept(result.population, held_out(rows.train, size, config.seed)[1], rows.test)
+    last = (
+        about
+        | {"method": units.KEPT}
+        | units.kept(result.population, held_out(rows.train, size, config.seed)[1], rows.test)
+    )
     return [row, last, *(about | {"method": f"{method}: a unit"} | one for one in units.history_rows(result))]
 
 
 def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], config: GadamConfig) -> list[Row]:
     """Train g units by Adam alone, and score the first, and the best on a validation batch: equal compute.
 
-    Further rows, of methods of their own, are of the vote of all units, and of each.
+    Further rows, of methods of their own, say what all of them are good for, as of GADAM's, and how good each is.
     """
     population = independent(make_model, rows.train, config)
-    scores = scorer(population.template)
-    losses, _ = scores(population, held_out(rows.train, validation_size(rows), config.seed)[1])
+    scores, validation = scorer(population.template), held_out(rows.train, validation_size(rows), config.seed)[1]
+    losses, _ = scores(population, validation)
     test_losses, correct = scores(population, rows.test)
     adam, best_of_g = methods
+    together = units.kept(population.take(losses.argsort()), validation, rows.test)
     steps = config.steps * config.population_size
-    vote = units.outputs_of(Ensemble(population.to("cpu")), rows.test[0]).argmax(1)
     found = [
         answers(rows, adam, config.seed, int(correct[0]), config.steps),
         answers(rows, best_of_g, config.seed, int(correct[losses.argmin()]), steps),
-        answers(rows, f"{adam}, vote of g", config.seed, vote, steps),
     ]
+    about = {name: found[0][name] for name in ("dataset", "data", "seed", "test_rows")}
+    found.append(about | {"method": units.ALONE} | together)
     for unit, (loss, test_loss) in enumerate(zip(losses.tolist(), test_losses.tolist(), strict=True)):
         row = answers(rows, f"{adam}: a unit", config.seed, int(correct[unit]), config.steps)
         found.append(row | {"unit": unit, "loss_validation": loss, "test_loss": test_loss})

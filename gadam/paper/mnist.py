@@ -51,8 +51,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         "seeds": 2, "g": 6, "K": 2, "longest": 4, "sizes": {2: 2, 6: 2}, "steps": 20, "batch_size": 32,
         "validation_size": 256, "train_rows": None, "test_rows": 2_000, "held": 500, "first_look": 2,
     },
-    "standard": _WHOLE | {"seeds": 5, "sizes": {10: 5}},
-    "tenth": _WHOLE | {"seeds": 10, "sizes": {2: 3, 5: 3, 10: 10, 20: 3}, "steps": 800},
+    "standard": _WHOLE | {"seeds": 10, "sizes": {10: 10}, "longest": 5},
+    "tenth": _WHOLE | {"seeds": 10, "sizes": dict.fromkeys((2, 5, 10, 20), 10), "steps": 800},
     "paper": _WHOLE | {"seeds": 10, "sizes": dict.fromkeys(range(2, 21, 2), 10)},
 }  # fmt: skip
 """By scale. `steps`: of a role in a generation; `K`: generations of Table 1, `longest`: of figure 3; `sizes`:
@@ -99,9 +99,9 @@ def percent(scale: str) -> str:
     return f"{100 * share:.2g} % of the paper's budget" if share < 1 else "the paper's budget"
 
 
-def complete_scale(profile: str, arms: Arms, needed: Callable[[str], Sequence[str]], order: Sequence[str] = ()) -> str:
-    """The first scale, from the deepest on or in an order, of which all arms needed are there; else the deepest."""
-    complete = (scale for scale in order or scales(profile) if arms.complete(*needed(scale)))
+def complete_scale(profile: str, arms: Arms, needed: Callable[[str], Sequence[str]]) -> str:
+    """The deepest scale of which all arms needed are there; else the deepest."""
+    complete = (scale for scale in scales(profile) if arms.complete(*needed(scale)))
     return next(complete, scales(profile)[0])
 
 

@@ -2,12 +2,13 @@
 
 Claims are decided at the deepest complete scale, see `gadam.paper.mnist`; but several sizes of the population have runs
 at one scale only, which decides what is said of them. A look at less of a run is one after fewer generations: after two
-of five, and after four of the ten of figure 3.
+of five, and after four of the ten of figure 3. In "standard" the paper's budget has five generations, Table 1's, and
+the tenth of it ten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -41,12 +42,6 @@ def runs(profile: str, data: str) -> list[Run]:
 
 
 RUNS = (runs,)
-
-
-def scale_of_generations(profile: str, arms: Arms) -> str:
-    """Where figure 3 and the left of figure 5 are taken from: the deepest scale of which there are any runs."""
-    scales = mnist.scales(profile)
-    return next((scale for scale in scales if arms.get(mnist.gadam_arm(scale), (0, 0))[0]), scales[0])
 
 
 def scale_of_populations(profile: str) -> str:
@@ -117,37 +112,57 @@ def _interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
     return accuracy_interval(values, first(group, "test_rows")) if name == "accuracy" else mean_interval(values)
 
 
-def trained(scale: str) -> str:
-    """How much the units of a scale train, for captions."""
-    budget = PROFILES[scale]
-    return (
-        f"{budget['steps']:,} steps of {budget['batch_size']} images for parents and for children of each generation, "
-        f"{mnist.percent(scale)}"
+def trained(*scales: str) -> str:
+    """How much the units of scales train, for captions."""
+    batch_size = PROFILES[scales[0]]["batch_size"]
+    depths = (
+        f"{budget['steps']:,} ({mnist.percent(scale)} in {budget['K']} generations)"
+        for scale, budget in ((scale, PROFILES[scale]) for scale in scales)
     )
+    return f"Steps of {batch_size} images for parents and for children of each generation: {' or '.join(depths)}"
 
 
-def figure3(rows: pd.DataFrame, scale: str) -> Figure:
-    """Loss of parents and children by generation, and the test accuracy of the fittest unit."""
-    size, frame = PROFILES[scale]["g"], generations(rows, scale)
-    frame = frame[frame["g"] == size]
-    figure, (left, right) = _panels(2, 4.6)
-    for role, name in (("parent", "parents"), ("child", "children")) if len(frame) else ():
-        means, colour = frame.groupby("generation").mean(), ROLE_COLOURS[role]
-        mean, spread, best = (means[f"{role} {one}"] for one in ("mean", "spread", "best"))
-        low, high = (mean - spread).clip(lower=best), mean + spread
-        left.fill_between(means.index, low, high, color=colour, alpha=0.18, linewidth=0)
-        _line(left, frame, "generation", f"{role} mean", colour, label=f"{name}, mean")
-        left.plot(means.index, best, color=colour, linestyle="--", label=f"{name}, lowest")
-    left.set(xlabel="generation", ylabel="loss on the generation's new validation batch", yscale="log")
-    left.set_title(f"{size} parents and {size} children\n(band: ± 1 standard deviation of the units)")
-    _line(right, frame, "generation", "accuracy", GREEN)
-    right.set(xlabel="generation", ylabel="test accuracy, %", title="Fittest unit of each generation")
-    if frame.empty:
-        say_missing(left)
-    else:
-        left.legend(loc="lower left", fontsize=9)
-        left.set_xticks(sorted(frame["generation"].unique()))
+def figure3(rows: pd.DataFrame, profile: str) -> Figure:
+    """Loss of parents and children by generation, a panel per scale, and the test accuracy of the fittest unit."""
+    frames = _by_scale(rows, profile)
+    figure, (*losses, accuracies) = _panels(1 + len(frames), 4.6)
+    for axis, (scale, frame) in zip(losses, frames.items(), strict=True):
+        for role, name in (("parent", "parents"), ("child", "children")) if len(frame) else ():
+            means, colour = frame.groupby("generation").mean(), ROLE_COLOURS[role]
+            mean, spread, best = (means[f"{role} {one}"] for one in ("mean", "spread", "best"))
+            low, high = (mean - spread).clip(lower=best), mean + spread
+            axis.fill_between(means.index, low, high, color=colour, alpha=0.18, linewidth=0)
+            _line(axis, frame, "generation", f"{role} mean", colour, label=f"{name}, mean")
+            axis.plot(means.index, best, color=colour, linestyle="--", label=f"{name}, lowest")
+        axis.set(xlabel="generation", yscale="log")
+        axis.set_title(f"{PROFILES[scale]['steps']:,} steps each\n(band: ± 1 standard deviation of the units)")
+        if frame.empty:
+            say_missing(axis)
+        else:
+            axis.set_xticks(sorted(frame["generation"].unique()))
+    losses[0].set_ylabel("loss on the generation's new validation batch")
+    for axis in [one for one in losses if one.lines][:1]:
+        axis.legend(loc="lower left", fontsize=9)
+    _draw_by_scale(accuracies, frames, "accuracy")
+    accuracies.set(xlabel="generation", ylabel="test accuracy, %", title="Fittest unit of each generation")
     return figure
+
+
+def _by_scale(rows: pd.DataFrame, profile: str) -> dict[str, pd.DataFrame]:
+    """The generations of the paper's population at each scale of a profile; perhaps none yet."""
+    frames = {scale: generations(rows, scale) for scale in mnist.scales(profile)}
+    return {scale: frame[frame["g"] == PROFILES[scale]["g"]] for scale, frame in frames.items()}
+
+
+def _draw_by_scale(axis: Axes, frames: Mapping[str, pd.DataFrame], name: str) -> None:
+    """A line by generation for each scale of which there is anything."""
+    for (scale, frame), colour in zip(frames.items(), (GREEN, PURPLE), strict=False):
+        if len(frame):
+            _line(axis, frame, "generation", name, colour, label=f"{PROFILES[scale]['steps']:,} steps each")
+    if axis.lines:
+        axis.legend(fontsize=9)
+    else:
+        say_missing(axis)
 
 
 def figure4(rows: pd.DataFrame, scale: str) -> Figure:
@@ -170,22 +185,20 @@ def figure4(rows: pd.DataFrame, scale: str) -> Figure:
     return figure
 
 
-def figure5(rows: pd.DataFrame, aged: str, sized: str) -> Figure:
-    """The share of children among the survivors, by generation at one scale and by population size at another."""
-    size, last = PROFILES[aged]["g"], PROFILES[sized]["K"]
-    by_generation = generations(rows, aged)
-    by_generation = by_generation[by_generation["g"] == size]
-    by_size = adoption(generations(rows, sized), last)
+def figure5(rows: pd.DataFrame, profile: str) -> Figure:
+    """The share of children among the survivors: by generation, and by population size, see `scale_of_populations`."""
+    sized = scale_of_populations(profile)
+    size, last = PROFILES[sized]["g"], PROFILES[sized]["K"]
     figure, (left, right) = _panels(2, 4.2, sharey=True)
     left.set(xlabel="generation", ylabel="adoption rate: share of children\namong the survivors", ylim=(-0.02, 1.02))
     left.set(title=f"By generation, g = {size}")
     right.set(xlabel="population size g", title=f"By population size, mean of generations 1 to {last}")
-    _line(left, by_generation, "generation", "adopted", BLUE)
-    _line(right, by_size, "g", "adopted", GREEN)
-    for axis, frame in ((left, by_generation), (right, by_size)):
-        if len(frame):
+    _draw_by_scale(left, _by_scale(rows, profile), "adopted")
+    _line(right, adoption(generations(rows, sized), last), "g", "adopted", BLUE)
+    for axis in (left, right):
+        if axis.lines:
             axis.axhline(0.5, color="black", linestyle=":", linewidth=1.2)
-    if len(by_generation):
+    if left.lines:
         text, place = "as many children as parents", ("axes fraction", "data")
         left.annotate(text, (0.99, 0.51), xycoords=place, ha="right", fontsize=9)
     return figure

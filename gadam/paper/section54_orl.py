@@ -116,7 +116,7 @@ def by_method(dataset: str, data: Any, images: int, seed: int, method: str, **se
 
 FUNCTIONS = {
     GADAM: run_function("orl/gadam", version=2, method=GADAM)(by_method),
-    ADAM: run_function("orl/adam", version=2, method=ADAM)(by_method),
+    ADAM: run_function("orl/adam", version=3, method=ADAM)(by_method),
     FOREST: run_function("orl/forest", engine=False, settings=None, method=FOREST)(by_method),
     SVM: run_function("orl/svm", engine=False, settings=None, method=SVM)(by_method),
     KNN: run_function("orl/neighbours", engine=False, settings=None, method=KNN)(by_method),

@@ -54,7 +54,7 @@ RULES = (
     "reproduced (higher, lower) if it lies outside the 98 % interval of one further run and more than m from our "
     "mean; else, with 10 runs or more, compatible: no number of seeds tells more about a single number.",
     "GADAM reaches a value: reproduced, at any budget, if the mean of our runs is with 95 % confidence at or above the "
-    "number minus m; not reproduced if it is with 95 % confidence below.",
+    "number minus m, of a loss at or below the number plus m; not reproduced if with 95 % confidence it is not.",
     "No difference: reproduced if the 90 % interval of the difference lies within m of 0, not reproduced if the 95 % "
     "interval lies wholly outside.",
     "Always or never: one run that violates the claim refutes it; 59 independent runs or more without a violation "
@@ -164,12 +164,12 @@ def greater(now: Evidence, margin: float, size: float | None = None, *, level: f
         narrow = _difference(now, 2 * level - 1)
         if -margin <= narrow.low and narrow.high <= margin:
             return narrow.marked(NOT_REPRODUCED, "no difference")
-        cases = {"there is no effect": seeds_needed(_spread(now), margin, NARROW, BOTH)}
+        cases = {"there is no effect": seeds_needed(_spread(now), margin, 2 * level - 1, BOTH)}
     else:
         if shown.high < size / 2 and not small:
             return shown.marked(NOT_REPRODUCED, SMALLER, "above 0 is shown" if shown.low > 0 else "direction open")
-        half = None if small else seeds_needed(_spread(now), size / 2)
-        cases = {"there is no effect": half, "it is as large as the paper's": seeds_needed(_spread(now), size)}
+        half = None if small else seeds_needed(_spread(now), size / 2, level)
+        cases = {"there is no effect": half, "it is as large as the paper's": seeds_needed(_spread(now), size, level)}
     needed = ", ".join(f"{_about(count)} if {case}" for case, count in cases.items() if count is not None)
     told = "; the paper's is below two margins, too small to be told from half of it" if small else ""
     return _open(shown, now, (needed or "more than a million whatever the effect") + told)
@@ -207,6 +207,13 @@ def reaches(now: Evidence, paper: float, margin: float) -> Verdict:
     if shown.high < paper - margin:
         return shown.marked(NOT_REPRODUCED, "lower")
     return _open(shown, now, f"{_about(seeds_needed(_spread(now), margin, NARROW))} if it is just reached")
+
+
+def falls_to(now: Evidence, paper: float, margin: float) -> Verdict:
+    """Judge "GADAM's loss falls to this number": less is as good (rule 2)."""
+    found = reaches(now.turned(), -paper, margin)
+    reason = "higher" if found.reason == "lower" else found.reason
+    return replace(found, reason=reason, ours=-found.ours, low=-found.high, high=-found.low)
 
 
 def within(now: Evidence, margin: float) -> Verdict:

@@ -9,23 +9,29 @@ from gadam.models import mlp
 from gadam.paper import PROFILES, beyond, section51, section54, section54_orl
 from gadam.paper.claims import Arms
 from gadam.paper.statistics import accuracy_interval
-from gadam.paper.units import KEPT, held_out, kept
+from gadam.paper.units import ALONE, KEPT, held_out, kept
 
 GOOD = {"best": 90, "ensemble": 93, "soup": 91, "best_units": 1, "ensemble_units": 10, "soup_units": 3}
 FACES = "ORL, 5 images, 56 x 46"
 
 
 def rows(seeds=3):
-    """As the runs give them; the ensemble is 3 points above the best unit and the soup 1, in every seed."""
+    """As the runs give them; the ensemble is 3 points above the best unit and the soup 1, in every seed.
+
+    On YEAST what Adam alone gives is 2 points below, but in the first seed.
+    """
     about = {"test_rows": 100, "data": "real"}
     made = []
     for seed in range(seeds):
         right = {name: value + (seed if name in beyond.WAYS else 0) for name, value in GOOD.items()}
+        lower = {name: value - 2 * (seed > 0) * (name in beyond.WAYS) for name, value in right.items()}
         made += [
+            {"kind": "kept", "method": "Adam, best of g", "seed": seed, **right, **about},
             {"kind": "kept", "method": "GADAM", "seed": seed, "generation": 5, **right, **about},
             {"kind": "kept", "method": "GADAM", "seed": seed, "generation": 10, **dict.fromkeys(right, 1), **about},
             {"kind": "unit", "method": "GADAM", "seed": seed},
             {"dataset": "yeast", "method": KEPT, "seed": seed, **right, **about},
+            {"dataset": "yeast", "method": ALONE, "seed": seed, **lower, **about},
             {"dataset": "yeast", "method": section54.GADAM, "seed": seed, "accuracy": 1.0, **about},
             {"dataset": "orl", "images": 5, "shrink": 2, "method": KEPT, "seed": seed, **right, **about},
         ]
@@ -35,9 +41,9 @@ def rows(seeds=3):
 @pytest.fixture(scope="module")
 def arms():
     """Of the runs of profile standard, of which the first three of some arms are there."""
-    some = [beyond.arms_of("standard")[name] for name in ("MNIST", "YEAST", FACES)]
+    some = [arm for name in ("MNIST", "YEAST", FACES) for arm in beyond.arms_of("standard")[name]]
     planned = beyond.runs("standard", "real")
-    return Arms.of(planned, lambda run: run.arm in some and run.config["seed"] in (*range(200, 203), *range(220, 223)))
+    return Arms.of(planned, lambda run: run.arm in some and run.config["seed"] in (*range(200, 203), *range(260, 263)))
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -46,7 +52,7 @@ def test_nothing_is_trained_for_it(profile):
     others = [run for section in (section51, section54, section54_orl) for run in section.runs(profile, "real")]
     assert {run.key for run in planned} <= {run.key for run in others}
     assert {run.config["dataset"] for run in planned} == {"mnist", "orl", "yeast", "adult", "letter"}
-    assert set(beyond.arms_of(profile).values()) == {run.arm for run in planned}
+    assert {arm for pair in beyond.arms_of(profile).values() for arm in pair} == {run.arm for run in planned}
 
 
 def test_table_compares_with_the_best_unit_by_seed_and_shows_what_is_missing(arms):
@@ -57,6 +63,11 @@ def test_table_compares_with_the_best_unit_by_seed_and_shows_what_is_missing(arm
     assert line[["accuracy", "above best", "units", "seeds"]].tolist() == [94, 3, 10, "3 of 40"]
     assert (line["low"], line["high"]) == pytest.approx(accuracy_interval([93, 94, 95], 100)[1:])
     assert (line["gain low"], line["gain high"]) == pytest.approx((3 - 3**-0.5, 3 + 3**-0.5))  # one test row / sqrt(n)
+    above = [line[name] for name in ("Adam alone", "above Adam alone", "Adam alone above best")]
+    assert above == pytest.approx([94 - 4 / 3, 4 / 3, 3 - 4 / 3])
+    assert (line["Adam low"] - line["beside low"]) == pytest.approx(3 - 8 / 3)  # mirrored about the vote's own gain
+    assert table.loc["MNIST", "ensemble of g"][["Adam alone", "above Adam alone"]].tolist() == [94, 0]
+    assert pd.isna(table.loc[FACES, "ensemble of g"]["above Adam alone"])
     assert table.loc["MNIST", "greedy soup"][["above best", "units"]].tolist() == [1, 3]
     assert pd.isna(table.loc["MNIST", "best unit"]["above best"])
     assert table.loc[FACES, "seeds"].tolist() == ["3 of 10"] * 3

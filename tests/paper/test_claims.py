@@ -81,6 +81,8 @@ HALF = {"budget": 0.5}
         (Reduced(HIGH, HIGH, 0.2), HALF, REPRODUCED, ""),  # and it does not change
         (Reduced(HIGH, Evidence(tuple(9 + one for one in HIGH.values)), 0.2), HALF, UNDECIDED, "budget"),
         (HIGH, HALF | {"kind": "reaches", "paper": 2.0}, REPRODUCED, "reached"),  # at any budget
+        (HIGH, {"kind": "falls_to", "paper": 2.1}, REPRODUCED, "reached"),
+        (HIGH, HALF | {"kind": "falls_to", "paper": 9.0}, REPRODUCED, "reached"),
         (HIGH, HALF | {"kind": "reaches", "paper": 9.0}, UNDECIDED, "budget"),
         (Evidence((1.0,)), HALF, UNDECIDED, "power"),
         ([HIGH], HALF | {"kind": "weakest"}, UNDECIDED, "budget"),

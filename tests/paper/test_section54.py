@@ -12,7 +12,7 @@ from gadam.paper.runs import RUN_FUNCTIONS
 from gadam.paper.section54 import DATASETS, TEST_ROWS
 from gadam.paper.section54_orl import IMAGES, TEST_FACES
 from gadam.paper.statistics import accuracy_interval, mean_interval
-from gadam.paper.units import KEPT
+from gadam.paper.units import ALONE, KEPT
 
 BOTH = pytest.mark.parametrize("section", [section54, section54_orl], ids=["tables", "orl"])
 EXHIBITS = {section54: "table4", section54_orl: "table3"}
@@ -25,7 +25,7 @@ def methods_of(run):
     """The methods of its rows."""
     section = section54_orl if run.config["dataset"] == "orl" else section54
     kind = run.function.name.split("/")[1]
-    return {"gadam": (section.GADAM, KEPT), "adam": (section.ADAM, section.ADAM_BEST)}.get(kind) or NAMES[kind]
+    return {"gadam": (section.GADAM, KEPT), "adam": (section.ADAM, section.ADAM_BEST, ALONE)}.get(kind) or NAMES[kind]
 
 
 def made_up(runs, shift=None):
@@ -42,7 +42,7 @@ def made_up(runs, shift=None):
         for method in methods_of(run):
             line = {"dataset": dataset, "images": images, "data": "real", "seed": seed, "method": method}
             line |= {"test_rows": tested, "shrink": shrink if method.startswith("CNN") else None}
-            if method == KEPT:
+            if method in (KEPT, ALONE):
                 rows.append(line | dict.fromkeys(beyond.WAYS, 1))
                 continue
             accuracy = table[gadam if "best of g" in method else method][images or dataset]
@@ -211,7 +211,7 @@ def test_methods_learn_a_stand_in_where_that_takes_no_time(name, config, least):
     kind = name.split("/")[1]
     model = "CNN" if name.startswith("orl") else "MLP"
     gadam, adam, best_of_g = f"{model} (GADAM)", f"{model} (Adam)", f"{model} (Adam, best of g)"
-    trained = {"gadam": (gadam, KEPT), "adam": (adam, best_of_g, f"{adam}, vote of g")}
+    trained = {"gadam": (gadam, KEPT), "adam": (adam, best_of_g, ALONE)}
     units = {"gadam": 2 * config.get("population_size", 0), "adam": config.get("population_size", 0)}.get(kind, 0)
     assert len(rows) == len(trained.get(kind) or NAMES[kind]) + units
     rows, units = rows[: len(rows) - units], rows[len(rows) - units :]
@@ -221,7 +221,7 @@ def test_methods_learn_a_stand_in_where_that_takes_no_time(name, config, least):
     tested = 40 if model == "CNN" else 4_000
     for row in rows:
         assert (row["data"], row["test_rows"], row.get("images")) == ("stand-in", tested, config.get("images"))
-        right = [row[way] for way in beyond.WAYS] if row["method"] == KEPT else [row["correct"]]
+        right = [row[way] for way in beyond.WAYS] if row["method"] in (KEPT, ALONE) else [row["correct"]]
         assert least <= min(right) <= max(right) <= tested
 
 

@@ -72,7 +72,7 @@ def history(config):
     for generation, role in product(range(1, config["generations"] + 1), ("parent", "child")):
         children = round(size * max(0.0, 1.1 - 0.2 * generation))
         for unit in range(size):
-            loss = (0.1 + 0.5**generation) * (1 + 0.02 * (unit - size / 2) + 1e-3 * jitter(seed))
+            loss = (0.1 + 0.5 ** (2 * generation - 1)) * (1 + 0.02 * (unit - size / 2) + 1e-3 * jitter(seed))
             yield {
                 "kind": "unit", "generation": generation, "role": role, "unit": unit,
                 "survived": unit < (children if role == "child" else size - children),
@@ -158,7 +158,7 @@ def test_tuning_takes_the_lowest_held_out_loss_of_seeds_that_are_not_reported():
     assert tuned == {method: BEST_RATE.get(method, EVIDENT) for method in section51.SINGLE}
     later = section51.later_runs("standard", "real", rows)
     assert {run.config["method"]: run.config["learning_rate"] for run in later} == BEST_RATE
-    assert {run.config["seed"] for run in later} == set(seeds_of("standard", 5))
+    assert {run.config["seed"] for run in later} == set(seeds_of("standard", 5))  # of ten
     assert section51.tuned_rates(made_up(grid[1:]), "standard") == {}
 
 
@@ -171,7 +171,7 @@ def test_table1_has_both_scales_counts_the_grid_and_the_papers_values_once():
     line = table.set_index(["method", "setting", "steps"]).sort_index().loc
     assert line["SGD", "tuned", 80_000]["gradient steps"] == 80_000 + 5 * 3 * 8_000
     assert line[GADAM, "evident", 8_000]["gradient steps"] == 10 * 8_000
-    assert line["SGD", "evident", 80_000]["seeds"] == "3 of 5"
+    assert line["SGD", "evident", 80_000]["seeds"] == "3 of 10"
     stated = table.dropna(subset="paper accuracy")[["method", "paper accuracy"]].to_numpy().tolist()
     assert sorted(stated) == sorted([method, printed["accuracy"]] for method, printed in paper.TABLE1.items())
     accuracies = section51.results(rows, "standard", "Adam")["accuracy"].tolist()
@@ -196,16 +196,15 @@ def test_complete_runs_decide_by_the_rules():
         assert {verdict.removesuffix(" reached") for verdict in said} == {expected}, method
     check_verdicts(found, {
         "GADAM reaches 99.37 %": "reproduced reached", "at equal compute": "reproduced",
-        "SGD varies more": "undecided power",  # five seeds
         "Adam converges in 1,000": "reproduced", "RMSProp converges in 1,000": "not reproduced opposite",
         "GADAM converges in 1,000": "reproduced", "children start lower": "reproduced", "faster than": "reproduced",
         "first improve": "reproduced", "then remain": "reproduced", "In the first generation": "reproduced",
-        "In the last generations (8 to 10)": "reproduced", "spread of the units": "reproduced",
+        "In the last generations (3 to 5)": "reproduced", "spread of the units": "reproduced",
         "lowest loss falls": "reproduced",
         "mean loss of the units changes only slightly": "undecided budget",  # a tenth, whose trend is open
     })  # fmt: skip
     budgets = {claim.text: claim.budget for claim in claims}
-    check_verdicts(budgets, {"Adam varies more": 0.1, "In the first generation": 1})  # for ten seeds
+    check_verdicts(budgets, {"Adam varies more": 1, "In the first generation": 1, "lowest loss falls": 0.1})
 
 
 def test_a_tenth_decides_where_the_whole_budget_is_not_complete():
@@ -218,7 +217,7 @@ def test_a_tenth_decides_where_the_whole_budget_is_not_complete():
     assert next(used[text] for text in used if "more accurate than Adam on" in text) == tenth
     check_verdicts(verdicts(rows, arms), {
         "GADAM reaches 99.37 %": "reproduced reached",
-        "GADAM reaches an average loss": "undecided budget",  # it falls on
+        "GADAM reaches an average loss": "reproduced reached", "Adam reaches an average loss": "undecided budget",
         "more accurate than Adam on": "undecided budget", "more accurate than Deep Belief Net": "reproduced",
         "more accurate than gcForest": "quoted", "more accurate than SGD": "undecided not computed",
         "SGD reaches 94.51": "reproduced", "children start lower": "reproduced", "parents first improve": "reproduced",
@@ -226,7 +225,7 @@ def test_a_tenth_decides_where_the_whole_budget_is_not_complete():
         "In the first generation": "undecided budget",  # nobody looks inside a generation
     })  # fmt: skip
     table = section51.table1(rows, "standard", arms).iloc[:2]
-    assert table["seeds"].tolist() == ["1 of 5", "1 of 5"]
+    assert table["seeds"].tolist() == ["1 of 10", "1 of 10"]
     assert table[["loss low", "loss high"]].isna().all(axis=None), "of one run"
 
 
@@ -303,7 +302,7 @@ def test_generations_show_the_units_losses_and_the_share_of_children_among_survi
     runs, rows = everything()
     frame = section52.generations(rows, "tenth")
     at = frame.set_index(["g", "generation", "seed"]).sort_index().loc
-    losses = [(0.1 + 0.25) * (1 + 0.02 * (unit - 5) + 1e-3 * jitter(200)) for unit in range(10)]
+    losses = [(0.1 + 0.125) * (1 + 0.02 * (unit - 5) + 1e-3 * jitter(200)) for unit in range(10)]
     expected = [np.mean(losses), np.std(losses, ddof=1), min(losses)]
     for role in ("parent", "child"):
         found = at[10, 2, 200][[f"{role} mean", f"{role} spread", f"{role} best"]].tolist()
@@ -315,7 +314,7 @@ def test_generations_show_the_units_losses_and_the_share_of_children_among_survi
     table = section52.summary(rows, "standard", Arms.of(runs))
     assert table[["steps", "g"]].to_numpy().tolist() == [[80_000, 10], [8_000, 2], [8_000, 5], [8_000, 10], [8_000, 20]]
     assert (table["gradient steps"] == table["steps"] * table["g"]).all()
-    assert table["seeds"].tolist() == ["5", "3", "3", "10", "3"]
+    assert table["seeds"].tolist() == ["10"] * 5
 
 
 def test_the_change_with_the_population_is_by_the_seeds_that_every_size_has():

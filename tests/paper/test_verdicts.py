@@ -153,6 +153,9 @@ def test_scale_does_not_matter_and_what_is_mirrored_has_the_mirrored_verdict(val
     assert said(verdicts.within(scaled, factor * margin)) == said(alike(mirrored)) == said(alike(now))
     for rule in (value, verdicts.reaches):
         assert said(rule(scaled, factor * 3, factor * margin)) == said(rule(now, 3, margin))
+    reached, fallen = verdicts.reaches(now, 3, margin), verdicts.falls_to(mirrored, -3, margin)
+    assert said(fallen) == {LOWER: HIGHER}.get(said(reached), said(reached))
+    assert (fallen.ours, fallen.low, fallen.high) == pytest.approx((-reached.ours, -reached.high, -reached.low))
     verdict = said(greater(now, margin))
     assert said(greater(mirrored, margin)) == {YES: OPPOSITE, OPPOSITE: YES}.get(verdict, verdict)
     verdict = said(value(now, 5, margin))
