@@ -134,8 +134,8 @@ def figure3(rows: pd.DataFrame, profile: str) -> Figure:
             axis.fill_between(means.index, low, high, color=colour, alpha=0.18, linewidth=0)
             _line(axis, frame, "generation", f"{role} mean", colour, label=f"{name}, mean")
             axis.plot(means.index, best, color=colour, linestyle="--", label=f"{name}, lowest")
-        axis.set(xlabel="generation", yscale="log")
-        axis.set_title(f"{PROFILES[scale]['steps']:,} steps each\n(band: ± 1 standard deviation of the units)")
+        title = f"Parents and children, {PROFILES[scale]['steps']:,} steps each"
+        axis.set(xlabel="generation", yscale="log", title=title)
         if frame.empty:
             say_missing(axis)
         else:
