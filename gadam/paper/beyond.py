@@ -39,7 +39,7 @@ RUNS = (runs,)
 def arms_of(profile: str) -> dict[str, tuple[str, str]]:
     """Map the table's name of each dataset to its arms: GADAM's, and that of g units by Adam alone."""
     scale = mnist.scales(profile)[-1]
-    arms = {"MNIST": (mnist.gadam_arm(scale), section51.arm(scale, mnist.BEST_OF_G))}
+    arms = {_mnist(profile): (mnist.gadam_arm(scale), section51.arm(scale, mnist.BEST_OF_G))}
     for images in section54_orl.IMAGES:
         for shrink in section54_orl.shrinks(profile):
             gadam, adam = (section54_orl.arm(images, method, shrink) for method in section54_orl.CNNS[:2])
@@ -47,6 +47,10 @@ def arms_of(profile: str) -> dict[str, tuple[str, str]]:
     for name in section54.DATASETS:
         arms[name.upper()] = section54.arm(name, section54.GADAM), section54.arm(name, section54.ADAM)
     return arms
+
+
+def _mnist(profile: str) -> str:
+    return f"MNIST, {mnist.depth(mnist.scales(profile)[-1]):,} steps"
 
 
 def _faces(images: float, shrink: float) -> str:
@@ -70,9 +74,10 @@ def accuracies(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     found["method"] = found["method"].mask(last, KEPT).mask(alone, ALONE)
     found = found[found["method"].isin((KEPT, ALONE))].astype(dict.fromkeys(numbers, float))
     found["dataset"] = [
-        _faces(images, shrink) if dataset == section54_orl.DATASET else "MNIST" if kind == "kept" else dataset.upper()
-        for dataset, images, shrink, kind in found[["dataset", "images", "shrink", "kind"]].itertuples(index=False)
+        _faces(images, shrink) if dataset == section54_orl.DATASET else str(dataset).upper()
+        for dataset, images, shrink in found[["dataset", "images", "shrink"]].itertuples(index=False)
     ]
+    found.loc[found["kind"] == "kept", "dataset"] = _mnist(profile)
     found[list(WAYS)] = (100 * found[list(WAYS)]).div(found["test_rows"], axis=0)
     return found[columns].reset_index(drop=True)
 
@@ -89,12 +94,13 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
         group, alone = (where(found, dataset=dataset, method=method) for method in (KEPT, ALONE))
         tested, best = first(group, "test_rows"), by_seed(group, "best")
         for way, name in WAYS.items():
-            units, ours, theirs = group[f"{way}_units"].mean(), by_seed(group, way), by_seed(alone, way)
+            units, others = (one[f"{way}_units"].mean() for one in (group, alone))
+            ours, theirs = by_seed(group, way), by_seed(alone, way) if others > 1 or way == "best" else {}
             lines.append({
                 "dataset": dataset, "prediction by": name,
                 **statistics.named(accuracy_interval(group[way].tolist(), tested), "accuracy"),
                 **statistics.named(_above(ours if units > 1 else {}, best, tested), "above best", *GAIN),
-                "units": units, "Adam alone": alone[way].mean(),
+                "units": units, "Adam alone": pd.Series(theirs).mean(),
                 **statistics.named(_above(ours, theirs, tested), "above Adam alone", *BESIDE),
                 **statistics.named(_above(theirs, best, tested), "Adam alone above best", *ADAMS_GAIN),
                 "seeds": arms.count(*pair), "data": first(group, "data"),

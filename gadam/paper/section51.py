@@ -348,8 +348,7 @@ def figure2b(rows: pd.DataFrame, profile: str) -> Figure:
 def claims(rows: pd.DataFrame, profile: str, arms: Arms) -> list[Claim]:
     """Each number of Table 1, and what Section 5.1 says of accuracy, stability and convergence; evident settings.
 
-    Decided at the deepest complete scale, see `gadam.paper.mnist`; but "varies more" needs ten seeds, which only a
-    tenth of the budget has, so there the tenth comes first.
+    Decided at the deepest complete scale, see `gadam.paper.mnist`.
     """
     made = _Claims(rows, profile, arms)
     return [*made.of_table1(), *made.of_accuracy(), *made.of_variation(), *made.of_convergence()]

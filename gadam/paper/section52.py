@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from gadam.paper import mnist, statistics
 from gadam.paper.claims import Arms, Claim
-from gadam.paper.drawing import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, curve_by, say_missing
+from gadam.paper.drawing import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, add_legend, curve_by, labelled, say_missing
 from gadam.paper.mnist import GADAM, PROFILES
 from gadam.paper.runs import Run
 from gadam.paper.statistics import accuracy_interval, mean_interval
@@ -31,6 +31,8 @@ STABLE = LOSS_MARGIN
 """What we call stable: a change of less than this share of the loss."""
 ADOPTION_MARGIN = 0.1
 """What we call no significant impact on the adoption rate, which lies between 0 and 1."""
+SCALE_COLOURS = {"tenth": PURPLE}
+"""Other scales are green."""
 FROM_TO = 2, 20
 """The paper's populations."""
 
@@ -116,7 +118,7 @@ def trained(*scales: str) -> str:
     """How much the units of scales train, for captions."""
     batch_size = PROFILES[scales[0]]["batch_size"]
     depths = (
-        f"{budget['steps']:,} ({mnist.percent(scale)} in {budget['K']} generations)"
+        f"{budget['steps']:,} ({mnist.percent(scale)} in {budget['K']} generations, of {budget['longest']} in all)"
         for scale, budget in ((scale, PROFILES[scale]) for scale in scales)
     )
     return f"Steps of {batch_size} images for parents and for children of each generation: {' or '.join(depths)}"
@@ -125,7 +127,8 @@ def trained(*scales: str) -> str:
 def figure3(rows: pd.DataFrame, profile: str) -> Figure:
     """Loss of parents and children by generation, a panel per scale, and the test accuracy of the fittest unit."""
     frames = _by_scale(rows, profile)
-    figure, (*losses, accuracies) = _panels(1 + len(frames), 4.6)
+    figure, (*losses, accuracies) = _panels(1 + len(frames), 4.8)
+    drawn = [axis for axis, frame in zip(losses, frames.values(), strict=True) if len(frame)]
     for axis, (scale, frame) in zip(losses, frames.items(), strict=True):
         for role, name in (("parent", "parents"), ("child", "children")) if len(frame) else ():
             means, colour = frame.groupby("generation").mean(), ROLE_COLOURS[role]
@@ -134,15 +137,14 @@ def figure3(rows: pd.DataFrame, profile: str) -> Figure:
             axis.fill_between(means.index, low, high, color=colour, alpha=0.18, linewidth=0)
             _line(axis, frame, "generation", f"{role} mean", colour, label=f"{name}, mean")
             axis.plot(means.index, best, color=colour, linestyle="--", label=f"{name}, lowest")
-        title = f"Parents and children, {PROFILES[scale]['steps']:,} steps each"
-        axis.set(xlabel="generation", yscale="log", title=title)
-        if frame.empty:
-            say_missing(axis)
+        axis.set(xlabel="generation", title=f"Parents and children, {PROFILES[scale]['steps']:,} steps each")
+        if axis in drawn:
+            axis.set(yscale="log", xticks=sorted(frame["generation"].unique()))
+            axis.sharey(drawn[0]) if axis is not drawn[0] else add_legend(figure, labelled(axis), ncols=4)
         else:
-            axis.set_xticks(sorted(frame["generation"].unique()))
+            say_missing(axis)
+            axis.set_yticks([])
     losses[0].set_ylabel("loss on the generation's new validation batch")
-    for axis in [one for one in losses if one.lines][:1]:
-        axis.legend(loc="lower left", fontsize=9)
     _draw_by_scale(accuracies, frames, "accuracy")
     accuracies.set(xlabel="generation", ylabel="test accuracy, %", title="Fittest unit of each generation")
     return figure
@@ -156,9 +158,10 @@ def _by_scale(rows: pd.DataFrame, profile: str) -> dict[str, pd.DataFrame]:
 
 def _draw_by_scale(axis: Axes, frames: Mapping[str, pd.DataFrame], name: str) -> None:
     """A line by generation for each scale of which there is anything."""
-    for (scale, frame), colour in zip(frames.items(), (GREEN, PURPLE), strict=False):
+    for scale, frame in frames.items():
         if len(frame):
-            _line(axis, frame, "generation", name, colour, label=f"{PROFILES[scale]['steps']:,} steps each")
+            label = f"{PROFILES[scale]['steps']:,} steps each"
+            _line(axis, frame, "generation", name, SCALE_COLOURS.get(scale, GREEN), label=label)
     if axis.lines:
         axis.legend(fontsize=9)
     else:
@@ -192,9 +195,10 @@ def figure5(rows: pd.DataFrame, profile: str) -> Figure:
     figure, (left, right) = _panels(2, 4.2, sharey=True)
     left.set(xlabel="generation", ylabel="adoption rate: share of children\namong the survivors", ylim=(-0.02, 1.02))
     left.set(title=f"By generation, g = {size}")
-    right.set(xlabel="population size g", title=f"By population size, mean of generations 1 to {last}")
+    sizes = f"By size, {PROFILES[sized]['steps']:,} steps each, generations 1 to {last}"
+    right.set(xlabel="population size g", title=sizes)
     _draw_by_scale(left, _by_scale(rows, profile), "adopted")
-    _line(right, adoption(generations(rows, sized), last), "g", "adopted", BLUE)
+    _line(right, adoption(generations(rows, sized), last), "g", "adopted", SCALE_COLOURS.get(sized, GREEN))
     for axis in (left, right):
         if axis.lines:
             axis.axhline(0.5, color="black", linestyle=":", linewidth=1.2)
@@ -251,7 +255,7 @@ def _of_generations(rows: pd.DataFrame, scale: str) -> list[Claim]:
     def places(to: int) -> tuple[int, int, int]:
         """Of figure 3 as seen after so many of K generations: its middle, two generations before its end, its end."""
         last = int(budget["longest"]) * to // int(budget["K"])
-        return max(1, round(last / 2)), max(1, last - 2), last
+        return (last + 1) // 2, max(1, last - 2), last
 
     def by_seed(name: str) -> pd.DataFrame:
         return frame.pivot_table(index="seed", columns="generation", values=name)

@@ -75,7 +75,7 @@ HELD_OUT = 5  # one in so many training rows, where validation rows are held out
 
 PROFILES: dict[str, dict[str, Any]] = {
     "smoke": {"seeds": dict.fromkeys(DATASETS, 2), "g": 3, "K": 1, "steps": {"yeast": 5, "letter": 5}},
-    "quick": {"seeds": dict.fromkeys(DATASETS, 2), "g": 10, "K": 5, "steps": {"yeast": 150, "letter": 30}},
+    "quick": {"seeds": dict.fromkeys(DATASETS, 2), "g": 10, "K": 5, "steps": {"yeast": 50, "letter": 30}},
     "standard": {"seeds": {"yeast": 60, "letter": 10}, "g": 10, "K": 5, "steps": {"yeast": 150, "letter": 800}},
     "paper": {"seeds": {"yeast": 60, "letter": 10}, "g": 10, "K": 5, "steps": {"yeast": 150, "letter": 8_000}},
 }

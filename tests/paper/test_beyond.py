@@ -12,7 +12,7 @@ from gadam.paper.statistics import accuracy_interval
 from gadam.paper.units import ALONE, KEPT, held_out, kept
 
 GOOD = {"best": 90, "ensemble": 93, "soup": 91, "best_units": 1, "ensemble_units": 10, "soup_units": 3}
-FACES = "ORL, 5 images, 56 x 46"
+MNIST, FACES = "MNIST, 8,000 steps", "ORL, 5 images, 56 x 46"
 
 
 def rows(seeds=3):
@@ -41,7 +41,7 @@ def rows(seeds=3):
 @pytest.fixture(scope="module")
 def arms():
     """Of the runs of profile standard, of which the first three of some arms are there."""
-    some = [arm for name in ("MNIST", "YEAST", FACES) for arm in beyond.arms_of("standard")[name]]
+    some = [arm for name in (MNIST, "YEAST", FACES) for arm in beyond.arms_of("standard")[name]]
     planned = beyond.runs("standard", "real")
     return Arms.of(planned, lambda run: run.arm in some and run.config["seed"] in (*range(200, 203), *range(260, 263)))
 
@@ -66,10 +66,10 @@ def test_table_compares_with_the_best_unit_by_seed_and_shows_what_is_missing(arm
     above = [line[name] for name in ("Adam alone", "above Adam alone", "Adam alone above best")]
     assert above == pytest.approx([94 - 4 / 3, 4 / 3, 3 - 4 / 3])
     assert (line["Adam low"] - line["beside low"]) == pytest.approx(3 - 8 / 3)  # mirrored about the vote's own gain
-    assert table.loc["MNIST", "ensemble of g"][["Adam alone", "above Adam alone"]].tolist() == [94, 0]
+    assert table.loc[MNIST, "ensemble of g"][["Adam alone", "above Adam alone"]].tolist() == [94, 0]
     assert pd.isna(table.loc[FACES, "ensemble of g"]["above Adam alone"])
-    assert table.loc["MNIST", "greedy soup"][["above best", "units"]].tolist() == [1, 3]
-    assert pd.isna(table.loc["MNIST", "best unit"]["above best"])
+    assert table.loc[MNIST, "greedy soup"][["above best", "units"]].tolist() == [1, 3]
+    assert pd.isna(table.loc[MNIST, "best unit"]["above best"])
     assert table.loc[FACES, "seeds"].tolist() == ["3 of 10"] * 3
     assert table.loc["ADULT"].drop(columns="seeds").isna().all(axis=None)
 
@@ -80,7 +80,7 @@ def test_a_soup_that_took_the_best_unit_alone_is_not_compared_with_it(arms):
     alone.loc[(alone["dataset"] == "orl") & (alone["seed"] > 0), "soup_units"] = 1
     table = beyond.table(alone, "standard", arms).dropna(subset="accuracy")
     soup = table.set_index(["dataset", "prediction by"]).xs("greedy soup", level=1)
-    assert soup["above best"].notna().to_dict() == {"MNIST": True, FACES: True, "YEAST": False}
+    assert soup["above best"].notna().to_dict() == {MNIST: True, FACES: True, "YEAST": False}
     assert soup["units"].tolist() == [3, 5 / 3, 1]
 
 
