@@ -219,7 +219,7 @@ def _converged(rows: pd.DataFrame) -> tuple[float, float, float, str]:
 
 def figure_losses(rows: pd.DataFrame) -> Figure:
     """Draw L(k) before learning, after it and after selection, on V and on test rows; a column per problem."""
-    figure, axes = plt.subplots(3, len(PROBLEMS), figsize=(11.5, 9), layout="constrained", sharex=True, sharey="col")
+    figure, axes = plt.subplots(3, len(PROBLEMS), figsize=(11.5, 8), layout="constrained", sharex=True, sharey="col")
     frame = inequalities(rows)
     for (line, regime), (column, problem) in itertools.product(zip(axes, REGIMES, strict=True), enumerate(PROBLEMS)):
         axis, group = line[column], where(frame, setting=problem, regime=regime)

@@ -116,18 +116,18 @@ def _interval(group: pd.DataFrame, name: str) -> tuple[float, float, float]:
 
 def trained(*scales: str) -> str:
     """How much the units of scales train, for captions."""
-    batch_size = PROFILES[scales[0]]["batch_size"]
-    depths = (
-        f"{budget['steps']:,} ({mnist.percent(scale)} in {budget['K']} generations, of {budget['longest']} in all)"
-        for scale, budget in ((scale, PROFILES[scale]) for scale in scales)
-    )
-    return f"Steps of {batch_size} images for parents and for children of each generation: {' or '.join(depths)}"
+    depths = []
+    for budget, share in ((PROFILES[scale], mnist.percent(scale)) for scale in scales):
+        several = f"{budget['K']} of {budget['longest']}" if budget["longest"] > budget["K"] else budget["K"]
+        depths.append(f"{budget['steps']:,} ({share} in {several} generations)")
+    batch = f"Steps of {PROFILES[scales[0]]['batch_size']} images for parents and for children of each generation"
+    return f"{batch}: {' or '.join(depths)}"
 
 
 def figure3(rows: pd.DataFrame, profile: str) -> Figure:
     """Loss of parents and children by generation, a panel per scale, and the test accuracy of the fittest unit."""
     frames = _by_scale(rows, profile)
-    figure, (*losses, accuracies) = _panels(1 + len(frames), 4.8)
+    figure, (*losses, accuracies) = _panels(1 + len(frames), 4.2)
     drawn = [axis for axis, frame in zip(losses, frames.values(), strict=True) if len(frame)]
     for axis, (scale, frame) in zip(losses, frames.items(), strict=True):
         for role, name in (("parent", "parents"), ("child", "children")) if len(frame) else ():
