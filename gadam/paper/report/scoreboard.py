@@ -34,7 +34,7 @@ STATED = (
     "on MNIST is as good; who varies more is judged at the deepest training; Section 6 has 60 seeds on YEAST (ten); "
     "gcForest three on ORL (ten). Changed after results on test rows were seen: on YEAST, 20 seeds with 500 steps left "
     "equal compute open, 40 others with 500 steps said no difference (commit e2a3f4d). Then the steps were raised to "
-    "1,500, where the curve on held-out rows ends to rise, and 40 further seeds are judged alone."
+    "1,500, where the curve on held-out rows stops rising, and 40 further seeds are judged alone."
 )
 """Which commit stated the rules, margins, seeds and headlines, before the runs of standard; and what changed since."""
 
