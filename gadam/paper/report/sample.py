@@ -37,11 +37,15 @@ SPREAD = 0.01
 """Of a run without such seeds: by so many standard deviations of its column may a number differ."""
 OUTCOMES = ("loss", "correct", "accuracy", "found", "best", "ensemble", "soup", "selected", "learned")
 """Parts of the names of columns that say what came of a run; the others say how it went, which rounding may change."""
+PICKLED, PICKLES = 0.01, ("population", "rest")
+"""By what share the bytes of pickled messages may differ, which versions of Python write a little longer or shorter;
+and the columns that count them."""
 
 IDENTICAL, EQUAL, ALIKE, DIFFERENT, ABSENT = "identical", "equal", "alike", "different", "not recomputed"
 WORDS = {
     IDENTICAL: "to the last bit",
-    EQUAL: f"every number within {TOLERANCE:g} of itself, counts within {ROWS} test rows",
+    EQUAL: f"every number within {TOLERANCE:g} of itself, counts within {ROWS} test rows, bytes of messages within "
+    f"{PICKLED:.0%}",
     ALIKE: "computed on another processor or by other versions of libraries or operators, which round otherwise, and "
     f"training amplifies that: within {DEVIATIONS:g} standard deviations of its seeds or, where there are not five, "
     f"every number within {SPREAD:.0%} of the standard deviation of its column",
@@ -153,7 +157,7 @@ def _differences(there: Sequence[Row], here: Sequence[Row]) -> Iterator[tuple[bo
             if _is_number(a) and _is_number(b):
                 size = abs(b - a) / max(abs(a), 1e-12)
                 counts = isinstance(a, int) and isinstance(b, int) and any(part in name for part in OUTCOMES)
-                near = abs(b - a) <= ROWS if counts else size <= TOLERANCE
+                near = abs(b - a) <= ROWS if counts else size <= (PICKLED if name in PICKLES else TOLERANCE)
                 if name == "accuracy" and "correct" in old and "correct" in new:
                     near = near or abs(new["correct"] - old["correct"]) <= ROWS
             yield near, size, f"{name} of row {place}: {b!r}, archived is {a!r}"
