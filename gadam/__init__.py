@@ -19,25 +19,10 @@ if TYPE_CHECKING:
     from gadam.result import Callback, Generation, Result, load_result
 
 __all__ = [
-    "Callback",
-    "EarlyStopping",
-    "Ensemble",
-    "GADAMClassifier",
-    "GADAMRegressor",
-    "GadamConfig",
-    "Generation",
-    "InputError",
-    "LivePlot",
-    "Population",
-    "Result",
-    "TensorBoard",
-    "evolve",
-    "evolve_seeds",
-    "genetics",
-    "load_result",
-    "teach",
-    "train",
-]
+    "Callback", "EarlyStopping", "Ensemble", "GADAMClassifier", "GADAMRegressor", "GadamConfig", "Generation",
+    "InputError", "LivePlot", "Population", "Result", "TensorBoard", "evolve", "evolve_seeds", "genetics",
+    "load_result", "teach", "train",
+]  # fmt: skip
 __version__ = "0.1.0"
 
 # Imported when they are first asked for: the command line needs no torch, and training needs no scikit-learn.

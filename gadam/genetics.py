@@ -17,18 +17,14 @@ import torch
 from torch import Generator, Tensor
 
 from gadam.config import InputError
-from gadam.display import describe_tensor, shown
-from gadam.validation import check_choice, check_number, check_share, check_whole
+from gadam.display import describe_tensor
+from gadam.validation import check_choice, check_kind, check_number, check_share, check_whole
 
 
 def normalize_losses(losses: Tensor) -> Tensor:
-    """Min-max normalisation into [0, 1], which Section 3.3.1 asks for and leaves open.
+    """Min-max normalisation into [0, 1], 0 the fittest, which Section 3.3.1 asks for and leaves open.
 
-    Args:
-        losses: [g], any values.
-
-    Returns:
-        [g] in [0, 1], 0 the fittest. All equal gives all 0; NaN and infinities become 1, the least fit.
+    All equal gives all 0; NaN and infinities become 1, the least fit.
     """
     _check_row("losses", losses)
     finite = losses.isfinite()
@@ -44,12 +40,7 @@ def normalize_losses(losses: Tensor) -> Tensor:
 def selection_probabilities(normalized: Tensor, eligible: Tensor | None = None) -> Tensor:
     """Return each unit's probability to be drawn as a parent (Eq. 8): a softmax of the negative normalised losses.
 
-    Args:
-        normalized: [g] in [0, 1].
-        eligible: [g] bool; a unit that is not has probability 0 while one is. None: all are.
-
-    Returns:
-        [g], summing to 1.
+    A unit that is not eligible, bool [g], has probability 0 while one is.
     """
     _check_row("normalized", normalized)
     if eligible is not None:
@@ -68,7 +59,7 @@ def select_parents(probabilities: Tensor, pairs: int, *, generator: Generator) -
         found = f"{float(probabilities.min()):g} to {float(probabilities.max()):g}"
         raise InputError(f"probabilities: range from {found}, must be finite, at least 0, and not all 0")
     check_whole("pairs", pairs, 1)
-    _check_generator(generator)
+    check_kind("generator", generator, Generator, "a torch.Generator")
     return torch.multinomial(probabilities, 2 * pairs, replacement=True, generator=generator).view(pairs, 2)
 
 
@@ -92,7 +83,7 @@ def crossover(
     """
     _check_parents(parents, _units_of("parameters", parameters, floats=True))
     _check_probabilities("inheritance", inheritance, len(parents))
-    _check_generator(generator)
+    check_kind("generator", generator, Generator, "a torch.Generator")
     first, second = parents[:, 0], parents[:, 1]
 
     def cross(entries: Tensor) -> Tensor:
@@ -123,15 +114,9 @@ def perturb(values: Mapping[str, Tensor], *, generator: Generator) -> dict[str, 
 
 
 def mutation_rates(base_rate: float, probabilities: Tensor, parents: Tensor) -> Tensor:
-    """Return the mutation rate of each child (Eq. 12): the fitter its parents, the lower.
+    """Return the mutation rate of each child (Eq. 12), in [0, base_rate] (p there): the fitter its parents, the lower.
 
-    Args:
-        base_rate: p, in [0, 1].
-        probabilities: [g] of Eq. 8.
-        parents: of each child.
-
-    Returns:
-        [pairs] in [0, base_rate]; 0 where a unit paired with itself holds more than half of the probability.
+    It is 0 where a unit paired with itself holds more than half of the probability (Eq. 8).
     """
     check_share("base_rate", base_rate)
     _check_row("probabilities", probabilities)
@@ -146,16 +131,13 @@ def mutate(
     generator: Generator,
     distribution: Literal["uniform", "normal"] = "uniform",
 ) -> dict[str, Tensor]:
-    """Replace entries at random (Eq. 11, read with p_q in both indicator functions).
+    """Replace entries at random, each with its child's probability in `rates`, [pairs] (Eq. 11).
 
-    Args:
-        parameters: name -> [pairs, ...], floats.
-        rates: [pairs], probability that an entry is replaced.
-        generator: the stream.
-        distribution: "uniform" draws new values from U[0, 1) as Eq. 11 says, "normal" from N(0, 0.1^2).
+    Eq. 11 is read with p_q in both indicator functions. New values are from U[0, 1) as it says ("uniform"), or from
+    N(0, 0.1^2) ("normal").
     """
     _check_probabilities("rates", rates, _units_of("parameters", parameters, floats=True))
-    _check_generator(generator)
+    check_kind("generator", generator, Generator, "a torch.Generator")
     check_choice("distribution", distribution, ("uniform", "normal"))
 
     def replace(entries: Tensor) -> Tensor:
@@ -170,16 +152,10 @@ def mutate(
 
 
 def survivors(losses: Tensor, population_size: int) -> Tensor:
-    """Select the fittest of parents and children together (Section 3.4); their losses sum to at most the parents'.
+    """Select the fittest of parents and children together (Section 3.4): int64 [population_size], fittest first.
 
-    That is Theorem 1 (Eq. 14 and 15), which holds on one batch: `losses` must all be of the same.
-
-    Args:
-        losses: [n].
-        population_size: g, at most n.
-
-    Returns:
-        int64 [population_size], fittest first; equals keep their order, non-finite losses come last.
+    Their losses sum to at most the parents': Theorem 1 (Eq. 14 and 15), which holds on one batch, so `losses`, [n],
+    must all be of the same. Equals keep their order, non-finite losses come last.
     """
     _check_row("losses", losses)
     check_whole("population_size", population_size, 1, len(losses))
@@ -190,10 +166,7 @@ def survivors(losses: Tensor, population_size: int) -> Tensor:
 def has_converged(previous_losses: Tensor, losses: Tensor, threshold: float) -> bool:
     """Tell whether the populations' summed losses differ by at most theta, the stop criterion (Eq. 13).
 
-    Args:
-        previous_losses: [g] of generation k.
-        losses: [g] of generation k + 1, as many, on a validation batch of its own as the paper writes it.
-        threshold: theta >= 0.
+    Both are [g], each on a validation batch of its own as the paper writes it; `threshold` is theta >= 0.
     """
     _check_row("previous_losses", previous_losses)
     _check_row("losses", losses, len(previous_losses))
@@ -238,11 +211,6 @@ def _units_of(name: str, tensors: Any, floats: bool = False) -> int | None:
             raise InputError(f"{name}: {key} is {_kind(entries)}, must be floats; see genetics.inherit for all else")
         units = len(entries)
     return units
-
-
-def _check_generator(generator: Any) -> None:
-    if not isinstance(generator, Generator):
-        raise InputError(f"generator={shown(generator)} must be a torch.Generator")
 
 
 def _kind(value: Any) -> str:

@@ -71,14 +71,10 @@ def can_draw(operator: Any) -> bool:
 
 
 def draw(operator: str, streams: Generator | Sequence[Generator], target: Any, *args: Any, **options: Any) -> Any:
-    """Call a random operator with its numbers taken from streams.
+    """Call a random operator, one that `can_draw` knows, with its numbers taken from streams.
 
-    Args:
-        operator: name of the operator, one that `can_draw` knows.
-        streams: one generator, or one for each slice of the leading dimension.
-        target: the operator's first argument: a tensor, or the shape to make.
-        args: its further positional arguments.
-        options: its keywords; `dtype` and `device` count.
+    `streams` is one generator, or one for each slice of the leading dimension; `target` is the operator's first
+    argument, a tensor or the shape to make. Of the keywords, `dtype` and `device` count.
     """
     if operator == "aten.native_dropout.default":  # the fused dropout of CUDA: (input, p, train) -> (output, mask)
         p, train = (*args, None)[:2]

@@ -9,12 +9,9 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gadam.display import shown
-
-if TYPE_CHECKING:
-    from gadam.config import GadamConfig
 
 
 class InputError(ValueError):
@@ -99,9 +96,3 @@ def check_callable(name: str, value: Any, *arguments: str) -> None:
         raise InputError(f"{name}: {called} {wanted}: {error}") from None
     except ValueError:
         return  # a function written in C need not say what it takes
-
-
-def check_population(config: GadamConfig) -> None:
-    """Refuse a population that cannot evolve."""
-    if config.population_size < 2 and config.crossover != "teach":
-        raise InputError("config: population_size=1 leaves nothing to select from; evolve needs at least 2 units")

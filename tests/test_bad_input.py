@@ -124,7 +124,8 @@ TABLE = {
         evolve_seeds(mlp, rows, small, seeds=[])
         evolve_seeds(mlp, rows, small, seeds=[1, 1])
         evolve_seeds(mlp, rows, small, seeds=[-1])""",
-    "(losses|previous_losses|normalized|eligible|probabilities): ": """
+    "(losses|previous_losses|normalized|eligible|probabilities|generator): ": """
+        genetics.select_parents(losses, 2, generator=None)
         genetics.normalize_losses([1.0, 2.0])
         genetics.normalize_losses(torch.tensor([1, 2]))
         genetics.selection_probabilities(losses, eligible=losses[:2] > 0)
@@ -144,9 +145,8 @@ TABLE = {
         genetics.inherit(entries, pairs, halves[:1])
         genetics.mutate(entries, halves[:1], generator=random)
         genetics.mutate(entries, torch.full((4,), torch.nan), generator=random)""",
-    "(pairs|generator|base_rate|distribution|population_size|threshold)=": """
+    "(pairs|base_rate|distribution|population_size|threshold)=": """
         genetics.select_parents(losses, 0, generator=random)
-        genetics.select_parents(losses, 2, generator=None)
         genetics.mutation_rates(1.5, losses, pairs)
         genetics.mutate(entries, losses, generator=random, distribution='gauss')
         genetics.survivors(losses, 5)

@@ -108,9 +108,9 @@ def test_stop_acts_in_the_middle_of_the_first_generation_and_the_time_left_is_sa
 def test_what_cannot_be_trained_is_said_in_red_and_leaves_the_result_of_the_run_before(panel, monkeypatch):
     panel.result = before = object()
     for setting, named in (
-        ({"population_size": 1}, "population_size=1"),
-        ({"population_size": 10**7}, "population g: 10,000,000"),
-        ({"batch_size": 10**9}, "batch size: 1,000,000,000"),
+        ({"population_size": 1}, "population g=1 "),
+        ({"population_size": 10**7}, "population g=10000000 "),
+        ({"batch_size": 10**9}, "batch size=1000000000 "),
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
     ):
         press(panel, **SMALL | {"learning_rate": 1e-3} | setting)

@@ -36,7 +36,7 @@ from gadam.training.inputs import check_modes, read_rows
 from gadam.training.plan import plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
 from gadam.types import Batch, Device, Loss
-from gadam.validation import check_callable, check_kind, check_population, read_path
+from gadam.validation import check_callable, check_kind, read_path
 
 logger = logging.getLogger("gadam")
 
@@ -172,8 +172,8 @@ class Training:
         """Validate the arguments that are not tensors, executors or devices; make lists of the callbacks."""
         check_modes()
         stop_interrupted_cell()
-        if self.evolves:
-            check_population(self.config)
+        if self.evolves and self.config.population_size < 2 and self.config.crossover != "teach":
+            raise InputError("config: population_size=1 leaves nothing to select from; evolve needs at least 2 units")
         if not isinstance(self.restore_best, bool):
             raise InputError(f"restore_best={shown(self.restore_best)} must be True or False")
         if callable(self.make_model) and not isinstance(self.make_model, nn.Module):  # else told where units are made

@@ -11,22 +11,11 @@ import pandas as pd
 from torch import Tensor
 
 from gadam import storage
-from gadam.config import GadamConfig
 from gadam.population import Population, averaged, from_entries, to_entries
 from gadam.training.shards import Shard
 
 ON_CPU = ("steps", "batches", "draws", "seconds")
 """Tensors of a shard that stay on the CPU wherever it is trained."""
-NEEDED: dict[str, tuple[str, ...]] = {
-    "initial": (),  # not begun; the units are those of the population
-    "fresh": (),  # not begun; the units are written with it
-    "begun": ("steps", "batches", "draws", "loss_start", "seconds"),
-    "trained": ("steps", "loss_start", "loss_trained", "loss_survival", "seconds"),
-}
-"""Words for the state of a shard in a file, and the tensors that it then has beside its units."""
-SIZES = ("population_size", "children", "survival")
-"""Settings that say how many units there are."""
-STOPPED = {"", "callback", "converged"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +27,7 @@ class SeedState:
         best_loss: that loss.
         history: the rows of complete generations.
         losses: of the last two selected generations, [g] each; as many as there are.
-        stopped: why it is over (one of `STOPPED`); "" too if only because there are no more generations.
+        stopped: "callback" or "converged"; "" if it is not over, or only because there are no more generations.
         teachers: of the last generation, where they taught it and are not among it.
     """
 
@@ -122,10 +111,10 @@ def to_file(state: EvolutionState) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Population) -> EvolutionState:
     """Return the state that `to_file` wrote, on the device of `order`, any units of the same model."""
     device = next(iter(order.parameters.values())).device
-    there = {name: t if name.rpartition("/")[2] in ON_CPU else t.to(device) for name, t in tensors.items()}
 
     def units_of(place: str) -> Population:
-        return from_entries(there, order, "the checkpoint", place)
+        own = {name: tensor.to(device) for name, tensor in tensors.items() if name.startswith(place)}
+        return from_entries(own, order, "the checkpoint", place)
 
     def shards(place: str, role: str) -> list[Shard]:
         found: list[Shard] = []
@@ -133,11 +122,13 @@ def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Po
         for index, (word, size) in enumerate(facts[place]):
             units, own = range(first, first + size), f"{place}/{index}/"
             some = population.take(slice(first, units.stop)) if word == "initial" else units_of(own)
-            if len(some) != size:
-                raise ValueError(f"{len(some)} units are {word!r}, must be {size}")
-            held: dict[str, Any] = {name: there[own + name] for name in NEEDED[word]}
-            if word == "trained" and f"{own}loss_validation" in there:
-                held["loss_validation"] = there[f"{own}loss_validation"]
+            held: dict[str, Any] = {
+                name: tensor if name in ON_CPU else tensor.to(device)
+                for name, tensor in (
+                    (name.removeprefix(own), tensors[name]) for name in tensors if name.startswith(own)
+                )
+                if "/" not in name  # else it is of a unit
+            }
             found.append(Shard(some, units, role, facts["generation"], **held))
             first = units.stop
         return found
@@ -146,19 +137,14 @@ def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Po
     seeds = [
         SeedState(
             storage.to_frame(seed["history"]),
-            [there[name] for index in range(2) if (name := f"courses/{place}/losses/{index}") in there],
+            [tensors[name].to(device) for index in range(2) if (name := f"courses/{place}/losses/{index}") in tensors],
             seed["stopped"],
             units_of(f"courses/{place}/best/") if float(seed.get("best_loss", "inf")) < math.inf else None,
             float(seed.get("best_loss", "inf")),
-            units_of(own) if any(name.startswith(own := f"courses/{place}/teachers/") for name in there) else None,
+            units_of(own) if any(name.startswith(own := f"courses/{place}/teachers/") for name in tensors) else None,
         )
         for place, seed in enumerate(facts["courses"])
     ]
-    known = {seed.stopped for seed in seeds} <= STOPPED
-    sizes = {name: one for name, one in facts["identity"]["config"].items() if name in SIZES}
-    size = GadamConfig(**sizes).units_of("parent", facts["generation"])
-    if len(population) != len(seeds) * size or facts["generation"] < 0 or not seeds or not known:
-        raise ValueError("no training stands so")
     parents = shards("parents", "parent")
     return EvolutionState(
         generation=facts["generation"], population=population,

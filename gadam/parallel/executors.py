@@ -65,29 +65,20 @@ def train_shards(
     keep: Callable[[Sequence[Shard]], None] | None = None,
     seconds: float | None = None,
 ) -> list[Shard]:
-    """Train every shard of a role: submit, collect, until nothing is left or a pause is asked for.
+    """Train every shard of a role, in any state: submit, collect, until nothing is left or a pause is asked for.
 
     Threads of this process all pause at the same time, for what `record` keeps must be of the same steps as the shards;
     workers elsewhere, who tell no record, would be idle meanwhile, so each reports for itself. A shard for which there
     is too little memory is trained in two halves, with a warning.
 
-    Args:
-        pool: who trains.
-        trainer: how.
-        shards: in any state.
-        data: the rows.
-        progress: told of steps by threads of this process and of whole shards by other executors, which are asked
-            several times a second whether to pause, with no steps.
-        record: told of each step, only by threads of this process.
-        keep: told of all shards, in order, every so many `seconds` and at the end; they do not change any more.
-        seconds: of training between pauses for `keep`; None pauses only if `progress` asks for it.
+    `progress` is told of steps by threads and of whole shards by other workers, and is asked several times a second,
+    with no steps, whether to pause. `record` is told of each step. `keep` is told of all shards, in order, every so
+    many `seconds` of training and at the end; they do not change any more.
 
-    Returns:
-        All of them trained, in order; or as they are, if `progress` asked for a pause.
+    Returns all of them trained, in order; or as they are, if `progress` asked for a pause.
 
     Raises:
-        TrainingError: there is too little memory for a single unit.
-        WorkersError: workers elsewhere are gone.
+        TrainingError: there is too little memory for a single unit; or, as `WorkersError`, workers elsewhere are gone.
         InputError: the executor was shut down.
     """
     at_once = pool._max_workers if isinstance(pool, ThreadPoolExecutor) else 1

@@ -28,7 +28,7 @@ from gadam.playground.widgets import AMBER, Panel, grid, line, red_line
 from gadam.plotting import LEGEND
 from gadam.result import Generation, Result
 from gadam.training.shards import Step
-from gadam.validation import check_choice, check_population
+from gadam.validation import check_choice, check_whole
 
 DATASETS = ("digits", "yeast", "adult", "letter", "mnist")
 MLP, LENET = "MLP", "LeNet-5"
@@ -39,7 +39,10 @@ SIZES = {
     "paper": {"population_size": 10, "generations": 20, "steps": 1_000},
 }
 TEST_ROWS = 2_000  # scored after each generation
-MOST = {"population_size": 200, "batch_size": 10_000}  # more would fill the memory, or take long to prepare or to stop
+LIMITS = {
+    "population_size": (2, 200),
+    "batch_size": (1, 10_000),
+}  # more would fill the memory, or take long to prepare or to stop
 KEPT = 5  # runs that can be compared
 _LOOKS = 0.2  # seconds between two moves of the bar
 _made: TrainingPanel | None = None  # the last of `training_panel`
@@ -114,11 +117,8 @@ class TrainingPanel(Panel):
         chosen = settings.pop("dataset"), settings.pop("model")
         try:
             config = GadamConfig(**settings)
-            check_population(config)
-            for name, most in MOST.items():
-                if settings[name] > most:
-                    what = f"{self.controls[name].description}: {settings[name]:,}"
-                    raise InputError(f"{what} is more than this panel takes, give at most {most:,}")
+            for name, limits in LIMITS.items():
+                check_whole(self.controls[name].description, settings[name], *limits)
         except InputError as error:
             self.error, self.status.value = str(error), red_line(error)
             return
