@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gadam.paper.drawing import BELOW, BLUE, GREY, ORANGE, RED, add_legend, draw_intervals
+from gadam.paper.drawing import BELOW, BLUE, GREY, ORANGE, RED, add_legend, draw_intervals, say_missing
 from gadam.paper.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 
 METHODS = {"GADAM": RED, "Adam": BLUE, "best of g by Adam": ORANGE}
@@ -68,21 +68,22 @@ def picture(accuracies: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, len(DATASETS), figsize=(12, 2.6), sharey=True, layout="constrained")
     lines = accuracies.rename(columns={"method": "label", "ours": "centre"})
     lines["colour"] = lines["label"].map(METHODS)
-    hollow = {"marker": "D", "facecolors": "none"}
     for axis, (dataset, title) in zip(axes, DATASETS.items(), strict=True):
         own = lines[lines["dataset"] == dataset]
         draw_intervals(axis, own, list(METHODS))
         if own["centre"].notna().any():
-            axis.scatter(own["paper"], own["label"].map(list(METHODS).index), edgecolors=own["colour"], s=45, **hollow)
+            places = own["label"].map(list(METHODS).index)
+            axis.scatter(own["paper"], places, marker="D", facecolors="none", edgecolors=own["colour"], s=45)
         axis.grid(visible=False, axis="y")
         axis.locator_params(axis="x", nbins=4)
         axis.set_title(title)
     axes[len(axes) // 2].set_xlabel("test accuracy, %")
     handles = {
         "ours: mean and 95 % interval": Line2D([], [], color=GREY, marker="o", linewidth=3),
-        "the paper's number": axes[0].scatter([], [], edgecolors=GREY, **hollow),
+        "the paper's number": Line2D([], [], color=GREY, marker="D", markerfacecolor="none", linestyle=""),
     }
     add_legend(figure, handles, 2, place=BELOW)
+    say_missing(figure)
     return figure
 
 

@@ -102,7 +102,7 @@ def predict(rows: Dataset, method: str, seed: int, **settings: Any) -> Tensor:
     if method == GCFOREST:
         windows = tuple((height, width) for height, width in settings.pop("windows", ()))
         size = GcForestSettings(windows=windows, **settings)
-        return gcforest(*rows.train, rows.test[0], settings=size, seed=seed).probabilities.argmax(1)
+        return gcforest(*rows.train, rows.test[0], settings=size, seed=seed).argmax(1)
     if method == FOREST:
         model = RandomForestClassifier(settings["trees"], random_state=seed)
     else:

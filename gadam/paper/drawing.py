@@ -23,11 +23,16 @@ ABOVE: Place = "outside upper center"
 BELOW: Place = "outside lower center"
 
 
-def say_missing(axis: Axes) -> None:
-    """Write into an empty panel that nothing of it was computed yet."""
-    axis.text(0.5, 0.5, "not computed yet", transform=axis.transAxes, ha="center", va="center", color=GREY)
-    axis.grid(visible=False)
-    axis.tick_params(labelbottom=False)
+def say_missing(figure: Figure) -> None:
+    """Write into each panel in which nothing is drawn that nothing of it was computed yet."""
+    for axis in figure.axes:
+        if not axis.has_data():
+            axis.text(0.5, 0.5, "not computed yet", transform=axis.transAxes, ha="center", va="center", color=GREY)
+            axis.grid(visible=False)
+            # Ticks to the left remain where they are names, or the scale of a neighbour.
+            axis.tick_params(labelbottom=False)
+            if axis.get_ylim() == (0, 1):
+                axis.tick_params(labelleft=False)
 
 
 def curve_by(rows: pd.DataFrame, column: str, interval: Callable[[pd.DataFrame], Interval]) -> pd.DataFrame:
@@ -45,7 +50,7 @@ def draw_curve(axis: Axes, curve: pd.DataFrame, colour: Any, **style: Any) -> Li
 
 
 def draw_intervals(axis: Axes, lines: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Draw a dot and an interval at the height of each label, from top to bottom; a panel without any says so.
+    """Draw a dot and an interval at the height of each label, from top to bottom.
 
     `lines` has columns label, colour, centre, low, high, and perhaps shift, downwards; NaN where nothing is there.
     """
@@ -53,8 +58,6 @@ def draw_intervals(axis: Axes, lines: pd.DataFrame, labels: Sequence[str]) -> No
     for line in lines.assign(place=places).dropna(subset="centre").to_dict("records"):
         axis.plot([line["low"], line["high"]], [line["place"]] * 2, color=line["colour"], linewidth=3)
         axis.scatter(line["centre"], line["place"], color=line["colour"], s=40, zorder=3)
-    if lines["centre"].isna().all():
-        say_missing(axis)
     axis.margins(x=0.15)
     axis.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))
 
@@ -96,8 +99,6 @@ def budget_figure(rows: pd.DataFrame, column: str, panels: Mapping[Any, tuple[st
         axis.set(title=title, xlabel="Adam steps")
         found = rows[rows[column] == key].groupby("step")
         if not len(found):
-            axis.set_yticks([])
-            say_missing(axis)
             continue
         draw_curve(axis, found["accuracy"].agg(["mean", "min", "max"]), BLUE)
         axis.axvline(steps, color=RED, linestyle="--")

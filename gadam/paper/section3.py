@@ -21,7 +21,7 @@ from gadam.config import GadamConfig
 from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.paper import section54
-from gadam.paper.drawing import BELOW, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS, add_legend, say_missing
+from gadam.paper.drawing import BELOW, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS, add_legend
 from gadam.paper.runs import Row, Run, RunFunction, arm_runs, run_function
 from gadam.result import Callback, Generation
 
@@ -137,7 +137,7 @@ def figure_selection(rows: pd.DataFrame) -> Figure:
     """Draw Section 3.3.1: the probability of each parent, and who mated with whom."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     if rows.empty:
-        return _without_rows(figure)
+        return figure
     parents, children = (rows[rows["role"] == role] for role in ("parent", "child"))
     bars = left.bar(parents["unit"], parents["probability"], color=BLUE, width=0.7)
     left.bar_label(bars, [f"{loss:.3f}" for loss in parents["loss_trained"]], fontsize=9)
@@ -169,7 +169,7 @@ def figure_inheritance(rows: pd.DataFrame, entries: pd.DataFrame) -> Figure:
     """Draw Sections 3.3.2 and 3.3.3: where one child's weights came from, and all children against Eq. 10 and 12."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.4), layout="constrained", width_ratios=[1.1, 1, 1])
     if rows.empty or entries.empty:
-        return _without_rows(figure)
+        return figure
     child, a, b = entries[["child", "parent_a", "parent_b"]].iloc[0]
     origins = entries.pivot_table(index="column", columns="row", values="origin")
     colours = {f"from parent {a}": GREEN, f"from parent {b}": PURPLE, "mutated": RED}
@@ -202,7 +202,7 @@ def figure_survival(rows: pd.DataFrame) -> Figure:
     """Draw Section 3.4: each unit's loss before and after training, and who survives on the shared new batch."""
     figure, axis = plt.subplots(figsize=(9, 5), layout="constrained")
     if rows.empty:
-        return _without_rows(figure)
+        return figure
     ordered = rows.sort_values("loss_survival").reset_index(drop=True)
     for position, line in enumerate(ordered.to_dict("records")):
         before, after, colour = line["loss_start"], line["loss_survival"], ROLE_COLOURS[line["role"]]
@@ -224,13 +224,6 @@ def figure_survival(rows: pd.DataFrame) -> Figure:
         "hollow: does not survive": mark(marker="o", markerfacecolor="white", color=GREY),
     }
     axis.legend(handles.values(), handles, loc="lower right")
-    return figure
-
-
-def _without_rows(figure: Figure) -> Figure:
-    for axis in figure.axes:
-        say_missing(axis)
-        axis.set(xticks=[], yticks=[])
     return figure
 
 

@@ -27,7 +27,7 @@ from gadam.config import GadamConfig
 from gadam.evolution.loop import evolve
 from gadam.paper import seeds_of
 from gadam.paper.claims import Arms, Claim, paired
-from gadam.paper.drawing import BELOW, BLUE, GREEN, ORANGE, add_legend, say_missing
+from gadam.paper.drawing import BELOW, BLUE, GREEN, ORANGE, add_legend
 from gadam.paper.runs import Row, Run, run_function
 from gadam.paper.statistics import proportion_interval
 from gadam.paper.units import by_seed, independent, where
@@ -269,10 +269,8 @@ def figure2a(rows: pd.DataFrame) -> Figure:
         "mutation": "(d) Mutation: out of a local minimum",
     }
     for axis, (panel, title) in zip(axes.flat, titles.items(), strict=True):
-        contours(axis)
-        if rows.empty:
-            say_missing(axis)
-        else:
+        if len(rows):
+            contours(axis)
             _draw_paths(axis, rows[rows["panel"] == panel])
         axis.set_title(title)
         axis.label_outer()

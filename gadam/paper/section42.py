@@ -24,7 +24,7 @@ from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.paper import section54, seeds_of
 from gadam.paper.claims import Arms, Claim
-from gadam.paper.drawing import BLUE, ORANGE, add_legend, draw_curve, say_missing
+from gadam.paper.drawing import BLUE, ORANGE, add_legend, draw_curve
 from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import named, proportion_interval
 from gadam.paper.units import Part, first, held_out, scorer, source_of, where
@@ -224,7 +224,6 @@ def figure_losses(rows: pd.DataFrame) -> Figure:
     for (line, regime), (column, problem) in itertools.product(zip(axes, REGIMES, strict=True), enumerate(PROBLEMS)):
         axis, group = line[column], where(frame, setting=problem, regime=regime)
         if group.empty:
-            say_missing(axis)
             continue
         _draw_path(axis, group, "", BLUE)
         _draw_path(axis, group, "test_", ORANGE)

@@ -30,7 +30,7 @@ from gadam.evolution.loop import evolve
 from gadam.models import lenet5, mlp
 from gadam.paper import section54, seeds_of
 from gadam.paper.claims import Claim
-from gadam.paper.drawing import BLUE, GREEN, GREY, ORANGE, RED, add_legend, labelled, say_missing
+from gadam.paper.drawing import BLUE, GREEN, GREY, ORANGE, RED, add_legend, labelled
 from gadam.paper.runs import Row, Run, arm_runs, dataset_config, run_function
 from gadam.paper.statistics import mean_interval
 from gadam.paper.units import Part, source_of
@@ -251,7 +251,6 @@ def figure_growth(rows: pd.DataFrame) -> Figure:
         points, powers = curve(rows, factor), slopes(rows, factor)
         axis.set(xlabel=label, title="units")
         if points.empty:
-            say_missing(axis)
             continue
         for name, (text, colour, style) in LINES.items():
             axis.plot(points.index, points[name], style, color=colour, label=text, markersize=6)

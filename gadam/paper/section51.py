@@ -23,7 +23,7 @@ from gadam.paper.baselines.dbn import deep_belief_net
 from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms, Claim, own, paired, unpaired
 from gadam.paper.comparison import FOREST, GCFOREST, SVM
-from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, curve_by, draw_curve, say_missing
+from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, curve_by, draw_curve
 from gadam.paper.mnist import ADAM, BEST_OF_G, EVIDENT, GADAM, select
 from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import accuracy_interval, mean_interval, named
@@ -337,8 +337,6 @@ def figure2b(rows: pd.DataFrame, profile: str) -> Figure:
             draw_curve(axis, line.assign(low=line["low"].clip(lower=1e-9)), colour, **style)
         if axis.lines:
             axis.legend(loc="lower left", ncols=2, fontsize=9)
-        else:
-            say_missing(axis)
     axes[0].set(ylabel="loss on the training batch")
     if losses:
         axes[0].set_ylim(min(losses) / 3, min(max(losses) * 1.4, 30))

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from gadam.paper import mnist, statistics
 from gadam.paper.claims import Arms, Claim
-from gadam.paper.drawing import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, add_legend, curve_by, labelled, say_missing
+from gadam.paper.drawing import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, add_legend, curve_by, labelled
 from gadam.paper.mnist import GADAM, PROFILES
 from gadam.paper.runs import Run
 from gadam.paper.statistics import accuracy_interval, mean_interval
@@ -141,9 +141,6 @@ def figure3(rows: pd.DataFrame, profile: str) -> Figure:
         if axis in drawn:
             axis.set(yscale="log", xticks=sorted(frame["generation"].unique()))
             axis.sharey(drawn[0]) if axis is not drawn[0] else add_legend(figure, labelled(axis), ncols=4)
-        else:
-            say_missing(axis)
-            axis.set_yticks([])
     losses[0].set_ylabel("loss on the generation's new validation batch")
     _draw_by_scale(accuracies, frames, "accuracy")
     accuracies.set(xlabel="generation", ylabel="test accuracy, %", title="Fittest unit of each generation")
@@ -164,8 +161,6 @@ def _draw_by_scale(axis: Axes, frames: Mapping[str, pd.DataFrame], name: str) ->
             _line(axis, frame, "generation", name, SCALE_COLOURS.get(scale, GREEN), label=label)
     if axis.lines:
         axis.legend(fontsize=9)
-    else:
-        say_missing(axis)
 
 
 def figure4(rows: pd.DataFrame, scale: str) -> Figure:
@@ -218,7 +213,6 @@ def _panels(count: int, height: float, **settings: Any) -> tuple[Figure, Any]:
 def _line(axis: Axes, frame: pd.DataFrame, x: str, y: str, colour: Any, label: str = "", beside: float = 0.0) -> None:
     """The mean over seeds with its 95 % interval, so far beside its place."""
     if frame.empty:
-        say_missing(axis)
         return
     curve = curve_by(frame, x, lambda own: _interval(own, y))
     bars = curve["mean"] - curve["low"], curve["high"] - curve["mean"]

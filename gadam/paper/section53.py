@@ -28,7 +28,7 @@ from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.models import lenet5
 from gadam.paper.claims import Claim
-from gadam.paper.drawing import BLUE, GREY, ORANGE, add_legend, draw_curve, labelled, say_missing
+from gadam.paper.drawing import BLUE, GREY, ORANGE, add_legend, draw_curve, labelled
 from gadam.paper.report.machine import cpu_model, usable_cores
 from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import mean_interval, named
@@ -170,7 +170,6 @@ def figure6(rows: pd.DataFrame) -> Figure:
     for axis, (name, label, title, limit) in zip(axes, panels, strict=True):
         axis.set(xlabel="threads", ylabel=label, title=title, xticks=counts)
         if frame.empty:
-            say_missing(axis)
             continue
         by_count = frame.groupby("threads")[name].agg(["median", "min", "max"])
         draw_curve(axis, by_count, BLUE, label="median, lowest to highest")

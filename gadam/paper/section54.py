@@ -198,32 +198,23 @@ def note(profile: str) -> str:
     )  # fmt: skip
 
 
-def differences(cells: Sequence[Cell], arms: Arms) -> pd.DataFrame:
-    """Subtract each other method from MLP (GADAM): mean and 95 % interval in points, over the seeds that both have.
+def differences_figure(cells: Sequence[Cell], arms: Arms) -> Figure:
+    """Draw MLP (GADAM) minus each other method over the seeds that both have, a panel per dataset.
 
-    `complete` says whether all planned runs of both are there.
+    What is not complete is grey.
     """
-    gadam = {cell.column: cell for cell in cells if cell.method == GADAM}
-    lines = []
-    for cell in cells:
-        if cell.method != GADAM:
-            ours = gadam[cell.column]
-            lines.append({
-                "dataset": cell.column.name, "method": cell.method,
-                **statistics.named(comparison.difference(ours, cell), "difference"),
-                "complete": arms.complete(ours.arm, cell.arm),
-            })  # fmt: skip
-    return pd.DataFrame(lines)
-
-
-def differences_figure(frame: pd.DataFrame) -> Figure:
-    """Draw what `differences` gives, a panel per dataset; what is not complete is grey."""
+    gadam, lines = {cell.column: cell for cell in cells if cell.method == GADAM}, []
+    for cell in (one for one in cells if one.method != GADAM):
+        ours = gadam[cell.column]
+        _, low, high = interval = comparison.difference(ours, cell)
+        told = arms.complete(ours.arm, cell.arm)
+        lines.append({
+            "panel": cell.column.name, "label": cell.method, **statistics.named(interval, "centre"),
+            "colour": GREEN if told and low > 0 else RED if told and high < 0 else GREY,
+        })  # fmt: skip
     colours = {"GADAM better": GREEN, "cannot tell": GREY, "GADAM worse": RED}
-    lines = frame.rename(columns={"dataset": "panel", "method": "label", "difference": "centre"})
-    better, worse = lines["complete"] & (lines["low"] > 0), lines["complete"] & (lines["high"] < 0)
-    lines["colour"] = [GREEN if up else RED if down else GREY for up, down in zip(better, worse, strict=True)]
     label = "MLP (GADAM) minus the method: test accuracy, percentage points (mean over seeds, 95 % interval)"
-    return drawing.differences_figure(lines, colours, label)
+    return drawing.differences_figure(pd.DataFrame(lines), colours, label)
 
 
 def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:

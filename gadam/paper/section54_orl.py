@@ -261,12 +261,14 @@ def accuracy_figure(cells: Sequence[Cell], table: pd.DataFrame) -> Figure:
     size = (11, 1.2 + 0.4 * panels.size().max())
     figure, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", sharex=True, sharey=True)
     for axis, (images, own) in zip(axes, panels, strict=True):
+        axis.set_title(f"{images} images a person")
         draw_intervals(axis, own, list(own["label"]))
+        if not axis.has_data():
+            continue
         axis.scatter(own["printed"], range(len(own)), color=RED, marker="x", s=60, linewidth=2, zorder=4)
         for place, index in enumerate(own.index):  # the splits below the interval, which would hide them
             dots = cells[index].rows["accuracy"].astype(float)
             axis.scatter(dots, [place + 0.28] * len(dots), color=GREY, s=22, alpha=0.7, linewidth=0)
-        axis.set_title(f"{images} images a person")
     figure.supxlabel("test accuracy, %", fontsize=11)
     handles = {
         "one split": Line2D([], [], color=GREY, marker="o", linestyle="", markersize=5, alpha=0.7),

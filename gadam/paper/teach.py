@@ -31,7 +31,7 @@ from gadam.models import lenet5
 from gadam.paper import comparison, drawing, mnist, section54, section54_orl, seeds_of, statistics
 from gadam.paper.claims import Arms
 from gadam.paper.comparison import Cell, Column
-from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED, say_missing
+from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, RED
 from gadam.paper.runs import Row, Run, arm_runs, run_function, threads
 from gadam.paper.statistics import LEVEL, accuracy_interval, mean_interval, p_values, partial_conjunction
 from gadam.paper.units import Part, cross_entropy, first, held_out, outputs_of, scorer, where, whole
@@ -506,9 +506,6 @@ def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
                 if len(curve):
                     front = 3 if method == TAUGHT else 2
                     handles[method] = drawing.draw_curve(axis, curve, colour, marker="o", markersize=4, zorder=front)
-            if own.empty:
-                axis.set_yticks([])
-                say_missing(axis)
         top.set_title(dataset.upper())
         at = crossing(rows, profile, dataset)
         if at > 0:

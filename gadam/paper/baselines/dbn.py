@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from gadam.paper.baselines import check_shapes
 from gadam.randomness import stream
 
 _PRETRAINING, _TUNING = range(2)  # purposes of random streams
@@ -46,23 +45,12 @@ def deep_belief_net(
     learning_rate: float = 1e-3,
     seed: int = 0,
 ) -> Tensor:
-    """Learn from training rows and predict test rows.
+    """Learn from training rows [n, *features] and return class probabilities of test rows, float32 [m, classes].
 
-    Args:
-        inputs: [n, *features]; scaled by `to_unit_range` and then taken as probabilities of black.
-        targets: int64 [n], from 0.
-        test_inputs: [m, *features].
-        hidden: units of each layer; the default is that of 2006 for MNIST.
-        pretraining_epochs: passes over the training rows for each layer; 0 leaves its small random weights.
-        epochs: passes with the labels.
-        batch_size: rows of a step.
-        learning_rate: of Adam.
-        seed: of everything that is drawn, at least 0.
-
-    Returns:
-        Class probabilities, float32 [m, classes].
+    Rows are scaled by `to_unit_range` and then taken as probabilities of black. `hidden` are the units of each layer,
+    by default those of 2006 for MNIST; each layer sees the rows `pretraining_epochs` times (0 leaves its small random
+    weights), then all see them with their labels `epochs` times.
     """
-    check_shapes("deep_belief_net", inputs, targets, test_inputs)
     rows, test_rows = (part.flatten(1).float() for part in to_unit_range(inputs, test_inputs))
     machines = pretrain(
         rows, hidden, epochs=pretraining_epochs, batch_size=batch_size, generator=stream("cpu", seed, _PRETRAINING)

@@ -16,6 +16,7 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 Floats: TypeAlias = NDArray[np.float32]
 Integers: TypeAlias = NDArray[np.int64]
 Kind: TypeAlias = Literal["random", "completely-random"]
+"""Splits: the best one among sqrt(d) features, or any feature, split anywhere."""
 KINDS: tuple[Kind, ...] = ("completely-random", "random")
 
 View: TypeAlias = Callable[[Floats], Floats]
@@ -37,22 +38,10 @@ def class_vectors(
     """Compute out-of-fold class vectors of the training rows, and of the test rows the mean over the folds.
 
     A row's vector is from the forest that was grown without its fold, so no forest speaks of a row, or of a piece of
-    one, that it has seen.
+    one, that it has seen. There is a forest of `trees` for each fold. It sees the pieces that `view` gives of rows and
+    is grown from so many `pieces` of them, drawn by the seed, or from all.
 
-    Args:
-        kind: "random": the best split among sqrt(d) features; "completely-random": any feature, split anywhere.
-        train: [n, ...].
-        targets: [n], in [0, classes).
-        test: [m, ...].
-        classes: columns of a class vector.
-        trees: of a forest; there is one for each fold.
-        folds: parts of the training rows, at least 2.
-        seed: of the folds and of the forests.
-        view: pieces of rows that a forest sees.
-        pieces: grow a forest from so many pieces, drawn by the seed; None takes all.
-
-    Returns:
-        Shares of the votes, [n, p * classes] and [m, p * classes], for a view with p pieces.
+    Returns shares of the votes, [n, p * classes] and [m, p * classes], for a view with p pieces.
     """
     part = deal(targets, folds, seed)
     per_row = len(view(train[:1]))

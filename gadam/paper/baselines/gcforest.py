@@ -14,14 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gadam.config import InputError
-from gadam.paper.baselines import check_shapes
 from gadam.paper.baselines.forests import KINDS, Floats, Integers, class_vectors
 
 _SCAN, _CASCADE = range(2)  # purposes of seeds
@@ -55,33 +52,18 @@ class GcForestSettings:
     scan_pieces: int | None = None
 
 
-class GcForestResult(NamedTuple):
-    """Predictions of a cascade."""
-
-    probabilities: Tensor  # float32 [m, classes] of the test rows, from the level with the best out-of-fold accuracy
-    accuracies: tuple[float, ...]  # out of fold on the training rows, in [0, 1], for each level that was grown
-
-
 def gcforest(
     inputs: Tensor, targets: Tensor, test_inputs: Tensor, *, settings: GcForestSettings | None = None, seed: int = 0
-) -> GcForestResult:
-    """Learn from training rows and predict test rows.
+) -> Tensor:
+    """Learn from training rows and return class probabilities of test rows, float32 [m, classes].
+
+    They are those of the level with the best out-of-fold accuracy. Rows are float32 [n, *features], with windows images
+    [n, height, width] or [n, channels, height, width]; scaling does not matter to a tree.
 
     With windows, the levels take turns: the first has the class vectors of the first window's scan as its features, the
     second those of the second window, and so on, in rounds; each has those of the level before it beside them.
-
-    Args:
-        inputs: float32 [n, *features]; with windows, images [n, height, width] or [n, channels, height, width]. Scaling
-            does not matter to a tree.
-        targets: int64 [n], from 0.
-        test_inputs: float32 [m, *features].
-        settings: sizes; None is the paper's.
-        seed: of everything that is drawn, at least 0.
     """
     settings = settings or GcForestSettings()
-    check_shapes("gcforest", inputs, targets, test_inputs)
-    if len(targets) < settings.folds:
-        raise InputError(f"gcforest: inputs has {len(targets)} rows, fewer than folds={settings.folds}")
     train, test = (part.numpy().astype(np.float32, copy=False) for part in (inputs, test_inputs))
     labels = targets.numpy().astype(np.int64, copy=False)
     if settings.windows:
@@ -101,8 +83,6 @@ def scan(
     classes = int(targets.max()) + 1
     grains = []
     for number, window in enumerate(settings.windows):
-        if train.ndim < 3 or any(side > size for side, size in zip(window, train.shape[-2:], strict=True)):
-            raise InputError(f"gcforest: inputs are {list(train.shape[1:])}, too small for a window of {window}")
         view = partial(windows, size=window, stride=settings.stride)
         vectors = [
             class_vectors(
@@ -123,9 +103,7 @@ def windows(images: Floats, size: tuple[int, int], stride: int) -> Floats:
     return np.ascontiguousarray(views).reshape(positions, -1)
 
 
-def _cascade(
-    grains: list[tuple[Floats, Floats]], targets: Integers, settings: GcForestSettings, seed: int
-) -> GcForestResult:
+def _cascade(grains: list[tuple[Floats, Floats]], targets: Integers, settings: GcForestSettings, seed: int) -> Tensor:
     classes = int(targets.max()) + 1
     kinds = [kind for kind in KINDS for _ in range(settings.forests)]
     accuracies: list[float] = []
@@ -149,4 +127,4 @@ def _cascade(
         elif level - int(np.argmax(accuracies)) >= settings.patience * len(grains):
             break
         before = [np.hstack([one[part] for one in said]) for part in (0, 1)]
-    return GcForestResult(torch.from_numpy(best), tuple(accuracies))
+    return torch.from_numpy(best)

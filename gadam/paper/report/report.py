@@ -115,8 +115,11 @@ class Report:
         """
         from matplotlib import pyplot
 
+        from gadam.paper.drawing import say_missing
+
         check_choice("figure", name, [one for section in SECTIONS.values() for one in section.figures])
         evidence = self.seen
+        say_missing(figure.figure)
         png = figures.save(figure, self.folder / "figures" / name, mark=figures.MARK if "stand-in" in evidence else "")
         pyplot.close(figure.figure)
         self._exhibit(name, "figure", evidence, caption=mark(evidence) + caption, alt=alt)
