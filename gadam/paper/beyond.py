@@ -39,22 +39,15 @@ RUNS = (runs,)
 def arms_of(profile: str) -> dict[str, tuple[str, str]]:
     """Map the table's name of each dataset to its arms: GADAM's, and that of g units by Adam alone."""
     scale = mnist.scales(profile)[-1]
-    arms = {_mnist(profile): (mnist.gadam_arm(scale), section51.arm(scale, mnist.BEST_OF_G))}
+    arms = {f"MNIST, {mnist.depth(scale):,} steps": (mnist.gadam_arm(scale), section51.arm(scale, mnist.BEST_OF_G))}
     for images in section54_orl.IMAGES:
         for shrink in section54_orl.shrinks(profile):
+            name = f"ORL, {images} images" + (f", {section54_orl.pixels(shrink)}" if shrink > 1 else "")
             gadam, adam = (section54_orl.arm(images, method, shrink) for method in section54_orl.CNNS[:2])
-            arms[_faces(images, shrink)] = gadam, adam
+            arms[name] = gadam, adam
     for name in section54.DATASETS:
         arms[name.upper()] = section54.arm(name, section54.GADAM), section54.arm(name, section54.ADAM)
     return arms
-
-
-def _mnist(profile: str) -> str:
-    return f"MNIST, {mnist.depth(mnist.scales(profile)[-1]):,} steps"
-
-
-def _faces(images: float, shrink: float) -> str:
-    return f"ORL, {images:g} images" + (f", {section54_orl.pixels(int(shrink))}" if shrink > 1 else "")
 
 
 def accuracies(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
@@ -63,23 +56,17 @@ def accuracies(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     There is a column for each of `WAYS`, and one for how many units went into it. Of MNIST, where each generation of
     GADAM has its row, those of Table 1's last.
     """
-    scale = mnist.scales(profile)[-1]
     numbers = [*WAYS, *(f"{way}_units" for way in WAYS), "test_rows"]
-    columns = ["dataset", "method", "seed", *numbers, "data"]
-    others = ["kind", "images", "shrink", "generation"]
-    found = rows.reindex(columns=[*columns, *others])  # some sections may have no rows
-    of_mnist = found["kind"] == "kept"
-    last = of_mnist & (found["generation"] == mnist.PROFILES[scale]["K"])
-    alone = of_mnist & (found["method"] == mnist.BEST_OF_G)
-    found["method"] = found["method"].mask(last, KEPT).mask(alone, ALONE)
-    found = found[found["method"].isin((KEPT, ALONE))].astype(dict.fromkeys(numbers, float))
-    found["dataset"] = [
-        _faces(images, shrink) if dataset == section54_orl.DATASET else str(dataset).upper()
-        for dataset, images, shrink in found[["dataset", "images", "shrink"]].itertuples(index=False)
-    ]
-    found.loc[found["kind"] == "kept", "dataset"] = _mnist(profile)
+    named = [
+        {"arm": arm, "dataset": dataset, "method": method}
+        for dataset, pair in arms_of(profile).items() for method, arm in zip((KEPT, ALONE), pair, strict=True)
+    ]  # fmt: skip
+    found = rows.reindex(columns=["arm", "seed", "generation", *numbers, "data"]).dropna(subset="ensemble")
+    last = mnist.PROFILES[mnist.scales(profile)[-1]]["K"]
+    found = found[found["generation"].isna() | (found["generation"] == last)]
+    found = found.astype({"arm": str} | dict.fromkeys(numbers, float))
     found[list(WAYS)] = (100 * found[list(WAYS)]).div(found["test_rows"], axis=0)
-    return found[columns].reset_index(drop=True)
+    return found.merge(pd.DataFrame(named), on="arm")
 
 
 def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:

@@ -180,12 +180,10 @@ class Cell:
     shrink: int = 1
 
 
-def rows_of(rows: pd.DataFrame, column: str, key: Any, method: str, shrink: int = 1) -> pd.DataFrame:
-    """Select the rows of a cell. Those that name no size of the images are of the only one that the method sees."""
-    names = [column, "method", "shrink", "seed", "accuracy", "test_rows", "gradient_steps", "data"]
-    rows = rows.reindex(columns=names)
-    sized = rows["shrink"].isna() | (rows["shrink"] == shrink)
-    return units.where(rows[sized], **{column: key, "method": method})
+def rows_of(rows: pd.DataFrame, arm: str, method: str) -> pd.DataFrame:
+    """Select the rows of a cell: those of a method in the runs of an arm."""
+    names = ["arm", "method", "seed", "accuracy", "test_rows", "gradient_steps", "data"]
+    return units.where(rows.reindex(columns=names), arm=arm, method=method)
 
 
 def above(ours: Cell, theirs: Cell) -> Evidence:

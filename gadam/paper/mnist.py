@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -61,7 +61,7 @@ populations of figure 4, and their seeds; `held`: training images for choosing a
 SCALES = {"standard": ("standard", "tenth")}
 
 COLUMNS = (
-    "method", "learning_rate", "run_steps", "seed", "kind", "g", "unit", "step", "data", "held_loss", "test_loss",
+    "arm", "method", "learning_rate", "seed", "kind", "g", "unit", "step", "data", "held_loss", "test_loss",
     "validation_loss", "test_correct", "test_rows", "loss", "generation", "role", "loss_start", "loss_survival",
     "survived",
 )  # fmt: skip
@@ -121,23 +121,10 @@ def claim(scale: str, text: str, numbers: Callable[[int], Any], looks: bool = Tr
     return Claim(text=text, evidence=evidence, **({"budget": budget_share(scale)} | about))
 
 
-def select(
-    rows: pd.DataFrame, scale: str, method: str, kind: str, rate: float | None = EVIDENT, sizes: Collection[int] = ()
-) -> pd.DataFrame:
-    """The rows of a kind ("unit", "curve", "checkpoint") of a method's reported seeds at a scale, with all `COLUMNS`.
-
-    Of GADAM those with the population of Table 1, or of `sizes`. Adam with the evident rate is the first unit of its
-    control. The rate None finds nothing.
-    """
-    budget, found = PROFILES[scale], rows.reindex(columns=list(COLUMNS))
-    if (method, rate) == (ADAM, EVIDENT):
-        method, found = BEST_OF_G, found[found["unit"] == 0]
-    chosen = (found["kind"] == kind) & (found["method"] == method) & (found["learning_rate"] == rate)
-    chosen &= found["run_steps"] == (budget["steps"] if method == GADAM else depth(scale))
-    chosen &= found["seed"].isin(seeds_of(scale, budget["seeds"]))
-    if method == GADAM:
-        chosen &= found["g"].isin(sizes or [budget["g"]])
-    return found[chosen]
+def select(rows: pd.DataFrame, kind: str, *arms: str) -> pd.DataFrame:
+    """The rows of a kind ("unit", "curve", "checkpoint") of the runs of some arms, with all `COLUMNS`."""
+    found = rows.reindex(columns=list(COLUMNS))
+    return found[(found["kind"] == kind) & found["arm"].isin(arms)]
 
 
 def gadam_arm(scale: str, size: int | None = None) -> str:

@@ -24,7 +24,7 @@ from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import Arms, Claim, own, paired, unpaired
 from gadam.paper.comparison import FOREST, GCFOREST, SVM
 from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, curve_by, draw_curve
-from gadam.paper.mnist import ADAM, BEST_OF_G, EVIDENT, GADAM, select
+from gadam.paper.mnist import ADAM, BEST_OF_G, EVIDENT, GADAM
 from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import accuracy_interval, mean_interval, named
 from gadam.paper.units import by_seed, first, source_of, where
@@ -190,6 +190,12 @@ def _other_runs(profile: str, data: str) -> list[Run]:
     return planned
 
 
+def _select(rows: pd.DataFrame, kind: str, scale: str, method: str, rate: float | None = EVIDENT) -> pd.DataFrame:
+    """The rows of a kind of a method's reported runs; none without a rate. Adam's are of the first unit of its run."""
+    found = mnist.select(rows, kind, arm(scale, method, rate) if rate else "")
+    return found[found["unit"] == 0] if method == ADAM else found
+
+
 def results(
     rows: pd.DataFrame, scale: str, method: str, rate: float | None = EVIDENT, until: int | None = None
 ) -> pd.DataFrame:
@@ -207,7 +213,7 @@ def results(
         found = rows.reindex(columns=list(mnist.COLUMNS))
         found = found[found["method"] == method]
     else:
-        found = select(rows, scale, method, "checkpoint", rate)
+        found = _select(rows, "checkpoint", scale, method, rate)
         found = found[found["step"] <= (until or mnist.depth(scale))]
         if method == BEST_OF_G:
             loss = found["validation_loss"].astype(float).fillna(np.inf)
@@ -227,10 +233,7 @@ def tuned_rates(rows: pd.DataFrame, profile: str) -> dict[str, float]:
     Empty where the rows of the grid are not all there.
     """
     budget = PROFILES[profile]
-    found = rows.reindex(columns=list(mnist.COLUMNS))
-    smallest = mnist.depth(mnist.scales(profile)[-1])
-    of_the_grid = found["seed"].isin(budget["rate_seeds"]) & (found["run_steps"] == smallest)
-    found = found[of_the_grid & (found["kind"] == "checkpoint") & found["method"].isin(SINGLE)]
+    found = mnist.select(rows, "checkpoint", RATES)
     found = found.assign(held_loss=found["held_loss"].astype(float).fillna(np.inf))
     lowest = found.groupby(["method", "learning_rate", "seed"])["held_loss"].min()
     if len(lowest) < len(SINGLE) * len(budget["rates"]) * len(budget["rate_seeds"]):
@@ -301,7 +304,7 @@ def note(rows: pd.DataFrame, profile: str) -> str:
 def curve(rows: pd.DataFrame, profile: str, method: str, rate: float | None) -> pd.DataFrame:
     """Training loss of a method by step, with its interval over seeds, at the deepest scale that has any runs."""
     for scale in mnist.scales(profile):
-        found = select(rows, scale, method, "curve", rate)
+        found = _select(rows, "curve", scale, method, rate)
         found = found[found["step"] <= mnist.depth(scale)]
         if len(found):
             break
@@ -491,7 +494,7 @@ class _Claims:
 
 def _losses(rows: pd.DataFrame, scale: str, method: str, until: int) -> pd.DataFrame:
     """Training loss up to a step: index step, a column per seed, the mean of its units."""
-    found = select(rows, scale, method, "curve")
+    found = _select(rows, "curve", scale, method)
     found = found[found["step"] <= until].assign(loss=lambda frame: frame["loss"].astype(float))
     return found.pivot_table(index="step", columns="seed", values="loss", aggfunc="mean")
 
@@ -506,7 +509,7 @@ def _early_fall(rows: pd.DataFrame, method: str, scale: str, until: int) -> Evid
 
 def _better_start(rows: pd.DataFrame, scale: str, until: int) -> Evidence:
     """Logarithm of validation loss before training, paired by seed: fresh units minus the children so far."""
-    units = select(rows, scale, GADAM, "unit")
+    units = mnist.select(rows, "unit", mnist.gadam_arm(scale))
     starts = units.assign(log=np.log10(units["loss_start"].astype(float)))
     fresh = where(starts, generation=1, role="parent").groupby("seed")["log"].mean()
     generations = until // (2 * mnist.PROFILES[scale]["steps"])

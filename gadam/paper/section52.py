@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from gadam.paper import mnist, statistics
 from gadam.paper.claims import Arms, Claim
 from gadam.paper.drawing import BLUE, GREEN, GREY, PURPLE, ROLE_COLOURS, add_legend, curve_by, labelled
-from gadam.paper.mnist import GADAM, PROFILES
+from gadam.paper.mnist import PROFILES
 from gadam.paper.runs import Run
 from gadam.paper.statistics import accuracy_interval, mean_interval
 from gadam.paper.units import first, source_of
@@ -61,9 +61,8 @@ def generations(rows: pd.DataFrame, scale: str) -> pd.DataFrame:
     the generation's new validation batch; the same for "child" and "survivor". `adopted` is the share of children among
     the survivors, `accuracy` the test accuracy (%) of the fittest unit.
     """
-    units, fittest = (
-        mnist.select(rows, scale, GADAM, kind, sizes=PROFILES[scale]["sizes"]) for kind in ("unit", "checkpoint")
-    )
+    arms = [mnist.gadam_arm(scale, size) for size in PROFILES[scale]["sizes"]]
+    units, fittest = (mnist.select(rows, kind, *arms) for kind in ("unit", "checkpoint"))
     units = units.astype({"loss_survival": float, "survived": bool})
     survivors = units[units["survived"]].assign(adopted=lambda one: one["role"] == "child")
     parents, children = (units[units["role"] == role] for role in ("parent", "child"))

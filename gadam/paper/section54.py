@@ -161,7 +161,7 @@ def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
     return [
         Cell(
             Column(name, name.upper(), name, TEST_ROWS[name]), method, arm(name, method),
-            published.TABLE4.get(method, {}).get(name), comparison.rows_of(rows, "dataset", name, method),
+            published.TABLE4.get(method, {}).get(name), comparison.rows_of(rows, arm(name, method), method),
             budget_share(method, name, profile), labels={"dataset": name.upper()},
             repeats=1 if depends_on_seed(method, name, profile) else PROFILES[profile]["seeds"][name],
         )

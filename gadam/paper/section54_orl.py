@@ -200,7 +200,7 @@ def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
         Cell(
             Column(images, f"ORL with {images} images", DATASET, faces, is_headline=images == HEADLINE), method,
             arm(images, method, shrink), published.TABLE3.get(method, {}).get(images),
-            comparison.rows_of(rows, "images", images, method, shrink), budget_share(method, profile), shrink=shrink,
+            comparison.rows_of(rows, arm(images, method, shrink), method), budget_share(method, profile), shrink=shrink,
             labels={"images": images, "pixels": pixels(shrink), "test faces": faces},
         )
         for images, faces in TEST_FACES.items() for method in METHODS for shrink in seen(method, profile)

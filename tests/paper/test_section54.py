@@ -12,7 +12,7 @@ from gadam.paper.runs import RUN_FUNCTIONS
 from gadam.paper.section54 import DATASETS, TEST_ROWS
 from gadam.paper.section54_orl import IMAGES, TEST_FACES
 from gadam.paper.statistics import accuracy_interval, mean_interval
-from gadam.paper.units import ALONE, KEPT
+from gadam.paper.units import ALONE, KEPT, where
 
 BOTH = pytest.mark.parametrize("section", [section54, section54_orl], ids=["tables", "orl"])
 EXHIBITS = {section54: "table4", section54_orl: "table3"}
@@ -40,8 +40,8 @@ def made_up(runs, shift=None):
         table = published.TABLE3 if images else published.TABLE4
         gadam = next(iter(table))
         for method in methods_of(run):
-            line = {"dataset": dataset, "images": images, "data": "real", "seed": seed, "method": method}
-            line |= {"test_rows": tested, "shrink": shrink if method.startswith("CNN") else None}
+            line = {"arm": run.arm, "dataset": dataset, "images": images, "data": "real", "seed": seed}
+            line |= {"method": method, "test_rows": tested}
             if method in (KEPT, ALONE):
                 rows.append(line | dict.fromkeys(beyond.WAYS, 1))
                 continue
@@ -166,7 +166,7 @@ def test_table3_shows_both_sizes():
     table = table.set_index(["images", "method", "pixels"])
     assert len(table) == 3 * (2 * 3 + 4)
     line = table.loc[(7, CNN, "56 x 46")]
-    own = rows.query("images == 7 and method == @CNN and shrink == 2")["accuracy"].tolist()
+    own = where(rows, arm=section54_orl.arm(7, CNN, 2), method=CNN)["accuracy"].tolist()
     assert (line["ours"], line["low"], line["high"]) == pytest.approx(accuracy_interval(own, 120))
     assert line[["paper", "seeds", "test faces", "gradient steps"]].tolist() == [99.17, "10", 120, 100]
     assert [table.loc[key, "seeds"] for key in ((7, CNN, "28 x 23"), (9, GCFOREST, "28 x 23"))] == ["30", "3"]

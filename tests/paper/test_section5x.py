@@ -38,10 +38,10 @@ def rows_of(run):
     config, seed = run.config, run.config["seed"]
     if "learning_rate" not in config:
         method = run.arm.removeprefix("mnist/")
-        return [{"method": method, "seed": seed, "data": "real", "images": config["rows"] or 60_000,
+        return [{"arm": run.arm, "method": method, "seed": seed, "data": "real", "images": config["rows"] or 60_000,
                  "test_rows": 10_000, "test_correct": CORRECT[method] + jitter(seed)}]  # fmt: skip
     method, rate = config.get("method", GADAM), config["learning_rate"]
-    about = {"method": method, "seed": seed, "learning_rate": rate, "run_steps": config["steps"], "data": "real"}
+    about = {"arm": run.arm, "method": method, "seed": seed, "learning_rate": rate, "data": "real"}
     rows, units, depth, looks = [], range(config["population_size"]), config["steps"], config.get("looks")
     if method == GADAM:
         about["g"], units, depth = len(units), [0], mnist.depth(run.arm.split("/")[1])
@@ -139,10 +139,10 @@ def test_budgets_are_the_papers_or_a_tenth_of_it_with_a_look_before():
 
 def test_a_checkpoint_is_chosen_by_images_held_out_and_the_record_by_the_test_set():
     looks, nan = mnist.checkpoints("paper"), float("nan")
-    names = ("step", "held_loss", "test_loss", "test_correct", "run_steps")
+    names, arm = ("step", "held_loss", "test_loss", "test_correct", "arm"), section51.arm("paper", "SGD")
     lines = [
-        (looks[0], 0.5, 0.7, 80, 80_000), (looks[1], 0.4, 0.8, 70, 80_000), (looks[2], nan, 0.1, 90, 80_000),
-        (looks[-1] + 1, 0.1, 0.0, 100, 80_000), (looks[0], 0.0, 0.0, 100, 9),  # what others do not have
+        (looks[0], 0.5, 0.7, 80, arm), (looks[1], 0.4, 0.8, 70, arm), (looks[2], nan, 0.1, 90, arm),
+        (looks[-1] + 1, 0.1, 0.0, 100, arm), (looks[0], 0.0, 0.0, 100, RATES),  # what others do not have
     ]  # fmt: skip
     about = {"kind": "checkpoint", "method": "SGD", "learning_rate": EVIDENT, "seed": 0, "data": "real"}
     rows = pd.DataFrame(lines, columns=names).assign(test_rows=100, **about)

@@ -370,7 +370,7 @@ def test_reproduce_writes_the_report_of_a_section_and_one_that_fails_leaves_it_a
     provenance = json.loads((folder / "provenance.json").read_text())
     assert [run["label"] for run in provenance["runs"].values()] == ["tiny"]
     assert provenance["sections"]["section54"]["data"] == "standin"
-    assert (folder / "tables" / "table4.csv").read_text().startswith("seed,loss,data\n")
+    assert (folder / "tables" / "table4.csv").read_text().startswith("seed,loss,data,arm\n")
     assert "STAND-IN DATA" in page.read_text()
 
     before = files(folder)

@@ -80,8 +80,8 @@ def rows_of(content: Mapping[str, Any]) -> list[Row]:
 
 
 def frame(stored: Sequence[Stored]) -> pd.DataFrame:
-    """Return each row of each run, in order."""
-    return pd.DataFrame([row for one in stored for row in one.rows])
+    """Return each row of each run, in order, and in column "arm" what it repeats, see `Run`."""
+    return pd.DataFrame([{**row, "arm": one.run.arm} for one in stored for row in one.rows])
 
 
 def execute_and_write(root: Path, run: Run) -> float:
