@@ -109,14 +109,3 @@ class unit_stream(TorchDispatchMode):  # noqa: N801, used like the function torc
         seed = torch.randint(2**62, (), generator=self.generator, device=self.generator.device)
         with global_stream(int(seed)):
             return func(*args, **kwargs)
-
-
-@contextmanager
-def kept_streams(streams: Sequence[Generator]) -> Iterator[None]:
-    """Within this context streams may be drawn from; at its end they are as before."""
-    states = [stream.get_state() for stream in streams]
-    try:
-        yield
-    finally:
-        for stream, state in zip(streams, states, strict=True):
-            stream.set_state(state)

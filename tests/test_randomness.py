@@ -9,7 +9,7 @@ import torch
 from torch import Generator, nn
 from torch.nn import functional
 
-from gadam.randomness import draw, global_stream, kept_streams, stream, stream_seed, unit_stream
+from gadam.randomness import draw, global_stream, stream, stream_seed, unit_stream
 
 ONES = torch.ones(6, 5, 4)
 # What draws in a forward: by itself, or as part of a module.
@@ -156,11 +156,3 @@ def test_the_global_stream_seeds_inside_and_puts_back_also_after_an_error_and_in
 
     assert torch.equal(in_thread(nested), torch.rand(6, generator=generator(7)))
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_kept_streams_are_as_before_also_after_an_error():
-    sources = [generator(1), generator(2)]
-    with pytest.raises(ZeroDivisionError), kept_streams(sources):
-        torch.rand(int(sum(torch.rand(3, generator=source)[0] for source in sources)) // 0)
-    assert all(torch.equal(torch.rand(3, generator=own), torch.rand(3, generator=generator(seed)))
-               for seed, own in enumerate(sources, 1))  # fmt: skip

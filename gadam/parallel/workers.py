@@ -8,6 +8,7 @@ cannot, or is of a dask.distributed cluster, says so, and the task is sent to it
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 import tempfile
@@ -84,7 +85,9 @@ def work(token: str, common: Path | bytes | None, task: bytes) -> bytes | str | 
         found = _kept[token] = pickle.loads(packed)
     shard, fitness, survival, seconds = pickle.loads(task)
     data = Data(found.train, found.held_out, fitness.long(), survival.long())
-    trained = train_or_halve(found.trainer, _exchange_template(shard, found.template), data, seconds=seconds)
+    end = time.monotonic() + (math.inf if seconds is None else seconds)
+    shard = _exchange_template(shard, found.template)
+    trained = train_or_halve(found.trainer, shard, data, lambda _: time.monotonic() > end)
     return pickle.dumps([_exchange_template(each, None) for each in trained])
 
 

@@ -19,32 +19,13 @@ WARM_UP = 0.02
 """Share of the steps of a training over which the schedule \"cosine\" rises."""
 
 
-class Rates:
-    """The learning rate of each unit by step of a training, and its decay; or one of both for all.
-
-    Attributes:
-        base: learning rates, float64 [g], or [1] for all; those of a step are a factor of them.
-        decays: float64, as many.
-        is_constant: whether the rates are the same at all steps.
-    """
-
-    def __init__(self, config: GadamConfig, own: Tensors, taken: int = 0) -> None:
-        """Go on after so many steps; `own` are the rates of units that have some, see `Population`."""
-        base, decays = (
-            own[name].cpu() if name in own else torch.tensor([getattr(config, name)], dtype=torch.float64)
-            for name in RATES
-        )
-        self.base, self.decays = (one.expand(max(len(base), len(decays))) for one in (base, decays))
-        self._schedule, self._taken = schedule(config), taken
-        self.is_constant = config.schedule == "constant"
-
-    def next(self, steps: int = 1) -> Tensor:
-        """Return the factors of the learning rates at the next steps, float64 [steps], and count them."""
-        if self.is_constant:  # so that trying a step changes nothing
-            return torch.ones(steps, dtype=torch.float64)
-        factors = self._schedule[self._taken : self._taken + steps]
-        self._taken += steps
-        return factors
+def rates_of(config: GadamConfig, own: Tensors) -> tuple[Tensor, Tensor]:
+    """Return learning rates and decays, float64 [g] each if units have some of their `own`, else [1]."""
+    rates, decays = (
+        own[name].cpu() if name in own else torch.tensor([getattr(config, name)], dtype=torch.float64) for name in RATES
+    )
+    size = max(len(rates), len(decays))
+    return rates.expand(size), decays.expand(size)
 
 
 def schedule(config: GadamConfig) -> Tensor:
@@ -109,47 +90,51 @@ def load_state(optimizer: torch.optim.Optimizer, parameters: Tensors, state: Ten
 
 
 class Stepper(ABC):
-    """Changes stacked parameters in place, step by step, going on from a state, or from none if that is empty."""
+    """Changes stacked parameters in place, step by step, going on from a state, or from none if that is empty.
 
-    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> None:
-        self.config, self.parameters, self.rates = config, parameters, rates
+    `own` are the rates of units that have some, see `Population`.
+    """
+
+    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
+        self.config, self.parameters = config, parameters
+        self.rates, self.decays = rates_of(config, own)
 
     @abstractmethod
-    def step(self, gradients: Tensors) -> None:
-        """One step with the gradients of all parameters, in their order."""
+    def step(self, gradients: Tensors, factor: Tensor) -> None:
+        """Take a step with the gradients of all parameters, in their order, and this factor, [], of the rates."""
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
         """Its tensors, as "<state>/<parameter>", [g, ...]; "step" is how many steps each unit has lived, [g]."""
 
 
-def make_stepper(config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> Stepper:
+def make_stepper(config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> Stepper:
     """The optimizer of a config for stacked parameters, going on from a state of it, or from none if that is empty.
 
     Units that carry their moments need not have lived equally long, and Adam's bias correction depends on it.
     """
     if config.optimizer != "adam":
-        return _Torch(config, parameters, state, rates)
+        return _Torch(config, parameters, state, own)
     kinds = {(entry.dtype, entry.device.type) for entry in parameters.values()}
     ages = next((entry for name, entry in state.items() if name.startswith("step/")), torch.zeros(1))
     fuses = len(kinds) == 1 and next(iter(kinds))[1] in ("cpu", "cuda") and bool((ages == ages[0]).all())
-    return (FusedAdam if fuses else _AgedAdam)(config, parameters, state, rates)
+    return (FusedAdam if fuses else _AgedAdam)(config, parameters, state, own)
 
 
 class _Torch(Stepper):
     """One of torch.optim whose arithmetic does not depend on the steps taken: those of each unit are counted here."""
 
-    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> None:
-        super().__init__(config, parameters, state, rates)
+    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
+        super().__init__(config, parameters, state, own)
         self._optimizer = make_optimizer(config, list(parameters.values()))
         self._before = {name: entry for name, entry in state.items() if name.startswith("step/")}
         self._taken = 0
         load_state(self._optimizer, parameters, {n: e[0] if n in self._before else e for n, e in state.items()})
 
-    def step(self, gradients: Tensors) -> None:
+    def step(self, gradients: Tensors, factor: Tensor) -> None:
         for name, entry in self.parameters.items():
             entry.grad = gradients[name]
-        self._optimizer.param_groups[0]["lr"] = float(self.rates.base * self.rates.next())
+        self._optimizer.param_groups[0]["lr"] = float(self.rates * factor)
         self._optimizer.step()
         self._taken += 1
         for entry in self.parameters.values():
@@ -166,8 +151,8 @@ class _Torch(Stepper):
 class _Adam(Stepper):
     """What both kinds of Adam keep: two moments and the steps that each unit has lived."""
 
-    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> None:
-        super().__init__(config, parameters, state, rates)
+    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
+        super().__init__(config, parameters, state, own)
 
         def moment(kind: str, name: str, entry: Tensor) -> Tensor:
             return state[f"{kind}/{name}"].clone() if state else torch.zeros_like(entry)
@@ -195,25 +180,26 @@ class FusedAdam(_Adam):
         settings: the numbers that a step depends on.
     """
 
-    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, rates: Rates) -> None:
+    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
         """Go on from a state of stacked units that have lived equally long, or from none if that is empty."""
-        super().__init__(config, parameters, state, rates)
+        super().__init__(config, parameters, state, own)
         self._entries = list(parameters.values())
         self._moments = list(self._first.values()), list(self._second.values())
         # Of units with rates of their own: what the kernel gives with rate 1, and their rates and the shares that decay
         # takes, each as an entry takes them.
-        apart = len(rates.base) > 1
-        common = (1.0, 0.0) if apart else (float(rates.base), float(rates.decays))
+        rates, decays = self.rates, self.decays
+        apart = len(rates) > 1
+        common = (1.0, 0.0) if apart else (float(rates), float(decays))
         self.settings: tuple[float, ...] = (*common, *config.betas, config.epsilon)
         self._updates = [torch.zeros_like(entry) for entry in self._entries] if apart else []
         self._own, self._decays = (
             [one.to(entry).view(-1, *[1] * (entry.dim() - 1)) for entry in self._entries] if wanted else []
-            for one, wanted in ((rates.base, apart), (rates.base * rates.decays, apart and bool(rates.decays.any())))
+            for one, wanted in ((rates, apart), (rates * decays, apart and bool(decays.any())))
         )
 
-    def step(self, gradients: Tensors) -> None:  # noqa: D102
+    def step(self, gradients: Tensors, factor: Tensor) -> None:  # noqa: D102
         self._ages += 1
-        given: list[Any] = [list(gradients.values()), *self.tensors, self.rates.next()[0], *self.settings]
+        given: list[Any] = [list(gradients.values()), *self.tensors, factor, *self.settings]
         take_fused_step(*given)
 
     @property
@@ -258,10 +244,10 @@ def take_fused_step(
 class _AgedAdam(_Adam):
     """Adam as in Eq. 2 for units of any ages: torch.optim.Adam's arithmetic, with a bias correction for each unit."""
 
-    def step(self, gradients: Tensors) -> None:
+    def step(self, gradients: Tensors, factor: Tensor) -> None:
         config = self.config
         self._ages += 1
-        rates, decays = self.rates.base * self.rates.next(), self.rates.decays
+        rates, decays = self.rates * factor, self.decays
         sizes, roots = (1 - beta ** self._ages.double() for beta in config.betas)
         for name, entry in self.parameters.items():
             gradient, first, second = gradients[name], self._first[name], self._second[name]

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from gadam.randomness import kept_streams
 from gadam.tracing.programs import Programs, difference
 from gadam.tracing.replay import TORCHSCRIPT, PredrawnProgram, script
 from gadam.training.optimizers import FusedAdam, Stepper, take_average, take_fused_step
@@ -61,15 +60,18 @@ class Steps:
     averages: list[Tensor] = field(default_factory=list)
     weight: float = 0.0
 
-    def take(self, batches: Batch) -> Tensor:
-        """Take a step on each of some batches, [steps, g, b, ...]. Returns the losses [g] before the last of them."""
-        for batch in zip(zip(*batches[0], strict=True), batches[1], strict=True):
-            losses = self._step(batch)
+    def take(self, batches: Batch, factors: Tensor) -> Tensor:
+        """Take a step on each of some batches, [steps, g, b, ...]. Returns the losses [g] before the last of them.
+
+        `factors` are those of the learning rates, float64 [steps].
+        """
+        for *inputs, targets, factor in zip(*batches[0], batches[1], factors, strict=True):
+            losses = self._step((tuple(inputs), targets), factor)
         return losses
 
-    def _step(self, batch: Batch) -> Tensor:
+    def _step(self, batch: Batch, factor: Tensor) -> Tensor:
         losses, gradients, self.buffers = self.programs.gradients(self.parameters, self.buffers, batch, self.streams)
-        self.optimizer.step(gradients)
+        self.optimizer.step(gradients, factor)
         take_average(self.averages, list(self.parameters.values()), self.weight)
         return losses
 
@@ -87,7 +89,7 @@ def faster_steps(plain: Steps, batches: Batch) -> Steps:
     try:
         if len(batches[1]) == FUSED and device == "cpu" and TORCHSCRIPT:
             return FusedSteps(plain, program, optimizer, batches)
-        if device in CAPTURES and optimizer.rates.is_constant:
+        if device in CAPTURES and optimizer.config.schedule == "constant":
             return CapturedSteps(plain, program, optimizer, first, CAPTURES[device])
     except RuntimeError as error:
         logging.getLogger("gadam").info("Steps are not captured or fused: %s", error)
@@ -107,19 +109,18 @@ class FusedSteps(Steps):
         """
         super().__init__(**vars(plain))
         self._program, self._optimizer = program, optimizer
-        with kept_streams(self.streams):
-            flat = self._flat(batches, torch.ones(FUSED, dtype=torch.float64))
+        flat = self._flat(batches, torch.ones(FUSED, dtype=torch.float64), _like(self.streams))
         key = (optimizer.settings, self.weight, *((tensor.shape, tensor.dtype) for tensor in flat))
         with _compiling, torch.no_grad():
             if key not in program.fused:
                 program.fused[key] = self._compile(flat)
         self._call: Callable[..., Any] = program.fused[key]
 
-    def take(self, batches: Batch) -> Tensor:  # noqa: D102
+    def take(self, batches: Batch, factors: Tensor) -> Tensor:  # noqa: D102
         if len(batches[1]) != FUSED:
-            return super().take(batches)
+            return super().take(batches, factors)
         with torch.no_grad():
-            changed = self._call(*self._flat(batches, self._optimizer.rates.next(FUSED)))
+            changed = self._call(*self._flat(batches, factors, self.streams))
         self.buffers = dict(zip(self.buffers, changed, strict=False))
         losses: Tensor = changed[len(self.buffers)]
         return losses
@@ -133,12 +134,12 @@ class FusedSteps(Steps):
             raise RuntimeError("several in one call give other numbers")
         return compiled
 
-    def _flat(self, batches: Batch, factors: Tensor) -> list[Tensor]:
+    def _flat(self, batches: Batch, factors: Tensor, streams: Sequence[Generator]) -> list[Tensor]:
         """Return the inputs of the compiled steps: what they change, buffers, and each step's batch and draws."""
         *lists, ages = self._optimizer.tensors
         flat = [*chain(*lists), *self.averages, ages, factors, *self.buffers.values()]
-        for inputs, targets in zip(zip(*batches[0], strict=True), batches[1], strict=True):
-            flat += [*inputs, targets, *self._program.draw(self.streams)]
+        for tensors in zip(*batches[0], batches[1], strict=True):
+            flat += [*tensors, *self._program.draw(streams)]
         return flat
 
     def _steps(self, *flat: Tensor) -> tuple[Tensor, ...]:
@@ -158,6 +159,11 @@ class FusedSteps(Steps):
             averages = _scripted(take_average)(averages, entries, self.weight)
             buffers = tuple(outputs[len(entries) :])
         return *buffers, losses, *entries, *averages
+
+
+def _like(streams: Sequence[Generator]) -> list[Generator]:
+    """Return streams for what is only tried, so that nothing is taken from those of the units."""
+    return [Generator(stream.device) for stream in streams]
 
 
 @functools.cache
@@ -187,12 +193,12 @@ class CapturedSteps(Steps):
         self._program, learned = program, self.parameters
         self.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         self._inputs = [tensor.clone() for tensor in (*batch[0], batch[1])]
-        with kept_streams(self.streams):
-            self._drawn = program.draw(self.streams)
+        self._drawn = program.draw(_like(self.streams))
+        factor = torch.ones((), dtype=torch.float64)
 
         def compute() -> Tensor:
             outputs = program.body(*learned.values(), *self.buffers.values(), *self._inputs, *self._drawn)
-            optimizer.step(dict(zip(learned, outputs[1:], strict=False)))
+            optimizer.step(dict(zip(learned, outputs[1:], strict=False)), factor)
             take_average(self.averages, list(learned.values()), self.weight)
             for buffer, new in zip(self.buffers.values(), outputs[1 + len(learned) :], strict=True):
                 buffer.copy_(new)
@@ -218,8 +224,8 @@ class CapturedSteps(Steps):
         if reason:
             raise RuntimeError(f"a captured step is not the step itself: {reason}")
 
-    def _step(self, batch: Batch) -> Tensor:
-        """One step. Returns the losses in memory that the next step writes to."""
+    def _step(self, batch: Batch, factor: Tensor) -> Tensor:
+        """One step; the rates are constant. Returns the losses in memory that the next step writes to."""
         given = (*batch[0], batch[1], *self._program.draw(self.streams))
         with torch.no_grad():
             for place, tensor in zip((*self._inputs, *self._drawn), given, strict=True):

@@ -22,7 +22,15 @@ from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.runtime import float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.tracing.programs import Programs
 from gadam.training.batches import BLOCK, Batches, call_in_parts, fixed_rows, gather_batches, restore_stream, take_rows
-from gadam.training.optimizers import Rates, load_state, make_optimizer, make_stepper, state_of, take_average
+from gadam.training.optimizers import (
+    load_state,
+    make_optimizer,
+    make_stepper,
+    rates_of,
+    schedule,
+    state_of,
+    take_average,
+)
 from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingError, is_out_of_memory
 from gadam.training.steps import CAPTURE_PAYS, FUSED, FUSING_PAYS, Steps, faster_steps
 from gadam.types import Batch, Loss
@@ -64,22 +72,15 @@ class Trainer:
         firsts = [units.start, *range(units.start // size * size + size, units.stop, size), units.stop]
         return [(low // size, slice(low - units.start, high - units.start)) for low, high in pairwise(firsts)]
 
-    def train(
-        self,
-        shard: Shard,
-        data: Data,
-        progress: Progress | None = None,
-        record: Record | None = None,
-        seconds: float | None = None,
-    ) -> Shard:
+    def train(self, shard: Shard, data: Data, progress: Progress | None = None, record: Record | None = None) -> Shard:
         """Evaluate a shard, train it for the steps of its role, and evaluate it again.
 
-        It may be in the middle of its training. If that pauses, after so many `seconds` or as `progress` asks, the
-        shard is returned as it is then; going on from there gives bit by bit what no pause would have given.
+        It may be in the middle of its training. If that pauses, as `progress` asks, the shard is returned as it is
+        then; going on from there gives bit by bit what no pause would have given.
         """
         if (steps := self.config.steps_of(shard.role)) != self.config.steps:
             own = replace(self.config, steps=steps, child_steps=None)
-            return replace(self, config=own).train(shard, data, progress, record, seconds)
+            return replace(self, config=own).train(shard, data, progress, record)
         keep_freed_memory()
         device = data.train[1].device
         current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # where new streams are made
@@ -87,7 +88,7 @@ class Trainer:
             start = time.perf_counter()
             if shard.steps is None:
                 shard = self._begin(shard, data)
-            reporter = _Reporter(progress or (lambda _: None), seconds)
+            reporter = _Reporter(progress or (lambda _: None))
             train = self._train_loop if self.programs is None else self._train_vectorised
             shard = train(shard, data.train, reporter, record)
             if not bool((shard.tensors["steps"] < self.config.steps).any()):
@@ -153,17 +154,18 @@ class Trainer:
         """Train each unit alone, by plain PyTorch."""
         populations, begun = [], shard.tensors
         steps, batch_states, draw_states = (begun[name].clone() for name in ("steps", "batches", "draws"))
+        factors = schedule(self.config).tolist()
         for index, unit in enumerate(shard.units):
             population = shard.population.take(slice(index, index + 1))
             taken = int(steps[index])
             if reporter.paused or taken == self.config.steps:
-                held = {f"{AVERAGE}/{name}": entry for name, entry in self._averages(population, taken).items()}
-                populations.append(replace(population, moments={**population.moments, **held}))
+                held = {**population.moments, **self._averages(population, taken)}
+                populations.append(replace(population, moments=held))
                 continue
             module = population.unit(0).train()
             learned = learned_of(module)
-            rates = Rates(self.config, population.rates, taken)
-            optimizer = make_optimizer(self.config, list(learned.values()), decay=float(rates.decays))
+            rate, decay = (float(one) for one in rates_of(self.config, population.rates))
+            optimizer = make_optimizer(self.config, list(learned.values()), decay=decay)
             averages = self._averages(population, taken)
             if taken or self.config.moments == "carry":
                 moments = without_averages(population.moments)
@@ -177,7 +179,7 @@ class Trainer:
                 with unit_stream(draws):
                     loss = self.loss(module(*inputs), targets)
                 loss.backward()
-                optimizer.param_groups[0]["lr"] = float(rates.base * rates.next())
+                optimizer.param_groups[0]["lr"] = rate * factors[step - 1]
                 optimizer.step()
                 with torch.no_grad():
                     take_average(list(averages.values()), [entry[None] for entry in learned.values()], self._weight)
@@ -189,8 +191,7 @@ class Trainer:
                 if reporter.step(1, 1, last=step == self.config.steps):
                     break
             batch_states[index], draw_states[index] = batches.states(int(steps[index]))[0], draws.get_state()
-            moments = {name: entry[None] for name, entry in state_of(optimizer, learned).items()}
-            moments |= {f"{AVERAGE}/{name}": entry for name, entry in averages.items()}
+            moments = {name: entry[None] for name, entry in state_of(optimizer, learned).items()} | averages
             stacked = Population.stack([module], shard.population.template)
             populations.append(replace(stacked, moments=moments, rates=population.rates))
         return replace(shard, population=_join(populations), steps=steps, batches=batch_states, draws=draw_states)
@@ -201,8 +202,8 @@ class Trainer:
         begun = shard.tensors
         learned = {name: entry.clone() for name, entry in shard.population.parameters.items()}
         step = first = int(begun["steps"][0])
-        rates = Rates(self.config, shard.population.rates, first)
-        optimizer = make_stepper(self.config, learned, without_averages(shard.population.moments), rates)
+        factors, moments = schedule(self.config), without_averages(shard.population.moments)
+        optimizer = make_stepper(self.config, learned, moments, shard.population.rates)
         averages = self._averages(shard.population, first)
         draws = [restore_stream(rows, state) for state in begun["draws"]]
         batches = Batches(rows, begun["batches"], first, self.config)
@@ -213,13 +214,13 @@ class Trainer:
         for several in gather_batches(rows, batches, FUSED if fuses else 1, of=targets_of):
             if step == first and self.config.steps >= CAPTURE_PAYS:
                 steps = faster_steps(steps, several)
-            losses = steps.take(several)
+            losses = steps.take(several, factors[step : step + len(several[1])])
             step += len(several[1])
             if record is not None:
                 _tell(record, Step(shard.generation, shard.role, shard.units, step, losses.clone(), learned))
             if reporter.step(len(shard.units), len(several[1]), last=step == self.config.steps):
                 break
-        moments = optimizer.state() | {f"{AVERAGE}/{name}": entry for name, entry in averages.items()}
+        moments = optimizer.state() | averages
         population = replace(shard.population, parameters=learned, buffers=steps.buffers, moments=moments)
         return replace(
             shard, population=population, steps=torch.full_like(begun["steps"], step), batches=batches.states(step),
@@ -242,8 +243,8 @@ class Trainer:
         """The averages of weights of units in the middle of their training; those of fresh ones are the weights."""
         if not self.config.average:
             return {}
-        held = population.moments if taken else {f"{AVERAGE}/{n}": entry for n, entry in population.parameters.items()}
-        return {name: held[f"{AVERAGE}/{name}"].clone() for name in population.parameters}
+        fresh = {f"{AVERAGE}/{name}": entry for name, entry in population.parameters.items()}
+        return {name: (population.moments[name] if taken else entry).clone() for name, entry in fresh.items()}
 
     def _stream(self, shard: Shard, purpose: int, unit: int, evaluation: int = 0) -> torch.Generator:
         device = next(iter(shard.population.parameters.values())).device
@@ -252,12 +253,7 @@ class Trainer:
 
 
 def train_or_halve(
-    trainer: Trainer,
-    shard: Shard,
-    data: Data,
-    progress: Progress | None = None,
-    record: Record | None = None,
-    seconds: float | None = None,
+    trainer: Trainer, shard: Shard, data: Data, progress: Progress | None = None, record: Record | None = None
 ) -> list[Shard]:
     """Call `Trainer.train`; if that runs out of memory, do so with the halves of the shard one after the other.
 
@@ -265,7 +261,7 @@ def train_or_halve(
         TrainingError: a single unit runs out of memory.
     """
     try:
-        return [trainer.train(shard, data, progress, record, seconds)]
+        return [trainer.train(shard, data, progress, record)]
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -278,7 +274,7 @@ def train_or_halve(
     )
     middle = len(shard.units) // 2
     halves = (shard.take(slice(0, middle)), shard.take(slice(middle, None)))
-    return [part for half in halves for part in train_or_halve(trainer, half, data, progress, record, seconds)]
+    return [part for half in halves for part in train_or_halve(trainer, half, data, progress, record)]
 
 
 def _tell(record: Record, step: Step) -> None:
@@ -293,10 +289,9 @@ class _Reporter:
         paused: whether the training is to pause.
     """
 
-    def __init__(self, progress: Progress, seconds: float | None) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._pending, self._since = 0, time.perf_counter()
-        self._end = None if seconds is None else self._since + seconds
         self.paused = False
 
     def step(self, units: int, steps: int, *, last: bool) -> bool:
@@ -304,8 +299,7 @@ class _Reporter:
         self._pending += steps
         now = time.perf_counter()
         if last or self._pending >= BLOCK or now - self._since > REPORT_SECONDS:
-            asked = self._progress(self._pending * units)
-            self.paused = bool(asked) or (self._end is not None and now > self._end)
+            self.paused = bool(self._progress(self._pending * units))
             self._pending, self._since = 0, now
         return self.paused
 

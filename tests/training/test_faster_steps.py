@@ -55,16 +55,16 @@ class Steps:
     def __init__(self, monkeypatch):
         self._patch, self.captured, self.calls, self.rounds = monkeypatch, 0, 0, 0
 
-    def train(self, make, *, capture=None, fused=False, seconds=None, record=None, **changed):
+    def train(self, make, *, capture=None, fused=False, progress=None, record=None, **changed):
         take = faster.FusedSteps.take
 
         def count_captures(compute):
             self.captured += 1
             return capture(compute)
 
-        def count_calls(steps, batches):
+        def count_calls(steps, batches, factors):
             self.calls += len(batches[1]) == AT_ONCE
-            return take(steps, batches)
+            return take(steps, batches, factors)
 
         config = GadamConfig(**{"population_size": 3, "steps": STEPS, "batch_size": 8} | changed)
         (shard,), data = zoo.shards_of(make, 3), zoo.data_of(zoo.Case(make))
@@ -74,7 +74,7 @@ class Steps:
             patch.setattr(trainer, "FUSING_PAYS", 0 if fused else STEPS + 1)
             patch.setattr(faster.FusedSteps, "take", count_calls)
             while not shard.is_trained:
-                shard = ours.train(shard, data, seconds=seconds, record=record)
+                shard = ours.train(shard, data, progress, record)
                 self.rounds += 1
         return [shard]
 
@@ -96,7 +96,7 @@ def test_training_is_the_same_bit_by_bit_also_with_pauses(way, make, steps):
     assert (steps.captured, steps.calls, steps.rounds) == (0, 0, 1)
     zoo.assert_same_shards(steps.train(make, **how, **settings), plain)
     assert (steps.captured, steps.calls) == ((1, 0) if way == "captured" else (0, STEPS // AT_ONCE))
-    zoo.assert_same_shards(steps.train(make, **how, seconds=0.0, **settings), plain)
+    zoo.assert_same_shards(steps.train(make, **how, progress=lambda _: True, **settings), plain)
     assert steps.rounds >= 1 + 1 + 2
 
 
