@@ -98,12 +98,13 @@ def reproduce(
     typer.echo(f"profile {profile}, data {data_of(profile, data)}: {', '.join(sections_of(only))}")
     import_sections()  # which takes seconds
     if plan:
-        from gadam.paper.report.plan import describe, planned
+        from gadam.paper.report.plan import Source, describe, planned
 
-        typer.echo(describe(planned(profile, only, data, recompute=recompute), verbose=only is not None))
+        lines = planned(profile, only, data, Source(profile, recompute))
+        typer.echo(describe(lines, verbose=only is not None))
         return
-    from gadam.paper.report import compute_runs
-    from gadam.paper.report import reproduce as write_report
+    from gadam.paper.report.reproduction import compute_runs
+    from gadam.paper.report.reproduction import reproduce as write_report
 
     with _stoppable():
         (compute_runs if runs_only else write_report)(profile, only, data, scheduler, recompute=recompute)
@@ -145,8 +146,8 @@ def _stoppable(hint: str = HINT) -> Iterator[None]:
 def report(profile: Profile = "standard") -> None:
     """Write scoreboard, provenance and report page again from what is there; nothing is executed."""
     from gadam.paper import PROFILES
-    from gadam.paper.report import write_page
     from gadam.paper.report.paths import reports_root
+    from gadam.paper.report.site import write_page
     from gadam.validation import check_choice
 
     check_choice("profile", profile, PROFILES)
@@ -179,7 +180,7 @@ def archive_profile(
 
     The archive is reports/PROFILE/runs.jsonl.xz. No valid run in it is lost.
     """
-    from gadam.paper.report import archive_runs
+    from gadam.paper.report.reproduction import archive_runs
 
     with _stoppable():
         archive_runs(profile, rendering=not runs_only)

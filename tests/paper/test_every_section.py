@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from gadam.paper import PROFILES, SECTIONS, import_sections
-from gadam.paper.report import archive, figures, paths, plan, report
+from gadam.paper.claims import HEADLINES
+from gadam.paper.report import archive, figures, paths, plan, report, scoreboard
 
 NUMBERS = ["accuracy", "ours", "low", "high", "difference", "loss", "p", "found, %", "holds, %", "speed-up", "adopted"]
 every_section = pytest.mark.parametrize("name", SECTIONS)
@@ -81,6 +82,14 @@ def test_a_notebook_goes_through_before_any_run_is_there(execute, name, profile)
         assert set(judged["reason"]) == {"not computed"}
         waits = judged["decides"].str.match(r"0 of \d+ runs of .+ are there")
         assert (waits | judged["claim"].str.contains("converges in 1,000")).all()
+
+
+def test_claims_name_the_papers_numbers_as_they_are_printed():
+    claims, printed = scoreboard.merge(paths.committed_root() / "standard" / "claims"), scoreboard.paper_numbers()
+    linked = claims[claims["item"] != ""]
+    assert linked["paper"].astype(float).tolist() == [printed[item] for item in linked["item"]]
+    assert set(claims["headline"]) == {"", *HEADLINES}
+    assert set(claims["data"]) <= set(scoreboard.SOURCES)
 
 
 @every_section

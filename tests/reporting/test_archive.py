@@ -13,7 +13,9 @@ from run_functions import learned_runs
 
 from gadam.datasets import SOURCES
 from gadam.paper import runs
-from gadam.paper.report import ReportError, archive, archive_runs, paths, reproduction, store
+from gadam.paper.report import archive, paths, reproduction, store
+from gadam.paper.report.paths import ReportError
+from gadam.paper.report.reproduction import archive_runs
 from gadam.paper.runs import Run
 
 REAL = {"seed": 0, "dataset": "yeast", "data": "real"}

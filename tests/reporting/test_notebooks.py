@@ -22,17 +22,11 @@ from run_functions import wait_for
 
 from gadam import InputError, cli
 from gadam.paper import SECTIONS
-from gadam.paper.report import (
-    NotebookError,
-    ReportError,
-    RunError,
-    SampleError,
-    compute,
-    notebooks,
-    paths,
-    reproduce,
-    reproduction,
-)
+from gadam.paper.report import notebooks, paths, reproduction
+from gadam.paper.report.notebooks import NotebookError
+from gadam.paper.report.paths import ReportError, SampleError
+from gadam.paper.report.reproduction import reproduce
+from gadam.paper.report.workers import RunError, compute
 from gadam.paper.runs import Run
 
 PARAMETERS = {"profile": "quick", "data": "auto"}
@@ -193,11 +187,11 @@ import sys
 import run_functions
 from gadam import __main__
 from gadam.paper.runs import Run
-from gadam.paper.report import reproduction
+from gadam.paper.report import plan
 counts = sys.argv[1]
 runs = [Run(run_functions.rows, {"folder": counts, "until": until}) for until in (None, f"{counts}/never")]
-reproduction.all_runs = lambda *_: runs
-reproduction.later_runs = lambda name: None
+plan.all_runs = lambda *_: runs
+plan.later_runs = lambda name: None
 if __name__ == "__main__":
     sys.argv = ["gadam", "reproduce", "--profile", "smoke", "--only", "table4", "--data", "standin", "--runs-only"]
     __main__.main()
@@ -254,7 +248,7 @@ def test_a_signal_amid_the_imports_ends_in_one_line(start, name, status, seconds
 )
 def test_a_command_ends_in_one_line(gadam, monkeypatch, error, status, line):
     fail = Mock(side_effect=error)
-    monkeypatch.setattr("gadam.paper.report.compute_runs", fail, raising=False)
+    monkeypatch.setattr("gadam.paper.report.reproduction.compute_runs", fail)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     found, _, complaint = gadam("reproduce", "--runs-only", "--scheduler", "tcp://host:8786")
     assert (found, complaint) == (status, f"gadam: {line}\n")

@@ -17,21 +17,13 @@ from run_functions import executions, learned_runs
 
 from gadam.datasets import SOURCES
 from gadam.paper import SECTIONS, import_sections, runs, sections_of
-from gadam.paper.report import (
-    NotebookError,
-    RunError,
-    SampleError,
-    compute_runs,
-    paths,
-    plan,
-    reproduce,
-    reproduction,
-    sample,
-    store,
-    workers,
-)
+from gadam.paper.report import paths, plan, reproduction, sample, store, workers
+from gadam.paper.report.notebooks import NotebookError
+from gadam.paper.report.paths import SampleError
 from gadam.paper.report.plan import Planned
+from gadam.paper.report.reproduction import compute_runs, reproduce
 from gadam.paper.report.store import Stored
+from gadam.paper.report.workers import RunError
 from gadam.paper.runs import RUN_FUNCTIONS, Run, run_function
 
 
@@ -119,8 +111,8 @@ def test_runs_only_computes_and_stores_the_runs_without_a_report_and_without_jup
 def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_alone(section, monkeypatch):
     runs = {"section0": learned_runs(2), "section53": learned_runs(1)}
     SECTIONS["section53"] = replace(SECTIONS["section0"], alone=True)  # the fixture gives all of them back
-    monkeypatch.setattr(reproduction, "all_runs", lambda name, *_: runs[name])
-    monkeypatch.setattr(reproduction, "later_runs", lambda name: None)
+    monkeypatch.setattr(plan, "all_runs", lambda name, *_: runs[name])
+    monkeypatch.setattr(plan, "later_runs", lambda name: None)
     asked = []
 
     def compute(runs, workers, *, failures, **_):
@@ -135,7 +127,7 @@ def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_
     compute_runs("standard", "section53")
     with pytest.raises(RunError, match="bad"):
         compute_runs("smoke")
-    assert asked == [(2, None, True), (0, None, True), (1, 1, True), (2, None, False)]
+    assert asked == [(2, None, True), (1, 1, True), (2, None, False)]
 
 
 def test_a_section_is_asked_for_by_its_name_its_notebook_or_an_exhibit():
@@ -347,7 +339,7 @@ from run_functions import standin
 from gadam.paper import SECTIONS
 from gadam.paper.report import Report
 from gadam.paper.runs import Run
-report = Report.open(profile, data=data)
+report = Report(profile, data=data)
 rows = report.rows([Run(standin, {{}}, data_hash="abc", label="tiny")])
 for name in SECTIONS["section54"].tables:
     report.table(name, rows, caption="losses")
@@ -360,7 +352,7 @@ report.claims("section54", [])
 def test_reproduce_writes_the_report_of_a_section_and_one_that_fails_leaves_it_as_it_was(folders, monkeypatch, capsys):
     notebook = write_notebook(folders / "notebooks" / SECTIONS["section54"].notebook, NOTEBOOK)
     monkeypatch.setattr(reproduction.paths, "notebooks_folder", lambda: folders / "notebooks")
-    monkeypatch.setattr(reproduction, "all_runs", lambda *_: [Run(run_functions.standin, {}, "abc", label="tiny")])
+    monkeypatch.setattr(plan, "all_runs", lambda *_: [Run(run_functions.standin, {}, "abc", label="tiny")])
     compute_in_here(monkeypatch)
     page = reproduce("smoke", only="table4", data="standin")
     lines = capsys.readouterr().out.splitlines()

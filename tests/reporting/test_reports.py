@@ -17,7 +17,9 @@ from report_scene import write_notebook
 from gadam import InputError, cli
 from gadam.paper import SECTIONS
 from gadam.paper.claims import Claim
-from gadam.paper.report import Report, compute_runs, figures, provenance, report, reproduce, write_page
+from gadam.paper.report import Report, figures, provenance, report
+from gadam.paper.report.reproduction import compute_runs, reproduce
+from gadam.paper.report.site import write_page
 from gadam.paper.report.store import Stored
 from gadam.paper.runs import Run
 from gadam.paper.verdicts import Evidence
@@ -51,7 +53,7 @@ def make(tmp_path, monkeypatch):
         mpl.use("agg")
 
         def opened(*sources, profile="smoke", **given):
-            one = Report.open(profile, folder=tmp_path, **given)
+            one = Report(profile, folder=tmp_path, **given)
             if sources:
                 one.rows([run(source) for source in sources])
             return one

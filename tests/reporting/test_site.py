@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from gadam.paper import section6
-from gadam.paper.report import Report, page, paths, reference, site, write_page
+from gadam.paper.report import Report, page, paths, reference, site
+from gadam.paper.report.site import write_page
 
 GUIDE, write_reference = site.GUIDE, reference.write  # as they are before conftest.py takes them away
 
@@ -57,7 +58,7 @@ def dead_links(folder):
 def folder(tmp_path_factory):
     """The report of a table, with the guide and the API reference."""
     root = tmp_path_factory.mktemp("site")
-    report = Report.open("smoke", folder=root)
+    report = Report("smoke", folder=root)
     report.table("table4", pd.DataFrame({"ours": [96.5]}), caption="Accuracy")
     report.claims("section54", [])
     return write_page("smoke", root).parent

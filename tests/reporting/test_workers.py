@@ -15,7 +15,9 @@ from run_functions import executions, wait_for
 
 from gadam import InputError
 from gadam.display import duration
-from gadam.paper.report import ReportError, RunError, compute, store, workers
+from gadam.paper.report import store, workers
+from gadam.paper.report.paths import ReportError
+from gadam.paper.report.workers import RunError, compute
 from gadam.paper.runs import Run
 
 HERE = str(Path(__file__).parent)

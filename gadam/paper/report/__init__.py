@@ -6,26 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gadam.paper.report.notebooks import NotebookError
-    from gadam.paper.report.paths import ReportError, SampleError
     from gadam.paper.report.report import Report
-    from gadam.paper.report.reproduction import archive_runs, compute_runs, reproduce
-    from gadam.paper.report.site import write_page
-    from gadam.paper.report.workers import RunError, compute
 
-__all__ = [
-    "NotebookError", "Report", "ReportError", "RunError", "SampleError", "archive_runs", "compute", "compute_runs",
-    "reproduce", "write_page",
-]  # fmt: skip
-
-_MODULES = {
-    "NotebookError": "notebooks", "Report": "report", "ReportError": "paths", "RunError": "workers",
-    "SampleError": "paths", "compute": "workers", "write_page": "site",
-}  # fmt: skip
+__all__ = ["Report"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for."""
-    if name not in __all__:
+    """Import `Report` when it is first asked for: workers do not need what it brings."""
+    if name != "Report":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'reproduction')}"), name)
+    return importlib.import_module(f"{__name__}.report").Report

@@ -56,9 +56,9 @@ def later_runs(name: str) -> Callable[[str, str, pd.DataFrame], list[Run]] | Non
     return getattr(import_sections()[name], "later_runs", None)
 
 
-def planned(profile: str, only: str | None = None, data: str = "auto", recompute: bool = False) -> list[Planned]:
+def planned(profile: str, only: str | None = None, data: str = "auto", source: Source | None = None) -> list[Planned]:
     """Return every run of the chosen sections, once: whether it is there, and its seconds."""
-    data, source = data_of(profile, data), Source(profile, recompute)
+    data, source = data_of(profile, data), source or Source(profile)
     lines: dict[str, Planned] = {}
     there: dict[str, store.Stored] = {}
 

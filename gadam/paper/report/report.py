@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +27,21 @@ SECTION_VARIABLE = "GADAM_SECTION"  # set by `reproduce` for the notebook it exe
 RECOMPUTE_VARIABLE = "GADAM_RECOMPUTE"  # set by `reproduce` where nothing may come from the archive
 
 
-@dataclass
 class Report:
-    """The report of one profile, in a folder; make it with `Report.open`.
+    """The report of one profile, in `<folder>/<profile>`; default `$GADAM_REPORTS`, or `reports/out`.
 
     Attributes:
         seen: the sources ("real", "stand-in") of the rows that were read through this report.
         arms: how many runs of each arm are there, and how many are planned, of all that were asked for.
     """
 
-    profile: str
-    data: str
-    folder: Path
-    source: Source
-    seen: set[str] = field(default_factory=set)
-    arms: Arms = field(default_factory=Arms)
-    _counted: set[str] = field(default_factory=set)
-
-    @classmethod
-    def open(cls, profile: str, *, data: str = "auto", folder: Path | None = None) -> Report:
-        """Open the report of a profile, in `<folder>/<profile>`; default `$GADAM_REPORTS`, or `reports/out`."""
-        data = data_of(profile, data)
+    def __init__(self, profile: str, *, data: str = "auto", folder: Path | None = None) -> None:
+        self.profile, self.data = profile, data_of(profile, data)
+        self.folder = Path(folder or reports_root()) / profile
+        self.source = Source(profile, recompute=bool(os.environ.get(RECOMPUTE_VARIABLE)))
+        self.seen: set[str] = set()
+        self.arms, self._counted = Arms(), set[str]()
         figures.use_style()
-        source = Source(profile, recompute=bool(os.environ.get(RECOMPUTE_VARIABLE)))
-        return cls(profile, data, Path(folder or reports_root()) / profile, source)
 
     def rows(self, runs: Sequence[Run], *, workers: int | None = None) -> pd.DataFrame:
         """Return each row of each run, in order. Which runs of each arm are there stands in `arms` afterwards.

@@ -13,11 +13,10 @@ from gadam.display import duration
 from gadam.paper import ARCHIVED, SECTIONS, data_of, sections_of
 from gadam.paper.report import archive, figures, notebooks, paths, provenance, sample, store, tables
 from gadam.paper.report.paths import ReportError, SampleError
-from gadam.paper.report.plan import Source, all_runs, estimate, later_runs, planned, to_do
+from gadam.paper.report.plan import Source, planned, to_do
 from gadam.paper.report.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
 from gadam.paper.report.site import write_page
 from gadam.paper.report.workers import RunError, compute, worker_count
-from gadam.paper.runs import Run
 from gadam.validation import check_choice
 
 NOTEBOOK_SECONDS = 60 * 60
@@ -35,15 +34,7 @@ def reproduce(
     (see `gadam.paper.report.sample`). What is missing is left out of the exhibits, and said. What a section leaves
     behind replaces what it left before once its notebook is through, so one that fails costs nothing.
 
-    Args:
-        profile: smoke or quick (minutes: does everything run?), standard (the report) or paper (the paper's budgets).
-        only: a section ("section54") or an exhibit ("table4"), whose section is then executed; default all.
-        data: real, standin, or auto: real where it can be had. Standard and paper are of the real data alone.
-        scheduler: address of a dask scheduler whose workers compute the runs, "tcp://host:8786"; default this machine.
-        recompute: take nothing from the archive: compute every run, going on from those in the store.
-
-    Returns:
-        The page, `index.html`.
+    Arguments are those of the command, see `gadam reproduce --help`. Returns the page, `index.html`.
 
     Raises:
         InputError: an argument is not allowed, or the real data is not there; nothing was executed.
@@ -75,7 +66,8 @@ def reproduce(
 
 def _recompute_sample(profile: str, only: str | None, report: Path) -> list[dict[str, str]]:
     """Recompute some of the runs that are there; says first what is there and what is missing."""
-    source, lines, workers = Source(profile), planned(profile, only), worker_count()
+    source, workers = Source(profile), worker_count()
+    lines = planned(profile, only, source=source)
     sampled, there = sample.choose(lines), sum(bool(line.where) for line in lines)
     seconds = duration(sum(line.seconds or 0 for line in sampled) / workers)
     print(f"{len(lines):,} runs: {there:,} archived, {len(sampled)} to recompute as a sample, about {seconds}, "
@@ -95,7 +87,7 @@ def _recompute_sample(profile: str, only: str | None, report: Path) -> list[dict
 
 def render(profile: str, chosen: Sequence[str], data: str, report: Path, *, recompute: bool = False) -> None:
     """Execute the notebooks of the chosen sections into a report, side by side."""
-    from gadam.datasets.files import data_folder  # here, for it brings scikit-learn, which workers may not need
+    from gadam.datasets.files import data_folder  # here, as it brings scikit-learn, which workers may not need
 
     stop = threading.Event()
     environment = {
@@ -193,41 +185,22 @@ def compute_runs(
     Raises:
         RunError: runs failed; the others are stored.
     """
-    data, chosen = data_of(profile, data), sections_of(only)
-    if data == "real" and profile not in ARCHIVED:
-        _require_data([run for name in chosen for run in all_runs(name, profile, data)])
-    source = Source(profile, recompute)
-    done: set[str] = set()
+    from gadam.datasets import locate  # here, for it brings scikit-learn, which workers may not need
+
+    data, source, done = data_of(profile, data), Source(profile, recompute), set[str]()
     failures: list[RunError] | None = [] if profile in ARCHIVED else None
-
-    def add(runs: Sequence[Run], workers: int | None = None) -> None:
-        wanted = {run.key: run for run in runs if run.key not in done}
-        done.update(wanted)
-        there = {key: found for key, run in wanted.items() if (found := source.archive.find(run))}
-        missing = [run for key, run in wanted.items() if key not in there]
-        seconds = estimate(missing, list(there.values()), profile)
-        compute(missing, workers, scheduler=scheduler, seconds=seconds, failures=failures)
-
     # A section that measures time would measure its neighbours; it is not begun unasked where the others take hours.
-    alone = [name for name in chosen if SECTIONS[name].alone and (only or profile not in ARCHIVED)]
-    first = {name: all_runs(name, profile, data) for name in chosen if not SECTIONS[name].alone}
-    add([run for runs in first.values() for run in runs])
-    later = []
-    for name, runs in first.items():
-        if further := later_runs(name):
-            later += further(profile, data, store.frame([found for run in runs if (found := source.find(run)[0])]))
-    if later:
-        add(later)
-    for name in alone:
-        add(all_runs(name, profile, data), 1)
+    timed = (True,) if only or profile not in ARCHIVED else ()
+    for alone in (False, False, *timed):  # twice: what was computed may tell of further runs
+        lines = planned(profile, only, data, source)
+        lines = [one for one in lines if SECTIONS[one.section].alone == alone and one.run.key not in done]
+        done |= {one.run.key for one in lines}
+        if data == "real" and profile not in ARCHIVED:  # what cannot be had is said now
+            for dataset in {str(one.run.config["dataset"]) for one in lines if one.run.config.get("dataset")}:
+                locate(dataset, data="real")
+        if runs := [one.run for one in lines if one.where != "archived"]:
+            seconds = {one.run.key: one.seconds for one in lines if not one.where and one.seconds is not None}
+            compute(runs, 1 if alone else None, scheduler=scheduler, seconds=seconds, failures=failures)
     if failures:
         raise RunError(f"{len(failures)} of {len(done)} runs failed: {'; '.join(map(str, failures))}")
     return len(done)
-
-
-def _require_data(runs: Sequence[Run]) -> None:
-    """Fail now where the real data of a run cannot be had."""
-    from gadam.datasets import locate
-
-    for dataset in dict.fromkeys(str(run.config["dataset"]) for run in runs if run.config.get("dataset")):
-        locate(dataset, data="real")
