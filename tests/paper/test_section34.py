@@ -77,27 +77,6 @@ def test_pictured_children_come_from_their_parents_and_end_in_the_global_minimum
         assert ((parents[["w1", "w2"]] - section41.GLOBAL).abs().max(axis=1) > 1).all()  # none was there before
 
 
-def test_success_on_a_landscape_is_paired_by_trial():
-    def successes(trials, **shares):
-        return pd.DataFrame([
-            {"landscape": "as drawn", "method": method, "trial": trial,
-             "found": int(trial < shares.get(method, 0.5) * trials)}
-            for method in section41.BUDGETS for trial in range(trials)
-        ])  # fmt: skip
-
-    rows = successes(200, **{"Adam, 1 start": 0.2, "GADAM, p = 0.3": 0.48})
-    arms = Arms({section41.arm("as drawn"): (4, 4), section41.arm("mirrored"): (3, 4)})
-    claims = section41.claims(rows)
-    assert judge(claims[0], arms, "standard").ours == pytest.approx(30, abs=1)
-    same = (NOT_REPRODUCED, "no difference")  # all trials agree
-    assert verdicts(claims, arms) == [(REPRODUCED, ""), same, same, *[(UNDECIDED, "not computed")] * 3]
-    # That 24 agree is not enough.
-    assert verdicts(section41.claims(successes(24)), arms)[1] == (UNDECIDED, "power")
-    table = section41.table(rows, arms).set_index(["landscape", "method"])
-    assert table.loc[("as drawn", "Adam, 1 start"), ["found, %", "trials", "portions"]].tolist() == [20, 200, "4"]
-    assert table.loc[("mirrored", "GADAM, p = 0"), ["trials", "portions"]].tolist() == [0, "3 of 4"]
-
-
 def test_on_a_fixed_batch_selection_never_raises_the_loss_and_a_generation_starts_from_what_was_selected():
     rows = pd.DataFrame([
         row for regime in section42.REGIMES for row in section42.losses("yeast", "standin", "YEAST", regime, 0, **TINY)
@@ -201,12 +180,3 @@ def test_a_power_law_has_its_exponent_and_its_verdict(growing):
     assert marks == [outside, (REPRODUCED, ""), outside, (OPEN, "")]
     arms[section43.arm(section43.BASE | {"g": 32})] = 1, 2
     assert judged(growing["floor"])[1] == [(UNDECIDED, "not computed"), *[(REPRODUCED, "")] * 2, (OPEN, "")]
-
-
-def test_the_table_of_problems_is_near_the_formula_and_has_the_rows_apart():
-    table = section43.table(pd.DataFrame(section43.problem("yeast", "standin")), "quick").set_index("problem")
-    line = table.loc["YEAST"]
-    assert 1 <= line["population / (16 g |w|)"] < 1.5
-    assert line["training rows, once, MB"] > line["rest, once, MB"] > 0
-    assert (line["|w|"], line["data"]) == (2_290, "stand-in")
-    assert table.loc["MNIST"].drop("threads, MB").isna().all()

@@ -8,9 +8,8 @@ from gadam.paper import PROFILES, beyond, comparison, published, section54, sect
 from gadam.paper.claims import Arms, judge
 from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM
 from gadam.paper.report import scoreboard
-from gadam.paper.runs import RUN_FUNCTIONS
 from gadam.paper.section54 import DATASETS, TEST_ROWS
-from gadam.paper.section54_orl import IMAGES, TEST_FACES
+from gadam.paper.section54_orl import TEST_FACES
 from gadam.paper.statistics import accuracy_interval, mean_interval
 from gadam.paper.units import ALONE, KEPT, where
 
@@ -172,73 +171,11 @@ def test_table3_shows_both_sizes():
     assert [table.loc[key, "seeds"] for key in ((7, CNN, "28 x 23"), (9, GCFOREST, "28 x 23"))] == ["30", "3"]
 
 
-@pytest.mark.parametrize(
-    ("table", "columns", "printed"),
-    [
-        (published.TABLE3, IMAGES, "97.00 99.17 100.00 96.50 97.50 98.50 91.00 96.67 97.50 91.00 93.33 95.00 "
-                                   "80.50 82.50 85.00 76.00 83.33 92.50"),
-        (published.TABLE4, DATASETS, "63.70 87.05 96.90 62.05 85.03 96.70 63.45 86.40 97.40 60.44 85.63 96.28 "
-                                     "40.76 76.41 97.06 48.80 76.00 95.23"),
-    ],
-)  # fmt: skip
-def test_the_papers_tables_are_as_printed(table, columns, printed):
-    assert [cells[column] for cells in table.values() for column in columns] == [*map(float, printed.split())]
-
-
-LETTER = {"dataset": "letter", "data": "standin", "seed": 1, "train_rows": 800}
-ORL = {"dataset": "orl", "data": "standin", "images": 9, "seed": 1}
-SMALL = {"shrink": 5, "hidden": 32, "batch_size": 8, "population_size": 2}
-
-
-@pytest.mark.parametrize(
-    ("name", "config", "least"),
-    [
-        ("tables/gadam", LETTER | {"population_size": 2, "generations": 1, "steps": 60}, 308),  # twice chance
-        ("tables/adam", LETTER | {"population_size": 2, "steps": 120}, 308),
-        ("tables/gcforest", LETTER | {"forests": 1, "trees": 5, "max_levels": 1}, 308),
-        ("tables/forest", LETTER | {"trees": 10}, 308),
-        ("tables/svm", LETTER, 308),
-        ("tables/neighbours", LETTER, 308),
-        ("orl/gadam", ORL | SMALL | {"generations": 1, "steps": 5}, 0),
-        ("orl/adam", ORL | SMALL | {"steps": 10}, 0),
-        ("orl/gcforest", ORL | section54_orl.PROFILES["smoke"]["gcforest"] | {"shrink": 4}, 2),
-        ("orl/forest", ORL | {"trees": 20}, 2),
-        ("orl/neighbours", ORL, 2),  # but not the SVM, which takes half a minute
-    ],
-)
-def test_methods_learn_a_stand_in_where_that_takes_no_time(name, config, least):
-    rows = RUN_FUNCTIONS[name](**config)
-    kind = name.split("/")[1]
-    model = "CNN" if name.startswith("orl") else "MLP"
-    gadam, adam, best_of_g = f"{model} (GADAM)", f"{model} (Adam)", f"{model} (Adam, best of g)"
-    trained = {"gadam": (gadam, KEPT), "adam": (adam, best_of_g, ALONE)}
-    units = {"gadam": 2 * config.get("population_size", 0), "adam": config.get("population_size", 0)}.get(kind, 0)
-    assert len(rows) == len(trained.get(kind) or NAMES[kind]) + units
-    rows, units = rows[: len(rows) - units], rows[len(rows) - units :]
-    assert [row["method"] for row in rows] == list(trained.get(kind) or NAMES[kind])
-    assert {row["method"] for row in units} <= {f"{gadam}: a unit", f"{adam}: a unit"}
-    assert {row["unit"] for row in units} == set(range(config.get("population_size", 0)))
-    tested = 40 if model == "CNN" else 4_000
-    for row in rows:
-        assert (row["data"], row["test_rows"], row.get("images")) == ("stand-in", tested, config.get("images"))
-        right = [row[way] for way in beyond.WAYS] if row["method"] in (KEPT, ALONE) else [row["correct"]]
-        assert least <= min(right) <= max(right) <= tested
-
-
 def test_images_shrink_to_the_mean_of_their_squares():
     whole, small = (section54_orl.load_faces("orl", "standin", 5, 0, shrink) for shrink in (1, 3))
     assert small.feature_shape == (1, 37, 30)
     torch.testing.assert_close(small.test[0][7, 0, 4, 5], whole.test[0][7, 0, 12:15, 15:18].mean())
     assert small.test[1].equal(whole.test[1])
-
-
-def test_the_held_out_curve_falls():
-    settings = {"shrink": 5, "hidden": 32, "batch_size": 16, "units": 2, "steps": 40, "points": 4}
-    rows = pd.DataFrame(section54_orl.held_out_curve("orl", "standin", 9, **settings))
-    losses = rows.pivot_table(index="step", columns="unit", values="loss")
-    assert losses.index.tolist() == [10, 20, 30, 40]
-    assert (losses.loc[40] < losses.loc[10]).all()
-    assert rows["accuracy"].between(0, 100).all()
 
 
 def test_the_best_of_g_is_that_of_the_lowest_loss_on_rows_held_out(monkeypatch):

@@ -14,7 +14,7 @@ from gadam.paper import published as paper
 from gadam.paper.claims import HEADLINES, Arms, Reduced, judge
 from gadam.paper.mnist import EVIDENT, GADAM
 from gadam.paper.report import scoreboard
-from gadam.paper.section51 import BEST_OF_G, FOREST, GCFOREST, GD, RATES, SVM
+from gadam.paper.section51 import BEST_OF_G, FOREST, GCFOREST, GD, RATES
 from gadam.paper.statistics import accuracy_interval
 from gadam.paper.units import CHUNK, scorer
 from gadam.paper.verdicts import Evidence
@@ -238,15 +238,6 @@ def test_a_small_profile_decides_nothing_but_what_is_reached_or_quoted():
     assert {said for said in found.values() if not said.startswith("undecided")} == {"quoted", "reproduced reached"}
 
 
-def test_other_methods_learn_a_stand_in():
-    planned = [run for run in section51.runs("smoke", "standin") if run.config["seed"] == 0]
-    for method in (FOREST, SVM):
-        (run,) = [run for run in planned if run.arm == section51.arm("", method)]
-        (row,) = run.function(**run.config)
-        assert row["test_correct"] > 0.25 * row["test_rows"]  # chance is a tenth
-        assert (row["method"], row["images"], row["data"]) == (method, 500, "stand-in")
-
-
 def test_the_first_generation_of_a_run_is_a_shorter_run():
     settings = {"population_size": 2, "steps": 2, "validation_size": 32, "learning_rate": 0.01, "mode": "loop",
                 "train_rows": 300, "test_rows": 80, "held": 40, "batch_size": 8}  # fmt: skip
@@ -330,14 +321,6 @@ def times(cores, seconds):
          "steps": 6, "digest": "a", "generation": count, "cpu": "some processor", "cores": cores, "data": "real"}
         for repeat in range(4) for count in range(1, 11)
     ])  # fmt: skip
-
-
-def test_speed_ups_are_paired_by_repeat():
-    rows = times(10, lambda count: 10 / count)
-    line = section53.table(rows, "standard").set_index("threads").loc[5]
-    seconds = rows.pivot_table(index="repeat", columns="threads", values="seconds")
-    speedup = (seconds[1] / seconds[5]).mean()
-    assert line[["speed-up", "efficiency", "repeats, as seeds"]].tolist() == pytest.approx([speedup, speedup / 5, 4])
 
 
 @pytest.mark.parametrize(
