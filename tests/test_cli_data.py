@@ -19,17 +19,6 @@ def put(folder, name, content):
     (folder / SOURCES[name].folder / SOURCES[name].files[0]).write_bytes(content)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [[], ["reproduce"], ["report"], ["archive"], ["compare"], ["data"], ["data", "list"], ["data", "fetch"]],
-    ids=" ".join,
-)
-def test_every_command_has_help(gadam, command):
-    status, output, _ = gadam(*command, "--help")
-    assert status == 0
-    assert "Usage" in output
-
-
 def test_list_shows_missing_and_damaged_data(gadam, tmp_path):
     put(tmp_path, "yeast", b"<html>")
     status, output, _ = gadam("data", "list", "--folder", tmp_path)

@@ -42,11 +42,6 @@ class Squeezed(zoo.Linear):
         return self.layer(inputs)[:, 0]
 
 
-class Pair(zoo.Linear):
-    def forward(self, inputs):
-        return self.layer(inputs), 1
-
-
 OF_THE_ZOO = (
     "two inputs", "tied parameters", "frozen parameters", "kept activation", "BatchNorm2d", "targets of two dimensions",
     "control flow", "attention", "LSTM",
@@ -115,15 +110,6 @@ def test_an_ensemble_is_copied_cast_and_moved_after_its_first_call_and_takes_ano
     assert again.to("meta")(inputs.to("meta")).device.type == "meta"
     ensemble.load_state_dict({name: torch.zeros_like(value) for name, value in ensemble.state_dict().items()})
     assert zoo.same_population(first, before), "an ensemble copies its units"
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [(zoo.regression, "one output; give average="), (Squeezed, "one output average="), (Pair, "returns a tuple")],
-)
-def test_what_cannot_be_averaged_is_refused(make, said):
-    with pytest.raises(InputError, match=f"^.*{said}.*$"):
-        Ensemble(Population.make(make, 2))(zoo.FEATURES)
 
 
 # --- soup ---

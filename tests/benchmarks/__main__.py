@@ -1,7 +1,7 @@
 """Time gadam's training beside PyTorch's own ways, joblib and JAX, and beside what the machine allows.
 
-Prints a table for each workload and population size, and writes bench.csv, bench_summary.csv, bench.json, bench.png and
-bench.svg after each, so that an interrupted run leaves what it has.
+Prints a table for each workload and population size, and writes bench.csv, bench_summary.csv and bench.json after each,
+so that an interrupted run leaves what it has.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 from contestants import CONTESTANTS, CORES, OURS, full_precision
-from matplotlib import pyplot as plt
 from measure import flops, measure, reason, summarise
-from results import draw, short, table
 from workloads import make_work, workloads
 
 from gadam.config import InputError
@@ -63,8 +61,9 @@ def bench(arguments: argparse.Namespace) -> None:
                 found, speed = measure(work, chosen, repeats=arguments.repeats, seconds=arguments.seconds)
             limit = 1e3 * g * flops(work) / speed
             summary = summarise(found, limit, g)
-            title = f"{known[name].title}, g = {g}, batch {work.batch_size}, {device}: limit {short(limit)} ms a step"
-            print(table(summary, f"{title} ({speed / 1e9:,.0f} GFLOP/s seen)"))
+            title = f"{known[name].title}, g = {g}, batch {work.batch_size}, {device}: limit {limit:.3g} ms a step"
+            print(f"{title} ({speed / 1e9:,.0f} GFLOP/s seen)")
+            print(summary.to_string(index=False, na_rep="–", float_format="{:,.3g}".format, max_colwidth=60))
             where = {"workload": name, "title": known[name].title, "g": g}
             rows.append(found.assign(**where))
             summaries.append(summary.assign(**where, limit_ms=limit))
@@ -77,11 +76,6 @@ def _write(folder: Path, rows: pd.DataFrame, summary: pd.DataFrame, about: dict)
     rows.to_csv(folder / "bench.csv", index=False)
     summary.to_csv(folder / "bench_summary.csv", index=False)
     (folder / "bench.json").write_text(json.dumps(about, indent=2) + "\n")
-    if summary["ratio"].notna().any():
-        figure = draw(summary)
-        for ending in ("png", "svg"):
-            figure.savefig(folder / f"bench.{ending}", dpi=160)
-        plt.close(figure)
 
 
 def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -104,7 +98,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=above_0(float), default=1.5, help="about what one measurement takes")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--only", action="append", metavar="TEXT", help="part of a contestant's name; may be repeated")
-    parser.add_argument("--folder", type=Path, default=reports_root() / "bench", help="for tables and figure")
+    parser.add_argument("--folder", type=Path, default=reports_root() / "bench", help="for the tables")
     return parser.parse_args(arguments)
 
 

@@ -35,6 +35,7 @@ def test_a_generation_is_that_of_the_equations(changed):
     """The validation batch holds all rows here, so each loss can be computed without knowing what was drawn."""
     config = settings(population_size=6, mutation_rate=0.3, validation_size=1_000, **changed)
     result, watch = watched(config, double_batchnorm)
+    assert list(result.history.index) == list(range(len(result.history)))
     start = watch.initial
     for generation in watch.generations:
         rows = result.history[result.history["generation"] == generation.number].reset_index(drop=True)

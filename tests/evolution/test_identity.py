@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import zoo
-from evolving import DATA, MODES, PROGRAMS, STEPS, WAYS, Stop, Watch, reference, run, run_way, settings
+from evolving import DATA, MODES, PROGRAMS, WAYS, Stop, Watch, reference, run, run_way, settings
 from torch import nn
 
 from gadam import GadamConfig, Population, evolve, evolve_seeds, train
@@ -147,24 +147,6 @@ def test_callbacks_are_told_and_may_stop_it_and_what_they_are_given_does_not_cha
     assert zoo.same_population(first.initial, watches[0].initial)
     for name in ("parents", "newborn", "children", "next"):
         assert zoo.same_population(getattr(first.generations[0], name), getattr(watches[0].generations[0], name))
-
-
-def test_history_is_tidy_and_the_result_counts_every_step():
-    taken = []
-    result = run(settings(population_size=3), record=lambda step: taken.append(len(step.units)))
-    history = result.history
-    expected = [(k, role, unit) for k in (1, 2) for role in ("parent", "child") for unit in range(3)]
-    assert list(history[["generation", "role", "unit"]].itertuples(index=False, name=None)) == expected
-    assert list(history.index) == list(range(12))
-    assert "loss_validation" not in history
-    assert history.query("role == 'parent'")[["parent_a", "parent_b"]].isna().all(axis=None)
-    assert history.query("role == 'child'")[["parent_a", "parent_b"]].isin(range(3)).all(axis=None)
-    assert result.gradient_steps == sum(taken) == 12 * STEPS
-    assert result.stopped == "generations"
-    before = result.population.parameters["0.weight"].clone()
-    with torch.no_grad():
-        result.best[0].weight.zero_()
-    assert torch.equal(result.population.parameters["0.weight"], before), "the best shares no memory with it"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 import zoo
@@ -12,6 +13,7 @@ from gadam.config import GadamConfig
 from gadam.parallel.executors import as_pool, train_shards
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
+from gadam.training.shards import Shard, TrainingError
 from gadam.training.trainer import Trainer
 
 STEPS = 4
@@ -114,18 +116,25 @@ def test_rounds_without_time_still_get_on(executor, monkeypatch):
     assert len(kept) >= (4 // executor if isinstance(executor, int) else 3)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_halves_of_shards_for_which_memory_is_short_are_in_the_order_of_their_units(workers, monkeypatch):
+@pytest.mark.parametrize(("workers", "fits", "in_shards"), [(1, 1, 2), (3, 1, 2), (1, 2, 1), (1, 0, 2)])
+def test_where_memory_runs_out_halves_are_trained_in_the_order_of_units(workers, fits, in_shards, monkeypatch):
     expected, train = train_shards(None, trainer(), shards(), DATA), Trainer.train
 
     def short(self, shard, *given):
-        if len(shard.units) > 1:
+        if len(shard.units) > fits:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         return train(self, shard, *given)
 
     monkeypatch.setattr(Trainer, "train", short)
-    with pytest.warns(UserWarning, match="two halves"), as_pool(workers, 1) as pool:
-        zoo.assert_same_shards(train_shards(pool, trainer(), shards(in_shards=2), DATA), expected)
+    told, taken = [], []
+    given = trainer(), shards(in_shards=in_shards), DATA, told.append, lambda step: taken.append(step.units)
+    allowed = nullcontext() if fits else pytest.raises(TrainingError, match=r"unit \d alone")
+    with pytest.warns(UserWarning, match="two halves"), as_pool(workers, 1) as pool, allowed:
+        found = train_shards(pool, *given)
+    if fits:
+        assert [shard.units.start for shard in found] == list(range(0, 4, fits))
+        zoo.assert_same_shards([Shard.join(found)], [Shard.join(expected)])
+    assert sum(told) == sum(map(len, taken)) == (4 * STEPS if fits else 0)
 
 
 def test_an_error_here_or_in_a_worker_is_raised_and_counts_as_no_progress(executor):

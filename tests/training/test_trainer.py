@@ -4,7 +4,7 @@ import functools
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -20,8 +20,8 @@ from gadam.runtime import float32_as_asked
 from gadam.tracing.programs import Programs
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
-from gadam.training.shards import Shard, TrainingError, is_out_of_memory
-from gadam.training.trainer import Trainer, train_or_halve
+from gadam.training.shards import Shard, is_out_of_memory
+from gadam.training.trainer import Trainer
 
 RATE = 1e-2
 # Table 1's optimizers as anyone would write them.
@@ -72,14 +72,6 @@ def of_unit(tensors, unit=0):
     return {name: entry[unit] for name, entry in tensors.items()}
 
 
-def assert_same(shard, expected, tolerance):
-    for part in ("parameters", "buffers", "moments"):
-        difference = zoo.difference(getattr(shard.population, part), getattr(expected.population, part))
-        assert difference <= tolerance, part
-    for name in ("loss_start", "loss_trained", "loss_survival"):
-        torch.testing.assert_close(shard.tensors[name], expected.tensors[name], rtol=tolerance, atol=tolerance)
-
-
 # --- a shard in one call = its units one by one ---
 
 WAYS = {
@@ -95,7 +87,7 @@ def test_a_shard_in_traced_steps_equals_its_units_one_by_one(way):
     config = settings(learning_rate=1e-3 if case is SINGLY["LeNet-5"] else RATE)
     population = Population.make(case.make, 2)
     expected = train("loop", case, population, config)
-    assert_same(train(mode, case, population, config), expected, tolerance)
+    zoo.assert_same_shards([train(mode, case, population, config)], [expected], tolerance)
     assert zoo.difference(expected.population.parameters, population.parameters) > 1e-3, "and not by being nothing"
 
 
@@ -216,39 +208,6 @@ def test_progress_adds_up_to_every_step_of_every_unit(mode, steps, patience, mon
     train(mode, DROPOUT, Population.make(DROPOUT.make, 2), settings(steps=steps), progress=told.append)
     own = [min(BLOCK, steps - done) for done in range(0, steps, BLOCK)] if patience else [1] * steps
     assert told == (own * 2 if mode == "loop" else [2 * each for each in own]), "slow steps are not kept for a block"
-
-
-@every_mode
-def test_children_that_take_other_steps_tell_of_them_all_and_pause_as_parents_do(mode, monkeypatch):
-    monkeypatch.setattr(training, "REPORT_SECONDS", 0)
-    shard = Shard(Population.make(DROPOUT.make, 2), range(2), "child", 1)
-    trainer, data = trainer_of(mode, DROPOUT, settings(steps=2, child_steps=5)), zoo.data_of(DROPOUT)
-    told, taken = [], []
-    expected = trainer.train(shard, data, told.append, lambda step: taken.extend(step.units))
-    assert (sum(told), len(taken), expected.steps_taken) == (10, 10, 10)
-    paused = trainer.train(shard, data, lambda _: True)
-    assert 0 < paused.steps_taken < 10
-    assert_same(trainer.train(paused, data), expected, 0)
-
-
-@pytest.mark.parametrize("fits", [2, 1, 0])
-def test_where_memory_runs_out_the_halves_are_trained(fits, monkeypatch):
-    (shard,) = zoo.shards_of(DROPOUT.make, 4)
-    trainer, train = trainer_of("loop", DROPOUT, settings(steps=2)), Trainer.train
-
-    def short(self, shard, *given):
-        if len(shard.units) > fits:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-        return train(self, shard, *given)
-
-    expected = trainer.train(shard, zoo.data_of(DROPOUT))
-    monkeypatch.setattr(Trainer, "train", short)
-    allowed = nullcontext() if fits else pytest.raises(TrainingError, match="unit 0 alone")
-    told, taken = [], []
-    given = trainer, shard, zoo.data_of(DROPOUT), told.append, lambda step: taken.append(step.units)
-    with pytest.warns(UserWarning, match="at once: they are trained"), allowed:
-        assert_same(Shard.join(train_or_halve(*given)), expected, 0)
-    assert sum(told) == len(taken) == (4 * 2 if fits else 0)
 
 
 def test_libraries_say_in_many_words_that_memory_is_short():
