@@ -7,6 +7,7 @@ import torch
 from gadam.paper import PROFILES, beyond, comparison, published, section54, section54_orl
 from gadam.paper.claims import Arms, judge
 from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM
+from gadam.paper.drawing import GREEN, RED
 from gadam.paper.report import scoreboard
 from gadam.paper.section54 import DATASETS, TEST_ROWS
 from gadam.paper.section54_orl import TEST_FACES
@@ -156,6 +157,18 @@ def test_table4_and_differences_pair_over_the_seeds_of_both():
     assert comparison.difference(ours, forest)[0] == pytest.approx(expected)
     single = (by_seed[MLP] - by_seed[SVM].dropna().iloc[0]).dropna().tolist()
     assert comparison.difference(ours, machine) == pytest.approx(mean_interval(single), abs=0.01)
+
+
+def test_a_difference_is_grey_until_all_runs_of_both_are_there():
+    runs = section54.runs("standard", "real")
+    cells = section54.cells(made_up(runs), "standard")
+
+    def colours(arms):
+        figure = section54.differences_figure(cells, arms)
+        return {line.get_color() for axis in figure.axes for line in axis.lines if len(line.get_xdata()) == 2}
+
+    assert GREEN in colours(Arms.of(runs))
+    assert not {GREEN, RED} & colours(Arms.of(runs, lambda run: False))
 
 
 def test_table3_shows_both_sizes():

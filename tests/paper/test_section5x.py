@@ -175,6 +175,7 @@ def test_table1_has_both_scales_counts_the_grid_and_the_papers_values_once():
     stated = table.dropna(subset="paper accuracy")[["method", "paper accuracy"]].to_numpy().tolist()
     assert sorted(stated) == sorted([method, printed["accuracy"]] for method, printed in paper.TABLE1.items())
     accuracies = section51.results(rows, "standard", "Adam")["accuracy"].tolist()
+    assert accuracies == pytest.approx([CORRECT["Adam"] / 100] * 10, abs=0.1), "of the first unit of its control"
     found = line["Adam", "evident", 80_000][["accuracy", "low", "high"]].tolist()
     assert found == pytest.approx(list(accuracy_interval(accuracies, 10_000)))
 

@@ -15,6 +15,7 @@ import run_functions
 from report_scene import archived, files, write_notebook
 from run_functions import executions, learned_runs
 
+from gadam.config import InputError
 from gadam.datasets import SOURCES
 from gadam.paper import SECTIONS, import_sections, runs, sections_of
 from gadam.paper.report import paths, plan, reproduction, sample, store, workers
@@ -106,6 +107,13 @@ def test_runs_only_computes_and_stores_the_runs_without_a_report_and_without_jup
     assert compute_runs("smoke", "section0") == 4
     assert executions(section / "counts") == 4, "and not again"
     assert [line.run.label for line in plan.planned("smoke", "section0") if line.where][-1] == "value 12"
+
+
+def test_real_data_that_is_not_there_is_said_before_anything_is_computed(folders, monkeypatch):
+    monkeypatch.setenv("GADAM_DATA", str(folders / "nowhere"))
+    monkeypatch.setattr(reproduction, "compute", Mock(side_effect=AssertionError("it computes")))
+    with pytest.raises(InputError, match=r"^yeast: data=.real."):  # and not a later one, or whichever
+        compute_runs("smoke", "section54", "real")
 
 
 def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_alone(section, monkeypatch):

@@ -18,7 +18,6 @@ MODULES = (
     "gadam.population", "gadam.training.trainer", "gadam.training.optimizers", "gadam.training.shards",
     "gadam.parallel.executors", "gadam.parallel.workers", "gadam.evolution.checkpoint", "gadam.ensembles",
     "gadam.plotting", "gadam.estimators", "gadam.playground", "gadam.models", "gadam.datasets",
-    "gadam.paper.baselines.dbn", "gadam.paper.baselines.gcforest",
 )  # fmt: skip
 """Modules that a user may call, in the order of the index."""
 

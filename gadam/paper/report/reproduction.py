@@ -189,15 +189,16 @@ def compute_runs(
 
     data, source, done = data_of(profile, data), Source(profile, recompute), set[str]()
     failures: list[RunError] | None = [] if profile in ARCHIVED else None
+    if data == "real" and profile not in ARCHIVED:  # what cannot be had is said before anything is computed
+        for dataset in dict.fromkeys(one.run.config.get("dataset") for one in planned(profile, only, data, source)):
+            if dataset:
+                locate(str(dataset), data="real")
     # A section that measures time would measure its neighbours; it is not begun unasked where the others take hours.
     timed = (True,) if only or profile not in ARCHIVED else ()
     for alone in (False, False, *timed):  # twice: what was computed may tell of further runs
         lines = planned(profile, only, data, source)
         lines = [one for one in lines if SECTIONS[one.section].alone == alone and one.run.key not in done]
         done |= {one.run.key for one in lines}
-        if data == "real" and profile not in ARCHIVED:  # what cannot be had is said now
-            for dataset in {str(one.run.config["dataset"]) for one in lines if one.run.config.get("dataset")}:
-                locate(dataset, data="real")
         if runs := [one.run for one in lines if one.where != "archived"]:
             seconds = {one.run.key: one.seconds for one in lines if not one.where and one.seconds is not None}
             compute(runs, 1 if alone else None, scheduler=scheduler, seconds=seconds, failures=failures)
