@@ -114,7 +114,7 @@ def test_the_playground_runs_and_stops_and_plays(lab, page):
     page.get_by_text("Stopped after").wait_for()
     fill(page, "population g", 1)
     button(page, "Run").click()
-    page.get_by_text("population_size=1").wait_for()
+    page.get_by_text("population g=1 must be").wait_for()
     assert page.locator(FIGURE).count() == 1, "of the result that is kept"
 
     before = page.locator('img[alt^="Contours"]').get_attribute("src")
