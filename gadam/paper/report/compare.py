@@ -77,7 +77,7 @@ def _compare_tables(found: Comparison, name: str, a: pd.DataFrame, b: pd.DataFra
     numeric = [str(column) for column in a.select_dtypes("number") if column in b.select_dtypes("number")]
     for column in (one for one in numeric if not TIMES.search(one)):
         same = np.isclose(a[column], b[column], rtol=TOLERANCE, atol=1e-12, equal_nan=True)
-        found.identical += int(same.sum())
+        found.identical += int((same & a[column].notna()).sum())  # an empty cell is no number
         for row in np.flatnonzero(~same):
             if _inside(a.iloc[row], b.iloc[row], column):
                 found.inside += 1
