@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from gadam.ensembles import Ensemble
     from gadam.estimators import GADAMClassifier, GADAMRegressor
     from gadam.evolution.loop import evolve, evolve_seeds, train
+    from gadam.evolution.results import load_result
     from gadam.evolution.teach import teach
     from gadam.live_plot import LivePlot
     from gadam.population import Population
-    from gadam.result import Callback, Generation, Result, load_result
+    from gadam.result import Callback, Generation, Result
 
 __all__ = [
     "Callback", "EarlyStopping", "Ensemble", "GADAMClassifier", "GADAMRegressor", "GadamConfig", "Generation",
@@ -32,10 +33,11 @@ _MODULES = {
     "ensembles": ("Ensemble",),
     "estimators": ("GADAMClassifier", "GADAMRegressor"),
     "evolution.loop": ("evolve", "evolve_seeds", "train"),
+    "evolution.results": ("load_result",),
     "evolution.teach": ("teach",),
     "live_plot": ("LivePlot",),
     "population": ("Population",),
-    "result": ("Callback", "Generation", "Result", "load_result"),
+    "result": ("Callback", "Generation", "Result"),
 }
 
 

@@ -64,7 +64,9 @@ class TensorBoard(Callback):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise InputError("TensorBoard: it is not installed; must be, by pip install tensorboard") from None
+            raise InputError(
+                "TensorBoard: the package tensorboard is not installed; it must come first: pip install tensorboard"
+            ) from None
         self._make = SummaryWriter
         self._folder = read_path("folder", folder, folder=True)
         self._writer: Any = None

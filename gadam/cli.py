@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -272,10 +273,15 @@ def main() -> None:
 
     The exit status is 2 for a mistake of the user, 1 for a failure, 130 after SIGINT and 143 after SIGTERM.
     """
+    warnings.formatwarning = lambda message, *_, **__: f"gadam: {message}\n"
     try:
         app()
     except InputError as error:
         sys.exit(_complain(str(error)))
+    except ValueError as error:
+        if not str(error).startswith("Key backend"):
+            raise
+        sys.exit(_complain(f"MPLBACKEND: {str(error).removeprefix('Key backend: ')}"))
     except ModuleNotFoundError as error:
         if (error.name or "gadam").partition(".")[0] == "gadam":
             raise

@@ -54,9 +54,10 @@ class GadamConfig:
         >>> config = gadam.GadamConfig(population_size=20, generations=10, steps=500, learning_rate=3e-3)
 
     Attributes:
-        population_size: unit models in a generation (g, Section 3.1); `evolve` needs at least 2.
+        population_size: unit models in a generation (g, Section 3.1); to evolve takes at least 2, but for
+            crossover="teach".
         generations: largest number of generations (K, Section 3.1).
-        steps: optimizer steps of a unit in a generation, for parents and for children alike (Section 3.2: "epochs").
+        steps: optimizer steps of a unit in a generation (Section 3.2: "epochs"); of children see `child_steps`.
         batch_size: rows of a training batch, drawn uniformly with replacement (b, Section 3.2).
         learning_rate: step size of Adam, above 0; 1e-3 suits most networks (eta in Eq. 2). A range (low, high): each
             unit of the first generation draws its own, log-uniformly, and a child has that of its fitter parent.
@@ -67,14 +68,14 @@ class GadamConfig:
         schedule: course of the learning rate over a phase, which is the training of a generation's parents or children
             (of `gadam.train` the whole training): "constant", or "cosine", which rises over the first 2 % of the steps
             and falls to 0.
-        average: above 0, weights are averaged exponentially over about this share of a phase's steps; the average is
-            evaluated, and replaces the weights at the end of the phase.
+        average: above 0, weights are averaged exponentially over about this share of a phase's steps, from those at its
+            start on (so most often well below 0.1); the average is evaluated, and replaces the weights at the end.
         betas: decay rates of Adam's two moments, each in [0, 1) (beta_1 and beta_2 in Eq. 2).
         epsilon: added to the denominator, outside the bias correction as in `torch.optim.Adam` (Eq. 2).
         mutation_rate: share of a child's entries that are drawn anew, before it is scaled by fitness (p in Eq. 12).
         threshold: the evolution ends once the summed losses of two successive generations differ by at most this, up
             or down (theta in Eq. 13).
-        validation_size: rows of a validation batch, at most the rows there are (V, Sections 3.3.1 and 3.4).
+        validation_size: rows of a validation batch; all rows, where there are fewer (V, Sections 3.3.1 and 3.4).
         crossover: how children come about. "entries": each entry from one of two parents, and mutated (Eq. 9 and 11);
             "none": a mutated copy of the fitter parent; "teach": children are not mutated, and are trained on what
             their parents, together, predict.
@@ -87,7 +88,8 @@ class GadamConfig:
         survival: who may survive: "both" parents and children (Section 3.4), or "children" alone; where those are fewer
             than the population has units, the next generation is so many.
         seed: seed of every random stream, from 0 to 2^63 - 1.
-        optimizer: optimizer of the units. The paper's is Adam; the others are those of Table 1, with torch's defaults.
+        optimizer: optimizer of the units. The paper's is Adam; the others are those of Table 1 with torch's defaults,
+            and "sgdm", which has a momentum of 0.9.
         initialisation: "module" keeps what `make_model` returns, "standard_normal" draws learned entries from N(0, 1).
         moments: "fresh" starts the optimizer anew for the parents and the children of each generation; with "carry"
             parents keep its state, and each entry of a child has that of the parent it came from.
@@ -96,7 +98,8 @@ class GadamConfig:
             convolutions unit by unit; "auto" takes what suits the model, the device and the length of the training.
         shards: parts into which a generation is cut; results are bit-identical for equal shards, whoever executes them.
             None: as many as units where those train one by one; where a shard trains in one call, one on a GPU, on a
-            CPU one for each thread that PyTorch uses, with at least 4 units in each, or more where memory is short.
+            CPU one for each thread that PyTorch uses, with at least 4 units in each. There are more where memory is
+            short, and on a CPU where a shard's activations would not fit the cache.
 
     Raises:
         InputError: a value is out of range; one line.
@@ -180,6 +183,11 @@ class GadamConfig:
     def steps_of(self, role: str) -> int:
         """Return the optimizer steps of a unit of a role in a generation."""
         return self.child_steps or self.steps if role == "child" else self.steps
+
+    @property
+    def steps_of_a_line(self) -> int:
+        """The optimizer steps along a line of descent, a parent's and a child's in each generation."""
+        return self.generations * (self.steps + self.steps_of("child"))
 
     @staticmethod
     def names() -> list[str]:

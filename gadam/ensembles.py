@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gadam.config import InputError
-from gadam.display import describe_error, first_line
+from gadam.display import describe_error, first_line, warn
 from gadam.population import Population, copy_module
 from gadam.tracing.programs import Programs, difference, suits_singly
 from gadam.training.batches import call_in_parts
@@ -53,7 +53,8 @@ class Ensemble(nn.Module):
         """Copy the units.
 
         Args:
-            population: the units.
+            population: the units. One that has diverged, with NaN or infinities among its weights, is left out while
+                there are others, with a warning.
             average: "probabilities" for classification, the mean of the softmax over the classes, dimension 1 of the
                 output of a unit ([n, classes] or [n, classes, ...], as `cross_entropy` takes it); "outputs" for
                 regression and everything else, the mean of the outputs as they are.
@@ -65,6 +66,7 @@ class Ensemble(nn.Module):
         check_kind("population", population, Population, _A_POPULATION)
         check_choice("average", average, get_args(Average))
         self.average = average
+        population = _sound(population)
         self.stacked = _as_module(population)
         template = copy_module(population.template).eval()
         self._template = (template,)  # in a tuple, because its values are no part of the ensemble
@@ -110,6 +112,8 @@ class Ensemble(nn.Module):
         for tensor in inputs:
             if not isinstance(tensor, Tensor):
                 raise InputError(f"inputs: has a {type(tensor).__name__} among them, must be torch.Tensor")
+        if torch.compiler.is_compiling():  # or exporting, which asks for the modules
+            return self._by_modules(inputs)
         key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
         if key not in self._traced and len(self._traced) < SHAPES:
             self._traced[key] = self._can_trace(inputs)
@@ -119,10 +123,13 @@ class Ensemble(nn.Module):
         self._by_modules(inputs)  # what a first call sets up does not move any more
         before = PythonState(self._template[0], None)
         expected = self._by_modules(inputs)
+        others = tuple(t.flip(0) / 2 if t.is_floating_point() else t.flip(0) for t in inputs)
         try:
             moves = before.difference(PythonState(self._template[0], None))
             reason = f"{moves} changes from call to call" if moves else ""
             reason = reason or difference([self._by_program(inputs).contiguous()], [expected])
+            # On other rows too: the trace may have kept a number that it read from the first ones.
+            reason = reason or difference([self._by_program(others).contiguous()], [self._by_modules(others)])
         except Exception as error:
             reason = describe_error(error)
         if reason:
@@ -148,7 +155,7 @@ class Ensemble(nn.Module):
             state |= {name: tensor[unit].clone() for name, tensor in buffers.items()}  # the module may write to them
             try:
                 with _calling:
-                    outputs.append(functional_call(template, state, tuple(tensor.clone() for tensor in inputs)))
+                    outputs.append(_call(template, state, tuple(tensor.clone() for tensor in inputs)))
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -233,6 +240,27 @@ def not_taken(module: nn.Module, inputs: Sequence[Tensor], error: Exception) -> 
         f"inputs: {type(module).__name__} could not take shapes {[list(tensor.shape) for tensor in inputs]}: "
         f"{first_line(error)}; the first dimension must be that of rows (of a single one: row[None])"
     )
+
+
+def _call(module: nn.Module, state: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
+    """Call a module with tensors in the place of its own: in those themselves, for it may hold them in a list too."""
+    if torch.compiler.is_compiling() or inputs[0].is_meta:
+        return functional_call(module, dict(state), inputs)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        tensor.data = state[name]
+    return module(*inputs)
+
+
+def _sound(population: Population) -> Population:
+    """Leave out units with weights that are not finite, unless all have such."""
+    finite = torch.stack([
+        entry.isfinite().reshape(len(entry), entry[0].numel()).all(1) for entry in population.parameters.values()
+    ]).all(0)  # fmt: skip
+    if finite.all() or not finite.any():
+        return population
+    left = f"{int((~finite).sum())} of {len(population)} units have diverged"
+    warn(f"population: {left}, and the ensemble leaves them out")
+    return population.take(finite.nonzero().flatten())
 
 
 def _output(output: Any, _: Tensor) -> Any:

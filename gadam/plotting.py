@@ -138,9 +138,9 @@ def plot_rates(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
     last = last[np.isfinite(last[loss].to_numpy(float))].sort_values("learning_rate")
     ax = _axes(ax)
     ax.scatter(last["learning_rate"], last[loss], s=42, color=COLOURS["parent"], zorder=3)
-    best = last.loc[last[loss].idxmin()]
-    label = f"lowest: learning rate {best['learning_rate']:.2g}"
-    ax.scatter([best["learning_rate"]], [best[loss]], s=150, facecolor="none", edgecolor=BEST, linewidth=2, label=label)
+    best = last.nsmallest(1, loss)  # none where no loss is finite
+    label = f"lowest: learning rate {best['learning_rate'].max():.2g}"
+    ax.scatter(best["learning_rate"], best[loss], s=150, facecolor="none", edgecolor=BEST, linewidth=2, label=label)
     ax.set(xscale="log", xlabel="learning rate", title="Loss by learning rate")
     ax.set_ylabel(f"loss on the {'fixed validation rows' if loss == 'loss_validation' else 'validation batch'}")
     ax.legend(**LEGEND)

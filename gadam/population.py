@@ -7,16 +7,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from inspect import getclosurevars, isfunction
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from gadam.config import InputError
 from gadam.display import describe_error, describe_tensor, html_table, shown
-from gadam.randomness import INITIALISATION, global_stream, stream_seed
+from gadam.randomness import INITIALISATION, global_stream, seeded_python, stream_seed
 from gadam.runtime import resolve_device
 from gadam.validation import check_choice, check_whole
 
@@ -60,7 +62,8 @@ class Population:
         """Make fresh units (Section 3.1), each initialised from a stream of its own.
 
         Args:
-            make_model: returns a new module; called `size` times with torch's global generator seeded for the unit.
+            make_model: returns a new module; called `size` times with the global generators of torch, NumPy and Python
+                seeded for the unit.
             size: g, the number of units.
             seed: the seed of the streams.
             initialisation: "module" or "standard_normal", see `GadamConfig`.
@@ -78,7 +81,7 @@ class Population:
             raise InputError(f"make_model: is a {kind}, must be a function that returns a new module at each call")
         modules: list[nn.Module] = []
         for unit in range(size):
-            with global_stream(stream_seed(seed, INITIALISATION, unit)):
+            with global_stream(own := stream_seed(seed, INITIALISATION, unit)), seeded_python(own):
                 modules.append(_made(make_model))
                 if initialisation == "standard_normal":
                     for parameter in learned_of(modules[-1]).values():
@@ -87,7 +90,7 @@ class Population:
             raise InputError(f"make_model: {type(modules[0]).__name__} has no parameter that requires a gradient")
         if len(set(modules)) < size:
             raise InputError("make_model: returned the same module twice, must return a new one at each call")
-        return cls.stack(modules).to(device)
+        return cls._stacked(modules, None, "make_model").to(device)
 
     @classmethod
     def stack(cls, modules: Sequence[nn.Module], template: nn.Module | None = None) -> Population:
@@ -100,9 +103,17 @@ class Population:
         Raises:
             InputError: there are none, or one is no module or of another architecture.
         """
-        _check_each("modules", modules, nn.Module)
-        template = copy_module(modules[0]) if template is None else template
-        return cls(template, _stack(map(learned_of, modules)), _stack(map(_carried, modules)))
+        return cls._stacked(modules, template, "modules")
+
+    @classmethod
+    def _stacked(cls, modules: Sequence[nn.Module], template: nn.Module | None, argument: str) -> Population:
+        _check_each(argument, modules, nn.Module)
+        if template is None:
+            _check_kept(argument, modules)
+            template = copy_module(modules[0])
+            for buffer in template.buffers():
+                buffer.data = buffer.data.contiguous()  # one that is expanded could not be written to
+        return cls(template, _stack(argument, map(learned_of, modules)), _stack(argument, map(_carried, modules)))
 
     @classmethod
     def join(cls, populations: Sequence[Population]) -> Population:
@@ -315,6 +326,53 @@ def _carried(module: nn.Module) -> dict[str, Tensor]:
     return frozen | dict(module.named_buffers())
 
 
+def _check_kept(argument: str, modules: Sequence[nn.Module]) -> None:
+    """Refuse what each unit would need for its own, and a copy does not have.
+
+    That are tensors that differ outside of parameters and buffers, memory that parameters share, and hooks that hold
+    the module.
+    """
+    model = type(modules[0]).__name__
+    first, *others = (_plain_tensors(module) for module in modules)
+    for other in others:
+        for name in first.keys() & other.keys():
+            if not np.array_equal(first[name], other[name], equal_nan=first[name].dtype.kind in "fc"):
+                raise InputError(
+                    f"{argument}: {name} of {model} differs from unit to unit and is no parameter or buffer, so units "
+                    "would not have their own; must be made by register_buffer"
+                )
+    places: dict[int, str] = {}
+    for name, parameter in modules[0].named_parameters():
+        if parameter.numel() and (tied := places.setdefault(parameter.data_ptr(), name)) != name:
+            raise InputError(
+                f"{argument}: {tied} and {name} of {model} share memory, which units would not; must be the same "
+                "Parameter, or forward must use the one for both"
+            )
+    parts = {*modules[0].modules()}
+    for part in parts:
+        for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values()):
+            held = getclosurevars(hook).nonlocals.values() if isfunction(hook) else ()
+            if any(isinstance(each, nn.Module) and each in parts for each in held):
+                raise InputError(
+                    f"{argument}: a hook of {type(part).__name__} closes over {model} or a part of it, of which units "
+                    "are copies; must be a method of the module, or in forward"
+                )
+
+
+def _plain_tensors(module: nn.Module) -> dict[str, np.ndarray]:
+    """Return the tensors and arrays that modules have as plain attributes, but what is computed from parameters."""
+    found = {}
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if f"{name}_orig" in part._parameters:  # computed anew at each call, by spectral_norm
+                continue
+            if isinstance(value, Tensor) and value.grad_fn is None and value.layout is torch.strided:
+                found[f"{path}.{name}".lstrip(".")] = value.detach().cpu().float().numpy()
+            elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+                found[f"{path}.{name}".lstrip(".")] = value
+    return found
+
+
 def _made(make_model: Callable[[], nn.Module]) -> nn.Module:
     try:
         module = make_model()
@@ -337,16 +395,18 @@ def _made(make_model: Callable[[], nn.Module]) -> nn.Module:
                 f"make_model: {name} of {kind} has a hook, which copies do not have; must be without, for instance "
                 "with what the hook does in the loss"
             )
+    if any(tensor.is_meta for tensor in module.parameters()):
+        raise InputError(f"make_model: {kind} is on the meta device, must have values; make it on the CPU")
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         raise InputError(f"make_model: {kind} is lazy, must have its shapes; call it once on some rows first")
     return module
 
 
-def _stack(units: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _stack(argument: str, units: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
     first, *others = units
     for other in others:
         if found := first_difference(first, other):
             name, one, another = found
-            raise InputError(f"make_model: {name} is {one} in one call and {another} in another, must be the same")
+            raise InputError(f"{argument}: {name} is {one} in one unit and {another} in another, must be the same")
     # Contiguous whatever the modules' memory formats: the fused optimizers and the traced programs count on it.
     return {name: torch.stack([unit[name].detach() for unit in (first, *others)]).contiguous() for name in first}

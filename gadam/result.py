@@ -1,11 +1,9 @@
-"""`Result`, `Generation` and `Callback`: the outcome of an evolution, and how to follow one; results in files."""
+"""`Result`, `Generation` and `Callback`: the outcome of an evolution, and how to follow one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -14,19 +12,19 @@ from torch import Tensor, nn
 
 from gadam import plotting, storage
 from gadam.config import GadamConfig, InputError
-from gadam.display import describe_error, html_image, html_table, to_png
+from gadam.display import html_image, html_table, to_png
 from gadam.ensembles import Average, Ensemble, greedy_soup, not_taken
-from gadam.population import Population, from_entries, outline, to_entries
+from gadam.population import Population, outline, to_entries
 from gadam.training.batches import call_in_parts
 from gadam.training.inputs import read_tensor
 from gadam.types import Loss, Targets
-from gadam.validation import check_callable, check_whole, read_path
+from gadam.validation import check_whole, read_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 KIND, CHECKPOINT = "result", "checkpoint"  # of files
-_FACTS = ("stopped", "gradient_steps", "seconds", "targets", "restored")
+FACTS = ("stopped", "gradient_steps", "seconds", "targets", "restored")
 
 
 @dataclass(frozen=True)
@@ -88,12 +86,14 @@ class Result:
         config: the settings.
         stopped: why it ended: "generations" (K reached), "converged" (Eq. 13), "callback", "stop" (asked for) or
             "interrupt" (SIGINT).
-        gradient_steps: optimizer steps over all units, parents and children; and a third of one for each batch of rows
-            that a teacher predicted.
+        gradient_steps: optimizer steps over all units, parents and children, of the complete generations (and of units
+            as they are); and a third of one for each batch of rows that a teacher predicted.
         seconds: wall time.
-        targets: "classes" if the targets of the training were classes, else "values" (or labels that are independent).
+        targets: "classes" if the targets of the training were classes, and the outputs no probabilities yet; else
+            "values" (or labels that are independent).
         restored: whether `best` is one of all generations, by `restore_best`, and perhaps not in `population`.
-        teachers: the parents of the last generation, where they taught it and are not among it; else None.
+        teachers: the parents of the last generation, where it was taught and they are not among it (with "half" the
+            fitter half of them has taught); else None.
     """
 
     best: nn.Module
@@ -167,7 +167,7 @@ class Result:
         template = self.population.template
         facts = {
             "model": type(template).__name__, "outline": outline(template), "config": self.config.as_json(),
-            "history": storage.from_frame(self.history), **{name: getattr(self, name) for name in _FACTS},
+            "history": storage.from_frame(self.history), **{name: getattr(self, name) for name in FACTS},
         }  # fmt: skip
         best = to_entries(Population.stack([self.best], template), "best/") if self.restored else {}
         teachers = to_entries(self.teachers, "teachers/") if self.teachers is not None else {}
@@ -240,61 +240,3 @@ class Callback:
 
     def on_end(self, result: Result) -> None:
         """Receive the result."""
-
-
-def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module]) -> Result:
-    """Read the file of `Result.save`; or the last complete generation of a checkpoint, as a training that was stopped.
-
-    Args:
-        path: the file.
-        make_model: as for `evolve`: a result holds tensors and no code. Its values are not used.
-
-    Returns:
-        The result as it was: the population bit by bit (on the CPU), the history with its types, the settings.
-
-    Raises:
-        InputError: there is no result, it is damaged or of a newer version, or `make_model` gives another model.
-    """
-    facts, tensors = storage.read(read_path("path", path), KIND, CHECKPOINT)
-    check_callable("make_model", make_model)
-    order, prefix = Population.make(make_model, 1), ""
-    other = Population.make(make_model, 1, seed=1).template  # parts that differ between them show values
-    if isinstance(courses := facts.get("courses"), list) and len(courses) > 1:
-        raise InputError(f"path={str(path)!r} holds a training of {len(courses)} seeds, must be of one")
-    try:
-        if facts["kind"] == CHECKPOINT:
-            facts, prefix = _of_checkpoint(facts), "population/"
-        saved = f"the saved {facts['model']}"
-        config, history = GadamConfig(**facts["config"]), storage.to_frame(facts["history"])
-        others = {name: facts[name] for name in _FACTS if name != "restored" or name in facts}
-        parts = list(zip_longest(facts["outline"], outline(order.template), outline(other), fillvalue="nothing"))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # an InputError is a ValueError
-        raise InputError(f"path={str(path)!r} is damaged ({describe_error(error)})") from None
-    population = from_entries(tensors, order, saved, prefix)
-    for there, here, again in parts:
-        if there != here == again:
-            raise InputError(
-                f"make_model: a part is {here} here, but {there} in {saved}; must be the model that was trained"
-            )
-    best = from_entries(tensors, order, saved, "best/") if others.get("restored") else population
-    taught = any(name.startswith("teachers/") for name in tensors)
-    teachers = from_entries(tensors, order, saved, "teachers/") if taught else None
-    return Result(
-        best=best.unit(0), population=population, history=history, config=config, teachers=teachers, **others
-    )  # fmt: skip
-
-
-def _of_checkpoint(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a result whose population is that which the generation under way began with."""
-    identity, (course,) = facts["identity"], facts["courses"]
-    return {
-        "model": identity["model"]["class"],
-        "outline": identity["outline"],
-        "config": identity["config"] | {"generations": max(1, facts["generation"] - 1)},
-        "stopped": course["stopped"] or "stop",
-        "gradient_steps": sum(course["history"]["steps"]["values"]),
-        "seconds": facts["seconds"],
-        "targets": identity["targets"],
-        "restored": False,
-        "history": course["history"],
-    }

@@ -7,6 +7,7 @@ and numbers as text that reads back as the same number.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -49,7 +50,7 @@ def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str,
         "gadam": kind, "format": str(FORMAT), "facts": json.dumps(facts, allow_nan=False), "sha256": _NONE.decode(),
     }  # fmt: skip
     try:
-        remove_stale(path.parent, f".{path.name}.*.tmp", HOUR)
+        remove_stale(path.parent, f".{glob.escape(path.name)}.*.tmp", HOUR)
         content = bytearray(save(alone, header))
         # Nothing else in a header is like it: within a text quotes are escaped.
         place = content.index(_DIGEST) + len(_DIGEST)

@@ -13,6 +13,7 @@ import pytest
 import torch
 import zoo
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import gadam
 from gadam import datasets, genetics, models, plotting
@@ -38,8 +39,14 @@ TABLE = {
         evolve(lambda: nn.Sequential(torch.jit.script(mlp())), rows, small)
         evolve(lambda: torch.compile(mlp()), rows, small)
         evolve(hooked, rows, small)
+        evolve(remembering, rows, small)
         evolve(locked, rows, small)
         evolve(late, rows, small)
+        evolve(late_buffer, rows, small)
+        evolve(again, rows, small)
+        evolve(fourier, rows, small)
+        evolve(tied, rows, small)
+        evolve(lambda: mlp().to('meta'), rows, small)
         evolve(slope, (x, x), small, loss=nn.functional.mse_loss)
         evolve(lambda: nn.Linear(4, 3, dtype=torch.cfloat), (x.cfloat(), x.cfloat()[:, :3]), small, loss=distance)
         evolve(lambda: nn.Linear(4, 3).half(), (x.half(), y), small)
@@ -54,6 +61,8 @@ TABLE = {
         evolve(mlp, (x.tolist(), y), small)
         evolve(mlp, (x, np.array(['a'] * 40)), small)
         evolve(mlp, (pd.DataFrame({'age': X[:, 0], 'sex': 'f'}), y), small)
+        evolve(mlp, (pd.DataFrame(X).assign(day=pd.Timestamp(2020, 1, 1)), y), small)
+        evolve(mlp, (pd.DataFrame(X).convert_dtypes().mask(X > 1), y), small)
         evolve(mlp, (x.to_sparse(), y), small)
         evolve(mlp, (x.to('meta'), y), small)
         evolve(mlp, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y)), small)
@@ -81,7 +90,9 @@ TABLE = {
         evolve(mlp, rows, small, loss=nn.CrossEntropyLoss(reduction='none'))
         evolve(mlp, rows, small, loss=nn.CrossEntropyLoss)
         evolve(mlp, rows, small, loss=lambda output, targets: (output.argmax(1) != targets).float().mean())
-        evolve(mlp, (x, x[:, 0]), small, loss=nn.functional.mse_loss)""",
+        evolve(mlp, (x, x[:, 0]), small, loss=nn.functional.mse_loss)
+        evolve(mlp, (x, y.where(y > 0, -100)), taught, loss=nn.CrossEntropyLoss(label_smoothing=0.1))
+        evolve(mlp, rows, taught, loss=Focal())""",
     "validation": """
         evolve(mlp, rows, small, validation=x)
         evolve(mlp, rows, small, validation=(x[:, :3], y))
@@ -184,6 +195,8 @@ TABLE = {
         evolve(mlp, rows, small, callbacks=[LivePlot(test=(x, y + 1))])""",
     "(settings|preset|predict_with|validation_fraction|hidden_layer_sizes)": """
         GADAMClassifier(settings=['sgd']).fit(X, y)
+        GADAMClassifier(settings={'optimiser': 'sgd'}).fit(X, y)
+        GADAMClassifier(settings={'total_steps': 9}, preset='teach').fit(X, y)
         GADAMClassifier(preset='distil').fit(X, y)
         GADAMClassifier(predict_with='worst').fit(X, y)
         GADAMClassifier(predict_with='soup', validation_fraction=0).fit(X, y)
@@ -213,6 +226,49 @@ def hooked():
     model = zoo.mlp()
     model[0].weight.register_hook(lambda gradient: gradient.clamp(-1, 1))
     return model
+
+
+def remembering():
+    model = zoo.mlp()
+    model[0].register_forward_hook(lambda module, inputs, output: setattr(model, "features", output))
+    return model
+
+
+def tied():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 4), nn.Linear(4, 3))
+    model[1].weight.data = model[0].weight.data.t()
+    return model
+
+
+class Again(zoo.Linear):
+    """Computes its dropout again for the gradient."""
+
+    def forward(self, inputs):
+        return checkpoint(lambda part: nn.functional.dropout(self.layer(part)), inputs, use_reentrant=False)
+
+
+class Fourier(zoo.Linear):
+    def prepare(self):
+        self.frequencies = torch.randn(4, 4)
+
+    def forward(self, inputs):
+        return self.layer((inputs @ self.frequencies).sin())
+
+
+class LateBuffer(zoo.Linear):
+    def prepare(self):
+        self.register_buffer("ramp", None, persistent=False)
+
+    def forward(self, inputs):
+        self.ramp = torch.arange(3.0)
+        return self.layer(inputs) + self.ramp
+
+
+class Focal(nn.CrossEntropyLoss):
+    """Goes by labels."""
+
+    def forward(self, output, targets):
+        return (1 - output.softmax(1).gather(1, targets[:, None])).mean()
 
 
 class Locked(zoo.Linear):
@@ -264,6 +320,8 @@ def names(tmp_path_factory):
             "x": x, "y": y, "X": x.numpy(), "rows": (x, y), "small": small, "result": result, "closed": closed,
             "population": result.population, "mlp": zoo.mlp, "growing": lambda: nn.Linear(4, next(sizes)),
             "batchnorm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), "losses": torch.rand(4) * 0.8 + 0.1,
+            "remembering": remembering, "late_buffer": LateBuffer, "again": Again, "fourier": Fourier, "tied": tied,
+            "taught": replace(small, crossover="teach"), "Focal": Focal,
             "hooked": hooked, "locked": Locked, "late": Late, "slope": Slope, "pd": pd, "layer": nn.Linear(3, 3),
             "tokens": (zoo.TOKENS[:, None].expand(-1, 4), y), "distance": lambda a, b: (a - b).abs().mean(),
             "pictures": Pictures(),

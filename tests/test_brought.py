@@ -21,6 +21,7 @@ from gadam.training import trainer
 from gadam.training.shards import TrainingError
 
 X, Y = zoo.FEATURES, zoo.LABELS
+WORDS = zoo.numbers(9, 5, seed=5)
 evolved, same = zoo.evolved, zoo.assert_same
 plain = functools.cache(evolved)  # what others are compared with
 MODES = pytest.mark.parametrize("mode", ["loop", "vectorised"])
@@ -194,6 +195,43 @@ class OfClass(Warm):
         return functional.cross_entropy(output, targets) * (1 + self.calls % 2)
 
 
+class Inherits(Global):
+    """Calls what counts, in a class that it inherits from."""
+
+    def forward(self, inputs):
+        return super().forward(inputs)
+
+
+class Clock(zoo.Linear):
+    clock = itertools.count()
+
+    def forward(self, inputs):
+        return self.layer(inputs) * self.scale()
+
+    def scale(self):
+        return (lambda: 1 + next(self.clock) % 2)()
+
+
+class Helper(zoo.Linear):
+    """Has the counter in a function inside of another method, and so many words that others are not looked at."""
+
+    def prepare(self):
+        self.words = [str(number) for number in range(6_000)]
+        self.index = {word: number for number, word in enumerate(self.words)}
+
+    def forward(self, inputs):
+        return self.layer(inputs) * self.scale()
+
+    def scale(self):
+        return (lambda: by_global(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64)))()
+
+
+def hooking():
+    counter, model = itertools.count(), zoo.mlp()
+    model[0].register_forward_hook(lambda module, inputs, output: output * (1 + next(counter) % 2))
+    return model
+
+
 def by_draw(generator, output, targets):
     return functional.cross_entropy(output, targets) * torch.rand((), generator=generator)
 
@@ -208,6 +246,8 @@ MOVES = {
     "a class": lambda: {"loss": OfClass()}, "a partial": lambda: {"loss": functools.partial(by_default, seen=[])},
     "torch's generator": lambda: {"loss": functools.partial(by_draw, torch.Generator())},
     "a global of the model": lambda: {"make": Global},
+    **{make.__name__: lambda make=make: {"make": make} for make in (Inherits, Clock, Helper, hooking)},
+    "the loss of a model with many words": lambda: {"make": Helper, "loss": Warm()},
     **{
         f"{move.__name__}, in a part": lambda move=move: {"make": lambda: nn.Sequential(Moves(move))}
         for move in (anew, in_place)
@@ -245,6 +285,91 @@ def test_what_is_kept_but_does_not_move_is_trained_in_one_call():
 def test_an_ensemble_of_units_that_draw_in_python_is_not_frozen():
     ensemble = evolved(lambda: Noisy(random.random)).ensemble()
     assert not torch.equal(ensemble(X), ensemble(X))
+
+
+# --- what a trace of a shard, or of one batch, would give another answer to ---
+
+
+def hardest(output, targets):
+    """Goes on with those rows whose loss is above the median."""
+    each = functional.cross_entropy(output, targets, reduction="none")
+    return each[each > each.median()].mean() if (targets > 0).sum() % 2 else each.mean()
+
+
+class Penalised(nn.CrossEntropyLoss):
+    def forward(self, output, targets):
+        return super().forward(output, targets) + 1e-3 * output.square().mean()
+
+
+def embedded(**settings):
+    return lambda: nn.Sequential(nn.Embedding(9, 4, **settings), nn.Flatten(), nn.Linear(4 * 5, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs", "loss"),
+    [
+        (convolution, zoo.IMAGES, hardest),
+        (zoo.mlp, X, Penalised()),
+        (embedded(max_norm=0.5), WORDS, functional.cross_entropy),
+        (embedded(padding_idx=2), WORDS, functional.cross_entropy),
+        (embedded(padding_idx=-1), WORDS, functional.cross_entropy),
+        (zoo.mlp, X, lambda output, targets: 1e-6 * functional.cross_entropy(output, targets)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:training unit by unit")
+def test_in_one_call_or_by_the_loop_units_learn_the_same(make, inputs, loss):
+    results = [
+        evolved(make, (inputs, Y), loss=loss, mode=mode, generations=1, steps=30) for mode in ("loop", "vectorised")
+    ]
+    assert zoo.difference(*(result.population.parameters for result in results)) < 1e-3
+
+
+def test_rows_of_padding_stay_what_they_are():
+    population = evolved(embedded(padding_idx=2), (WORDS, Y), mutation_rate=0.9).population
+    assert not population.parameters["0.weight"][:, 2].any()
+    assert population.parameters["0.weight"].any(2).sum(1).tolist() == [8] * 3
+
+
+class Scaled(zoo.Linear):
+    """Reads a number from its rows."""
+
+    def forward(self, inputs):
+        return self.layer(inputs / float(inputs.numpy().std()))
+
+
+class Listed(zoo.Linear):
+    """Holds a parameter in a list, too."""
+
+    def prepare(self):
+        self.own = [self.layer.weight]
+
+    def forward(self, inputs):
+        return inputs @ self.own[0].t()
+
+
+@pytest.mark.parametrize("make", [Scaled, Listed])
+def test_an_ensemble_is_the_mean_of_its_units_on_other_rows_than_the_first(make):
+    found = evolved(make)
+    ensemble = found.ensemble("outputs")
+    for rows in (X, 9 * X.flip(0)):
+        torch.testing.assert_close(ensemble(rows), sum(unit(rows) for unit in found.population.units()) / 3)
+
+
+def test_an_ensemble_is_exported():
+    ensemble = plain().ensemble()
+    exported = torch.export.export(ensemble, (X,))
+    torch.testing.assert_close(exported.module()(X), plain().ensemble()(X))
+
+
+def test_what_numpy_and_python_draw_is_given_by_the_seed():
+    def make():
+        model = zoo.mlp()
+        model[0].weight.data.fill_(np.random.normal() + random.random())  # noqa: NPY002
+        return model
+
+    states = [get() for get in (random.getstate, np.random.get_state)]
+    same(evolved(make), evolved(make))
+    assert str(states) == str([get() for get in (random.getstate, np.random.get_state)])
 
 
 # --- copies ---
@@ -299,10 +424,26 @@ def test_labels_arrays_frames_and_datasets_are_taken_as_they_come(data):
     same(evolved(data=data, validation=data), plain(validation=(X, Y)))
 
 
-@pytest.mark.parametrize("dataset", [TensorDataset, StackDataset])
-def test_of_the_parts_of_a_dataset_the_last_are_the_targets_and_all_others_inputs(dataset):
-    found = evolved(zoo.TwoInputs, dataset(X, zoo.TOKENS, Y))
-    same(found, evolved(zoo.TwoInputs, ((X, zoo.TOKENS), Y)))
+@pytest.mark.parametrize(
+    "data",
+    [TensorDataset(X, zoo.TOKENS, Y), StackDataset(X, zoo.TOKENS, Y), StackDataset(StackDataset(X, zoo.TOKENS), Y)],
+)
+def test_of_the_parts_of_a_dataset_the_last_are_the_targets_and_all_others_inputs(data):
+    same(evolved(zoo.TwoInputs, data), evolved(zoo.TwoInputs, ((X, zoo.TOKENS), Y)))
+
+
+def test_frames_of_several_types_are_numbers():
+    frame = pd.DataFrame(X.numpy()).assign(yes=X[:, 0].numpy() > 0)
+    rows = torch.column_stack([X, X[:, 0] > 0])
+    expected = evolved(lambda: nn.Linear(5, 3), (rows, Y))
+    for given in (frame, frame.convert_dtypes()):
+        with pytest.warns(UserWarning, match="^data: inputs are float64 and become float32"):
+            same(evolved(lambda: nn.Linear(5, 3), (given, Y)), expected)
+
+
+def test_outputs_that_are_probabilities_are_said_to_be_no_logits():
+    with pytest.warns(UserWarning, match="^make_model: the outputs of Sequential are probabilities, and cross_entropy"):
+        evolved(lambda: nn.Sequential(zoo.mlp(), nn.Softmax(1)), validation=(X, Y))
 
 
 @pytest.mark.parametrize(
@@ -397,9 +538,27 @@ class Pair(zoo.Linear):
         return inputs, self.layer(inputs)
 
 
-def test_outputs_that_are_several_are_joined_part_by_part(monkeypatch):
+class Penalty(Pair):
+    """Returns a number for all rows, too."""
+
+    def forward(self, inputs):
+        return inputs.sum(), self.layer(inputs)
+
+
+class Columns(zoo.Linear):
+    """Returns its rows as columns."""
+
+    def forward(self, inputs):
+        return self.layer(inputs).t()
+
+
+@pytest.mark.parametrize("make", [Pair, Penalty, Columns])
+def test_outputs_are_joined_part_by_part_or_computed_at_once(make, monkeypatch):
+    def loss(output, targets):
+        return functional.cross_entropy(output.t() if make is Columns else output[1], targets)
+
     monkeypatch.setattr(trainer, "VALIDATED_AT_ONCE", 7)
-    found = evolved(Pair, loss=lambda output, targets: functional.cross_entropy(output[1], targets), validation=(X, Y))
+    found = evolved(make, loss=loss, validation=(X, Y))
     same(replace(found, targets="classes"), evolved(zoo.Linear, validation=(X, Y)))
 
 

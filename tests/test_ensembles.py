@@ -163,6 +163,14 @@ def test_a_soup_is_the_average_by_the_greedy_recipe(chunk):
     assert not model.training
 
 
+def test_units_that_have_diverged_do_not_vote_unless_all_have():
+    population = poison(fit(), 1, float("nan"))
+    with pytest.warns(UserWarning, match="^population: 1 of 5 units have diverged, and the ensemble leaves them out"):
+        vote = Ensemble(population)
+    assert torch.equal(vote(zoo.DATA[0]), Ensemble(population.take(torch.tensor([0, 2, 3, 4])))(zoo.DATA[0]))
+    assert len(Ensemble(population.take(slice(1, 2))).units(zoo.DATA[0])) == 1
+
+
 @pytest.mark.parametrize(("unit", "value"), [(0, float("nan")), (1, 1e3), (4, float("inf"))])
 def test_a_unit_that_would_spoil_a_soup_is_left_out(unit, value):
     model, units = greedy_soup(poison(fit(), unit, value), zoo.DATA)

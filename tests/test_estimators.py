@@ -79,6 +79,9 @@ def test_regression_is_as_good_as_least_squares_in_the_units_and_the_shape_of_y(
 def test_a_factor_of_all_whole_weights_is_no_weight():
     expected = classifier(validation_fraction=0.25).fit(X, Y).predict_proba(X)
     assert (classifier(validation_fraction=0.25).fit(X, Y, np.full(len(X), 700)).predict_proba(X) == expected).all()
+    ten = np.where(np.arange(len(X)) == 0, 9 * len(X), 1)  # so many that rows are weighed; with others, of weight 0
+    twice = classifier().fit(np.tile(X, (2, 1)), np.tile(Y, 2), np.append(ten, 0 * ten)).predict_proba(X)
+    assert (twice == classifier().fit(X, Y, ten).predict_proba(X)).all()
     with pytest.raises(ValueError, match=r"[Nn]egative"):
         classifier().fit(X, Y, np.where(Y == 2, -0.5, 1))
 
@@ -125,6 +128,8 @@ def test_class_weights_are_factors_of_the_loss_and_repeat_no_row():
     said = [classifier(class_weight=each).fit(X, Y).predict_proba(X) for each in ("balanced", balanced)]
     assert (said[0] == said[1]).all()
     assert (said[0] != expected).any()
+    with pytest.warns(UserWarning, match="^class_weight: 7 is no label of y"):  # as may be in a fold
+        assert (classifier(class_weight={0: 2, 1: 2, 2: 2, 7: 1}).fit(X, Y).predict_proba(X) == expected).all()
     left_out = classifier(class_weight={2: 0}).fit(X, Y).predict_proba(X)
     assert (classifier().fit(X, Y, Y != 2).predict_proba(X) == left_out).all()
     weights = np.linspace(0.1, 1, len(X))
@@ -176,16 +181,34 @@ def test_units_and_soups_are_judged_by_rows_of_which_no_copy_trained_them(given,
     assert other.keys() != judged.keys()
 
 
+@pytest.mark.parametrize("given", [{"validation_fraction": 0.3}, {"predict_with": "soup"}, {"preset": "teach"}])
+def test_whole_weights_repeat_rows_where_some_are_held_out_too(given):
+    times = 1 + np.arange(len(X)) % 2
+    weighed, repeated = (
+        classifier(**given).fit(X, Y, times),
+        classifier(**given).fit(X.repeat(times, 0), Y.repeat(times)),
+    )
+    assert (weighed.predict_proba(X) == repeated.predict_proba(X)).all()
+
+
 def test_few_rows_are_on_both_sides_or_refused():
     assert [len(spied(Y[:10], validation_fraction=share)[1]) for share in (0.7, 0.999)] == [7, 9]
     assert spied(Y[:10])[1].keys() == set(range(10)), "units are judged by training rows unless some are held out"
     trained, judged = spied(Y, preset="teach", mutation_rate=0.5)
     assert (len(judged), trained.keys() & judged.keys()) == (12, set()), "or of the preset teach, a tenth"
-    with pytest.raises(InputError, match=r"^validation_fraction=0.1 .* give None$"):
+    with pytest.raises(InputError, match=r"^validation_fraction=0.1 .*n_samples=1.* or validation_fraction=0 unless"):
         classifier(validation_fraction=0.1).fit(X[:1], Y[:1])
 
 
 # --- what evolves and what predicts ---
+
+
+@pytest.mark.filterwarnings("ignore:data. inputs are float32 and become")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_modules_of_other_floats_predict_too(dtype):
+    fitted = classifier(make_model=lambda *sizes: nn.Linear(*sizes, dtype=dtype), learning_rate=0.1).fit(X, NAMES)
+    assert fitted.predict_proba(X).dtype == (np.float64 if dtype is torch.float64 else np.float32)
+    assert fitted.score(X, NAMES) > 0.5
 
 
 def test_any_module_evolves_or_a_perceptron_of_the_sizes_given():
@@ -226,6 +249,7 @@ def test_predicts_with_the_best_unit_their_ensemble_or_their_soup(make, monkeypa
 @pytest.mark.parametrize(("make", "settings"), [(regressor, None), (classifier, {"initialisation": "standard_normal"})])
 def test_a_warm_start_begins_with_the_fittest_of_the_last_fit_and_fresh_units_beyond(make, settings):
     fitted = make(warm_start=True, population_size=3, settings=settings).fit(X, Y)
+    before = fitted.predict(X)
     ends = np.sort(fitted.history_.query("survived")["loss_survival"])  # all rows are in each validation batch
 
     def starts(**changed):
@@ -240,8 +264,12 @@ def test_a_warm_start_begins_with_the_fittest_of_the_last_fit_and_fresh_units_be
     assert starts(warm_start=False).min() > ends.max()
     with pytest.raises(InputError, match=r"^warm_start=True: X and y have 4 features .* must have 6 features "):
         fitted.fit(X[:, :4], Y)
-    with pytest.raises(InputError, match=r"^warm_start=True: .* other parameters than hidden_layer_sizes "):
+    with pytest.raises(InputError, match=r"^warm_start=True: .* other parts than hidden_layer_sizes or"):
         fitted.set_params(hidden_layer_sizes=(7,)).fit(X, Y)
+    if make is classifier:
+        with pytest.raises(InputError, match=r"^warm_start=True: y has other labels"):
+            fitted.fit(X, NAMES)
+    assert (fitted.predict(X) == before).all(), "what is refused leaves the last fit as it was"
 
 
 def test_a_random_state_goes_on():

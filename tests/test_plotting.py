@@ -61,6 +61,7 @@ def test_rates_are_those_of_the_last_generation_with_a_finite_loss():
     drawn, marked = plot_rates(hand_made(learning_rate=[8, 7, 6, 5, 4, 3, 2, 1], loss_survival=losses)).collections
     assert drawn.get_offsets().tolist() == [[2, 0.8], [4, 0.5]]
     assert marked.get_offsets().tolist() == [[4, 0.5]]
+    assert not plot_rates(hand_made(learning_rate=1.0, loss_survival=math.nan)).collections[1].get_offsets().size
 
 
 def test_family_of_a_unit_goes_back_through_the_survivors():

@@ -147,6 +147,12 @@ def test_a_new_result_replaces_an_old_one_also_through_a_link_and_nothing_else(r
     assert (tmp_path / "latest").is_symlink()
     assert_same(load_result(tmp_path / "first", zoo.mlp), other)
     assert (tmp_path / "first").stat().st_mode == (tmp_path / "text").stat().st_mode, "others may read it"
+    (tmp_path / ".text.new.tmp").write_text("mine")
+    os.utime(tmp_path / ".text.new.tmp", (0, 0))
+    for name in ("*", "a**b"):  # which are names, and no patterns
+        other.save(tmp_path / name)
+        (tmp_path / name).unlink()
+    (tmp_path / ".text.new.tmp").unlink()
     (tmp_path / "folder").mkdir()
     storage.write(tmp_path / "checkpoint", "checkpoint", {}, {})
     before = [(tmp_path / name).read_bytes() for name in ("text", "checkpoint")]

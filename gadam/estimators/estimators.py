@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any, Literal, Self
@@ -19,8 +20,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from gadam.config import GadamConfig, InputError
+from gadam.display import warn
 from gadam.ensembles import Ensemble, greedy_soup
-from gadam.estimators.rows import WeightedRows, weighted
+from gadam.estimators.rows import REPEATED, WeightedRows, weighted
 from gadam.estimators.units import Rescale, continue_units, fresh_units
 from gadam.evolution.loop import evolve
 from gadam.evolution.teach import HELD_OUT, teach_config
@@ -61,6 +63,17 @@ class _Estimator(BaseEstimator):
     verbose: bool = False
     callbacks: Iterable[Callback] = ()
 
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Keep the fit before as it was, where this one is refused or interrupted."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
     def _validated(self, X: Any, **asked: Any) -> Any:  # noqa: N803
         """Return what `validate_data` gives, X as dense float32 [n, features]."""
         found = validate_data(self, X, accept_sparse="csr", dtype=np.float32, **asked)
@@ -75,13 +88,16 @@ class _Estimator(BaseEstimator):
         try:
             random = check_random_state(self.random_state)
         except ValueError:
-            raise InputError(f"random_state={shown(self.random_state)} must be a whole number or None") from None
+            raise InputError(
+                f"random_state={shown(self.random_state)} must be a whole number from 0 to {2**32 - 1}, a "
+                "numpy.random.RandomState or None"
+            ) from None
         seed = int(random.randint(2**31 - 1))
         if table.weights is not None:
             if self.preset == "teach":
                 raise InputError(
-                    "sample_weight: preset='teach' trains on predictions and takes whole weights alone, which repeat "
-                    "rows; must be whole numbers, and class_weight=None"
+                    "sample_weight: preset='teach' trains on predictions and can repeat rows, but not weigh them; must "
+                    f"be whole numbers that make at most {REPEATED} times as many rows, and class_weight=None"
                 )
             loss = partial(weighted, loss)
         share = self._share_held_out()
@@ -156,6 +172,11 @@ class _Estimator(BaseEstimator):
         further = dict(self.settings or {})
         if several := sorted({*given, "seed"} & further.keys()):
             raise InputError(f"settings: {several[0]} is a parameter of its own (seed: as random_state)")
+        names = {*GadamConfig.names(), *(["teacher_share"] if self.preset == "teach" else [])}
+        if unknown := [name for name in further if name not in names]:
+            raise InputError(
+                f"settings: {shown(unknown[0])} is none of gadam.GadamConfig, must be among {', '.join(sorted(names))}"
+            )
         if self.steps == "auto":
             given["steps"] = _FEWEST  # for now: the size of a batch must be seen to be a number first
             size = GadamConfig(**given).batch_size
@@ -165,18 +186,25 @@ class _Estimator(BaseEstimator):
             total = 2 * spent.generations * spent.steps * spent.population_size
             for name in ("generations", "steps", "mutation_rate", "threshold", "validation_size"):
                 given.pop(name)
-            return teach_config(rows, total, seed=seed, **given, **further)
+            try:
+                return teach_config(rows, total, seed=seed, **given, **further)
+            except InputError as error:
+                if str(error).startswith("total_steps"):
+                    raise InputError(f"steps={self.steps}: {error}") from None
+                raise
         return GadamConfig(**given, **further, seed=seed)
 
     def _predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return what `model_` gives for X, [n, outputs]."""
         model = self.model_
-        inputs = torch.tensor(self._validated(X, reset=False))
+        own = next(iter(self.result_.population.parameters.values())).dtype
+        inputs = torch.tensor(self._validated(X, reset=False)).to(own)
         count = len(inputs)
         padded = nn.functional.pad(inputs, (0, 0, 0, -count % _CHUNK))
         # Threads within an operator would spend longer waiting for each other than so few rows take.
         with torch.no_grad(), intra_operator_threads(1):
-            return torch.cat([model(part) for part in padded.split(_CHUNK)])[:count].numpy()
+            predicted = torch.cat([model(part) for part in padded.split(_CHUNK)])[:count]
+        return (predicted if predicted.dtype == torch.float64 else predicted.float()).numpy()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -201,7 +229,8 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         make_model: (features, outputs) -> a fresh module from float32 [n, features] to [n, outputs] (of a classifier:
             logits, an output for each class), instead of the perceptron.
         preset: "gadam" is `gadam.evolve`. "teach" is `gadam.teach`: as many steps in all, and one network without a
-            choice of learning rate; mutation_rate, threshold and validation_size do not count.
+            choice of learning rate; mutation_rate, threshold and validation_size do not count. It takes no
+            class_weight, and of sample weights only whole ones.
         population_size: see `GadamConfig`; so too for generations, batch_size, mutation_rate, threshold and
             validation_size.
         learning_rate: see `GadamConfig`; None is what the preset has: 1e-3, or for "teach" a range.
@@ -216,8 +245,9 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
             "soup" and 0.1 for "teach".
         warm_start: whether a further `fit` begins with the units of the last generation of the fit before, fittest
             first, instead of fresh ones; where `population_size` has grown the others are fresh. It must have as many
-            features and outputs (classes), and units of the same architecture. Optimizers begin anew, `result_` and
-            `history_` are of the last fit alone, and an int as `random_state` draws the same batches in each.
+            features and outputs (the same classes), and units of the same architecture. Optimizers begin anew,
+            `result_` and `history_` are of the last fit alone, and an int as `random_state` draws the same batches in
+            each.
         class_weight: a factor of the loss for each label, at least 0 and 1 where there is none, beside `sample_weight`;
             "balanced": inverse to their frequency. Only for classes.
         random_state: an int for results that can be repeated.
@@ -244,17 +274,22 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         Args:
             X: [n, features], finite numbers: an array, a DataFrame or a sparse matrix, which is made dense.
             y: [n], labels of any kind.
-            sample_weight: [n], at least 0. Whole weights repeat a row, others multiply its loss; 0 leaves it out.
+            sample_weight: [n], at least 0; 0 leaves a row out. Whole weights repeat it, as long as there are then at
+                most ten times as many rows; any others multiply its loss.
 
         Raises:
             ValueError: an argument or a parameter cannot be used (of gadam's own: `InputError`, one line).
         """
-        X, y = self._validated(X, y=y)
-        check_classification_targets(y)
-        self.classes_, targets = np.unique(y, return_inverse=True)
-        table = WeightedRows.weigh(X, targets, sample_weight, self._class_factors(y))
-        self._evolve(table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
-        self.result_ = replace(self.result_, targets="classes")  # also where weights stand beside them
+        last = getattr(self, "classes_", None) if self.warm_start else None
+        with self._whole():
+            X, y = self._validated(X, y=y)
+            check_classification_targets(y)
+            self.classes_, targets = np.unique(y, return_inverse=True)
+            if last is not None and len(last) == len(self.classes_) and (last != self.classes_).any():
+                raise InputError("warm_start=True: y has other labels than in the last fit; must have the same")
+            table = WeightedRows.weigh(X, targets, sample_weight, self._class_factors(y))
+            self._evolve(table, len(self.classes_), nn.functional.cross_entropy, nn.Softmax(dim=1))
+            self.result_ = replace(self.result_, targets="classes")  # also where weights stand beside them
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -280,7 +315,9 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         given = f"class_weight={shown(self.class_weight)} must be 'balanced', a mapping of labels to numbers, or None"
         labels = list(self.class_weight) if isinstance(self.class_weight, Mapping) else []
         if unknown := [label for label in labels if label not in self.classes_.tolist()]:
-            raise InputError(f"{given}: {shown(unknown[0])} is no label of y")
+            if len(unknown) == len(labels):
+                raise InputError(f"{given}: {shown(unknown[0])} is no label of y")
+            warn(f"class_weight: {shown(unknown[0])} is no label of y")  # as may be in a fold
         try:
             factors: np.ndarray = compute_sample_weight(self.class_weight, y)
         except ValueError as error:
@@ -300,12 +337,13 @@ class GADAMRegressor(RegressorMixin, _Estimator):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
         """Evolve; y are finite numbers, [n] or [n, outputs], all else is as for `GADAMClassifier.fit`."""
-        X, y = self._validated(X, y=y, multi_output=True, y_numeric=True)
-        table = WeightedRows.weigh(X, np.asarray(y, dtype=np.float64).reshape(len(y), -1), sample_weight)
-        mean, deviation = table.moments()
-        standard = replace(table, targets=((table.targets - mean) / deviation).astype(np.float32))
-        self._single = y.ndim == 1
-        return self._evolve(standard, len(mean), nn.functional.mse_loss, Rescale(mean, deviation))
+        with self._whole():
+            X, y = self._validated(X, y=y, multi_output=True, y_numeric=True)
+            table = WeightedRows.weigh(X, np.asarray(y, dtype=np.float64).reshape(len(y), -1), sample_weight)
+            mean, deviation = table.moments()
+            standard = replace(table, targets=((table.targets - mean) / deviation).astype(np.float32))
+            self._single = y.ndim == 1
+            return self._evolve(standard, len(mean), nn.functional.mse_loss, Rescale(mean, deviation))
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return targets, float64, [n] or [n, outputs] as y had it."""

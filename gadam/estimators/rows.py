@@ -44,16 +44,18 @@ class WeightedRows:
             raise InputError("sample_weight, class_weight: every row weighs 0, at least one must weigh more")
         times = (weights > 0).astype(int)
         if (weights == weights.round()).all() and weights.max() < 2**53:
-            whole = weights.astype(int) // np.gcd.reduce(weights.astype(int))
-            if whole.sum() <= REPEATED * len(whole):
-                times, weights = whole, np.ones(len(whole))
+            whole = weights // np.gcd.reduce(weights.astype(int))
+            if whole.sum() <= REPEATED * times.sum():
+                times, weights = whole.astype(int), np.ones(len(whole))
         weights = weights * factors
         contents = np.ascontiguousarray(np.column_stack([X, targets, weights]), np.float64)
         bytewise = contents.view(np.void(contents.shape[1] * contents.itemsize).dtype).ravel()
         index = np.flatnonzero(times * weights)
-        index = index[np.argsort(bytewise[index], kind="stable")]
+        _, firsts, places = np.unique(bytewise[index], return_index=True, return_inverse=True)
+        times = np.bincount(places.ravel(), times[index]).astype(int)  # rows that are equal are one, several times
+        index = index[firsts]
         chosen = weights[index]
-        return cls(X[index], targets[index], times[index], None if (chosen == chosen[0]).all() else chosen)
+        return cls(X[index], targets[index], times, None if (chosen == chosen[0]).all() else chosen)
 
     def tensors(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of some rows, each as often as it is there; for `weighted`, weights of mean 1."""
@@ -83,7 +85,10 @@ class WeightedRows:
         """
         total = len(self.X)
         if total < 2:
-            raise InputError(f"validation_fraction={fraction!r} leaves no rows to train on; n_samples=1, give None")
+            raise InputError(
+                f"validation_fraction={fraction!r} leaves no rows to train on (n_samples=1, equal ones counted once); "
+                "give more rows, or validation_fraction=0 unless they are for a soup"
+            )
         count = min(max(1, round(fraction * total)), total - 1)
         order = np.lexsort((random.random_sample(total), self.targets.reshape(total, -1)[:, 0]))
         held = np.zeros(total, dtype=bool)

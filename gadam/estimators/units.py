@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gadam.config import InputError
 from gadam.display import shown
 from gadam.models import mlp
-from gadam.population import Population, first_difference
+from gadam.population import Population, first_difference, outline
 from gadam.randomness import global_stream
 
 Factory = Callable[[], nn.Module]
@@ -59,9 +59,12 @@ def continue_units(population: Population, fresh: Factory) -> Factory:
         InputError: fresh ones are of another architecture.
     """
     with global_stream(0):
-        if first_difference(fresh().state_dict(), population.template.state_dict()):
+        unit = fresh()
+        if first_difference(unit.state_dict(), population.template.state_dict()) or (
+            outline(unit) != outline(population.template)
+        ):
             raise InputError(
-                "warm_start=True: the units of the last fit have other parameters than hidden_layer_sizes or "
+                "warm_start=True: the units of the last fit have other parts than hidden_layer_sizes or "
                 "make_model now ask for; leave those as they were, or set warm_start=False"
             )
     return partial(next, chain((unit.train() for unit in population.to("cpu").units()), iter(fresh, None)))

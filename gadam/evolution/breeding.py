@@ -73,12 +73,25 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     if config.crossover == "teach":  # what children are taught from has no mutation either
         mutation_rates = torch.zeros_like(mutation_rates)
     else:
-        parameters = genetics.mutate(parameters, mutation_rates, generator=draw, distribution=config.mutation)
+        crossed = parameters
+        parameters = genetics.mutate(crossed, mutation_rates, generator=draw, distribution=config.mutation)
+        for name, row in _padding_rows(parents.template):  # no training would bring them back to 0
+            if name in crossed:
+                parameters[name][:, row] = crossed[name][:, row]
     buffers, rates = (genetics.inherit(own, pairs, inheritance) for own in (parents.buffers, parents.rates))
     if config.mutate_rates:
         rates = genetics.perturb(rates, generator=draw)
     newborn = replace(parents, parameters=parameters, buffers=buffers, moments=moments, rates=rates)
     return Offspring(newborn, normalized, probabilities, pairs, inheritance, mutation_rates)
+
+
+def _padding_rows(module: nn.Module) -> list[tuple[str, int]]:
+    """Return the weights of embeddings that have a row for padding, and which row."""
+    return [
+        (f"{path}.weight".lstrip("."), part.padding_idx)
+        for path, part in module.named_modules()
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
+    ]
 
 
 def _cross(

@@ -143,7 +143,11 @@ class Checkpointer:
         return self._kept
 
     def keep(self, state: EvolutionState, *, now: bool = False) -> None:
-        """Write the checkpoint, if it is time or `now`; one of `checkpoints_in` that cannot be written is given up."""
+        """Write the checkpoint, if it is time or `now`.
+
+        If that fails the first time it is an InputError, later a warning: the training goes on, and it is tried again.
+        One of `checkpoints_in` that cannot be written is given up.
+        """
         if self.path is None or not (now or time.monotonic() - self._written >= (self.seconds or 0)):
             return
         self._known = self._known or dict(self._identity())  # once, so no part of what the next one costs
@@ -161,8 +165,12 @@ class Checkpointer:
         try:
             storage.write(self.path, CHECKPOINT, {"identity": self._known, "states": states, **facts}, tensors)
         except InputError as error:
-            if self._own:
+            if self._own and self._kept is None:
                 raise InputError(f"checkpoint: {error}") from None
+            if self._own:
+                warn(f"checkpoint: {error}; the training goes on, and the file is as it was before")
+                self._written = time.monotonic()
+                return
             warn(f"{error}; the training goes on without a checkpoint")
             self.path = None
             return

@@ -15,6 +15,7 @@ from torch import nn
 
 from gadam import genetics
 from gadam.config import GadamConfig
+from gadam.display import warn
 from gadam.evolution.breeding import breed_seeds, draw_validation_batches, history_rows, stop_reasons, survive_seeds
 from gadam.evolution.interrupts import deliver
 from gadam.evolution.setup import Training
@@ -84,10 +85,12 @@ def evolve(
 
     Args:
         make_model: returns a fresh unit model, any `nn.Module` whose architecture is the same at each call. Dropout,
-            BatchNorm, tied and frozen parameters are fine. Python attributes that `forward` changes are not seen.
+            BatchNorm, tied and frozen parameters are fine. Units are trained in training mode, all of their parts.
+            Python attributes that `forward` changes are not seen.
         data: inputs [n, *features] (or a tuple of such, given to the module as its arguments) and targets [n, ...]:
-            tensors, arrays or frames; or a map-style dataset, which is read once. Floats become those of the model,
-            with a warning. With cross-entropy labels may be whole numbers of any type, one-hot rows or probabilities.
+            tensors, arrays or frames; or a map-style dataset, which is read once (so what it draws at random is drawn
+            once). Floats become those of the model, with a warning. With cross-entropy labels may be whole numbers of
+            any type, one-hot rows or probabilities.
         config: the settings; None takes the defaults of `GadamConfig`.
         loss: (output, targets) -> scalar, a mean over rows; lower is fitter.
         validation: rows from which validation batches are drawn; None draws from `data`, as the paper does (V in T).
@@ -99,10 +102,11 @@ def evolve(
         callbacks: told of the start, of each generation and of the end.
         checkpoint: a file. The training keeps there where it stands, also in the middle of a generation; the same call
             goes on from it as if it had never stopped: the result is the same bit by bit. SIGTERM, too, ends the
-            training within a step, once that is written. A finished training is not done again, and more
-            `generations` than before may be asked for, while mode "auto", which goes by the length, chooses the same.
+            training within a step, once that is written. A finished training is not done again. Of `evolve` more
+            `generations` than before may be asked for, unless Eq. 13 or a callback has ended it, and while mode "auto",
+            which goes by the length, chooses the same. A write that fails is a warning, but for the first.
         checkpoint_seconds: between writes; more where writing would take over 1 % of the time.
-        record: told of each step of each shard (`gadam.training.shards.Step`); only with threads of this process. Of a
+        record: told of each step of each shard (`gadam.training.shards.Step`), by threads of this process only. Of a
             shard that is halved because memory ran out, it is told again what was done since the last pause. With a
             checkpoint, its `state_dict` and `load_state_dict` are called, if it has them, as those of callbacks are.
         progress: a bar over generations and steps; None shows it where somebody looks (a terminal, JupyterLab).
@@ -111,10 +115,12 @@ def evolve(
 
     Returns:
         The result; its `history` has the columns generation (from 1), role ("parent" or "child"), unit (from 0 within
-        its role), parent_a, parent_b (units of the same generation; missing for parents), loss_start, loss_trained
+        its role), parent_a, parent_b (units of the same generation; missing for parents, and where more than two
+        teach), loss_start, loss_trained
         (mean loss on the generation's validation batch before and after training), loss_survival (on the shared new
         batch), survived, steps, seconds (a unit's share of its shard's time); with `validation` also loss_validation,
-        on the fixed rows, which is comparable between generations.
+        on the fixed rows, which is comparable between generations; and with ranges each unit's learning_rate and
+        weight_decay.
 
         A unit whose loss is NaN or infinite is no parent while there is a finite one, and does not survive: where fewer
         than g units are finite, the fittest of them are there more than once in the next generation, in their order.
@@ -203,8 +209,8 @@ def train(
 ) -> Result:
     """Train the units that `evolve` would start from, each alone: the same streams and steps, no genetics.
 
-    Each unit takes `2 * generations * steps` optimizer steps, as many as a line of descent has in `evolve`. It is what
-    an evolution has to beat at equal compute, and a deep ensemble in one call.
+    Each unit takes `generations * (steps + child_steps)` optimizer steps, as many as a line of descent has in `evolve`.
+    It is what an evolution has to beat at equal compute, and a deep ensemble in one call.
 
     Arguments are those of `evolve`, but: `population_size` may be 1; the best unit is chosen by the fixed rows of
     `validation`, or on a validation batch; callbacks are told of the start and of the end; `record` of steps of
@@ -215,8 +221,8 @@ def train(
         >>> ensemble = gadam.train(make_model, (inputs, targets), config).ensemble()
 
     Returns:
-        The result: the units by their loss on a validation batch, lowest first, and a row of history for each
-        (generation 0, role "parent", survived).
+        The result: the population by the loss that the best is chosen by, lowest first; and a row of history for each
+        unit, by its number (generation 0, role "parent", survived if that loss is finite).
     """
     config = _checked(config)
     training = Training(
@@ -231,9 +237,15 @@ def train(
             trained = Shard.join(training.state.shards)
             losses = trained.tensors.get("loss_validation", trained.tensors["loss_survival"])
             order = genetics.survivors(losses.double(), config.population_size)
-            history = history_rows(trained, 2 * config.generations * config.steps).assign(survived=True)
+            history = history_rows(trained, config.steps_of_a_line)
+            history = history.assign(survived=losses.isfinite().tolist())
             units = trained.population.take(order)
             training.advance(replace(training.state, population=units, seeds=[SeedState(history)]))
+            if diverged := int((~history["survived"]).sum()):
+                warn(
+                    f"train: {diverged} of {len(history)} units have a loss that is NaN or infinite, and come last in "
+                    "the population; a lower learning rate may help"
+                )
     return deliver(training.results(["generations" if training.is_over else ""])[0], training.interrupted)
 
 

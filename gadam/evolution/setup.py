@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,8 +24,9 @@ from gadam.display import front_end, shown, warn
 from gadam.evolution.breeding import HISTORY, draw_rates, units_of_seed
 from gadam.evolution.checkpoint import Checkpointer, identify
 from gadam.evolution.interrupts import stop_interrupted_cell
+from gadam.evolution.results import result_of
 from gadam.evolution.state import EvolutionState, SeedState
-from gadam.evolution.teaching import check_teaching, teach_rows, teaching_steps
+from gadam.evolution.teaching import check_teaching, teach_rows
 from gadam.parallel.executors import Pool, as_pool, train_shards
 from gadam.parallel.workers import cluster_size
 from gadam.population import Population, only_read, to_entries
@@ -85,7 +87,7 @@ class Training:
         self._began = time.perf_counter()
         self._check()
         self.configs = [replace(self.config, seed=seed) for seed in self.seeds]
-        self._steps = self.config.steps * (1 if self.evolves else 2 * self.config.generations)
+        self._steps = self.config.steps if self.evolves else self.config.steps_of_a_line
         device = resolve_device(self.device)
         train = read_rows("data", self.rows, device)
         held_out = None if self.validation is None else read_rows("validation", self.validation, device)
@@ -145,6 +147,11 @@ class Training:
             found["config"]["seed"] = self.seeds[0] if len(self.seeds) == 1 else self.seeds
             if not self.evolves:
                 found["mode"] += f", {self._steps:,} steps of each unit without evolution"
+            # For `load_result`; another call may ask for other such.
+            found |= {
+                "generations": self.config.generations, "restore_best": self.restore_best,
+                "rows": len(self.data.train[1]),
+            }  # fmt: skip
             return found
 
         # An executor of one's own may watch too, and can be told nothing of what was before.
@@ -205,6 +212,7 @@ class Training:
         done = self._steps_before(self.state.generation) + self.state.steps_taken()
         # None: unless it is a terminal. In a notebook tqdm would show it to nobody too, who keeps a bar that stands.
         hidden = (None if front_end() != "batch" else True) if self.progress is None else not self.progress
+        hidden = hidden or (True if sys.stderr is None else hidden)
         bar: dict[str, Any] = {"total": self._total, "initial": done, "disable": hidden, "unit": "step"}
         with self._checkpointer:
             with (
@@ -247,22 +255,15 @@ class Training:
 
     def results(self, stopped: Sequence[str]) -> list[Result]:
         """Make the result of each seed of its last population, and tell its callbacks."""
-        results, more_steps, rows = [], 0, len(self.data.train[1])
+        results = []
         # What did not complete its first generation has the units as they are, but for an evolution that was stopped.
-        if not self.is_over and (not self.evolves or (self.interrupted and self.state.generation == 1)):
-            more_steps = self.state.steps_taken() // len(self.seeds)
-            self.advance(replace(self.state, population=self.state.units_as_they_are()))
-        ended = "interrupt" if self.interrupted else "stop"
-        for place, (config, seed) in enumerate(zip(self.configs, self.state.seeds, strict=True)):
-            population = units_of_seed(self.state.population, place, len(self.seeds))
-            best = seed.best if self.restore_best else None
-            steps = more_steps + int(seed.history["steps"].sum())
-            result = Result(
-                best=(best or population.take(slice(0, 1))).to("cpu").unit(0), population=population,
-                history=seed.history, config=config, stopped=stopped[place] or ended,
-                gradient_steps=steps + (teaching_steps(seed.history, config, rows) if self.evolves else 0),
-                seconds=time.perf_counter() - self._began, targets=self._targets, restored=best is not None,
-                teachers=seed.teachers,
+        begins = not self.evolves or (self.interrupted and self.state.generation == 1)
+        self.advance(self.state)
+        for place, reason in enumerate(stopped):
+            result = result_of(
+                self.state, place, self.configs, stopped=reason or ("interrupt" if self.interrupted else "stop"),
+                targets=self._targets, rows=len(self.data.train[1]), restore_best=self.restore_best,
+                as_they_are=bool(not self.is_over and begins),
             )  # fmt: skip
             results.append(result)
             for callback in self.callbacks[place]:

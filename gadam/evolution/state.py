@@ -108,13 +108,18 @@ def to_file(state: EvolutionState) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return facts, tensors
 
 
-def from_file(facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Population) -> EvolutionState:
-    """Return the state that `to_file` wrote, on the device of `order`, any units of the same model."""
+def from_file(
+    facts: Mapping[str, Any], tensors: Mapping[str, Tensor], order: Population, saved: str = "the checkpoint"
+) -> EvolutionState:
+    """Return the state that `to_file` wrote, on the device of `order`, any units of the same model.
+
+    `saved` are an error's words for the file.
+    """
     device = next(iter(order.parameters.values())).device
 
     def units_of(place: str) -> Population:
         own = {name: tensor.to(device) for name, tensor in tensors.items() if name.startswith(place)}
-        return from_entries(own, order, "the checkpoint", place)
+        return from_entries(own, order, saved, place)
 
     def shards(place: str, role: str) -> list[Shard]:
         found: list[Shard] = []

@@ -21,7 +21,7 @@ from gadam.runtime import resolve_device
 from gadam.training.batches import take_rows
 from gadam.training.inputs import read_rows
 from gadam.types import Device, Loss, Rows
-from gadam.validation import check_share, check_whole
+from gadam.validation import check_number, check_whole
 
 TEACH: dict[str, Any] = {
     "population_size": 8, "generations": 1, "children": 1, "survival": "children", "crossover": "teach",
@@ -65,15 +65,16 @@ def teach(
         >>> result = gadam.teach(make_model, (inputs, targets), total_steps=10_000)
         >>> result.predict(new_inputs), result.ensemble()(new_inputs)
 
-    Arguments are those of `evolve`, but for these: `total_steps` are the optimizer steps of all units together, the
-    teachers' forward passes among them; `seed` is that of all streams; `validation` are rows by which teachers are
+    Arguments are those of `evolve` by these names; of them `total_steps` are the optimizer steps of all units together,
+    the teachers' forward passes among them; `seed` is that of all streams; `validation` are rows by which teachers are
     judged, None holds out a tenth of `data`; `loss` is a cross-entropy, or one of values that is least where the output
     is the target, such as `mse_loss`; `teacher_share`, in (0, 1), is the share of the steps that the teachers take; and
-    `settings` are those of `GadamConfig`, in the place of those of `TEACH`.
+    `settings` are those of `GadamConfig`, in the place of the preset: eight teachers with rates from 3e-4 to 3e-2,
+    cosine schedule, averaged weights and AdamW's decay of 0.03.
 
     Returns:
-        The result: `best` is the student, `teachers` are its teachers and `ensemble()` is their vote; `history` has
-        both; `gradient_steps` are at most `total_steps`.
+        The result: `best` is the student; `teachers` are all units of the first phase, of whom half have taught it, and
+        `ensemble()` is the vote of all; `history` has both; `gradient_steps` are at most `total_steps`.
 
     Raises:
         InputError: as `evolve`; or the steps are too few for so many units.
@@ -98,13 +99,14 @@ def teach(
 def teach_config(rows: int, total_steps: int, *, teacher_share: float = TEACHER_SHARE, **settings: Any) -> GadamConfig:
     """Return the settings of `teach` that spend so many steps on training rows of this number."""
     check_whole("total_steps", total_steps, 1)
-    check_share("teacher_share", teacher_share)
+    check_number("teacher_share", teacher_share, lambda share: 0 < share < 1, "a number in (0, 1)")
     for name in ("steps", "child_steps"):
         if name in settings:
             raise InputError(f"{name}: total_steps and teacher_share say how many; must not be given")
     if unknown := sorted(settings.keys() - set(GadamConfig.names())):
         raise InputError(f"{unknown[0]}: is no setting of gadam.GadamConfig and no argument of gadam.teach")
-    config = GadamConfig(**{**TEACH, **settings})
+    preset = TEACH | ({} if settings.get("optimizer", "adam") == "adam" else {"weight_decay": 0.0})  # AdamW's alone
+    config = GadamConfig(**{**preset, **settings})
     generations = range(1, config.generations + 1)
     parents = [config.units_of("parent", number) for number in generations]
     children = config.generations * config.units_of("child", 1)
@@ -117,4 +119,4 @@ def teach_config(rows: int, total_steps: int, *, teacher_share: float = TEACHER_
             f"total_steps={total_steps:,} are too few: {sum(parents)} teachers and {children} students take one each "
             f"at least, and {passes:,} are for predictions"
         )
-    return GadamConfig(**{**TEACH, **settings, "steps": steps, "child_steps": child_steps})
+    return GadamConfig(**{**preset, **settings, "steps": steps, "child_steps": child_steps})

@@ -35,15 +35,22 @@ def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Tar
 
     One unit is tried on the training rows.
     """
-    if _gives_logits(loss):
-        return
     name = getattr(loss, "__name__", type(loss).__name__)
     wanted = "must be a cross-entropy, or one that is least where the output is the target, such as mse_loss"
-    if targets == "classes":
-        raise InputError(f'loss: {name} takes labels and no probabilities, and crossover="teach" gives these; {wanted}')
+    labels = InputError(f'loss: {name} takes labels and no probabilities, and crossover="teach" gives these; {wanted}')
+    if getattr(loss, "label_smoothing", 0) and bool((rows[1] == getattr(loss, "ignore_index", -100)).any()):
+        raise InputError("loss: label_smoothing would teach rows whose labels are ignored; must be 0, or without such")
     few = tuple(tensor[:4].clone() for tensor in rows[0])
     with torch.no_grad(), unit_stream(Generator(rows[1].device).manual_seed(0)):
         output = population.unit(0)(*few)
+        if _gives_logits(loss):
+            try:
+                loss(output, _probabilities(output, loss))
+            except Exception as error:  # of a subclass that goes by labels
+                raise labels from error
+            return
+    if targets == "classes":
+        raise labels
     said = f"loss: {name} does not take the outputs of {type(population.template).__name__} as targets, as crossover="
     if not isinstance(output, Tensor) or output.shape[1:] != rows[1].shape[1:] or output.dtype != rows[1].dtype:
         raise InputError(f'{said}"teach" does; {wanted}')

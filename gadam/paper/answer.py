@@ -105,8 +105,9 @@ def sentences(headlines: pd.DataFrame, counts: Mapping[str, int], missing: int) 
         ("Does GADAM beat Adam, as published, with g times Adam's steps?", _answer(outcomes, "{}", _PUBLISHED)),
         ("Does it beat the best of g runs of Adam, at equal compute?", _answer(outcomes, "{}, equal compute", _EQUAL)),
         ("How sure is that?",
-         f"The intervals behind both answers hold together with 95 % probability. Of the paper's {total} claims "
-         f"{reproduced} are reproduced and {refuted} are not; {total - reproduced - refuted} are neither{waiting}."),
+         "The intervals behind both answers hold together with 95 % probability. Of "
+         f"{total} claims, the paper's and those of our controls, {reproduced} are reproduced and {refuted} are not; "
+         f"{total - reproduced - refuted} are neither{waiting}."),
     ]  # fmt: skip
 
 

@@ -159,7 +159,8 @@ def greater(now: Evidence, margin: float, size: float | None = None, *, level: f
     if shown.high < 0:
         return shown.marked(NOT_REPRODUCED, OPPOSITE)
     if shown.low > 0 and (size is None or shown.high >= size / 2):
-        return shown.marked(REPRODUCED)
+        beside = "the difference is less than the margin" if size is None and shown.high < margin else ""
+        return shown.marked(REPRODUCED, "", beside)
     if size is None:
         narrow = _difference(now, 2 * level - 1)
         if -margin <= narrow.low and narrow.high <= margin:

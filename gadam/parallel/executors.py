@@ -81,6 +81,8 @@ def train_shards(
         TrainingError: there is too little memory for a single unit; or, as `WorkersError`, workers elsewhere are gone.
         InputError: the executor was shut down.
     """
+    if record is not None and isinstance(pool, Workers):
+        raise InputError("record: workers elsewhere tell nothing of their steps; must be None, or the executor threads")
     at_once = pool._max_workers if isinstance(pool, ThreadPoolExecutor) else 1
     held = {shard.units.start: shard for shard in shards}
     pending: dict[Future[list[Shard]], Shard] = {}

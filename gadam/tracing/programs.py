@@ -7,6 +7,7 @@ all gains nothing, convolutions on a CPU, the step of one unit is traced and cal
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import warnings
@@ -17,6 +18,7 @@ import torch
 from torch import Generator, Tensor, fx, nn
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 
 from gadam.display import describe_error
 from gadam.population import copy_module
@@ -150,13 +152,46 @@ class Programs:
             warnings.filterwarnings("ignore", message="There is a performance drop")
             given = [tensor.clone() for tensor in flat]
             versions = [tensor._version for tensor in given]
-            traced = make_fx(program)(*given)
-            if [tensor._version for tensor in given] != versions:  # it writes to its inputs: let it write to copies
-                traced = make_fx(lambda *flat: program(*(tensor.clone() for tensor in flat)))(*flat)
+            with _padding():
+                traced = make_fx(program)(*given)
+                written = [tensor._version != before for tensor, before in zip(given, versions, strict=True)]
+                if any(written[:split]):
+                    raise NotImplementedError("its forward writes to parameters")
+                if any(written):  # to its inputs: let it write to copies
+                    traced = make_fx(lambda *flat: program(*(tensor.clone() for tensor in flat)))(*flat)
+            if any(map(_counts_by_value, traced.graph.nodes)):  # the next batch may give another number
+                raise NotImplementedError("how many rows or entries it goes on with depends on their values")
             kernels = self.singly and all(tensor.device.type == "cpu" for tensor in flat)
             if shared and not (kernels or self._evaluates):  # called three times a generation: not worth more
                 return _draw_from_streams(traced).forward
             return _faster(traced, flat, kernels, units=0 if self.singly else len(flat[0]))
+
+
+class _padding(TorchFunctionMode):  # noqa: N801, used like a function
+    """Context manager inside which no row of padding has a gradient: under `vmap` only the first unit's has none."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not nn.functional.embedding:
+            return func(*args, **(kwargs or {}))
+        given = _EMBEDDING.bind(*args, **(kwargs or {}))
+        padding = given.arguments.pop("padding_idx", None)
+        found, index = func(*given.args, **given.kwargs), given.arguments["input"]
+        if padding is None:
+            return found
+        return torch.where((index == padding % len(given.arguments["weight"]))[..., None], found.detach(), found)
+
+
+_EMBEDDING = inspect.signature(nn.functional.embedding)
+
+
+def _counts_by_value(node: fx.Node) -> bool:
+    """Whether the shape of what an operator returns depends on values, as where a mask picks rows."""
+    if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
+        return False
+    if node.target is not torch.ops.aten.index.Tensor:
+        return True
+    indices: Any = node.args[1]
+    return any(index.meta["val"].dtype in (torch.bool, torch.uint8) for index in indices if index is not None)
 
 
 def suits_singly(module: nn.Module, device: torch.device) -> bool:

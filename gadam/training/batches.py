@@ -65,13 +65,18 @@ def fixed_rows(rows: Batch) -> Batch:
 
 
 def call_in_parts(module: nn.Module, inputs: Sequence[Tensor], rows: int) -> Any:
-    """Call a module on so many rows at once, and join what it returns; it may write to what it is given."""
-    parts = [
-        module(*(tensor.clone() for tensor in some)) for some in zip(*(t.split(rows) for t in inputs), strict=True)
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    leaves, structures = zip(*map(tree_flatten, parts), strict=True)
+    """Call a module on so many rows at once, and join what it returns; it may write to what it is given.
+
+    What returns something other than tensors with a row for each is called on all rows at once.
+    """
+    if len(inputs[0]) <= rows:
+        return module(*(tensor.clone() for tensor in inputs))
+    parts = []
+    for some in zip(*(tensor.split(rows) for tensor in inputs), strict=True):
+        parts.append(tree_flatten(module(*(tensor.clone() for tensor in some))))
+        if not all(isinstance(leaf, Tensor) and leaf.shape[:1] == some[0].shape[:1] for leaf in parts[-1][0]):
+            return module(*(tensor.clone() for tensor in inputs))
+    leaves, structures = zip(*parts, strict=True)
     return tree_unflatten([torch.cat(several) for several in zip(*leaves, strict=True)], structures[0])
 
 

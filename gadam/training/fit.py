@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gadam.config import GadamConfig, InputError
 from gadam.display import describe_tensor, first_line, warn
 from gadam.population import Population, learned_of
-from gadam.randomness import unit_stream
+from gadam.randomness import is_random, unit_stream
 from gadam.runtime import intra_operator_threads
 from gadam.training.batches import take_rows
 from gadam.training.python_state import PythonState
@@ -59,6 +60,11 @@ def _fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tup
         if not (isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()):
             raise InputError(f"loss: {loss_name} of {fit} gives {_shape(value)}, must give a scalar (a mean over rows)")
         _warn_of_broadcasting(output, few, loss, value)
+        if name == "data" and _classifies(loss) and isinstance(output, Tensor) and _are_probabilities(output):
+            warn(
+                f"make_model: the outputs of {model} are probabilities, and {loss_name} takes logits (nll_loss their "
+                "log_softmax); must be without the softmax"
+            )
     return rows, targets_of(output, rows[1], loss)
 
 
@@ -121,7 +127,7 @@ def _read_labels(output: Any, rows: Batch, loss: Loss) -> Batch:
             hint = "labels must be integers (targets.long())" if bool((targets == targets.round()).all()) else ""
             hint = hint or "for values give loss=, such as torch.nn.functional.mse_loss"
             raise InputError(f"loss: {_name(loss)} is for classes, but targets are {_shape(targets)}; {hint}")
-        if bool((targets < 0).any()) or not torch.allclose(targets.sum(1), torch.ones_like(targets.sum(1)), atol=1e-3):
+        if not _are_probabilities(targets):
             raise InputError(
                 f"loss: {_name(loss)} is for classes, but targets of {_shape(targets)} are no probabilities (at least "
                 "0, with sum 1 in each row); for values give loss=, such as torch.nn.functional.mse_loss"
@@ -136,7 +142,7 @@ def _read_labels(output: Any, rows: Batch, loss: Loss) -> Batch:
                 "give loss=, such as lambda output, targets: binary_cross_entropy_with_logits(output, targets.float())"
             )
         targets = targets.argmax(1)
-    elif targets.dim() == 2 and targets.shape[1] == 1 and output.dim() == 2:  # a column of a table
+    elif targets.dim() == output.dim() and targets.shape[1] == 1:  # a column of a table, images with a channel
         targets = targets[:, 0]
     classes, counted = output.shape[1], targets[targets != getattr(loss, "ignore_index", -100)]
     if not counted.numel():
@@ -169,7 +175,8 @@ def _warn_of_broadcasting(output: Any, targets: Tensor, loss: Loss, value: Tenso
 def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
     """Tell whether targets are classes or values (or several labels a row, which are independent of each other).
 
-    Classes are whole numbers, one for each place of an output that has a dimension more, with at least two classes.
+    Classes are whole numbers, one for each place of an output that has a dimension more, with at least two classes. A
+    model whose outputs are probabilities already gives values: no further softmax is taken of them.
     """
     if targets.is_floating_point() or targets.is_complex() or not isinstance(output, Tensor):
         return "classes" if _classifies(loss) else "values"
@@ -178,7 +185,13 @@ def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
         return "values"
     counted = targets[targets != getattr(loss, "ignore_index", -100)]
     among = not counted.numel() or (int(counted.min()) >= 0 and int(counted.max()) < output.shape[1])
-    return "classes" if _classifies(loss) or among else "values"
+    return "classes" if _classifies(loss) or (among and not _are_probabilities(output)) else "values"
+
+
+def _are_probabilities(values: Tensor) -> bool:
+    """Whether values, [n, classes, ...], are at least 0 and have sum 1 over the classes."""
+    sums = values.sum(1)
+    return bool((values >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
 
 
 def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfig) -> tuple[float, str]:
@@ -194,7 +207,7 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
     few = torch.arange(config.batch_size, device=rows[1].device) % len(rows[1])
     model, loss_name = type(population.template).__name__, _name(loss)
     unit = population.unit(0).train()
-    before = {*unit.state_dict(keep_vars=True)}
+    before = _entries(unit)
     states = []
     # On one thread, for checkpoints tell models apart by this loss, bit by bit. Twice, for what a first call sets up
     # does not move any more.
@@ -210,12 +223,28 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
             except Exception as error:
                 what = f"{model} could not be trained on a batch of batch_size={config.batch_size} rows"
                 raise InputError(f"make_model: {what}: {first_line(error)}") from error
-    if late := sorted({*unit.state_dict(keep_vars=True)} - before):
+    if late := sorted(_entries(unit) - before):
         raise InputError(
             f"make_model: {model} makes {late[0]} when it is called; must make it in __init__, or be called once first"
         )
     _check_gradients(first, learned_of(unit), loss_name, model)
     return float(first.detach()), states[0].difference(states[1])
+
+
+def _entries(module: nn.Module) -> set[str]:
+    return {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+
+
+class _NoDraws(TorchDispatchMode):
+    """Refuses random numbers."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if is_random(func, args, kwargs):
+            raise InputError(
+                "make_model: a part of it is computed again for its gradient and draws random numbers, which would be "
+                "others then; must have no torch.utils.checkpoint around dropout"
+            )
+        return func(*args, **(kwargs or {}))
 
 
 def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: str, model: str) -> None:
@@ -230,7 +259,8 @@ def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: st
     gradients: list[Tensor | None] = [None]
     if value.requires_grad:
         try:
-            gradients = list(torch.autograd.grad(value, list(learned.values()), allow_unused=True))
+            with _NoDraws():
+                gradients = list(torch.autograd.grad(value, list(learned.values()), allow_unused=True))
         except RuntimeError as error:
             raise InputError(f"make_model: {model} could not be differentiated: {first_line(error)}") from error
     if all(each is None for each in gradients):

@@ -73,12 +73,17 @@ def read_tensor(name: str, part: str, value: Any) -> Tensor:
     """Return a tensor, an array or a frame as a dense tensor."""
     if hasattr(value, "to_numpy"):  # a frame or series, of pandas or its like
         kinds = getattr(value, "dtypes", None)
-        if texts := [str(column) for column, kind in getattr(kinds, "items", dict)() if str(kind) in _TEXTS]:
+        columns = dict(kinds.items()) if kinds is not None and hasattr(kinds, "items") else {}
+        if other := [(column, kind) for column, kind in columns.items() if getattr(kind, "kind", "O") not in "biufc"]:
+            column, kind = other[0]
             raise InputError(
-                f"{name}: {part} have a column {texts[0]!r} of text or objects, must be numbers (pandas.get_dummies "
-                "makes columns of them)"
+                f"{name}: {part} have a column {str(column)!r} of {kind}, must be numbers (of categories and text "
+                "pandas.get_dummies makes columns)"
             )
-        value = value.to_numpy()
+        frame, value = value, value.to_numpy()
+        if columns and value.dtype == object:  # of several types, or of those that may be missing
+            whole = all(kind.kind in "biu" for kind in columns.values()) and not frame.isna().any(axis=None)
+            value = frame.to_numpy("int64" if whole else "float64", na_value=float("nan"))
     if type(value).__module__ == "numpy" and hasattr(value, "dtype"):
         if value.dtype.kind not in "biufc":
             raise InputError(
@@ -101,9 +106,6 @@ def read_tensor(name: str, part: str, value: Any) -> Tensor:
     return value
 
 
-_TEXTS = ("object", "str", "string", "category", "datetime64[ns]")
-
-
 def _read_dataset(name: str, data: Any) -> tuple[tuple[Tensor, ...], Tensor]:
     """Read every item of a map-style dataset, (input, ..., target) each."""
     if isinstance(data, TensorDataset) and len(data.tensors) > 1:
@@ -122,7 +124,10 @@ def _read_dataset(name: str, data: Any) -> tuple[tuple[Tensor, ...], Tensor]:
         if not (isinstance(item, tuple | list) and len(item) > 1):
             raise InputError(f"{name}: item {index} of {kind} is a {describe_type(item)}, must be (input, target)")
         try:
-            columns.append([torch.as_tensor(part) for part in item])
+            *inputs, target = item
+            if len(inputs) == 1 and isinstance(inputs[0], tuple | list):  # ((input, ...), target), as of a pair
+                inputs = [*inputs[0]]
+            columns.append([torch.as_tensor(part) for part in (*inputs, target)])
         except (TypeError, ValueError, RuntimeError) as error:
             hint = "give tensors (of images: transform=torchvision.transforms.ToTensor())"
             raise InputError(f"{name}: item {index} of {kind} is no tensor ({first_line(error)}); {hint}") from None

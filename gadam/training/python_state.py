@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-MOST_VALUES = 10_000  # that are looked at; a container of more is taken to be data
+MOST_VALUES = 10_000  # of a container; one of more is taken to be data
+MOST_IN_ALL = 200_000
 DEEPEST = 8
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _SIMPLE = (str, bytes, bool, int, float, complex, type(None))
@@ -33,8 +34,8 @@ class PythonState:
             "numpy.random": _plain(np.random.get_state(legacy=True)),  # noqa: NPY002
         }
         self._seen: dict[int, Any] = {}  # kept, so that no other object gets the number of one that is gone
-        self._walk(type(module).__name__, module, 0)
         self._walk("loss", loss, 0, tensors=True)
+        self._walk(type(module).__name__, module, 0)
 
     def difference(self, later: PythonState) -> str:
         """Return the name of a value that is another one later; "" if all are the same."""
@@ -47,7 +48,7 @@ class PythonState:
         if isinstance(thing, _SIMPLE):
             self._values[name] = thing
             return
-        if id(thing) in self._seen or depth > DEEPEST or len(self._values) > MOST_VALUES:
+        if id(thing) in self._seen or depth > DEEPEST or len(self._values) > MOST_IN_ALL:
             return
         self._seen[id(thing)] = thing
         state_of = next((state_of for kind, state_of in _STATES.items() if isinstance(thing, kind)), None)
@@ -64,8 +65,9 @@ class PythonState:
                 own = {key: value for key, value in vars(part).items() if key not in _OF_EVERY_MODULE}
                 if tensors:
                     own |= part._parameters | part._buffers
+                for hooks in (part._forward_pre_hooks, part._forward_hooks, part._backward_hooks):
+                    own |= {f"hook {number}": hook for number, hook in hooks.items()}
                 self._parts(f"{name}.{path}".rstrip("."), own, depth, tensors)
-                self._code(f"{name}.{path}".rstrip("."), type(part).forward, depth)
                 self._class(f"{name}.{path}".rstrip("."), type(part), depth)
         elif isinstance(thing, functools.partial):
             self._parts(name, {"func": thing.func, "args": thing.args, **thing.keywords}, depth, tensors)
@@ -85,13 +87,20 @@ class PythonState:
                 self._walk(f"{name}.{key}", value, depth + 1, tensors=tensors)
 
     def _class(self, name: str, kind: type, depth: int) -> None:
-        """Simple attributes of a user's class, and its `__call__`."""
-        if _is_of_a_library(kind.__module__):
-            return
-        own = {key: value for key, value in vars(kind).items() if isinstance(value, _SIMPLE) and key[:2] != "__"}
-        self._parts(f"{name}'s class", own, depth, tensors=False)
-        if isinstance(call := vars(kind).get("__call__"), types.FunctionType):
-            self._code(name, call, depth)
+        """Attributes and methods of a user's class and of those that it inherits from."""
+        for each in kind.__mro__:
+            if _is_of_a_library(each.__module__) or id(each) in self._seen:
+                continue
+            self._seen[id(each)] = each
+            methods = {key: getattr(value, "__func__", value) for key, value in vars(each).items()}
+            own = {
+                key: value
+                for key, value in vars(each).items()
+                if key[:2] != "__" and not isinstance(value, property | classmethod | staticmethod | types.FunctionType)
+            }
+            self._parts(f"{name}'s class {each.__name__}", own, depth, tensors=False)
+            for key, method in methods.items():
+                self._code(f"{name}.{key}", method, depth)
 
     def _code(self, name: str, function: Any, depth: int) -> None:
         """What a function of a user's closes over, its defaults, and the globals that it names."""
@@ -103,11 +112,18 @@ class PythonState:
                 read[key] = cell.cell_contents
             except ValueError:  # not filled yet
                 continue
-        names = function.__code__.co_names
-        read |= {key: function.__globals__[key] for key in names if key in function.__globals__}
+        read |= {
+            key: function.__globals__[key] for key in _names(function.__code__) if key in function.__globals__
+        }  # fmt: skip
         for key, value in read.items():
             if not isinstance(value, type | types.ModuleType):
                 self._walk(f"{name}: {key}", value, depth + 1, tensors=True)
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """The names that a function's code mentions, and that of functions inside it."""
+    inside = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return [*code.co_names, *(name for part in inside for name in _names(part))]
 
 
 def _is_of_a_library(module: str | None) -> bool:

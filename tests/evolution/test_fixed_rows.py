@@ -12,7 +12,8 @@ import pytest
 import torch
 import zoo
 from evolving import DATA, DOUBLE, MODES, Stop, double_mlp, run, settings
-from torch.nn.functional import cross_entropy, mse_loss
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 
 from gadam import EarlyStopping, InputError, Population, TensorBoard, evolve_seeds, load_result, train
 from gadam.evolution.breeding import find_best
@@ -41,9 +42,10 @@ def test_the_best_unit_ever_is_kept_in_checkpoints_and_files(mode, tmp_path):
     resumed = run(**given, checkpoint=tmp_path / "state")
     zoo.assert_same(resumed, whole)
     whole.save(tmp_path / "result")
-    loaded = load_result(tmp_path / "result", zoo.mlp)
-    assert loaded.restored
-    assert all(torch.equal(a, b) for a, b in zip(loaded.best.parameters(), whole.best.parameters(), strict=True))
+    for file in ("result", "state"):
+        loaded = load_result(tmp_path / file, zoo.mlp)
+        assert (loaded.restored, loaded.stopped, loaded.config) == (True, "generations", config)
+        assert all(torch.equal(a, b) for a, b in zip(loaded.best.parameters(), whole.best.parameters(), strict=True))
     last = run(**given | {"restore_best": False})
     assert zoo.same_population(last.population, whole.population)
     assert loss_of(last.best) > loss_of(whole.best)
@@ -136,6 +138,9 @@ def test_predict_gives_probabilities_of_classes_and_outputs_else_of_whatever_is_
     assert torch.allclose(probabilities, result.best(DATA[0]).softmax(1), atol=1e-6)
     for inputs in (DATA[0].numpy(), pd.DataFrame(DATA[0].numpy()), DATA[0].double(), (DATA[0],)):
         assert torch.allclose(result.predict(inputs, chunk=7), probabilities, atol=1e-6)
+    sure = run(make=lambda: nn.Sequential(zoo.mlp(), nn.Softmax(1)), loss=lambda output, y: nll_loss(output.log(), y))
+    assert torch.equal(sure.predict(DATA[0]), sure.best(DATA[0]))
+    torch.testing.assert_close(sure.ensemble()(DATA[0]), sum(unit(DATA[0]) for unit in sure.population.units()) / 4)
     values = run(make=zoo.regression, data=(DATA[0], zoo.VALUES), loss=mse_loss)
     assert torch.equal(values.predict(DATA[0]), values.best(DATA[0]).detach())
     for case in (zoo.ZOO["two inputs"], zoo.ZOO["targets of two dimensions"]):

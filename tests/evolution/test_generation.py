@@ -262,4 +262,4 @@ def test_of_a_population_gone_bad_the_checkpoint_holds_the_last_good_generation(
         kept = load_result(path, fuses())
         assert zoo.same_population(kept.population, first.population)
         assert zoo.timeless(kept).equals(zoo.timeless(first))
-        assert (kept.stopped, kept.config, kept.targets) == ("stop", first.config, "classes")
+        assert (kept.stopped, kept.config, kept.targets) == ("stop", settings(), "classes")

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import torch
 import zoo
 from evolving import DATA, STEPS, WAYS, Stop, Watch, reference, run, run_way, settings
 
-from gadam import Callback, evolve, evolve_seeds, load_result, storage, train
+from gadam import Callback, InputError, evolve, evolve_seeds, load_result, storage, train
 from gadam.config import RESULTS_VERSION
 from gadam.evolution import checkpoint
 from gadam.evolution.checkpoint import checkpoints_in
@@ -88,6 +89,29 @@ def test_a_finished_training_is_not_done_again(call, tmp_path, monkeypatch):
     for kept in (again, load_result(tmp_path / "state", zoo.dropout_mlp)):
         assert zoo.same_population(kept.population, expected.population)
         assert kept.history.equals(expected.history)
+
+
+def test_a_disk_that_is_full_later_costs_nothing_but_what_is_kept(tmp_path, monkeypatch):
+    path, write = tmp_path / "state", storage.write
+
+    def fills(target, *given):
+        if target.exists() or target != path:
+            raise InputError("path='state' cannot be written: No space left on device")
+        write(target, *given)
+
+    monkeypatch.setattr(storage, "write", fills)
+    with pytest.warns(UserWarning, match=r"^checkpoint: .* No space left on device; the training goes on"):
+        zoo.assert_same(run(checkpoint=path, checkpoint_seconds=1e-4), run())
+    with pytest.raises(InputError, match=r"^checkpoint: .* No space left on device$"):
+        run(checkpoint=tmp_path / "another")
+    monkeypatch.undo()
+    zoo.assert_same(run(checkpoint=path), run())
+
+
+def test_where_nobody_hears_there_is_no_bar(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    for progress in (None, True):
+        run(progress=progress)
 
 
 def test_more_generations_may_follow_and_what_converged_or_was_ended_stays_so(tmp_path):

@@ -190,7 +190,8 @@ PLANES = (ROWS, (ROWS[:, 0] + ROWS[:, 1] > 0).long() + (ROWS[:, 2] > 0))
 
 
 def test_teach_spends_the_steps_and_gives_student_and_teachers(tmp_path):
-    result = teach(zoo.mlp, PLANES, total_steps=4_000, batch_size=16, seed=2, progress=False)
+    file = tmp_path / "state"
+    result = teach(zoo.mlp, PLANES, total_steps=4_000, batch_size=16, seed=2, progress=False, checkpoint=file)
     assert 3_950 <= result.gradient_steps <= 4_000
     assert (len(result.population), len(result.teachers)) == (1, 8)
     learned = result.best(PLANES[0]).argmax(1).eq(PLANES[1]).float().mean()
@@ -199,9 +200,10 @@ def test_teach_spends_the_steps_and_gives_student_and_teachers(tmp_path):
     assert vote.units(ROWS[:5]).shape == (8, 5, 3)
     assert result.history["learning_rate"].nunique() == 8
     result.save(tmp_path / "taught")
-    again = load_result(tmp_path / "taught", zoo.mlp)
-    assert zoo.same_population(again.teachers, result.teachers)
-    zoo.assert_same(again, result)
+    for path in (tmp_path / "taught", file):
+        again = load_result(path, zoo.mlp)
+        assert zoo.same_population(again.teachers, result.teachers)
+        zoo.assert_same(again, result)
     for plot in (result.plot, result.plot_family, result.plot_adoption, result.plot_rates):
         plot()
     assert "1 of 1" in result._repr_html_()
@@ -248,7 +250,10 @@ def test_teach_says_what_it_cannot_use():
     assert "are too few" in zoo.complaint(teach, zoo.mlp, PLANES, total_steps=10)
     assert "must not be given" in zoo.complaint(teach, zoo.mlp, PLANES, total_steps=5_000, steps=3)
     assert "colour: is no setting" in zoo.complaint(teach, zoo.mlp, PLANES, total_steps=5_000, colour=3)
-    assert "teacher_share=2" in zoo.complaint(teach, zoo.mlp, PLANES, total_steps=5_000, teacher_share=2)
+    for share in (2, 1.0, 0):
+        said = zoo.complaint(teach, zoo.mlp, PLANES, total_steps=5_000, teacher_share=share)
+        assert f"teacher_share={share}" in said
+    assert teach_config(300, 5_000, optimizer="sgd").weight_decay == 0
     assert "total_steps=0" in zoo.complaint(teach, zoo.mlp, PLANES, total_steps=0)
     assert "12 rows leave too few" in zoo.complaint(teach, zoo.mlp, (ROWS[:12], PLANES[1][:12]), total_steps=5_000)
 

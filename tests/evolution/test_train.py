@@ -9,7 +9,7 @@ from by_hand import assert_trained_by_hand
 from evolving import DOUBLE, STEPS, Stop, Watch, double_dropout, run, settings, watched
 from torch.nn import functional
 
-from gadam import Population, train
+from gadam import Population, load_result, train
 
 VALIDATION = (DOUBLE[0][::2], DOUBLE[1][::2])
 
@@ -48,7 +48,9 @@ def test_the_units_are_those_of_evolve_and_trained_alike_on_any_executor():
 
 
 @pytest.mark.parametrize(("mode", "shards", "average"), [("loop", 2, 0.0), ("vectorised", 4, 0.0), ("loop", 2, 0.3)])
-def test_stopped_it_returns_the_units_as_they_are_or_their_average(mode, shards, average):
+def test_stopped_it_returns_the_units_as_they_are_or_their_average_and_the_checkpoint_has_them(
+    mode, shards, average, tmp_path
+):
     initial = Population.make(double_dropout, 4, seed=1).parameters
     seen, taken = {name: entry.clone() for name, entry in initial.items()}, []
 
@@ -59,7 +61,19 @@ def test_stopped_it_returns_the_units_as_they_are_or_their_average(mode, shards,
             own += (entry - own) / (1 + average * 4 * STEPS)
 
     config = settings(mode=mode, shards=shards, average=average)
-    result = run(config, double_dropout, DOUBLE, train, stop=Stop(15), record=record)
+    file = tmp_path / "state"
+    result = run(config, double_dropout, DOUBLE, train, stop=Stop(15), record=record, checkpoint=file)
+    zoo.assert_same(load_result(file, double_dropout), result)
     assert (result.stopped, len(result.history), result.gradient_steps) == ("stop", 0, len(taken))
     assert zoo.difference(dict(result.population.parameters), seen) < 1e-12
     assert not result.population.moments
+
+
+def test_units_that_diverge_come_last_and_have_not_survived():
+    data = (DOUBLE[0], DOUBLE[0][:, :1])
+    config = settings(optimizer="sgd", learning_rate=(1e-3, 1e6), generations=5)
+    with pytest.warns(UserWarning, match="^train: 3 of 4 units have a loss that is NaN or infinite"):
+        result = run(config, lambda: zoo.regression().double(), data, train, loss=functional.mse_loss)
+    finite = result.history["loss_survival"].notna()
+    assert result.history["survived"].equals(finite)
+    assert result.predict(data[0]).isfinite().all()

@@ -158,6 +158,11 @@ def test_a_process_that_dies_is_one_clear_error_and_another_pool_goes_on(context
                 zoo.assert_same(evolved(pool, loss=loss, checkpoint=path), evolved(2, loss=loss))
 
 
+def test_processes_tell_no_record():
+    with ProcessPoolExecutor(1) as pool, pytest.raises(InputError, match=r"^record: workers elsewhere"):
+        evolved(pool, record=print)
+
+
 # --- a cluster ---
 
 

@@ -172,12 +172,17 @@ def test_a_store_or_report_that_cannot_be_written_is_refused_before_anything_is_
 
 
 def test_leavings_of_killed_writers_go_after_a_day_and_checkpoints_after_a_month(tmp_path):
-    ages = {"tables/.a.csv.1.tmp": 2, ".b.tmp": 2, ".c.tmp": 0, ".d.checkpoints": 2, ".e.checkpoints": 31}
+    run, written = "d" * 64, f".{'0' * 32}.tmp"
+    ages = {
+        f"tables/.a.csv{written}": 2, f".{run}.json{written}": 2, ".gadam-1.tmp": 2, f".e{run[1:]}.checkpoints": 31,
+        f".b{written}": 0, f".{run}.checkpoints": 2, ".thesis.tmp": 2, ".my.checkpoints": 31, f"a/b/.c{written}": 2,
+    }  # fmt: skip
     for name, days in ages.items():
         (tmp_path / name).mkdir(parents=True)
         os.utime(tmp_path / name, (time.time() - days * paths.DAY,) * 2)
     paths.prepare_folder(tmp_path, "GADAM_RUNS")
-    assert [name for name in ages if (tmp_path / name).exists()] == [".c.tmp", ".d.checkpoints"]
+    left = [name for name in ages if (tmp_path / name).exists()]
+    assert left == [*ages][4:], "what is young, and what is not ours"
 
 
 # --- signals and exit statuses ---

@@ -14,6 +14,7 @@ from typing import Any
 from gadam.config import InputError
 
 DAY = 24 * 60 * 60
+_SCRATCH = ".gadam-"
 
 
 class ReportError(RuntimeError):
@@ -93,7 +94,7 @@ def read_json(path: Path) -> Any:
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A hidden folder in `parent`, so on its disk: what is finished there is renamed into place, the rest removed."""
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(".tmp", ".", parent, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(".tmp", _SCRATCH, parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
@@ -112,8 +113,11 @@ def prepare_folder(folder: Path, variable: str) -> None:
     except OSError as error:
         told = f"cannot write into {folder}: {error.strerror or error}"
         raise ReportError(f"{told}; see that it can be written, or set ${variable} to another folder") from error
-    storage.remove_stale(folder, "**/.*.tmp", DAY)
-    storage.remove_stale(folder, "**/.*.checkpoints", 30 * DAY)
+    # No other names, nor any deeper: the folder may hold what is not ours.
+    digit = "[0-9a-f]"
+    for pattern in (f".*.{32 * digit}.tmp", f"*/.*.{32 * digit}.tmp", f"{_SCRATCH}*.tmp"):
+        storage.remove_stale(folder, pattern, DAY)
+    storage.remove_stale(folder, f".{64 * digit}.checkpoints", 30 * DAY)
 
 
 def sha256(path: Path) -> str | None:
