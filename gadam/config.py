@@ -54,7 +54,7 @@ class GadamConfig:
         >>> config = gadam.GadamConfig(population_size=20, generations=10, steps=500, learning_rate=3e-3)
 
     Attributes:
-        population_size: unit models in a generation (g, Section 3.1); to evolve takes at least 2, but for
+        population_size: unit models in a generation (g, Section 3.1); at least 2 to evolve, except with
             crossover="teach".
         generations: largest number of generations (K, Section 3.1).
         steps: optimizer steps of a unit in a generation (Section 3.2: "epochs"); of children see `child_steps`.

@@ -19,7 +19,7 @@ from gadam.training.batches import call_in_parts
 from gadam.training.fit import fit_rows
 from gadam.training.inputs import read_rows
 from gadam.training.python_state import PythonState
-from gadam.types import Loss
+from gadam.types import Loss, Rows
 from gadam.validation import check_callable, check_choice, check_kind, check_whole
 
 logger = logging.getLogger("gadam")
@@ -27,7 +27,7 @@ logger = logging.getLogger("gadam")
 Average = Literal["probabilities", "outputs"]
 """What an `Ensemble` averages of its units."""
 
-_calling = threading.Lock()
+_calling = threading.RLock()
 """The template holds the tensors of the unit that is called: one thread at a time."""
 _A_POPULATION = "a gadam.Population (of a Result)"
 SHAPES = 32
@@ -65,6 +65,8 @@ class Ensemble(nn.Module):
         super().__init__()
         check_kind("population", population, Population, _A_POPULATION)
         check_choice("average", average, get_args(Average))
+        if not len(population):
+            raise InputError("population: has no units, must have at least one")
         self.average = average
         population = _sound(population)
         self.stacked = _as_module(population)
@@ -172,7 +174,7 @@ class Ensemble(nn.Module):
 
 def greedy_soup(
     population: Population,
-    data: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    data: Rows,
     loss: Loss = nn.functional.cross_entropy,
     *,
     chunk: int = 1_024,
@@ -247,7 +249,8 @@ def _call(module: nn.Module, state: Mapping[str, Tensor], inputs: tuple[Tensor, 
     if torch.compiler.is_compiling() or inputs[0].is_meta:
         return functional_call(module, dict(state), inputs)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        tensor.data = state[name]
+        if name in state:  # else the call before has made it
+            tensor.data = state[name]
     return module(*inputs)
 
 

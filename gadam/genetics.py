@@ -108,6 +108,8 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
 
 def perturb(values: Mapping[str, Tensor], *, generator: Generator) -> dict[str, Tensor]:
     """Multiply each value by a factor from 0.8 to 1.25, drawn log-uniformly, as population-based training does."""
+    _units_of("values", values, floats=True)
+    check_kind("generator", generator, Generator, "a torch.Generator")
     return {
         name: entries * 1.25 ** (2 * _rand(entries, len(entries), generator) - 1) for name, entries in values.items()
     }

@@ -18,6 +18,7 @@ from gadam.result import Callback, Generation, Result
 from gadam.training.batches import call_in_parts
 from gadam.training.fit import fit_rows
 from gadam.training.inputs import read_rows
+from gadam.types import Rows
 
 ROWS = 1_000  # scored at once
 VOTE = "#cc78bc"
@@ -41,7 +42,7 @@ class LivePlot(Callback):
         scores: a row per generation with the columns generation, best and vote, in [0, 1]; empty without `test`.
     """
 
-    def __init__(self, test: tuple[Tensor | tuple[Tensor, ...], Tensor] | None = None) -> None:
+    def __init__(self, test: Rows | None = None) -> None:
         if test is not None:
             _, targets = read_rows("test", test, torch.device("cpu"))
             if targets.is_floating_point():

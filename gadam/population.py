@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from inspect import getclosurevars, isfunction
 from itertools import pairwise
 from typing import Any
 
@@ -84,6 +83,7 @@ class Population:
             with global_stream(own := stream_seed(seed, INITIALISATION, unit)), seeded_python(own):
                 modules.append(_made(make_model))
                 if initialisation == "standard_normal":
+                    modules[-1] = copy_module(modules[-1])  # for a part of it may be one of the user's own
                     for parameter in learned_of(modules[-1]).values():
                         nn.init.normal_(parameter)
         if not learned_of(modules[0]):
@@ -327,23 +327,25 @@ def _carried(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _check_kept(argument: str, modules: Sequence[nn.Module]) -> None:
-    """Refuse what each unit would need for its own, and a copy does not have.
+    """Refuse what each unit would need for its own, and a copy of it does not have.
 
-    That are tensors that differ outside of parameters and buffers, memory that parameters share, and hooks that hold
-    the module.
+    These are tensors outside of parameters and buffers that differ from unit to unit, memory that parameters share, and
+    hooks that hold the module.
     """
     model = type(modules[0]).__name__
     first, *others = (_plain_tensors(module) for module in modules)
     for other in others:
         for name in first.keys() & other.keys():
-            if not np.array_equal(first[name], other[name], equal_nan=first[name].dtype.kind in "fc"):
+            one, another = first[name], other[name]
+            if one.shape != another.shape or not bool(((one == another) | ((one != one) & (another != another))).all()):
                 raise InputError(
                     f"{argument}: {name} of {model} differs from unit to unit and is no parameter or buffer, so units "
                     "would not have their own; must be made by register_buffer"
                 )
-    places: dict[int, str] = {}
+    places: dict[int, tuple[str, bool]] = {}
     for name, parameter in modules[0].named_parameters():
-        if parameter.numel() and (tied := places.setdefault(parameter.data_ptr(), name)) != name:
+        tied, learned = places.setdefault(parameter.data_ptr(), (name, parameter.requires_grad))
+        if parameter.numel() and tied != name and (learned or parameter.requires_grad):
             raise InputError(
                 f"{argument}: {tied} and {name} of {model} share memory, which units would not; must be the same "
                 "Parameter, or forward must use the one for both"
@@ -351,24 +353,31 @@ def _check_kept(argument: str, modules: Sequence[nn.Module]) -> None:
     parts = {*modules[0].modules()}
     for part in parts:
         for hook in (*part._forward_pre_hooks.values(), *part._forward_hooks.values()):
-            held = getclosurevars(hook).nonlocals.values() if isfunction(hook) else ()
-            if any(isinstance(each, nn.Module) and each in parts for each in held):
+            if any(isinstance(each, nn.Module) and each in parts for each in closed_over(hook).values()):
                 raise InputError(
                     f"{argument}: a hook of {type(part).__name__} closes over {model} or a part of it, of which units "
                     "are copies; must be a method of the module, or in forward"
                 )
 
 
-def _plain_tensors(module: nn.Module) -> dict[str, np.ndarray]:
+def closed_over(function: Any) -> dict[str, Any]:
+    """Return what a function closes over, by name, as far as that has a value."""
+    found, code = {}, getattr(function, "__code__", None)
+    for name, cell in zip(code.co_freevars if code else (), getattr(function, "__closure__", None) or (), strict=False):
+        with suppress(ValueError):  # not filled yet
+            found[name] = cell.cell_contents
+    return found
+
+
+def _plain_tensors(module: nn.Module) -> dict[str, Any]:
     """Return the tensors and arrays that modules have as plain attributes, but what is computed from parameters."""
-    found = {}
+    found: dict[str, Any] = {}
     for path, part in module.named_modules():
         for name, value in vars(part).items():
-            if f"{name}_orig" in part._parameters:  # computed anew at each call, by spectral_norm
-                continue
-            if isinstance(value, Tensor) and value.grad_fn is None and value.layout is torch.strided:
-                found[f"{path}.{name}".lstrip(".")] = value.detach().cpu().float().numpy()
-            elif isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+            kept = isinstance(value, Tensor) and value.grad_fn is None and value.layout is torch.strided
+            # What spectral_norm, weight_norm and pruning compute anew at each call has parameters of such names.
+            computed = any(f"{name}_{end}" in part._parameters for end in ("orig", "g"))
+            if not computed and (kept or (isinstance(value, np.ndarray) and value.dtype.kind in "biufc")):
                 found[f"{path}.{name}".lstrip(".")] = value
     return found
 
@@ -394,6 +403,11 @@ def _made(make_model: Callable[[], nn.Module]) -> nn.Module:
             raise InputError(
                 f"make_model: {name} of {kind} has a hook, which copies do not have; must be without, for instance "
                 "with what the hook does in the loss"
+            )
+    for name, entry in (*module.named_parameters(), *module.named_buffers()):
+        if entry.layout is not torch.strided:
+            raise InputError(
+                f"make_model: {name} of {kind} is sparse, must be dense (.to_dense()) or a plain attribute"
             )
     if any(tensor.is_meta for tensor in module.parameters()):
         raise InputError(f"make_model: {kind} is on the meta device, must have values; make it on the CPU")

@@ -63,6 +63,8 @@ def is_random(operator: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any]
     """Tell whether a call of an operator draws from a generator; fused attention whose dropout is zero does not."""
     if torch.Tag.nondeterministic_seeded not in getattr(operator, "tags", ()):
         return False
+    if "_backward" in str(operator):  # which draws again what was drawn before
+        return False
     for argument, value in zip_longest(operator._schema.arguments, args):
         if argument is not None and argument.name == "dropout_p":
             return (kwargs or {}).get("dropout_p", argument.default_value if value is None else value) != 0

@@ -17,7 +17,7 @@ from gadam.ensembles import Average, Ensemble, greedy_soup, not_taken
 from gadam.population import Population, outline, to_entries
 from gadam.training.batches import call_in_parts
 from gadam.training.inputs import read_tensor
-from gadam.types import Loss, Targets
+from gadam.types import Loss, Rows, Targets
 from gadam.validation import check_whole, read_path
 
 if TYPE_CHECKING:
@@ -138,9 +138,7 @@ class Result:
         units = self.population if self.teachers is None else self.teachers
         return Ensemble(units, average or ("probabilities" if self.targets == "classes" else "outputs"))
 
-    def soup(
-        self, data: tuple[Tensor | tuple[Tensor, ...], Tensor], loss: Loss | None = None, *, chunk: int = 1_024
-    ) -> nn.Module:
+    def soup(self, data: Rows, loss: Loss | None = None, *, chunk: int = 1_024) -> nn.Module:
         """Average the weights of those units that improve the average, see `gadam.ensembles.greedy_soup`.
 
         `loss` is that of the training; None takes cross-entropy, if `targets` are classes.

@@ -51,6 +51,14 @@ def check_kind(name: str, value: Any, kind: type | UnionType, words: str) -> Non
         raise InputError(f"{name}: is a {type(value).__name__}, must be {words}")
 
 
+def expand(name: str, value: str) -> Path:
+    """Return an absolute path, with "~" followed."""
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise InputError(f"{name}={shown(value)}: the home folder is not known; must be an absolute path") from None
+
+
 def read_path(name: str, value: Any, *, folder: bool = False) -> Path:
     """Return the path of a file or a folder, there or not, as an absolute one, with "~" and links followed."""
     if not isinstance(value, str | os.PathLike) or not str(value) or "\0" in str(value):

@@ -13,11 +13,13 @@ import zoo
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset, StackDataset, TensorDataset
 
 import gadam
 from gadam import Callback, InputError
 from gadam.training import trainer
+from gadam.training.batches import call_in_parts
 from gadam.training.shards import TrainingError
 
 X, Y = zoo.FEATURES, zoo.LABELS
@@ -255,11 +257,12 @@ MOVES = {
 }  # fmt: skip
 
 
+@MODES
 @pytest.mark.parametrize("which", MOVES)
-def test_what_changes_from_step_to_step_is_trained_by_the_loop_with_a_word(which):
+def test_what_changes_from_step_to_step_is_trained_by_the_loop_with_a_word(which, mode):
     ways, given = [], MOVES[which]()
     with pytest.warns(UserWarning, match=r"^training unit by unit, because .* changes from step to step") as told:
-        evolved(mode="vectorised", record=lambda step: ways.append(len(step.units)), **given)
+        evolved(mode=mode, record=lambda step: ways.append(len(step.units)), **given)
     assert len(told) == 1
     assert set(ways) == {1}
     assert told[0].filename == zoo.__file__
@@ -282,6 +285,7 @@ def test_what_is_kept_but_does_not_move_is_trained_in_one_call():
     assert set(ways) == {3}
 
 
+@pytest.mark.filterwarnings("ignore:training unit by unit, because Python's random changes")
 def test_an_ensemble_of_units_that_draw_in_python_is_not_frozen():
     ensemble = evolved(lambda: Noisy(random.random)).ensemble()
     assert not torch.equal(ensemble(X), ensemble(X))
@@ -301,6 +305,17 @@ class Penalised(nn.CrossEntropyLoss):
         return super().forward(output, targets) + 1e-3 * output.square().mean()
 
 
+class Triangle(nn.Module):
+    """Picks entries by a mask that is always the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.mask = nn.Linear(4, 9), nn.Linear(3, 3), torch.ones(3, 3).triu(1).bool()
+
+    def forward(self, inputs):
+        return self.last(self.first(inputs).view(-1, 3, 3)[:, self.mask])
+
+
 def embedded(**settings):
     return lambda: nn.Sequential(nn.Embedding(9, 4, **settings), nn.Flatten(), nn.Linear(4 * 5, 3))
 
@@ -308,20 +323,31 @@ def embedded(**settings):
 @pytest.mark.parametrize(
     ("make", "inputs", "loss"),
     [
-        (convolution, zoo.IMAGES, hardest),
         (zoo.mlp, X, Penalised()),
-        (embedded(max_norm=0.5), WORDS, functional.cross_entropy),
         (embedded(padding_idx=2), WORDS, functional.cross_entropy),
         (embedded(padding_idx=-1), WORDS, functional.cross_entropy),
         (zoo.mlp, X, lambda output, targets: 1e-6 * functional.cross_entropy(output, targets)),
+        (Triangle, X, functional.cross_entropy),
     ],
 )
-@pytest.mark.filterwarnings("ignore:training unit by unit")
-def test_in_one_call_or_by_the_loop_units_learn_the_same(make, inputs, loss):
+def test_in_one_call_units_learn_what_they_do_by_the_loop(make, inputs, loss):
     results = [
         evolved(make, (inputs, Y), loss=loss, mode=mode, generations=1, steps=30) for mode in ("loop", "vectorised")
     ]
     assert zoo.difference(*(result.population.parameters for result in results)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs", "loss"),
+    [
+        (convolution, zoo.IMAGES, hardest),
+        (embedded(max_norm=0.5), WORDS, functional.cross_entropy),
+    ],
+)
+def test_what_no_trace_has_is_trained_by_the_loop_with_a_word(make, inputs, loss):
+    with pytest.warns(UserWarning, match="^training unit by unit, because the model cannot be vectorised"):
+        found = evolved(make, (inputs, Y), loss=loss, mode="vectorised", steps=30)
+    assert zoo.same_population(found.population, evolved(make, (inputs, Y), loss=loss, steps=30).population)
 
 
 def test_rows_of_padding_stay_what_they_are():
@@ -370,6 +396,75 @@ def test_what_numpy_and_python_draw_is_given_by_the_seed():
     states = [get() for get in (random.getstate, np.random.get_state)]
     same(evolved(make), evolved(make))
     assert str(states) == str([get() for get in (random.getstate, np.random.get_state)])
+
+
+# --- what looks like something that is refused, and is fine ---
+
+
+class TwiceFrozen(nn.Module):
+    """Has two parts of the same memory, which nobody trains."""
+
+    def __init__(self):
+        super().__init__()
+        table = torch.ones(9, 4)
+        self.mean, self.most, self.layer = *(nn.Embedding.from_pretrained(table) for _ in range(2)), nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        return self.layer(torch.cat([self.mean(inputs).mean(1), self.most(inputs).amax(1)], 1))
+
+
+def called_once():
+    model = weight_normed()
+    with torch.no_grad():
+        model(X)
+    return model
+
+
+class NoisyGradient(zoo.Linear):
+    def forward(self, inputs):
+        output = self.layer(inputs)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: gradient + 0.01 * torch.rand_like(gradient))
+        return output
+
+
+class InEvaluation(zoo.Linear):
+    """Makes a buffer in evaluation."""
+
+    def forward(self, inputs):
+        if not self.training and not hasattr(self, "shift"):
+            self.register_buffer("shift", torch.zeros(3))
+        return self.layer(inputs)
+
+
+def hook_of_nothing():
+    """Has a hook that closes over a name without a value."""
+    nothing, model = None, zoo.mlp()
+    model[0].register_forward_hook(lambda module, inputs, output: output if output.numel() else nothing)  # noqa: F821
+    del nothing
+    return model
+
+
+class OfItems(Dataset):
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, index):
+        return X[index].tolist(), Y[index]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+@pytest.mark.parametrize(
+    ("make", "data"),
+    [
+        (TwiceFrozen, (WORDS, Y)), (called_once, (X, Y)), (NoisyGradient, (X, Y)), (InEvaluation, (X, Y)),
+        (hook_of_nothing, (X, Y)), (zoo.mlp, OfItems()),
+    ],
+)  # fmt: skip
+def test_it_is_trained_and_predicts(make, data):
+    found = evolved(make, data)
+    for _ in range(2):
+        assert found.ensemble()(data[0] if isinstance(data, tuple) else X).shape == (40, 3)
 
 
 # --- copies ---
@@ -474,6 +569,10 @@ def test_floats_of_another_type_are_cast_with_a_word(make, data, said):
         (zoo.mlp, functional.one_hot(Y, 3) * 0.9 + 0.1 / 3, functional.cross_entropy, "classes"),
         (zoo.mlp, functional.one_hot(Y, 3) * 0.9 + 0.1 / 3, nn.CrossEntropyLoss(), "classes"),
         (zoo.mlp, Y, functional.multi_margin_loss, "classes"),
+        (zoo.mlp, Y, lambda o, t: functional.cross_entropy(o, t) + 1e-3 * o.square().mean(), "classes"),
+        (lambda: nn.Sequential(zoo.mlp(), nn.LogSoftmax(1)), Y, lambda o, t: functional.nll_loss(o, t), "classes"),
+        (zoo.mlp, Y, lambda o, t: functional.huber_loss(o, t[:, None].expand(-1, 3).float()), "values"),
+        (zoo.mlp, Y, lambda o, t: functional.mse_loss(o, functional.one_hot(t, 3).float()), "values"),
         (zoo.mlp, 5 * Y, lambda o, t: functional.gaussian_nll_loss(o[:, 0], t.float(), o[:, 1].exp()), "values"),
         (zoo.mlp, (X[:, :3] > 0).long(), lambda o, t: functional.multilabel_soft_margin_loss(o, t.float()), "values"),
         (zoo.regression, Y[:, None], lambda o, t: functional.poisson_nll_loss(o, t.float()), "values"),
@@ -552,14 +651,36 @@ class Columns(zoo.Linear):
         return self.layer(inputs).t()
 
 
-@pytest.mark.parametrize("make", [Pair, Penalty, Columns])
+class Centred(zoo.Linear):
+    """Goes by the mean of the rows that it is given."""
+
+    def forward(self, inputs):
+        return self.layer(inputs - inputs.mean(0))
+
+
+class Among(zoo.Linear):
+    """Compares each row with each."""
+
+    def forward(self, inputs):
+        return inputs @ inputs.t(), self.layer(inputs)
+
+
+@pytest.mark.parametrize("make", [Pair, Penalty, Among])
 def test_outputs_are_joined_part_by_part_or_computed_at_once(make, monkeypatch):
     def loss(output, targets):
-        return functional.cross_entropy(output.t() if make is Columns else output[1], targets)
+        return functional.cross_entropy(output[1], targets)
 
     monkeypatch.setattr(trainer, "VALIDATED_AT_ONCE", 7)
     found = evolved(make, loss=loss, validation=(X, Y))
     same(replace(found, targets="classes"), evolved(zoo.Linear, validation=(X, Y)))
+
+
+@pytest.mark.parametrize("make", [Columns, Centred, Among])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 39])
+def test_rows_that_depend_on_each_other_are_computed_at_once(make, chunk):
+    module = make()
+    found, expected = (tree_leaves(call_in_parts(module, (X,), rows)) for rows in (chunk, 40))
+    assert all(map(torch.equal, found, expected))
 
 
 def test_where_no_row_of_a_validation_batch_counts_that_is_said_and_nothing_of_the_learning_rate():

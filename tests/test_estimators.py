@@ -162,6 +162,10 @@ def spied(y, weights=None, **changed):
     return Spy.trained, Spy.judged
 
 
+OF_SPY = pytest.mark.filterwarnings("ignore:training unit by unit, because Spy's class Spy")
+
+
+@OF_SPY
 @pytest.mark.parametrize(
     ("given", "weights"),
     [
@@ -191,6 +195,16 @@ def test_whole_weights_repeat_rows_where_some_are_held_out_too(given):
     assert (weighed.predict_proba(X) == repeated.predict_proba(X)).all()
 
 
+@pytest.mark.parametrize("copies", [3, 50])
+@pytest.mark.parametrize("given", [{"validation_fraction": 0.1}, {"predict_with": "soup"}, {"preset": "teach"}])
+def test_of_few_different_rows_none_is_lost(copies, given):
+    table, labels = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
+    more = {"steps": 200, "population_size": 4} | given
+    fitted = classifier(**more).fit(np.tile(table, (copies, 1)), np.tile(labels, copies))
+    assert fitted.score(table, labels) == 1
+
+
+@OF_SPY
 def test_few_rows_are_on_both_sides_or_refused():
     assert [len(spied(Y[:10], validation_fraction=share)[1]) for share in (0.7, 0.999)] == [7, 9]
     assert spied(Y[:10])[1].keys() == set(range(10)), "units are judged by training rows unless some are held out"

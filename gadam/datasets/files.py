@@ -13,7 +13,7 @@ import platformdirs
 from gadam.config import InputError
 from gadam.datasets.parsers import LIMIT, gunzip, read_face
 from gadam.datasets.registry import source
-from gadam.validation import read_path
+from gadam.validation import expand, read_path
 
 
 def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
@@ -21,9 +21,14 @@ def data_folder(folder: str | os.PathLike[str] | None = None) -> Path:
     if folder is not None:
         return read_path("folder", folder, folder=True)
     if given := os.environ.get("GADAM_DATA"):
-        return Path(given).expanduser().absolute()
+        return expand("GADAM_DATA", given)
     project = Path(__file__).resolve().parents[2]
-    return project / "data" if (project / "pyproject.toml").is_file() else platformdirs.user_cache_path("gadam")
+    if (project / "pyproject.toml").is_file():
+        return project / "data"
+    try:
+        return platformdirs.user_cache_path("gadam")
+    except RuntimeError:
+        raise InputError("GADAM_DATA: the home folder is not known, must be given as the folder of the data") from None
 
 
 def find(name: str, root: Path) -> dict[str, Path]:

@@ -101,9 +101,9 @@ class _Estimator(BaseEstimator):
                 )
             loss = partial(weighted, loss)
         share = self._share_held_out()
-        train, held = table.hold_out(share, random) if share else (np.arange(len(table.X)), None)
+        train, held = table.hold_out(share, random) if share else (table, None)
         sizes = table.X.shape[1], outputs
-        config = self._config(len(table.repeated(train)), seed)
+        config = self._config(int(train.times.sum()), seed)
         make_unit = fresh_units(self.make_model, self.hidden_layer_sizes, *sizes)
         last: Result | None = getattr(self, "result_", None)
         if self.warm_start and last is not None:
@@ -112,9 +112,9 @@ class _Estimator(BaseEstimator):
                 raise InputError(f"warm_start=True: X and y have {have}, must have {must} as in the last fit")
             make_unit = continue_units(last.population, make_unit)
             config = replace(config, initialisation="module")  # any other would draw these units anew
-        validation = None if held is None else table.tensors(held)
+        validation = None if held is None else held.tensors()
         result = evolve(
-            make_unit, table.tensors(train), config, loss=loss, validation=validation,
+            make_unit, train.tensors(), config, loss=loss, validation=validation,
             executor=self.executor, device=self.device, callbacks=self.callbacks, progress=bool(self.verbose),
         )  # fmt: skip
         if result.stopped == "interrupt":  # in a notebook: no grid search goes on after it

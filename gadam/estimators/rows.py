@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,43 +57,50 @@ class WeightedRows:
         chosen = weights[index]
         return cls(X[index], targets[index], times, None if (chosen == chosen[0]).all() else chosen)
 
-    def tensors(self, index: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets of some rows, each as often as it is there; for `weighted`, weights of mean 1."""
-        index = self.repeated(index)
-        targets = torch.from_numpy(self.targets[index])
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets, each row as often as it is there; for `weighted`, weights of mean 1."""
+        every = self.every()
+        targets = torch.from_numpy(self.targets[every])
         if self.weights is not None:
-            weights = self.weights[index] / self.weights[index].mean()
+            weights = self.weights[every] / self.weights[every].mean()
             targets = torch.column_stack([targets.float(), torch.from_numpy(weights).float()])
-        return torch.from_numpy(self.X[index]), targets
+        return torch.from_numpy(self.X[every]), targets
 
-    def repeated(self, index: np.ndarray) -> np.ndarray:
-        """Repeat each row of an index as often as it is there."""
-        return index.repeat(self.times[index])
+    def every(self) -> np.ndarray:
+        """Return the number of each row, as often as it is there."""
+        return np.arange(len(self.X)).repeat(self.times)
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the weighted mean and deviation of each target, [outputs] each; a deviation of 0 becomes 1."""
-        every = self.repeated(np.arange(len(self.X)))  # so that the last bits are those of repeated rows too
+        every = self.every()  # so that the last bits are those of repeated rows too
         weights = None if self.weights is None else self.weights[every]
         mean = np.average(self.targets[every], axis=0, weights=weights)
         deviation = np.sqrt(np.average((self.targets[every] - mean) ** 2, axis=0, weights=weights))
         return mean, np.where(deviation == 0, 1, deviation)
 
-    def hold_out(self, fraction: float, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+    def hold_out(self, fraction: float, random: np.random.RandomState) -> tuple[WeightedRows, WeightedRows]:
         """Draw rows to train on and rows held out, evenly in the order of the targets: of each class about its share.
 
-        A row that is there several times is on one side with all its copies.
+        A row that is there several times is on one side with all its copies. Only where it is there so often that its
+        own share is a row, or where there are too few different rows, its copies are on both.
         """
-        total = len(self.X)
-        if total < 2:
+        if self.times.sum() < 2:
             raise InputError(
-                f"validation_fraction={fraction!r} leaves no rows to train on (n_samples=1, equal ones counted once); "
-                "give more rows, or validation_fraction=0 unless they are for a soup"
+                f"validation_fraction={fraction!r} leaves no rows to train on (n_samples=1); give more rows, or "
+                "validation_fraction=0 unless they are for a soup"
             )
-        count = min(max(1, round(fraction * total)), total - 1)
-        order = np.lexsort((random.random_sample(total), self.targets.reshape(total, -1)[:, 0]))
-        held = np.zeros(total, dtype=bool)
-        held[order[((np.arange(count) + random.random_sample()) * total / count).astype(int)]] = True
-        return np.flatnonzero(~held), np.flatnonzero(held)
+        held = (fraction * self.times).astype(int)
+        rest = np.flatnonzero(held == 0)
+        if 0 < fraction * len(rest) < 1:
+            rest = rest.repeat(self.times[rest])  # each copy by itself
+        total, some = len(rest), int(not held.any())
+        count = min(max(some, round(fraction * total)), total - some)
+        if count:
+            order = rest[np.lexsort((random.random_sample(total), self.targets[rest].reshape(total, -1)[:, 0]))]
+            chosen = order[((np.arange(count) + random.random_sample()) * total / count).astype(int)]
+            size = self.times if len(np.unique(rest)) == total else np.ones_like(self.times)
+            np.add.at(held, chosen, size[chosen])
+        return replace(self, times=self.times - held), replace(self, times=held)
 
 
 def weighted(loss: Callable[..., Tensor], output: Tensor, targets: Tensor) -> Tensor:

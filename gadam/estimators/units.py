@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -59,9 +59,10 @@ def continue_units(population: Population, fresh: Factory) -> Factory:
         InputError: fresh ones are of another architecture.
     """
     with global_stream(0):
-        unit = fresh()
-        if first_difference(unit.state_dict(), population.template.state_dict()) or (
-            outline(unit) != outline(population.template)
+        unit, other = fresh(), fresh()  # parts that differ between them show values
+        parts = zip_longest(*map(outline, (population.template, unit, other)))
+        if first_difference(unit.state_dict(), population.template.state_dict()) or any(
+            there != here == again for there, here, again in parts
         ):
             raise InputError(
                 "warm_start=True: the units of the last fit have other parts than hidden_layer_sizes or "

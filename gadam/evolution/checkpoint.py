@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, ValuesView
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -26,6 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -153,16 +154,12 @@ class Checkpointer:
         self._known = self._known or dict(self._identity())  # once, so no part of what the next one costs
         started = time.monotonic()
         facts, tensors = to_file(state)
-        states = []
-        for index, owner in enumerate(self._states):
-            held = owner.state_dict()
-            tensors |= {f"state/{index}/{name}": value for name, value in held.items() if isinstance(value, Tensor)}
-            try:  # as text, for JSON as Python writes it has NaN and Infinity
-                states.append(json.dumps({n: value for n, value in held.items() if not isinstance(value, Tensor)}))
-            except (TypeError, ValueError) as error:
-                what = f"the state_dict of {type(owner).__name__} must hold tensors and JSON values"
-                raise InputError(f"checkpoint: {what}: {error}") from None
         try:
+            states = []
+            for index, owner in enumerate(self._states):
+                held, text = _read_state(owner)
+                tensors |= {f"state/{index}/{name}": value for name, value in held.items()}
+                states.append(text)
             storage.write(self.path, CHECKPOINT, {"identity": self._known, "states": states, **facts}, tensors)
         except InputError as error:
             if self._own and self._kept is None:
@@ -239,6 +236,35 @@ class Checkpointer:
                 f"{self.path} was computed by {kept['computed_by']}, this is {here['computed_by']}: it goes on, but "
                 "the last bits may differ from those of a training that was never stopped"
             )
+
+
+def _read_state(owner: Any) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors of a `state_dict`, and the rest as JSON; as text, for as Python writes it it has NaN too."""
+    held = owner.state_dict()
+    plain = {name: value for name, value in held.items() if not isinstance(value, Tensor)}
+
+    def number(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError(f"has a {type(value).__name__} inside")
+
+    try:
+        _check_keys(plain)
+        text = json.dumps(plain, default=number)
+    except (TypeError, ValueError) as error:
+        what = f"the state_dict of {type(owner).__name__} must hold tensors and JSON values"
+        raise InputError(f"{what}: {error}") from None
+    return {name: value for name, value in held.items() if isinstance(value, Tensor)}, text
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse mappings with keys that JSON would make text of."""
+    if isinstance(value, Mapping):
+        if other := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"has the key {other[0]!r} inside, must be text")
+        value = value.values()
+    for each in value if isinstance(value, list | tuple | ValuesView) else ():
+        _check_keys(each)
 
 
 _IDENTITY = {

@@ -10,7 +10,7 @@ from gadam.display import front_end, shell
 
 T = TypeVar("T")
 
-_cell: Any = None  # the number of the notebook's cell in which a training was interrupted last
+_cell: Any = None  # the request to the notebook's kernel in which a training was interrupted last
 
 
 def deliver(results: T, message: str) -> T:
@@ -21,7 +21,8 @@ def deliver(results: T, message: str) -> T:
     global _cell
     if not message:
         return results
-    if front_end() == "notebook" or (front_end() == "terminal" and hasattr(sys, "ps1")):
+    executes_file = hasattr(sys.modules["__main__"], "__file__")  # as IPython does, too
+    if front_end() == "notebook" or (front_end() == "terminal" and hasattr(sys, "ps1") and not executes_file):
         _cell = _present_cell()
         print(f"gadam: {message}", flush=True)
         return results
@@ -37,4 +38,6 @@ def stop_interrupted_cell() -> None:
 
 
 def _present_cell() -> Any:
-    return getattr(shell(), "execution_count", None)
+    """What the kernel is asked for now: a cell, or the click on a widget."""
+    parent: Any = getattr(shell(), "get_parent", dict)() or {}
+    return parent.get("header", {}).get("msg_id") or getattr(shell(), "execution_count", None)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
+import numpy as np
 from torch import nn
 
 from gadam import genetics
@@ -104,7 +105,8 @@ def evolve(
             goes on from it as if it had never stopped: the result is the same bit by bit. SIGTERM, too, ends the
             training within a step, once that is written. A finished training is not done again. Of `evolve` more
             `generations` than before may be asked for, unless Eq. 13 or a callback has ended it, and while mode "auto",
-            which goes by the length, chooses the same. A write that fails is a warning, but for the first.
+            which goes by the length, chooses the same. If the first write fails, that is an error; later ones are
+            warnings.
         checkpoint_seconds: between writes; more where writing would take over 1 % of the time.
         record: told of each step of each shard (`gadam.training.shards.Step`), by threads of this process only. Of a
             shard that is halved because memory ran out, it is told again what was done since the last pause. With a
@@ -148,7 +150,7 @@ def evolve_seeds(
     data: Rows,
     config: GadamConfig | None = None,
     *,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     loss: Loss = nn.functional.cross_entropy,
     validation: Rows | None = None,
     restore_best: bool = False,
@@ -212,9 +214,9 @@ def train(
     Each unit takes `generations * (steps + child_steps)` optimizer steps, as many as a line of descent has in `evolve`.
     It is what an evolution has to beat at equal compute, and a deep ensemble in one call.
 
-    Arguments are those of `evolve`, but: `population_size` may be 1; the best unit is chosen by the fixed rows of
-    `validation`, or on a validation batch; callbacks are told of the start and of the end; `record` of steps of
-    generation 0, role "parent". Stopped, it returns the units as they are, with an empty history.
+    Arguments are those of `evolve`, but: there is no `restore_best`; `population_size` may be 1; the best unit is
+    chosen by the fixed rows of `validation`, or on a validation batch; callbacks are told of the start and of the end;
+    `record` of steps of generation 0, role "parent". Stopped, it returns the units as they are, with an empty history.
 
     Example:
         >>> config = gadam.GadamConfig(population_size=5, generations=1, steps=500)

@@ -49,7 +49,7 @@ def result_of(
 
 
 def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module]) -> Result:
-    """Read the file of `Result.save`; or a checkpoint, as the result of the training that kept it, stopped there.
+    """Read the file of `Result.save`; or a checkpoint, as the result of the training that kept it.
 
     Args:
         path: the file.

@@ -196,6 +196,10 @@ class Training:
         if self.validation is None and (needs or self.restore_best):
             name = "restore_best=True" if self.restore_best else f"callbacks: {type(needs[0]).__name__}"
             raise InputError(f"{name} goes by rows that no unit is trained on; must have validation=(inputs, targets)")
+        if needs and not self.evolves:
+            raise InputError(
+                f"callbacks: {type(needs[0]).__name__} goes by generations, which train has none of; must be left out"
+            )
         for record in self.records:
             if record is not None:
                 check_callable("record", record, "step")

@@ -113,7 +113,7 @@ def from_file(
 ) -> EvolutionState:
     """Return the state that `to_file` wrote, on the device of `order`, any units of the same model.
 
-    `saved` are an error's words for the file.
+    `saved` names the file in errors.
     """
     device = next(iter(order.parameters.values())).device
 

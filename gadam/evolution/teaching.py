@@ -38,6 +38,10 @@ def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Tar
     name = getattr(loss, "__name__", type(loss).__name__)
     wanted = "must be a cross-entropy, or one that is least where the output is the target, such as mse_loss"
     labels = InputError(f'loss: {name} takes labels and no probabilities, and crossover="teach" gives these; {wanted}')
+    if isinstance(loss, nn.CrossEntropyLoss) and loss.ignore_index >= 0:
+        raise InputError(
+            f"loss: ignore_index={loss.ignore_index} is for labels alone; must be below 0, and so must these labels"
+        )
     if getattr(loss, "label_smoothing", 0) and bool((rows[1] == getattr(loss, "ignore_index", -100)).any()):
         raise InputError("loss: label_smoothing would teach rows whose labels are ignored; must be 0, or without such")
     few = tuple(tensor[:4].clone() for tensor in rows[0])
@@ -52,6 +56,8 @@ def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Tar
     if targets == "classes":
         raise labels
     said = f"loss: {name} does not take the outputs of {type(population.template).__name__} as targets, as crossover="
+    if isinstance(output, Tensor) and output.is_floating_point() and not rows[1].is_floating_point():
+        raise InputError(f'{said}"teach" does: targets are {rows[1].dtype}, must be floats (targets.float())')
     if not isinstance(output, Tensor) or output.shape[1:] != rows[1].shape[1:] or output.dtype != rows[1].dtype:
         raise InputError(f'{said}"teach" does; {wanted}')
     with torch.enable_grad():

@@ -25,7 +25,7 @@ from gadam.population import copy_module
 from gadam.randomness import can_draw, draw, global_stream, is_random
 from gadam.tracing.convolution import use_convolution
 from gadam.tracing.passes import simplify, without_writes
-from gadam.tracing.replay import PredrawnProgram, script
+from gadam.tracing.replay import PredrawnProgram
 from gadam.types import Batch, Loss, Streams, Tensors
 
 Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
@@ -159,7 +159,7 @@ class Programs:
                     raise NotImplementedError("its forward writes to parameters")
                 if any(written):  # to its inputs: let it write to copies
                     traced = make_fx(lambda *flat: program(*(tensor.clone() for tensor in flat)))(*flat)
-            if any(map(_counts_by_value, traced.graph.nodes)):  # the next batch may give another number
+            if _counts_by_value(traced.graph):  # the next batch may give another number
                 raise NotImplementedError("how many rows or entries it goes on with depends on their values")
             kernels = self.singly and all(tensor.device.type == "cpu" for tensor in flat)
             if shared and not (kernels or self._evaluates):  # called three times a generation: not worth more
@@ -184,14 +184,27 @@ class _padding(TorchFunctionMode):  # noqa: N801, used like a function
 _EMBEDDING = inspect.signature(nn.functional.embedding)
 
 
-def _counts_by_value(node: fx.Node) -> bool:
-    """Whether the shape of what an operator returns depends on values, as where a mask picks rows."""
-    if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()):
-        return False
-    if node.target is not torch.ops.aten.index.Tensor:
-        return True
-    indices: Any = node.args[1]
-    return any(index.meta["val"].dtype in (torch.bool, torch.uint8) for index in indices if index is not None)
+def _counts_by_value(graph: fx.Graph) -> bool:
+    """Whether the shape of what an operator returns depends on values given, as where a mask picks rows."""
+    given: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or any(each in given for each in node.all_input_nodes):
+            given.add(node)
+        # The lengths of ctc_loss are numbers of the trace; one of the other three counts by its second argument.
+        if torch.Tag.dynamic_output_shape not in getattr(node.target, "tags", ()) or "ctc_loss" in str(node.target):
+            continue
+        counts: Any = node.args[1] if node.target in _BY_SECOND else node.args[0]
+        indices = [each for each in (counts if isinstance(counts, list | tuple) else [counts]) if each in given]
+        if node.target is torch.ops.aten.index.Tensor:
+            indices = [each for each in indices if each.meta["val"].dtype in (torch.bool, torch.uint8)]
+        if indices:
+            return True
+    return False
+
+
+_BY_SECOND = (
+    torch.ops.aten.index.Tensor, torch.ops.aten.masked_select.default, torch.ops.aten.repeat_interleave.self_Tensor,
+)  # fmt: skip
 
 
 def suits_singly(module: nn.Module, device: torch.device) -> bool:
@@ -227,7 +240,7 @@ def _faster(traced: fx.GraphModule, flat: Sequence[Tensor], kernels: bool, units
             found.append(ours.forward)
             drawn = PredrawnProgram(ours)
             if device.type == "cpu":
-                drawn.body = script(drawn.generated, (*flat, *drawn.draw(streams())))
+                drawn.compile((*flat, *drawn.draw(streams())))
             found.append(drawn)
     except Exception as error:
         reason = describe_error(error)

@@ -18,11 +18,16 @@ from torch import Generator, Tensor, fx
 
 from gadam.randomness import draw
 
+KEPT_BYTES = 2**16
+"""Most bytes of the constants of a program that equal ones are looked for."""
+_compiled: dict[Any, tuple[Callable[..., Any], dict[Any, Callable[..., Any]]]] = {}
+
 
 class PredrawnProgram:
     """A program whose random numbers are drawn before; called like the original: generators, then tensors.
 
     Attributes:
+        operators: how many it calls.
         generated: the program as Python, with what is drawn as its last inputs.
         body: the same, or what it was compiled to.
         fused: several calls of it with the optimizer's steps in between, by what they depend on.
@@ -51,8 +56,27 @@ class PredrawnProgram:
             graph.erase_node(node)
         graph.erase_node(streams)
         self.fused: dict[Any, Callable[..., Any]] = {}
-        self.generated: Callable[..., tuple[Tensor, ...]] = fx.GraphModule(program, graph).forward
+        self._module = fx.GraphModule(program, graph)
+        self.operators = len(graph.nodes)
+        self.generated: Callable[..., tuple[Tensor, ...]] = self._module.forward
         self.body = self.generated
+
+    def compile(self, flat: Sequence[Tensor]) -> None:
+        """Compile the body by TorchScript; `flat` are inputs to try it with.
+
+        Equal programs are compiled once in a process, for TorchScript never frees what it has compiled.
+        """
+        kept = self._module.state_dict()
+        if sum(tensor.nbytes for tensor in kept.values()) > KEPT_BYTES:
+            self.body = script(self.generated, flat)
+            return
+        values = (tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes() for tensor in kept.values())
+        kinds = ((tensor.shape, tensor.dtype) for tensor in (*kept.values(), *flat))
+        codes = (part.code for part in self._module.modules() if isinstance(part, fx.GraphModule))
+        key = (*codes, *values, *kinds)
+        if key not in _compiled:
+            _compiled[key] = script(self.generated, flat), self.fused
+        self.body, self.fused = _compiled[key]
 
     def __call__(self, streams: Generator | Sequence[Generator], *flat: Tensor) -> tuple[Tensor, ...]:
         """Draw the random numbers and run the program."""

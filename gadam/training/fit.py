@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import Generator, Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -60,11 +62,6 @@ def _fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tup
         if not (isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()):
             raise InputError(f"loss: {loss_name} of {fit} gives {_shape(value)}, must give a scalar (a mean over rows)")
         _warn_of_broadcasting(output, few, loss, value)
-        if name == "data" and _classifies(loss) and isinstance(output, Tensor) and _are_probabilities(output):
-            warn(
-                f"make_model: the outputs of {model} are probabilities, and {loss_name} takes logits (nll_loss their "
-                "log_softmax); must be without the softmax"
-            )
     return rows, targets_of(output, rows[1], loss)
 
 
@@ -127,7 +124,7 @@ def _read_labels(output: Any, rows: Batch, loss: Loss) -> Batch:
             hint = "labels must be integers (targets.long())" if bool((targets == targets.round()).all()) else ""
             hint = hint or "for values give loss=, such as torch.nn.functional.mse_loss"
             raise InputError(f"loss: {_name(loss)} is for classes, but targets are {_shape(targets)}; {hint}")
-        if not _are_probabilities(targets):
+        if not _sum_to_one(targets):
             raise InputError(
                 f"loss: {_name(loss)} is for classes, but targets of {_shape(targets)} are no probabilities (at least "
                 "0, with sum 1 in each row); for values give loss=, such as torch.nn.functional.mse_loss"
@@ -185,11 +182,33 @@ def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
         return "values"
     counted = targets[targets != getattr(loss, "ignore_index", -100)]
     among = not counted.numel() or (int(counted.min()) >= 0 and int(counted.max()) < output.shape[1])
-    return "classes" if _classifies(loss) or (among and not _are_probabilities(output)) else "values"
+    if are_probabilities(output):
+        return "values"
+    return "classes" if _classifies(loss) or (among and _compares_logits(output, targets, loss)) else "values"
 
 
-def _are_probabilities(values: Tensor) -> bool:
-    """Whether values, [n, classes, ...], are at least 0 and have sum 1 over the classes."""
+def _compares_logits(output: Tensor, targets: Tensor, loss: Loss) -> bool:
+    """Whether a loss goes by the differences between the outputs of a row, as those do that take a softmax of them.
+
+    Its gradient then sums up to nothing over the classes. A loss may also have such of a `log_softmax`.
+    """
+    if torch.allclose(output.logsumexp(1), torch.zeros(()).to(output), atol=1e-3):
+        return True
+    free = output.detach().clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(loss(free, targets[:FEW].clone()), free)
+    except Exception:
+        return True
+    return not float(gradient.sum(1).abs().sum()) > 0.1 * float(gradient.abs().sum())
+
+
+def are_probabilities(output: Tensor) -> bool:
+    """Whether outputs, [n, classes, ...], are probabilities already, and not by chance such as of equal rows."""
+    return _sum_to_one(output) and bool((output != output[:1]).any())
+
+
+def _sum_to_one(values: Tensor) -> bool:
     sums = values.sum(1)
     return bool((values >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
 
@@ -216,7 +235,8 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
         with torch.enable_grad(), unit_stream(stream), intra_operator_threads(1):
             inputs, targets = take_rows(rows, few)
             try:
-                value = loss(unit(*inputs), targets)
+                output = unit(*inputs)
+                value = loss(output, targets)
                 states.append(PythonState(unit, loss))
                 if attempt == 0:
                     first = value
@@ -227,6 +247,11 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
         raise InputError(
             f"make_model: {model} makes {late[0]} when it is called; must make it in __init__, or be called once first"
         )
+    if _classifies(loss) and isinstance(output, Tensor) and are_probabilities(output):
+        warn(
+            f"make_model: the outputs of {model} are probabilities, and {loss_name} takes logits (nll_loss their "
+            "log_softmax); must be without the softmax"
+        )
     _check_gradients(first, learned_of(unit), loss_name, model)
     return float(first.detach()), states[0].difference(states[1])
 
@@ -236,10 +261,12 @@ def _entries(module: nn.Module) -> set[str]:
 
 
 class _NoDraws(TorchDispatchMode):
-    """Refuses random numbers."""
+    """Refuses random numbers of a part that is computed again."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if is_random(func, args, kwargs):
+        if is_random(func, args, kwargs) and any(
+            frame.filename == torch.utils.checkpoint.__file__ for frame in traceback.extract_stack()
+        ):
             raise InputError(
                 "make_model: a part of it is computed again for its gradient and draws random numbers, which would be "
                 "others then; must have no torch.utils.checkpoint around dropout"

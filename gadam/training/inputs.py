@@ -125,8 +125,8 @@ def _read_dataset(name: str, data: Any) -> tuple[tuple[Tensor, ...], Tensor]:
             raise InputError(f"{name}: item {index} of {kind} is a {describe_type(item)}, must be (input, target)")
         try:
             *inputs, target = item
-            if len(inputs) == 1 and isinstance(inputs[0], tuple | list):  # ((input, ...), target), as of a pair
-                inputs = [*inputs[0]]
+            if len(inputs) == 1 and isinstance(inputs[0], tuple | list) and hasattr(inputs[0][0], "shape"):
+                inputs = [*inputs[0]]  # of ((input, ...), target), as of a pair
             columns.append([torch.as_tensor(part) for part in (*inputs, target)])
         except (TypeError, ValueError, RuntimeError) as error:
             hint = "give tensors (of images: transform=torchvision.transforms.ToTensor())"

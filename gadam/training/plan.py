@@ -79,18 +79,19 @@ def plan_training(
     singly = suits_singly(population.template, device)
     too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
     apart = config.ranges and config.optimizer != "adam"  # each with an optimizer of torch's that has one rate
+    if moves:  # which a traced program would freeze
+        return by_loop(
+            f"training unit by unit, because {moves} changes from step to step; units share it, and a checkpoint does "
+            "not have it"
+        )
     if config.mode == "loop" or too_short or apart:
         return by_loop()
-    if moves:
-        return by_loop(
-            f"training unit by unit, because {moves} changes from step to step, which a traced program would freeze"
-        )
     programs = Programs(population.template, loss, singly=singly, training_loss=simplify_cross_entropy(loss, train[1]))
     trainer = replace(loop, programs=programs)
     count = first = _shard_count(len(population), trainer, device, cluster)
     estimate = ""
-    if not singly and config.shards is None:
-        unit = unit_bytes(population, train, loss, config.batch_size)
+    unit = {} if singly or config.shards is not None else unit_bytes(population, train, loss, config.batch_size)
+    if unit:
         if device.type == "cpu" and not cluster:
             shards = math.ceil(len(population) * (unit["activations"] + unit["gradients"]) / CACHE_BYTES)
             count = first = max(count, min(shards, len(population) // UNITS_PER_SHARD))
@@ -176,6 +177,8 @@ def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
         return step.train(Shard(units, range(len(units)), "parent", generation), data)
 
     for generation in (0, 1):  # on the batch that is traced with, and on another
+        if generation and trainer.programs is not None and trainer.programs.singly:
+            shard = few = few.take(slice(0, 1))
         try:
             ours = train(shard, trainer.programs, generation).take(slice(0, len(few)))
         except Exception as error:
@@ -246,13 +249,17 @@ def unit_bytes(population: Population, rows: Batch, loss: Loss, batch_size: int)
     "copies" are five of each learned entry: the parameter, its gradient, Adam's two moments, and the copy to start
     from. "activations" are what the operators of a forward pass and of the loss give. The temporaries are "gradients"
     of the activations, as if all lived at once, and "batches", the int64 row numbers of the steps to come, which are
-    drawn 64 steps ahead and are there twice while they are stacked.
+    drawn 64 steps ahead and are there twice while they are stacked. Where the unit cannot be run like that, there are
+    none.
     """
     few = torch.arange(batch_size, device=rows[1].device) % len(rows[1])
     inputs, targets = take_rows(rows, few)
     unit = population.unit(0).train()
-    with torch.no_grad(), unit_stream(torch.Generator(few.device).manual_seed(0)), _CountBytes() as outputs:
-        loss(unit(*inputs), targets)
+    try:
+        with torch.no_grad(), unit_stream(torch.Generator(few.device).manual_seed(0)), _CountBytes() as outputs:
+            loss(unit(*inputs), targets)
+    except Exception:  # of a forward that differentiates, for one: then there is no estimate
+        return {}
     return {
         "copies": 5 * sum(entry[0].nbytes for entry in population.parameters.values()),
         "activations": outputs.nbytes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import itertools
 import random
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from gadam.population import closed_over
 
 MOST_VALUES = 10_000  # of a container; one of more is taken to be data
 MOST_IN_ALL = 200_000
@@ -50,6 +53,8 @@ class PythonState:
             return
         if id(thing) in self._seen or depth > DEEPEST or len(self._values) > MOST_IN_ALL:
             return
+        if isinstance(thing, torch.jit.ScriptModule):
+            return
         self._seen[id(thing)] = thing
         state_of = next((state_of for kind, state_of in _STATES.items() if isinstance(thing, kind)), None)
         if state_of is not None:
@@ -59,12 +64,12 @@ class PythonState:
         elif isinstance(thing, Mapping):
             self._parts(name, thing, depth, tensors)
         elif isinstance(thing, Sequence | Set):
-            self._parts(name, dict(enumerate(thing)), depth, tensors)
+            self._parts(name, dict(enumerate(thing)) if len(thing) <= MOST_VALUES else {}, depth, tensors)
         elif isinstance(thing, nn.Module):
             for path, part in thing.named_modules():
                 own = {key: value for key, value in vars(part).items() if key not in _OF_EVERY_MODULE}
                 if tensors:
-                    own |= part._parameters | part._buffers
+                    own |= {**part._parameters, **part._buffers}
                 for hooks in (part._forward_pre_hooks, part._forward_hooks, part._backward_hooks):
                     own |= {f"hook {number}": hook for number, hook in hooks.items()}
                 self._parts(f"{name}.{path}".rstrip("."), own, depth, tensors)
@@ -106,24 +111,19 @@ class PythonState:
         """What a function of a user's closes over, its defaults, and the globals that it names."""
         if not isinstance(function, types.FunctionType) or _is_of_a_library(function.__module__):
             return
-        read: dict[Any, Any] = dict(enumerate(function.__defaults__ or ()))
-        for key, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                read[key] = cell.cell_contents
-            except ValueError:  # not filled yet
-                continue
+        read: dict[Any, Any] = {**dict(enumerate(function.__defaults__ or ())), **closed_over(function)}
         read |= {
-            key: function.__globals__[key] for key in _names(function.__code__) if key in function.__globals__
+            key: function.__globals__[key] for key in _globals_of(function.__code__) if key in function.__globals__
         }  # fmt: skip
         for key, value in read.items():
             if not isinstance(value, type | types.ModuleType):
                 self._walk(f"{name}: {key}", value, depth + 1, tensors=True)
 
 
-def _names(code: types.CodeType) -> list[str]:
-    """The names that a function's code mentions, and that of functions inside it."""
-    inside = (part for part in code.co_consts if isinstance(part, types.CodeType))
-    return [*code.co_names, *(name for part in inside for name in _names(part))]
+def _globals_of(code: types.CodeType) -> set[str]:
+    """The globals that a function names, and functions inside it."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname.endswith("_GLOBAL")}
+    return names.union(*(_globals_of(part) for part in code.co_consts if isinstance(part, types.CodeType)))
 
 
 def _is_of_a_library(module: str | None) -> bool:

@@ -26,6 +26,8 @@ FUSED = 8
 """Steps of one call."""
 FUSING_PAYS = 500
 """Steps of a generation from which on compiling several as one pays; it takes the time of about as many."""
+FUSED_OPERATORS = 500
+"""Most operators of a step that is fused: compiling several of more takes minutes, and Python less of the time."""
 CAPTURE_PAYS = 20
 """Steps of a generation from which on capturing one pays; it takes the time of about as many."""
 WARM_UPS = 3  # libraries choose their kernels and allocate in the first calls, which a graph cannot hold
@@ -87,7 +89,7 @@ def faster_steps(plain: Steps, batches: Batch) -> Steps:
     if program is None or not isinstance(optimizer, FusedAdam):
         return plain
     try:
-        if len(batches[1]) == FUSED and device == "cpu" and TORCHSCRIPT:
+        if len(batches[1]) == FUSED and device == "cpu" and TORCHSCRIPT and program.operators <= FUSED_OPERATORS:
             return FusedSteps(plain, program, optimizer, batches)
         if device in CAPTURES and optimizer.config.schedule == "constant":
             return CapturedSteps(plain, program, optimizer, first, CAPTURES[device])

@@ -53,6 +53,10 @@ def test_two_interrupts_end_it_at_once_and_an_interactive_session_gets_what_ther
         run(record=Interrupting(5, times=2))
     assert not hasattr(caught.value, "result")
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "a file that IPython executes", raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        run(record=Interrupting(5))
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
     assert run(record=Interrupting(5)).stopped == "interrupt"
 
 

@@ -281,15 +281,32 @@ def test_units_are_read_onto_the_device_of_the_training_whatever_their_tensors_a
     assert str(read.steps.device) == "cpu"
 
 
-class Forgetful(Callback):
+class Keeps(Callback):
+    def __init__(self, value):
+        self.value = value
+
     def state_dict(self):
-        return {"best": np.float32(1)}
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
 
 
-def test_a_state_that_is_no_json_is_refused(tmp_path):
-    message = zoo.complaint(run, checkpoint=tmp_path / "state", callbacks=[Forgetful()])
-    assert "the state_dict of Forgetful must hold tensors and JSON values" in message
+@pytest.mark.parametrize("value", [object(), {"best": torch.ones(1)}, {1: 2}, [{"of": {2.0: "units"}}]])
+def test_a_state_that_is_no_json_is_refused(value, tmp_path):
+    message = zoo.complaint(run, checkpoint=tmp_path / "state", callbacks=[Keeps(value)])
+    assert "the state_dict of Keeps must hold tensors and JSON values: has " in message
     assert not os.listdir(tmp_path)
+
+
+def test_a_state_of_numbers_of_numpy_is_kept_and_one_that_is_no_json_later_costs_nothing(tmp_path):
+    run(checkpoint=tmp_path / "state", callbacks=[Keeps([np.float32(0.5), np.int64(3)])])
+    again = Keeps(None)
+    run(checkpoint=tmp_path / "state", callbacks=[again])
+    assert again.value == [0.5, 3]
+    later = Keeps(0)
+    with pytest.warns(UserWarning, match=r"^checkpoint: the state_dict of Keeps .* the training goes on"):
+        run(checkpoint=tmp_path / "another", callbacks=[later], record=lambda _: setattr(later, "value", object()))
 
 
 # --- interrupts ---

@@ -111,7 +111,7 @@ def test_workers_must_be_a_number_of_workers(run, monkeypatch, count):
     with pytest.raises(InputError, match=f"workers={count!r} .* at least 1"):
         compute([run()], workers=count)
     monkeypatch.setenv("GADAM_WORKERS", str(count))
-    with pytest.raises(InputError, match=f"workers='{count}' .* at least 1"):
+    with pytest.raises(InputError, match=f"GADAM_WORKERS='{count}' .* at least 1"):
         compute([run()])
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from gadam.population import Population
 from gadam.randomness import draw
-from gadam.tracing import convolution, programs
+from gadam.tracing import convolution, programs, replay
 from gadam.tracing.passes import simplify, without_writes
 from gadam.tracing.programs import Programs, _draw_from_streams, difference
 from gadam.tracing.replay import PredrawnProgram
@@ -47,9 +48,22 @@ def test_what_fails_or_gives_something_else_is_told_and_not_used(fault, monkeypa
 
     expected = gradients(case, made())
     monkeypatch.setattr(*FAULTS[fault])
+    monkeypatch.setattr(replay, "_compiled", {})
     with caplog.at_level("INFO", "gadam"):
         assert zoo.difference(gradients(case, made()), expected) <= 1e-12
     assert ("as it was traced" in caplog.text) == (fault != "no TorchScript")
+
+
+def test_equal_programs_are_compiled_once(monkeypatch):
+    monkeypatch.setattr(replay, "_compiled", {})
+    compiled = Mock(wraps=torch.jit.trace)
+    monkeypatch.setattr(torch.jit, "trace", compiled)
+    found = [gradients(DROPOUT, Programs(DROPOUT.make(), DROPOUT.loss)) for _ in range(3)]
+    assert compiled.call_count == 1
+    assert zoo.difference(found[2], found[0]) == 0
+    other = gradients(DROPOUT, Programs(DROPOUT.make(), lambda *given: 2 * DROPOUT.loss(*given)))
+    assert compiled.call_count == 2
+    assert zoo.difference({"losses": other["losses"] / 2}, {"losses": found[0]["losses"]}) < 1e-6
 
 
 def test_what_two_runs_may_differ_by_is_rounding():

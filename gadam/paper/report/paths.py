@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gadam.config import InputError
+from gadam.validation import expand
 
 DAY = 24 * 60 * 60
 _SCRATCH = ".gadam-"
@@ -64,7 +65,7 @@ def runs_root() -> Path:
 
 
 def _folder(variable: str, default: Path) -> Path:
-    return Path(os.environ.get(variable) or default).expanduser().absolute()
+    return expand(variable, os.environ.get(variable) or str(default))
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

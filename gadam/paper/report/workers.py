@@ -21,6 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gadam.config import InputError
 from gadam.display import describe_error, duration
@@ -97,7 +98,8 @@ def worker_count(workers: int | None = None) -> int:
     if given in (None, ""):  # one keeps a GPU busy but for start and end
         return min(2, usable_cores()) if torch.cuda.is_available() else usable_cores()
     if not str(given).isdecimal() or int(given) < 1:
-        raise InputError(f"compute: workers={given!r} is not allowed; it must be a whole number, at least 1")
+        name = "GADAM_WORKERS" if workers is None else "workers"
+        raise InputError(f"{name}={given!r} must be a whole number, at least 1")
     return int(given)
 
 
@@ -276,7 +278,8 @@ class _Cluster:
     is_one_machine = False
 
     def __init__(self, scheduler: str, limit: int | None) -> None:
-        if "://" not in scheduler:  # of what else it cannot connect to, dask tells more when it tries
+        address = urlsplit(scheduler)  # of what else it cannot connect to, dask tells more when it tries
+        if not address.scheme or (":" not in address.netloc and address.scheme != "inproc"):
             raise InputError(f"scheduler={scheduler!r} is not an address; give what it prints: tcp://host:8786")
         try:
             from distributed import Client
