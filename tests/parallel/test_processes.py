@@ -23,6 +23,8 @@ from gadam.training.trainer import Trainer
 
 WORKERS = 2
 
+pytestmark = pytest.mark.filterwarnings("ignore:training unit by unit, because loss. calls")  # that say when to die
+
 
 def evolved(executor, **given):
     changed = {"population_size": 6, "steps": 30, "shards": 3, "mutation_rate": 0.1} | given
