@@ -19,6 +19,7 @@ from torch import nn
 from gadam import Callback, InputError
 from gadam.ensembles import greedy_soup
 from gadam.estimators import GADAMClassifier, GADAMRegressor
+from gadam.estimators.rows import WeightedRows
 
 TINY = {"population_size": 2, "generations": 1, "steps": 20, "learning_rate": 3e-2, "executor": 1, "random_state": 0}
 X, Y = make_classification(120, 6, n_informative=4, n_classes=3, random_state=0)
@@ -162,7 +163,7 @@ def spied(y, weights=None, **changed):
     return Spy.trained, Spy.judged
 
 
-OF_SPY = pytest.mark.filterwarnings("ignore:training unit by unit, because Spy's class Spy")
+OF_SPY = pytest.mark.filterwarnings("ignore:Spy's class Spy")
 
 
 @OF_SPY
@@ -193,6 +194,17 @@ def test_whole_weights_repeat_rows_where_some_are_held_out_too(given):
         classifier(**given).fit(X.repeat(times, 0), Y.repeat(times)),
     )
     assert (weighed.predict_proba(X) == repeated.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "copies", "share"), [(20, 19, 0.1), (20, 15, 0.1), (100, 3, 0.5), (5, 2, 0.99), (7, 4, 0.2)]
+)
+def test_of_rows_that_are_there_often_the_share_is_held_out_too(rows, copies, share):
+    table = np.arange(rows).repeat(copies).astype(float)[:, None]
+    train, held = WeightedRows.weigh(table, np.zeros(len(table), int), None).hold_out(share, np.random.RandomState(0))
+    assert train.times.sum() + held.times.sum() == len(table)
+    assert abs(held.times.sum() - share * len(table)) <= max(1, copies / 2)
+    assert train.times.sum() > 0
 
 
 @pytest.mark.parametrize("copies", [3, 50])

@@ -81,8 +81,8 @@ class WeightedRows:
     def hold_out(self, fraction: float, random: np.random.RandomState) -> tuple[WeightedRows, WeightedRows]:
         """Draw rows to train on and rows held out, evenly in the order of the targets: of each class about its share.
 
-        A row that is there several times is on one side with all its copies. Only where it is there so often that its
-        own share is a row, or where there are too few different rows, its copies are on both.
+        A row that is there several times is on one side with all its copies. Only where it is there at least
+        1 / fraction times, or where there are too few different rows, its copies are on both.
         """
         if self.times.sum() < 2:
             raise InputError(
@@ -100,6 +100,12 @@ class WeightedRows:
             chosen = order[((np.arange(count) + random.random_sample()) * total / count).astype(int)]
             size = self.times if len(np.unique(rest)) == total else np.ones_like(self.times)
             np.add.at(held, chosen, size[chosen])
+        missing = min(round(fraction * self.times.sum()), self.times.sum() - 1) - held.sum()
+        often = np.flatnonzero((held > 0) & (held < self.times))  # of which only whole copies are held out so far
+        if missing > 0 and len(often):
+            often = often[np.argsort(self.targets[often].reshape(len(often), -1)[:, 0], kind="stable")]
+            more = min(missing, len(often))
+            held[often[((np.arange(more) + 0.5) * len(often) / more).astype(int)]] += 1
         return replace(self, times=self.times - held), replace(self, times=held)
 
 

@@ -240,7 +240,9 @@ class Checkpointer:
 
 def _read_state(owner: Any) -> tuple[dict[str, Tensor], str]:
     """Return the tensors of a `state_dict`, and the rest as JSON; as text, for as Python writes it it has NaN too."""
-    held = owner.state_dict()
+    what, held = f"the state_dict of {type(owner).__name__}", owner.state_dict()
+    if not isinstance(held, Mapping):
+        raise InputError(f"{what} is a {type(held).__name__}, must be a dict")
     plain = {name: value for name, value in held.items() if not isinstance(value, Tensor)}
 
     def number(value: Any) -> Any:
@@ -251,9 +253,8 @@ def _read_state(owner: Any) -> tuple[dict[str, Tensor], str]:
     try:
         _check_keys(plain)
         text = json.dumps(plain, default=number)
-    except (TypeError, ValueError) as error:
-        what = f"the state_dict of {type(owner).__name__} must hold tensors and JSON values"
-        raise InputError(f"{what}: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{what} must hold tensors and JSON values: {error}") from None
     return {name: value for name, value in held.items() if isinstance(value, Tensor)}, text
 
 

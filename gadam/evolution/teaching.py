@@ -66,7 +66,11 @@ def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Tar
             (gradient,) = torch.autograd.grad(loss(free, output.clone()), free)
         except Exception as error:
             raise InputError(f'{said}"teach" does; {wanted}') from error
-    if float(gradient.abs().nan_to_num(1).max()) > 1e-3:
+    if not gradient.isfinite().all():
+        raise InputError(
+            f'{said}"teach" does: it has no gradient there; must have one (under a root add a small number)'
+        )
+    if float(gradient.abs().max()) > 1e-3:
         raise InputError(f'{said}"teach" does: it is not least there; {wanted}')
 
 

@@ -68,34 +68,54 @@ def fixed_rows(rows: Batch) -> Batch:
 def call_in_parts(module: nn.Module, inputs: Sequence[Tensor], rows: int) -> Any:
     """Call a module on so many rows at once, and join what it returns; it may write to what it is given.
 
-    What returns something other than tensors with a row for each, which depends on that row alone, is called on all.
+    It is called on all rows at once where its outputs are not tensors with a row for each, or where two rows give
+    something else than beside others. A module that draws, whose outputs never agree, is not.
     """
 
     def call(first: int, last: int) -> tuple[list[Any], Any]:
         return tree_flatten(module(*(tensor[first:last].clone() for tensor in inputs)))
 
     count = len(inputs[0])
-    first = call(0, min(rows, count))
-    if count > rows:
-        few = 1 if rows == 2 else 2
-        apart = all(map(partial(_same_rows, rows, few), first[0], call(0, few)[0]))
-        if apart:
-            parts = [first, *(call(start, start + rows) for start in range(rows, count, rows))]
+    if count <= rows:
+        return tree_unflatten(*call(0, count))
+    start = max(0, rows - 2) if rows != 2 else 1  # the last of a part, for they may depend on those before them
+    size = 1 if rows == 2 else 2
+    parts = [call(0, rows)]
+    alone = call(start, start + size)[0]
+    apart = all(map(partial(_same_rows, start), parts[0][0], alone)) or not all(
+        map(partial(_same_rows, 0), alone, call(start, start + size)[0])
+    )
+    if apart:
+        parts += [call(first, first + rows) for first in range(rows, count, rows)]
+        lengths = [rows] * (count // rows) + [count % rows] * (count % rows > 0)
+        if all(_has_rows(leaf, n) for part, n in zip(parts, lengths, strict=True) for leaf in part[0]):
             leaves, structures = zip(*parts, strict=True)
             return tree_unflatten([torch.cat(several) for several in zip(*leaves, strict=True)], structures[0])
-        first = call(0, count)
-    return tree_unflatten(*first)
+    return tree_unflatten(*call(0, count))
 
 
-def _same_rows(count: int, few: int, one: Any, other: Any) -> bool:
-    """Whether two outputs, of so many rows each, have the same in the first of them."""
-    if not (isinstance(one, Tensor) and isinstance(other, Tensor) and one.dim() and other.dim()):
+def _has_rows(leaf: Any, count: int) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == count
+
+
+def _same_rows(start: int, one: Any, other: Any) -> bool:
+    """Whether an output has in its rows from `start` on what the other, of fewer rows, has: up to rounding."""
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or 0 in (one.dim(), other.dim()):
         return False
-    if (len(one), len(other)) != (count, few) or one.shape[1:] != other.shape[1:]:
+    if one.shape[1:] != other.shape[1:]:
         return False
-    one, other = (each[: min(few, count)].detach().double() for each in (one, other))
-    one, other = one.nan_to_num(0, 0, 0), other.nan_to_num(0, 0, 0)
-    return float((one - other).norm()) <= 1e-2 * float(other.norm()) + 1e-5
+    one, other = one.detach(), other.detach()
+    if one.is_complex():
+        one, other = torch.view_as_real(one), torch.view_as_real(other)
+    if not one.is_floating_point():
+        few = one[start : start + len(other)]
+        return torch.equal(few, other[: len(few)])
+    rounding = 8 * torch.finfo(one.dtype).eps
+    one, other = one.double().nan_to_num(0, 0, 0), other.double().nan_to_num(0, 0, 0)
+    few = one[start : start + len(other)]
+    other = other[: len(few)]
+    spread = float((one - one.mean(0)).norm()) * (len(few) / len(one)) ** 0.5
+    return float((few - other).norm()) <= 1e-2 * spread + rounding * float(other.norm())
 
 
 def gather_batches(

@@ -62,7 +62,7 @@ def _fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tup
         if not (isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()):
             raise InputError(f"loss: {loss_name} of {fit} gives {_shape(value)}, must give a scalar (a mean over rows)")
         _warn_of_broadcasting(output, few, loss, value)
-    return rows, targets_of(output, rows[1], loss)
+        return rows, targets_of(output, rows[1], loss)
 
 
 def _try_model(name: str, population: Population, rows: Batch) -> tuple[Batch, Any]:
@@ -175,7 +175,8 @@ def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
     Classes are whole numbers, one for each place of an output that has a dimension more, with at least two classes. A
     model whose outputs are probabilities already gives values: no further softmax is taken of them.
     """
-    if targets.is_floating_point() or targets.is_complex() or not isinstance(output, Tensor):
+    floats = isinstance(output, Tensor) and output.is_floating_point()
+    if targets.is_floating_point() or targets.is_complex() or not floats:
         return "classes" if _classifies(loss) else "values"
     per_class = output.dim() == targets.dim() + 1 and output.shape[2:] == targets.shape[1:]
     if not per_class or output.shape[1] < 2:
@@ -192,7 +193,8 @@ def _compares_logits(output: Tensor, targets: Tensor, loss: Loss) -> bool:
 
     Its gradient then sums up to nothing over the classes. A loss may also have such of a `log_softmax`.
     """
-    if torch.allclose(output.logsumexp(1), torch.zeros(()).to(output), atol=1e-3):
+    sums = output.float().logsumexp(1)
+    if float(sums.abs().max()) <= max(1e-3, 4 * torch.finfo(output.dtype).eps * float(output.abs().max())):
         return True
     free = output.detach().clone().requires_grad_()
     try:
@@ -205,7 +207,7 @@ def _compares_logits(output: Tensor, targets: Tensor, loss: Loss) -> bool:
 
 def are_probabilities(output: Tensor) -> bool:
     """Whether outputs, [n, classes, ...], are probabilities already, and not by chance such as of equal rows."""
-    return _sum_to_one(output) and bool((output != output[:1]).any())
+    return output.is_floating_point() and _sum_to_one(output) and bool((output != output[:1]).any())
 
 
 def _sum_to_one(values: Tensor) -> bool:
@@ -249,8 +251,8 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
         )
     if _classifies(loss) and isinstance(output, Tensor) and are_probabilities(output):
         warn(
-            f"make_model: the outputs of {model} are probabilities, and {loss_name} takes logits (nll_loss their "
-            "log_softmax); must be without the softmax"
+            f"make_model: the outputs of {model} are probabilities; must be without the softmax for cross-entropy, and "
+            "the log_softmax for nll_loss"
         )
     _check_gradients(first, learned_of(unit), loss_name, model)
     return float(first.detach()), states[0].difference(states[1])

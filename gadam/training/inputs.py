@@ -125,7 +125,8 @@ def _read_dataset(name: str, data: Any) -> tuple[tuple[Tensor, ...], Tensor]:
             raise InputError(f"{name}: item {index} of {kind} is a {describe_type(item)}, must be (input, target)")
         try:
             *inputs, target = item
-            if len(inputs) == 1 and isinstance(inputs[0], tuple | list) and hasattr(inputs[0][0], "shape"):
+            several = len(inputs) == 1 and isinstance(inputs[0], tuple | list)
+            if several and any(getattr(part, "ndim", 0) for part in inputs[0]):
                 inputs = [*inputs[0]]  # of ((input, ...), target), as of a pair
             columns.append([torch.as_tensor(part) for part in (*inputs, target)])
         except (TypeError, ValueError, RuntimeError) as error:

@@ -79,12 +79,14 @@ def plan_training(
     singly = suits_singly(population.template, device)
     too_short = config.mode == "auto" and unit_steps < TRACING_PAYS["singly" if singly else "whole"]
     apart = config.ranges and config.optimizer != "adam"  # each with an optimizer of torch's that has one rate
+    alone = config.mode == "loop" or too_short or apart
     if moves:  # which a traced program would freeze
-        return by_loop(
-            f"training unit by unit, because {moves} changes from step to step; units share it, and a checkpoint does "
-            "not have it"
-        )
-    if config.mode == "loop" or too_short or apart:
+        attribute = moves.startswith(f"{type(population.template).__name__}.") and ":" not in moves
+        fate = "units share it, and a checkpoint does not have it"
+        if attribute:
+            fate = "it begins anew for each unit, generation and pause; a buffer (register_buffer) would not"
+        return by_loop(f"{'' if alone else 'training unit by unit, because '}{moves} changes from step to step; {fate}")
+    if alone:
         return by_loop()
     programs = Programs(population.template, loss, singly=singly, training_loss=simplify_cross_entropy(loss, train[1]))
     trainer = replace(loop, programs=programs)

@@ -67,7 +67,12 @@ class PythonState:
             self._parts(name, dict(enumerate(thing)) if len(thing) <= MOST_VALUES else {}, depth, tensors)
         elif isinstance(thing, nn.Module):
             for path, part in thing.named_modules():
-                own = {key: value for key, value in vars(part).items() if key not in _OF_EVERY_MODULE}
+                own = {
+                    key: value
+                    for key, value in vars(part).items()
+                    if key not in _OF_EVERY_MODULE
+                    and f"{key}_orig" not in part._parameters  # of spectral_norm, computed
+                }
                 if tensors:
                     own |= {**part._parameters, **part._buffers}
                 for hooks in (part._forward_pre_hooks, part._forward_hooks, part._backward_hooks):

@@ -23,7 +23,7 @@ from gadam.training.trainer import Trainer
 
 WORKERS = 2
 
-pytestmark = pytest.mark.filterwarnings("ignore:training unit by unit, because loss. calls")  # that say when to die
+pytestmark = pytest.mark.filterwarnings("ignore:loss. calls")  # that say when to die
 
 
 def evolved(executor, **given):
