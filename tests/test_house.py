@@ -14,7 +14,7 @@ from gadam.display import html_table
 ROOT = Path(__file__).parents[1]
 HOUSE = [
     "cli __main__", "playground", "paper", "estimators", "evolution", "callbacks live_plot result ensembles plotting",
-    "parallel", "training", "tracing", "population genetics models datasets",
+    "parallel", "training", "tracing", "population made genetics models datasets",
     "config types randomness runtime storage validation display",
 ]  # fmt: skip
 ROWS = {name: row for row, names in enumerate(HOUSE) for name in names.split()}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gadam.population import closed_over
+from gadam.made import closed_over, is_computed
 
 MOST_VALUES = 10_000  # of a container; one of more is taken to be data
 MOST_IN_ALL = 200_000
@@ -70,8 +70,7 @@ class PythonState:
                 own = {
                     key: value
                     for key, value in vars(part).items()
-                    if key not in _OF_EVERY_MODULE
-                    and f"{key}_orig" not in part._parameters  # of spectral_norm, computed
+                    if key not in _OF_EVERY_MODULE and not is_computed(part, key)
                 }
                 if tensors:
                     own |= {**part._parameters, **part._buffers}
