@@ -18,7 +18,7 @@ from gadam.tracing.programs import Programs, difference, suits_singly
 from gadam.training.batches import call_in_parts
 from gadam.training.fit import fit_rows
 from gadam.training.inputs import read_rows
-from gadam.training.python_state import PythonState
+from gadam.training.python_state import changed_by
 from gadam.types import Loss, Rows
 from gadam.validation import check_callable, check_choice, check_kind, check_whole
 
@@ -123,11 +123,10 @@ class Ensemble(nn.Module):
 
     def _can_trace(self, inputs: tuple[Tensor, ...]) -> bool:
         self._by_modules(inputs)  # what a first call sets up does not move any more
-        before = PythonState(self._template[0], None)
+        moves = changed_by(lambda: self._by_modules(inputs), self._template[0], None)
         expected = self._by_modules(inputs)
         others = tuple(t.flip(0) / 2 if t.is_floating_point() else t.flip(0) for t in inputs)
         try:
-            moves = before.difference(PythonState(self._template[0], None))
             reason = f"{moves} changes from call to call" if moves else ""
             reason = reason or difference([self._by_program(inputs).contiguous()], [expected])
             # On other rows too: the trace may have kept a number that it read from the first ones.

@@ -24,7 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 INITIALISATION, BATCHES, DRAWS, VALIDATION, GENETICS, RATES = range(6)
 ROLES = {"parent": 0, "child": 1}
 
-_global_generator = threading.RLock()
+global_generators = threading.RLock()
+"""Held while this package seeds generators that all threads share, or watches whether a call draws from them."""
 
 
 def stream_seed(*words: int) -> int:
@@ -41,7 +42,7 @@ def stream(device: torch.device | str, *words: int) -> Generator:
 def global_stream(seed: int) -> Iterator[None]:
     """Seed PyTorch's global generators inside, and put them back after: for code that draws from nothing else."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with _global_generator, torch.random.fork_rng(devices=devices):
+    with global_generators, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
@@ -49,14 +50,15 @@ def global_stream(seed: int) -> Iterator[None]:
 @contextmanager
 def seeded_python(seed: int) -> Iterator[None]:
     """Seed the global generators of Python and NumPy inside, and put them back after."""
-    before = random.getstate(), np.random.get_state()  # noqa: NPY002
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
+    with global_generators:
+        before = random.getstate(), np.random.get_state()  # noqa: NPY002
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
 
 
 def is_random(operator: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> bool:

@@ -1,7 +1,9 @@
 """One seed gives everything: streams are apart, draws come from the stream that is in force, and nothing else moves."""
 
 import itertools
+import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +11,9 @@ import torch
 from torch import Generator, nn
 from torch.nn import functional
 
+from gadam import Population
 from gadam.randomness import draw, global_stream, stream, stream_seed, unit_stream
+from gadam.training.python_state import changed_by
 
 ONES = torch.ones(6, 5, 4)
 # What draws in a forward: by itself, or as part of a module.
@@ -156,3 +160,31 @@ def test_the_global_stream_seeds_inside_and_puts_back_also_after_an_error_and_in
 
     assert torch.equal(in_thread(nested), torch.rand(6, generator=generator(7)))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_draws_of_other_threads_are_not_taken_for_those_of_a_call(monkeypatch):
+    """Neither those of units that another thread makes, nor those of the user's now and then."""
+    module, over = nn.Linear(2, 1), threading.Event()
+
+    def draw_for_long():
+        for _ in range(10):
+            random.random()
+            time.sleep(2e-4)
+        return nn.Linear(1, 1)
+
+    def make_others():
+        while not over.wait(1e-3):
+            Population.make(draw_for_long, 1)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(make_others)
+        try:
+            changes = {changed_by(lambda: time.sleep(1e-3), module, None) for _ in range(50)}
+        finally:
+            over.set()
+    assert changes == {""}
+    states = itertools.chain((1, 2, 3), itertools.repeat(3))
+    monkeypatch.setattr(random, "getstate", lambda: next(states))
+    assert changed_by(lambda: None, module, None) == ""
+    monkeypatch.undo()
+    assert changed_by(random.random, module, None) == "Python's random"

@@ -18,7 +18,7 @@ from gadam.population import Population, learned_of
 from gadam.randomness import is_random, unit_stream
 from gadam.runtime import intra_operator_threads
 from gadam.training.batches import take_rows
-from gadam.training.python_state import PythonState
+from gadam.training.python_state import changed_by
 from gadam.types import Batch, Loss, Targets
 
 _CLASS_LOSSES = (nn.functional.cross_entropy, nn.functional.nll_loss)
@@ -229,22 +229,21 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
     model, loss_name = type(population.template).__name__, _name(loss)
     unit = population.unit(0).train()
     before = _entries(unit)
-    states = []
-    # On one thread, for checkpoints tell models apart by this loss, bit by bit. Twice, for what a first call sets up
-    # does not move any more.
-    for attempt in range(2):
+
+    def attempt() -> tuple[Any, Tensor]:
+        # On one thread, for checkpoints tell models apart by this loss, bit by bit.
         stream = Generator(few.device).manual_seed(0)
         with torch.enable_grad(), unit_stream(stream), intra_operator_threads(1):
             inputs, targets = take_rows(rows, few)
             try:
                 output = unit(*inputs)
-                value = loss(output, targets)
-                states.append(PythonState(unit, loss))
-                if attempt == 0:
-                    first = value
+                return output, loss(output, targets)
             except Exception as error:
                 what = f"{model} could not be trained on a batch of batch_size={config.batch_size} rows"
                 raise InputError(f"make_model: {what}: {first_line(error)}") from error
+
+    output, value = attempt()
+    moves = changed_by(attempt, unit, loss)  # by a second call, for what the first one set up does not move any more
     if late := sorted(_entries(unit) - before):
         raise InputError(
             f"make_model: {model} makes {late[0]} when it is called; must make it in __init__, or be called once first"
@@ -254,8 +253,8 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
             f"make_model: the outputs of {model} are probabilities; must be without the softmax for cross-entropy, and "
             "the log_softmax for nll_loss"
         )
-    _check_gradients(first, learned_of(unit), loss_name, model)
-    return float(first.detach()), states[0].difference(states[1])
+    _check_gradients(value, learned_of(unit), loss_name, model)
+    return float(value.detach()), moves
 
 
 def _entries(module: nn.Module) -> set[str]:

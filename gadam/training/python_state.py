@@ -15,12 +15,32 @@ import torch
 from torch import Tensor, nn
 
 from gadam.made import closed_over, is_computed
+from gadam.randomness import global_generators
 
 MOST_VALUES = 10_000  # of a container; one of more is taken to be data
 MOST_IN_ALL = 200_000
 DEEPEST = 8
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+SHARED = ("Python's random", "numpy.random")  # the generators that every thread draws from
+ATTEMPTS = 4
 _SIMPLE = (str, bytes, bool, int, float, complex, type(None))
+
+
+def changed_by(call: Callable[[], object], module: nn.Module, loss: Any) -> str:
+    """Return the name of a Python value that a call of a module and a loss changes; "" if it changes none.
+
+    Another thread may draw from the generators that all share meanwhile, so a call is repeated where these alone moved.
+    """
+    with global_generators:
+        before = PythonState(module, loss)
+        for _ in range(ATTEMPTS):
+            call()
+            after = PythonState(module, loss)
+            name = before.difference(after)
+            if name not in SHARED:
+                break
+            before = after
+    return name
 
 
 class PythonState:
@@ -33,8 +53,8 @@ class PythonState:
     def __init__(self, module: nn.Module, loss: Any) -> None:
         """Take a snapshot."""
         self._values: dict[str, Any] = {
-            "Python's random": random.getstate(),
-            "numpy.random": _plain(np.random.get_state(legacy=True)),  # noqa: NPY002
+            SHARED[0]: random.getstate(),
+            SHARED[1]: _plain(np.random.get_state(legacy=True)),  # noqa: NPY002
         }
         self._seen: dict[int, Any] = {}  # kept, so that no other object gets the number of one that is gone
         self._walk("loss", loss, 0, tensors=True)
