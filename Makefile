@@ -15,7 +15,7 @@ reproduce: $(STAMP)  ## regenerate every table and figure (PROFILE=smoke|quick|s
 
 test: $(STAMP)  ## the tests, and every notebook in profile smoke (nbval)
 	$(BIN)/gadam reproduce --profile smoke --runs-only  # once, by as many processes as there are cores: notebooks read them
-	$(BIN)/pytest -n 2 --dist loadfile --nbval tests notebooks $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --nbval --nbval-kernel-startup-timeout 600 tests notebooks $(ARGS)
 
 campaign: $(STAMP)  ## 50 kills an executor and 1,000 damaged files a kind, into reports/out/campaign (GADAM_KILLS, GADAM_DAMAGED)
 	GADAM_KILLS=$${GADAM_KILLS:-50} GADAM_DAMAGED=$${GADAM_DAMAGED:-1000} $(BIN)/pytest -v \

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -14,7 +13,8 @@ from torch.func import functional_call
 from gadam.config import InputError
 from gadam.display import describe_error, first_line, warn
 from gadam.population import Population, copy_module
-from gadam.tracing.programs import Programs, difference, suits_singly
+from gadam.runtime import process_lock
+from gadam.tracing.programs import Programs, difference, is_tracing, suits_singly
 from gadam.training.batches import call_in_parts
 from gadam.training.fit import fit_rows
 from gadam.training.inputs import read_rows
@@ -27,8 +27,6 @@ logger = logging.getLogger("gadam")
 Average = Literal["probabilities", "outputs"]
 """What an `Ensemble` averages of its units."""
 
-_calling = threading.RLock()
-"""The template holds the tensors of the unit that is called: one thread at a time."""
 _A_POPULATION = "a gadam.Population (of a Result)"
 SHAPES = 32
 """Shapes of inputs for which an ensemble keeps a traced program; for any further the modules are called."""
@@ -114,11 +112,13 @@ class Ensemble(nn.Module):
         for tensor in inputs:
             if not isinstance(tensor, Tensor):
                 raise InputError(f"inputs: has a {type(tensor).__name__} among them, must be torch.Tensor")
-        if torch.compiler.is_compiling():  # or exporting, which asks for the modules
+        if torch.compiler.is_compiling() or is_tracing():  # or exporting: each asks for the modules
             return self._by_modules(inputs)
         key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
         if key not in self._traced and len(self._traced) < SHAPES:
-            self._traced[key] = self._can_trace(inputs)
+            with process_lock:  # other threads would change what is watched
+                if key not in self._traced:
+                    self._traced[key] = self._can_trace(inputs)
         return self._by_program(inputs) if self._traced.get(key) else self._by_modules(inputs)
 
     def _can_trace(self, inputs: tuple[Tensor, ...]) -> bool:
@@ -155,7 +155,7 @@ class Ensemble(nn.Module):
             state = {name: tensor[unit] for name, tensor in parameters.items()}
             state |= {name: tensor[unit].clone() for name, tensor in buffers.items()}  # the module may write to them
             try:
-                with _calling:
+                with process_lock:  # the template holds the tensors of the unit that is called
                     outputs.append(_call(template, state, tuple(tensor.clone() for tensor in inputs)))
             except torch.OutOfMemoryError:
                 raise
@@ -245,7 +245,7 @@ def not_taken(module: nn.Module, inputs: Sequence[Tensor], error: Exception) -> 
 
 def _call(module: nn.Module, state: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
     """Call a module with tensors in the place of its own: in those themselves, for it may hold them in a list too."""
-    if torch.compiler.is_compiling() or inputs[0].is_meta:
+    if torch.compiler.is_compiling() or is_tracing() or inputs[0].is_meta:
         return functional_call(module, dict(state), inputs)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if name in state:  # else the call before has made it

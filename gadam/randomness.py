@@ -9,7 +9,6 @@ one call (`gadam.tracing.programs`). Both draw the same numbers.
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -20,12 +19,11 @@ import torch
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gadam.runtime import process_lock
+
 # What a stream is for. Part of the seed: changing a number changes every result.
 INITIALISATION, BATCHES, DRAWS, VALIDATION, GENETICS, RATES = range(6)
 ROLES = {"parent": 0, "child": 1}
-
-global_generators = threading.RLock()
-"""Held while this package seeds generators that all threads share, or watches whether a call draws from them."""
 
 
 def stream_seed(*words: int) -> int:
@@ -42,7 +40,7 @@ def stream(device: torch.device | str, *words: int) -> Generator:
 def global_stream(seed: int) -> Iterator[None]:
     """Seed PyTorch's global generators inside, and put them back after: for code that draws from nothing else."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with global_generators, torch.random.fork_rng(devices=devices):
+    with process_lock, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
@@ -50,7 +48,7 @@ def global_stream(seed: int) -> Iterator[None]:
 @contextmanager
 def seeded_python(seed: int) -> Iterator[None]:
     """Seed the global generators of Python and NumPy inside, and put them back after."""
-    with global_generators:
+    with process_lock:
         before = random.getstate(), np.random.get_state()  # noqa: NPY002
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -116,11 +114,13 @@ class unit_stream(TorchDispatchMode):  # noqa: N801, used like the function torc
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.generator = generator
+        self.drew = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not is_random(func, args, kwargs) or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
+        self.drew = True
         if can_draw(func):
             return draw(str(func), self.generator, *args, **kwargs)
         # An operator that cannot be told where to draw from: seed what it does draw from, one thread at a time.

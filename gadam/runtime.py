@@ -1,8 +1,9 @@
-"""The device, and settings of PyTorch and of the C library while a shard is trained, in its thread or process."""
+"""The device, and what threads share: settings of PyTorch and of the C library while a shard is trained, and a lock."""
 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,10 @@ from torch import Generator
 from gadam.config import InputError
 from gadam.display import first_line, shown
 from gadam.types import Device
+
+process_lock = threading.RLock()
+"""Held while something is used that all threads share: the global generators, a module whose tensors are exchanged,
+PyTorch while a program is traced. It is one lock, for with several two threads might wait for each other."""
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -38,27 +43,55 @@ def keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
 
 
-# Here and below one entry for each thread inside, all of them what the process had before the first came in.
-_threads_before: list[int] = []
 _threads_lock = threading.Lock()
 
 
 @contextmanager
 def intra_operator_threads(count: int) -> Iterator[None]:
-    """PyTorch's setting, put back after: it has effect in the calling thread, and threads to come start from it."""
+    """Set PyTorch's threads for an operator in the calling thread alone, and put them back after."""
     with _threads_lock:
-        # Asked for in any case: a thread that was never asked takes the process's number at its first operator.
-        now = torch.get_num_threads()
-        _threads_before.append(_threads_before[0] if _threads_before else now)
-        torch.set_num_threads(count)
+        # A thread that was never asked takes the process's number now, which must not be one that is about to go.
+        before = torch.get_num_threads()
+        if before != count:
+            torch.set_num_threads(count)
+            # That is the process's number now, too, from which threads to come start: another thread sets it back.
+            other = threading.Thread(target=torch.set_num_threads, args=(before,))
+            other.start()
+            other.join()
     try:
         yield
     finally:
-        with _threads_lock:
-            torch.set_num_threads(_threads_before.pop())
+        if before != count:
+            torch.set_num_threads(before)
 
 
-_exact: list[bool] = []
+_filters: list[warnings.catch_warnings] = []
+_filters_lock = threading.Lock()
+
+
+@contextmanager
+def quiet_tracing() -> Iterator[None]:
+    """Ignore what PyTorch says of tracing, in the whole process, as long as anybody is inside.
+
+    Two threads whose `warnings.catch_warnings` overlap may leave the filters of one of them behind for good.
+    """
+    with _filters_lock:
+        _filters.append(warnings.catch_warnings())
+        if len(_filters) == 1:
+            _filters[0].__enter__()
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            warnings.filterwarnings("ignore", message="`torch.jit")
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+    try:
+        yield
+    finally:
+        with _filters_lock:
+            if len(_filters) == 1:
+                _filters[0].__exit__(None, None, None)
+            _filters.pop()
+
+
+_exact: list[bool] = []  # one entry for each thread inside, all of them what the process had before the first came in
 _exact_lock = threading.Lock()
 
 

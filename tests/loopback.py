@@ -1,10 +1,12 @@
 """A dask.distributed cluster of processes of this machine."""
 
+import gc
 import os
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +26,13 @@ def work(scheduler_file, folder, log):
     torch.set_num_threads(1)
     options = ["--host", "127.0.0.1", "--no-dashboard", "--nthreads", "1", "--no-nanny", "--local-directory", folder]
     dask_worker.main([*options, "--scheduler-file", scheduler_file], standalone_mode=False)
+
+
+def collect():
+    """Collect sockets and tasks of a client whose scheduler is gone now: in a later test their warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @contextmanager
@@ -47,7 +56,7 @@ def loopback(context, count):
         try:
             for _ in range(count):
                 add_worker()
-            while not Path(file).exists():
+            while not (Path(file).exists() and Path(file).read_text()):
                 if scheduler.poll() is not None or time.monotonic() > end:
                     raise RuntimeError(Path(log).read_text())
                 time.sleep(0.05)
@@ -60,3 +69,4 @@ def loopback(context, count):
             for process in workers:
                 process.kill()
                 process.join()
+            collect()

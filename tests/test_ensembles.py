@@ -3,16 +3,19 @@
 import copy
 import functools
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from unittest.mock import Mock
 
+import pandas as pd
 import pytest
 import torch
 import zoo
 from torch import nn
 from torch.nn import functional
 
-from gadam import Ensemble, InputError, Population
+from gadam import Ensemble, GadamConfig, InputError, Population, evolve
 from gadam.ensembles import greedy_soup
 from gadam.tracing.programs import Programs
 
@@ -75,6 +78,45 @@ def test_the_modules_are_called_once_for_each_of_a_number_of_shapes(monkeypatch)
         counts.append(by_modules.call_count)
     assert counts[-2] == counts[-3] == counts[-4], "a program answers for shapes that were seen"
     assert counts[-1] > counts[-2], "but there is not one for each of many"
+
+
+class Keeping(zoo.Linear):
+    """Keeps what it computed, as a module that is looked into does."""
+
+    def forward(self, inputs):
+        self.kept = self.layer(inputs)
+        return self.kept
+
+
+def test_the_first_calls_of_several_threads_do_not_disturb_each_other():
+    ensemble = Ensemble(Population.make(Keeping, 3), "outputs")
+    start = threading.Barrier(4)
+
+    def call(_):
+        start.wait(600)
+        return [ensemble(zoo.FEATURES[:rows]) for rows in range(1, 6)]
+
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(call, range(4))
+    assert all(zoo.identical(dict(enumerate(first)), dict(enumerate(other))) for other in others)
+    assert list(ensemble._traced.values()) == [True] * 5
+
+
+def test_a_unit_may_call_an_ensemble_of_others_and_is_trained_in_one_call():
+    teachers = Ensemble(Population.make(zoo.mlp, 2, seed=1))
+
+    class Taught(zoo.Linear):
+        def forward(self, inputs):
+            return torch.stack([self.layer(inputs), teachers(inputs).log()], 1)
+
+    def loss(output, targets):
+        return functional.kl_div(output[:, 0].log_softmax(1), output[:, 1], log_target=True, reduction="batchmean")
+
+    small, rows = GadamConfig(population_size=2, generations=1, steps=10, batch_size=8), (zoo.FEATURES, zoo.LABELS)
+    loop, one_call = (
+        evolve(Taught, rows, replace(small, mode=mode), loss=loss, progress=False) for mode in ("loop", "vectorised")
+    )
+    pd.testing.assert_frame_equal(zoo.timeless(loop), zoo.timeless(one_call), rtol=1e-4)
 
 
 @pytest.mark.parametrize("wrong", ["other values", "no numbers", "an error"])

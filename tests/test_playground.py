@@ -26,10 +26,10 @@ def panel():
     made = TrainingPanel()
     yield made
     made.stop()
-    assert made.wait(60)
+    assert made.wait(600)
 
 
-def press(panel, seconds=60, **settings):
+def press(panel, seconds=600, **settings):
     """Run with these settings; to the end, unless `seconds` is None."""
     for name, value in settings.items():
         panel.controls[name].value = value
@@ -91,14 +91,14 @@ def test_stop_acts_in_the_middle_of_the_first_generation_and_the_time_left_is_sa
     request.addfinalizer(panel.stop)
     panel.left.observe(lambda change: left.set(), "value")
     press(panel, None, **ENDLESS)
-    assert left.wait(60)
+    assert left.wait(600)
     assert "about " in panel.left.value
     panel.run_button.click()  # does nothing
     if by == "its button":
         panel.stop_button.click()
     else:
         assert not training_panel().running
-    assert panel.wait(60)
+    assert panel.wait(600)
     assert len(late) <= 4 * BLOCK, "what was under way, in shards of a unit at most"
     assert (panel.result.stopped, len(panel.result.history), len(panel.result.population)) == ("stop", 0, 4)
     assert "Stopped before the first generation was complete" in panel.status.value

@@ -1,6 +1,7 @@
 """One seed gives everything: streams are apart, draws come from the stream that is in force, and nothing else moves."""
 
 import itertools
+import logging
 import random
 import threading
 import time
@@ -129,7 +130,7 @@ def test_threads_side_by_side_draw_what_they_draw_alone(name):
     alone, start = [drawn(DRAWS[name], seed) for seed in range(4)], threading.Barrier(4)
 
     def work(seed):
-        start.wait(60)
+        start.wait(600)
         return [drawn(DRAWS[name], seed) for _ in range(50)]
 
     with ThreadPoolExecutor(4) as pool:
@@ -188,3 +189,16 @@ def test_draws_of_other_threads_are_not_taken_for_those_of_a_call(monkeypatch):
     assert changed_by(lambda: None, module, None) == ""
     monkeypatch.undo()
     assert changed_by(random.random, module, None) == "Python's random"
+
+
+def speaking(output, targets):
+    SPOKEN.debug("a loss")
+    return functional.mse_loss(output, targets)
+
+
+SPOKEN = logging.getLogger("gadam.tests")
+
+
+def test_loggers_that_others_make_are_not_the_losss_own():
+    names = map("another of {}".format, itertools.count())
+    assert changed_by(lambda: logging.getLogger(next(names)), nn.Linear(2, 1), speaking) == ""

@@ -45,6 +45,8 @@ def draw_curve(axis: Axes, curve: pd.DataFrame, colour: Any, **style: Any) -> Li
     """Draw a line with a band around it: the first of a frame's three columns, from the second to the third."""
     middle, low, high = (curve[name] for name in curve)
     axis.fill_between(curve.index, low, high, color=colour, alpha=0.2, linewidth=0)
+    if len(curve) == 1:  # where a band has no width
+        axis.vlines(curve.index, low, high, color=colour, alpha=0.6)
     (line,) = axis.plot(curve.index, middle, color=colour, **style)
     return line
 

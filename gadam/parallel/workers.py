@@ -80,8 +80,8 @@ def work(token: str, common: Path | bytes | None, task: bytes) -> bytes | str | 
             packed = None
         if packed is None:
             return _dask_address()
-        while len(_kept) >= _KEPT:
-            _forget(next(iter(_kept)))
+        for old in list(_kept)[: 1 - _KEPT or None]:
+            _forget(old)
         found = _kept[token] = pickle.loads(packed)
     shard, fitness, survival, seconds = pickle.loads(task)
     data = Data(found.train, found.held_out, fitness.long(), survival.long())

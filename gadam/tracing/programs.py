@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from gadam.display import describe_error
 from gadam.population import copy_module
 from gadam.randomness import can_draw, draw, global_stream, is_random
+from gadam.runtime import process_lock, quiet_tracing
 from gadam.tracing.convolution import use_convolution
 from gadam.tracing.passes import simplify, without_writes
 from gadam.tracing.replay import PredrawnProgram
@@ -30,9 +30,12 @@ from gadam.types import Batch, Loss, Streams, Tensors
 
 Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
 
+_here = threading.local()
 
-# Tracing changes torch.nn.Module for the whole process while it lasts: one thread at a time, whoever it traces for.
-tracing = threading.Lock()
+
+def is_tracing() -> bool:
+    """Whether this thread traces a program: what it calls becomes part of that, and cannot be traced by itself."""
+    return getattr(_here, "tracing", False)
 
 
 class Programs:
@@ -110,9 +113,13 @@ class Programs:
         flat = (*parameters.values(), *buffers.values(), *batch[0], batch[1])
         key = (kind, *((tensor.shape, tensor.dtype, tensor.device) for tensor in flat))
         if key not in self._traced:
-            with tracing:
+            with process_lock:  # tracing changes torch.nn.Module for the whole process while it lasts
                 if key not in self._traced:
-                    self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
+                    _here.tracing = True
+                    try:
+                        self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
+                    finally:
+                        _here.tracing = False
         return self._traced[key]
 
     def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> Program:
@@ -148,8 +155,7 @@ class Programs:
             return (losses, *aligned, *(buffers[name].contiguous() for name in carried))
 
         # Tracing runs the program once, and its random operators with it: not at the cost of the user's generator.
-        with torch.no_grad(), global_stream(0), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="There is a performance drop")
+        with torch.no_grad(), global_stream(0), quiet_tracing():
             given = [tensor.clone() for tensor in flat]
             versions = [tensor._version for tensor in given]
             with _padding():

@@ -9,7 +9,6 @@ GPU it can be captured (`gadam.training.steps`).
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 from torch import Generator, Tensor, fx
 
 from gadam.randomness import draw
+from gadam.runtime import quiet_tracing
 
 KEPT_BYTES = 2**16
 """Most bytes of the constants of a program that equal ones are looked for."""
@@ -99,7 +99,6 @@ def script(function: Callable[..., Any], flat: Sequence[Tensor]) -> Callable[...
     """Compile a function of tensors by TorchScript, where there is one; `flat` are inputs to try it with."""
     if not TORCHSCRIPT:
         return function
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that TorchScript will get no new features
+    with quiet_tracing():
         compiled: Callable[..., Any] = torch.jit.trace(function, tuple(flat), check_trace=False)
     return compiled

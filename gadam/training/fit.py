@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import traceback
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.utils.checkpoint
 from torch import Generator, Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gadam.config import GadamConfig, InputError
@@ -22,6 +22,9 @@ from gadam.training.python_state import changed_by
 from gadam.types import Batch, Loss, Targets
 
 _CLASS_LOSSES = (nn.functional.cross_entropy, nn.functional.nll_loss)
+_VALUE_LOSSES = (
+    nn.functional.mse_loss, nn.functional.l1_loss, nn.functional.smooth_l1_loss, nn.functional.huber_loss,
+)  # fmt: skip
 FEW = 4
 """Rows on which model and loss are tried."""
 
@@ -53,9 +56,7 @@ def _fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tup
         few = rows[1][:FEW].clone()
         fit = f"output of {_shape(output)} with targets of {_shape(few)}"
         try:
-            with warnings.catch_warnings():
-                # Regression losses only warn when they are about to compare every output with every target.
-                warnings.filterwarnings("error", message="Using a target size")
+            with _same_sizes():
                 value = loss(output, few)
         except Exception as error:
             raise InputError(f"loss: {loss_name} could not compare {model}'s {fit}: {first_line(error)}") from error
@@ -63,6 +64,21 @@ def _fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tup
             raise InputError(f"loss: {loss_name} of {fit} gives {_shape(value)}, must give a scalar (a mean over rows)")
         _warn_of_broadcasting(output, few, loss, value)
         return rows, targets_of(output, rows[1], loss)
+
+
+class _same_sizes(TorchFunctionMode):  # noqa: N801, used like a function
+    """Context manager inside which a loss of values is an error where it would compare every output with every target.
+
+    PyTorch only warns, and filters of warnings are of all threads.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _VALUE_LOSSES:
+            given: list[Tensor] = [*args[:2], *(kwargs[name] for name in ("input", "target")[len(args) :])]
+            if given[0].shape != given[1].shape:
+                raise ValueError("every output would be compared with every target; must be of one shape")
+        return func(*args, **kwargs)
 
 
 def _try_model(name: str, population: Population, rows: Batch) -> tuple[Batch, Any]:

@@ -306,6 +306,7 @@ def free_bytes(device: torch.device) -> int | None:
         lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
         found.append(1_024 * int(lines["MemAvailable"].split()[0]))
     with suppress(OSError, ValueError):  # a container's limit, which is "max" where there is none
-        limit, used = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
-        found.append(max(0, int(limit) - int(used)))
+        limit, used, facts = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
+        kept = dict(line.split() for line in facts.splitlines()).get("inactive_file", 0)  # of files, and given up first
+        found.append(max(0, int(limit) - int(used) + int(kept)))
     return min(found, default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import itertools
+import logging
 import random
 import types
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gadam.made import closed_over, is_computed
-from gadam.randomness import global_generators
+from gadam.runtime import process_lock
 
 MOST_VALUES = 10_000  # of a container; one of more is taken to be data
 MOST_IN_ALL = 200_000
@@ -31,7 +32,7 @@ def changed_by(call: Callable[[], object], module: nn.Module, loss: Any) -> str:
 
     Another thread may draw from the generators that all share meanwhile, so a call is repeated where these alone moved.
     """
-    with global_generators:
+    with process_lock:
         before = PythonState(module, loss)
         for _ in range(ATTEMPTS):
             call()
@@ -73,7 +74,7 @@ class PythonState:
             return
         if id(thing) in self._seen or depth > DEEPEST or len(self._values) > MOST_IN_ALL:
             return
-        if isinstance(thing, torch.jit.ScriptModule):
+        if isinstance(thing, torch.jit.ScriptModule | logging.Logger):  # loggers lead to all that the process has
             return
         self._seen[id(thing)] = thing
         state_of = next((state_of for kind, state_of in _STATES.items() if isinstance(thing, kind)), None)

@@ -173,12 +173,14 @@ class Trainer:
             draws = restore_stream(rows, begun["draws"][index])
             batches = Batches(rows, begun["batches"][index : index + 1], taken, self.config)
             targets_of = self._targets_of(shard.units[index : index + 1], shard, rows)
+            backward = unit_stream(draws)  # costs time, and is for hooks that draw: the first step shows whether any do
             for step, (inputs, targets) in enumerate(gather_batches(rows, batches, of=targets_of), taken + 1):
                 inputs, targets = tuple(tensor[0, 0] for tensor in inputs), targets[0, 0]
                 optimizer.zero_grad()
                 with unit_stream(draws):
                     loss = self.loss(module(*inputs), targets)
-                loss.backward()
+                with backward if step == taken + 1 or backward.drew else nullcontext():
+                    loss.backward()
                 optimizer.param_groups[0]["lr"] = rate * factors[step - 1]
                 optimizer.step()
                 with torch.no_grad():

@@ -29,7 +29,8 @@ def real_folder():
 def server(monkeypatch):
     """A mirror on this machine: fill `.pages` (path -> bytes); `.asked` lists the paths that were asked for."""
     monkeypatch.setenv("GADAM_OFFLINE", "0")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
     pages, asked = {}, []
 
     class Handler(http.server.BaseHTTPRequestHandler):

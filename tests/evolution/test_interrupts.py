@@ -63,7 +63,7 @@ def test_two_interrupts_end_it_at_once_and_an_interactive_session_gets_what_ther
 @pytest.mark.parametrize(("call", "executor"), [(evolve, 1), (evolve, 2), (train, 2)])
 def test_in_a_notebook_it_is_returned_and_the_cell_trains_no_more(call, executor, notebook, monkeypatch, capsys):
     # Long enough that it is not over before the main thread has heard of a signal that a worker raises.
-    result = run(settings(steps=500), call=call, record=Interrupting(60), executor=executor)
+    result = run(settings(steps=5_000), call=call, record=Interrupting(60), executor=executor)
     assert result.stopped == "interrupt"
     assert capsys.readouterr().out.startswith("gadam: interrupted in generation ")
     with pytest.raises(KeyboardInterrupt, match="this cell was interrupted"):

@@ -74,7 +74,7 @@ def test_a_number_is_that_many_threads_and_none_as_many_as_are_useful(given, use
 
     def record(step):
         found.add(threading.current_thread())
-        everybody.wait(60)
+        everybody.wait(600)
 
     with as_pool(given, useful) as pool:
         train_shards(pool, trainer(), shards(count), DATA, record=record)
@@ -161,10 +161,10 @@ def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start(monkey
     def record(step):
         steps[step.units.start] = step.number
         if step.units.start == 0:
-            assert running.wait(60)
+            assert running.wait(600)
             raise ZeroDivisionError
         running.set()
-        assert failed.wait(60)
+        assert failed.wait(600)
 
     with Noticing(2, thread_name_prefix="gadam") as pool, pytest.raises(ZeroDivisionError):
         train_shards(pool, trainer(steps=50_000), shards(20), DATA, record=record)

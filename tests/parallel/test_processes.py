@@ -23,7 +23,11 @@ from gadam.training.trainer import Trainer
 
 WORKERS = 2
 
-pytestmark = pytest.mark.filterwarnings("ignore:loss. calls")  # that say when to die
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:loss. calls",  # that say when to die
+    "ignore::ResourceWarning",  # of clients whose scheduler died
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
 
 
 def evolved(executor, **given):

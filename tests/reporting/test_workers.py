@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import run_functions
+from loopback import collect
 from run_functions import executions, wait_for
 
 from gadam import InputError
@@ -160,6 +161,7 @@ def start(tmp_path_factory):
         process.terminate()
     for process in processes:
         process.wait(120)
+    collect()
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +253,7 @@ def test_a_scheduler_that_goes_away_leaves_what_is_finished(cluster, scheduler, 
 
 @on_a_cluster
 def test_a_scheduler_without_workers_or_none_at_all(start, run, monkeypatch):
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 120.0)
     monkeypatch.setattr(workers, "WORKERLESS_SECONDS", 0.5)
     address, _ = start(0)
     with pytest.raises(ReportError, match=rf"^{address} has had no workers for .*; start some: dask worker"):

@@ -3,6 +3,7 @@
 import functools
 import math
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
 from gadam.randomness import BATCHES, ROLES, stream
-from gadam.runtime import float32_as_asked
+from gadam.runtime import float32_as_asked, intra_operator_threads, quiet_tracing
 from gadam.tracing.programs import Programs
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
@@ -230,7 +231,7 @@ def test_the_number_of_intra_operator_threads_is_put_back_for_this_thread_and_th
     def train_a_shard():
         def meet(*_):
             during.append(torch.get_num_threads())
-            both.wait(60)
+            both.wait(600)
 
         train("loop", DROPOUT, population, settings(steps=2), record=meet)
         after.append(torch.get_num_threads())
@@ -241,6 +242,26 @@ def test_the_number_of_intra_operator_threads_is_put_back_for_this_thread_and_th
         with ThreadPoolExecutor(1) as pool:
             after.append(pool.submit(torch.get_num_threads).result())
         assert (during, after, torch.get_num_threads()) == ([1] * 4, [3] * 3, 3)
+
+
+def test_a_thread_that_begins_while_others_train_has_the_threads_and_the_filters_of_the_process():
+    def inside(_=None):
+        with intra_operator_threads(1), quiet_tracing():
+            both.wait(600)
+            both.wait(600)
+
+    both, before = threading.Barrier(2), list(warnings.filters)
+    with threads(3), ThreadPoolExecutor(1) as pool:
+        first = pool.submit(inside)
+        both.wait(600)
+        with ThreadPoolExecutor(1) as others:
+            assert others.submit(torch.get_num_threads).result() == 3
+        second = quiet_tracing()
+        with second:  # ends later than the first, and began before its end
+            both.wait(600)
+            first.result()
+            assert warnings.filters != before
+    assert warnings.filters == before
 
 
 @every_mode
