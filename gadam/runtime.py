@@ -43,26 +43,24 @@ def keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
 
 
+# Here and below one entry for each thread inside, all of them what the process had before the first came in.
+_threads_before: list[int] = []
 _threads_lock = threading.Lock()
 
 
 @contextmanager
 def intra_operator_threads(count: int) -> Iterator[None]:
-    """Set PyTorch's threads for an operator in the calling thread alone, and put them back after."""
+    """PyTorch's setting, put back after: it has effect in the calling thread, and threads to come start from it."""
     with _threads_lock:
-        # A thread that was never asked takes the process's number now, which must not be one that is about to go.
-        before = torch.get_num_threads()
-        if before != count:
-            torch.set_num_threads(count)
-            # That is the process's number now, too, from which threads to come start: another thread sets it back.
-            other = threading.Thread(target=torch.set_num_threads, args=(before,))
-            other.start()
-            other.join()
+        # Asked for in any case: a thread that was never asked takes the process's number at its first operator.
+        now = torch.get_num_threads()
+        _threads_before.append(_threads_before[0] if _threads_before else now)
+        torch.set_num_threads(count)
     try:
         yield
     finally:
-        if before != count:
-            torch.set_num_threads(before)
+        with _threads_lock:
+            torch.set_num_threads(_threads_before.pop())
 
 
 _filters: list[warnings.catch_warnings] = []
@@ -76,22 +74,23 @@ def quiet_tracing() -> Iterator[None]:
     Two threads whose `warnings.catch_warnings` overlap may leave the filters of one of them behind for good.
     """
     with _filters_lock:
-        _filters.append(warnings.catch_warnings())
-        if len(_filters) == 1:
-            _filters[0].__enter__()
+        before = _filters[0] if _filters else warnings.catch_warnings()
+        if not _filters:
+            before.__enter__()
             warnings.filterwarnings("ignore", message="There is a performance drop")
             warnings.filterwarnings("ignore", message="`torch.jit")
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        _filters.append(before)
     try:
         yield
     finally:
         with _filters_lock:
-            if len(_filters) == 1:
-                _filters[0].__exit__(None, None, None)
             _filters.pop()
+            if not _filters:
+                before.__exit__(None, None, None)
 
 
-_exact: list[bool] = []  # one entry for each thread inside, all of them what the process had before the first came in
+_exact: list[bool] = []
 _exact_lock = threading.Lock()
 
 

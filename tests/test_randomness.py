@@ -178,11 +178,12 @@ def test_draws_of_other_threads_are_not_taken_for_those_of_a_call(monkeypatch):
             Population.make(draw_for_long, 1)
 
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(make_others)
+        others = pool.submit(make_others)
         try:
             changes = {changed_by(lambda: time.sleep(1e-3), module, None) for _ in range(50)}
         finally:
             over.set()
+            others.result()
     assert changes == {""}
     states = itertools.chain((1, 2, 3), itertools.repeat(3))
     monkeypatch.setattr(random, "getstate", lambda: next(states))

@@ -33,7 +33,7 @@ from gadam.population import Population, only_read, to_entries
 from gadam.randomness import ROLES
 from gadam.result import Callback, Offspring, Result
 from gadam.runtime import resolve_device
-from gadam.training.fit import check_dtypes, fit_rows, try_step
+from gadam.training.fit import Tried, check_dtypes, fit_rows, try_step
 from gadam.training.inputs import check_modes, read_rows
 from gadam.training.plan import plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
@@ -92,14 +92,14 @@ class Training:
         train = read_rows("data", self.rows, device)
         held_out = None if self.validation is None else read_rows("validation", self.validation, device)
         population = self._make_units(device)
-        fresh_loss, moves = self._fit(population, train, held_out)
+        tried = self._fit(population, train, held_out)
         for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
             for callback in callbacks:
                 with only_read(InputError, f"callbacks: {type(callback).__name__}", to_entries(population)):
                     callback.on_start(own, units_of_seed(population, place, len(self.seeds)))
-        count = self._plan(population, moves)
+        count = self._plan(population, tried)
         self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
-        self._resume(population, count, fresh_loss)
+        self._resume(population, count, tried.loss)
         self._counting = threading.Lock()
         self._pool: Pool
 
@@ -113,8 +113,8 @@ class Training:
         check_dtypes(population, self.config.epsilon)
         return replace(population, rates=draw_rates(self.config, self.seeds, device))
 
-    def _fit(self, population: Population, train: Batch, held_out: Batch | None) -> tuple[float, str]:
-        """Fit the rows to the model and the loss, and try a step, of which this returns what `try_step` does."""
+    def _fit(self, population: Population, train: Batch, held_out: Batch | None) -> Tried:
+        """Fit the rows to the model and the loss, and try a step."""
         train, self._targets = fit_rows("data", population, train, self.loss)
         tried = try_step(population, train, self.loss, self.config)
         if self.evolves and self.config.crossover == "teach":
@@ -125,15 +125,15 @@ class Training:
         self.data = Data(train, train if held_out is None else held_out, nothing, nothing)
         return tried
 
-    def _plan(self, population: Population, moves: str) -> int:
+    def _plan(self, population: Population, tried: Tried) -> int:
         """Decide how to train. Returns the number of shards."""
         self._total = self._steps_before(self.config.generations + 1)
         config = replace(self.config, steps=self._steps)
         cluster = cluster_size(self.executor)
         trainer, count, warning = plan_training(
-            population, self.data.train, self.loss, config, self._total, self.seeds, cluster, moves
+            population, self.data.train, self.loss, config, self._total, self.seeds, cluster, tried.moves
         )
-        self._trainer = replace(trainer, validates=self.validation is not None)
+        self._trainer = replace(trainer, validates=self.validation is not None, backward_draws=tried.backward_draws)
         if warning:
             warn(warning)
         return count

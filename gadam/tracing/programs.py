@@ -115,11 +115,11 @@ class Programs:
         if key not in self._traced:
             with process_lock:  # tracing changes torch.nn.Module for the whole process while it lasts
                 if key not in self._traced:
-                    _here.tracing = True
+                    before, _here.tracing = is_tracing(), True
                     try:
                         self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
                     finally:
-                        _here.tracing = False
+                        _here.tracing = before
         return self._traced[key]
 
     def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> Program:

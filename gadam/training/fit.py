@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.utils.checkpoint
@@ -77,7 +77,8 @@ class _same_sizes(TorchFunctionMode):  # noqa: N801, used like a function
         if func in _VALUE_LOSSES:
             given: list[Tensor] = [*args[:2], *(kwargs[name] for name in ("input", "target")[len(args) :])]
             if given[0].shape != given[1].shape:
-                raise ValueError("every output would be compared with every target; must be of one shape")
+                shapes = " with ".join(str(list(one.shape)) for one in given)
+                raise ValueError(f"{shapes} is compared as if both were larger; must be of one shape")
         return func(*args, **kwargs)
 
 
@@ -231,11 +232,16 @@ def _sum_to_one(values: Tensor) -> bool:
     return bool((values >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
 
 
-def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfig) -> tuple[float, str]:
-    """Compute the gradient of one fresh unit on a training batch.
+class Tried(NamedTuple):
+    """What a step of one unit shows: its loss, what moves in Python (""), and whether its backward pass draws."""
 
-    Returns:
-        Its loss; and what moves in Python at each step, "" if nothing does.
+    loss: float
+    moves: str
+    backward_draws: bool
+
+
+def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfig) -> Tried:
+    """Compute the gradient of one fresh unit on a training batch.
 
     Raises:
         InputError: the model cannot be trained on it, no parameter has a gradient, the loss has parameters of its own,
@@ -269,8 +275,8 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
             f"make_model: the outputs of {model} are probabilities; must be without the softmax for cross-entropy, and "
             "the log_softmax for nll_loss"
         )
-    _check_gradients(value, learned_of(unit), loss_name, model)
-    return float(value.detach()), moves
+    backward_draws = _check_gradients(value, learned_of(unit), loss_name, model)
+    return Tried(float(value.detach()), moves, backward_draws)
 
 
 def _entries(module: nn.Module) -> set[str]:
@@ -291,8 +297,11 @@ class _NoDraws(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: str, model: str) -> None:
-    """Refuse a loss that no parameter of the model has a gradient of, or one with parameters of its own."""
+def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: str, model: str) -> bool:
+    """Refuse a loss that no parameter of the model has a gradient of, or one with parameters of its own.
+
+    Returns whether the backward pass draws random numbers.
+    """
     own = {id(entry) for entry in learned.values()}
     if others := [leaf for leaf in _leaves(value) if isinstance(leaf, nn.Parameter) and id(leaf) not in own]:
         raise InputError(
@@ -301,9 +310,10 @@ def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: st
             "requires_grad_(False)"
         )
     gradients: list[Tensor | None] = [None]
+    backward = unit_stream(Generator(value.device).manual_seed(0))
     if value.requires_grad:
         try:
-            with _NoDraws():
+            with backward, _NoDraws():
                 gradients = list(torch.autograd.grad(value, list(learned.values()), allow_unused=True))
         except RuntimeError as error:
             raise InputError(f"make_model: {model} could not be differentiated: {first_line(error)}") from error
@@ -314,6 +324,7 @@ def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: st
     for name, each in zip(learned, gradients, strict=True):
         if each is not None and each.layout is not torch.strided:
             raise InputError(f"make_model: {name} has a sparse gradient; must be dense (Embedding(..., sparse=False))")
+    return backward.drew
 
 
 def _leaves(value: Tensor) -> list[Tensor]:

@@ -306,7 +306,11 @@ def free_bytes(device: torch.device) -> int | None:
         lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
         found.append(1_024 * int(lines["MemAvailable"].split()[0]))
     with suppress(OSError, ValueError):  # a container's limit, which is "max" where there is none
-        limit, used, facts = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
-        kept = dict(line.split() for line in facts.splitlines()).get("inactive_file", 0)  # of files, and given up first
-        found.append(max(0, int(limit) - int(used) + int(kept)))
+        limit, used = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
+        kept = 0
+        with suppress(OSError, ValueError, KeyError):  # of files, which is given up first
+            kept = int(
+                dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())["inactive_file"]
+            )
+        found.append(max(0, int(limit) - int(used) + kept))
     return min(found, default=None)

@@ -7,6 +7,7 @@ import functools
 import itertools
 import logging
 import random
+import threading
 import types
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
@@ -32,15 +33,14 @@ def changed_by(call: Callable[[], object], module: nn.Module, loss: Any) -> str:
 
     Another thread may draw from the generators that all share meanwhile, so a call is repeated where these alone moved.
     """
-    with process_lock:
-        before = PythonState(module, loss)
-        for _ in range(ATTEMPTS):
-            call()
-            after = PythonState(module, loss)
-            name = before.difference(after)
-            if name not in SHARED:
-                break
-            before = after
+    before = PythonState(module, loss)
+    for _ in range(ATTEMPTS):
+        call()
+        after = PythonState(module, loss)
+        name = before.difference(after)
+        if name not in SHARED:
+            break
+        before = after
     return name
 
 
@@ -53,10 +53,11 @@ class PythonState:
 
     def __init__(self, module: nn.Module, loss: Any) -> None:
         """Take a snapshot."""
-        self._values: dict[str, Any] = {
-            SHARED[0]: random.getstate(),
-            SHARED[1]: _plain(np.random.get_state(legacy=True)),  # noqa: NPY002
-        }
+        with process_lock:  # nobody makes units now, for which both would be seeded
+            self._values: dict[str, Any] = {
+                SHARED[0]: random.getstate(),
+                SHARED[1]: _plain(np.random.get_state(legacy=True)),  # noqa: NPY002
+            }
         self._seen: dict[int, Any] = {}  # kept, so that no other object gets the number of one that is gone
         self._walk("loss", loss, 0, tensors=True)
         self._walk(type(module).__name__, module, 0)
@@ -74,7 +75,7 @@ class PythonState:
             return
         if id(thing) in self._seen or depth > DEEPEST or len(self._values) > MOST_IN_ALL:
             return
-        if isinstance(thing, torch.jit.ScriptModule | logging.Logger):  # loggers lead to all that the process has
+        if isinstance(thing, torch.jit.ScriptModule | logging.Logger | threading.Thread):  # two lead to all there is
             return
         self._seen[id(thing)] = thing
         state_of = next((state_of for kind, state_of in _STATES.items() if isinstance(thing, kind)), None)

@@ -53,6 +53,7 @@ class Trainer:
         seeds: whose units are trained together: the first `config.population_size` are those of the first seed, ...
         programs: the vectorised programs, or None to train unit by unit.
         validates: whether trained units are evaluated on the fixed rows, see `fixed_rows`.
+        backward_draws: whether a backward pass draws random numbers, as a hook may.
     """
 
     config: GadamConfig
@@ -60,6 +61,7 @@ class Trainer:
     seeds: tuple[int, ...]
     programs: Programs | None = None
     validates: bool = False
+    backward_draws: bool = False
 
     @property
     def way(self) -> str:
@@ -173,13 +175,12 @@ class Trainer:
             draws = restore_stream(rows, begun["draws"][index])
             batches = Batches(rows, begun["batches"][index : index + 1], taken, self.config)
             targets_of = self._targets_of(shard.units[index : index + 1], shard, rows)
-            backward = unit_stream(draws)  # costs time, and is for hooks that draw: the first step shows whether any do
             for step, (inputs, targets) in enumerate(gather_batches(rows, batches, of=targets_of), taken + 1):
                 inputs, targets = tuple(tensor[0, 0] for tensor in inputs), targets[0, 0]
                 optimizer.zero_grad()
                 with unit_stream(draws):
                     loss = self.loss(module(*inputs), targets)
-                with backward if step == taken + 1 or backward.drew else nullcontext():
+                with unit_stream(draws) if self.backward_draws else nullcontext():
                     loss.backward()
                 optimizer.param_groups[0]["lr"] = rate * factors[step - 1]
                 optimizer.step()

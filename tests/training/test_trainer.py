@@ -17,7 +17,7 @@ from gadam.config import GadamConfig
 from gadam.models import lenet5
 from gadam.population import Population
 from gadam.randomness import BATCHES, ROLES, stream
-from gadam.runtime import float32_as_asked, intra_operator_threads, quiet_tracing
+from gadam.runtime import float32_as_asked, quiet_tracing
 from gadam.tracing.programs import Programs
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
@@ -244,23 +244,13 @@ def test_the_number_of_intra_operator_threads_is_put_back_for_this_thread_and_th
         assert (during, after, torch.get_num_threads()) == ([1] * 4, [3] * 3, 3)
 
 
-def test_a_thread_that_begins_while_others_train_has_the_threads_and_the_filters_of_the_process():
-    def inside(_=None):
-        with intra_operator_threads(1), quiet_tracing():
-            both.wait(600)
-            both.wait(600)
-
-    both, before = threading.Barrier(2), list(warnings.filters)
-    with threads(3), ThreadPoolExecutor(1) as pool:
-        first = pool.submit(inside)
-        both.wait(600)
-        with ThreadPoolExecutor(1) as others:
-            assert others.submit(torch.get_num_threads).result() == 3
-        second = quiet_tracing()
-        with second:  # ends later than the first, and began before its end
-            both.wait(600)
-            first.result()
-            assert warnings.filters != before
+def test_filters_of_warnings_are_put_back_by_the_last_of_those_who_trace_side_by_side():
+    before, (first, second) = list(warnings.filters), (quiet_tracing() for _ in range(2))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert warnings.filters != before
+    second.__exit__(None, None, None)
     assert warnings.filters == before
 
 
