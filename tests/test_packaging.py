@@ -235,6 +235,28 @@ def test_the_table_has_every_dataset_that_is_computed_with_its_numbers():
     assert re.findall(cells, README) == expected
 
 
+def test_what_is_said_of_teaching_is_what_its_tables_say():
+    accuracies = pd.read_csv(REPORT / "tables" / "teach_accuracy.csv").set_index(["method", "dataset"])
+    table = README.split("## One network")[1].split("## Reproduce")[0]
+    lines = re.findall(r"\| \**([a-zA-Z ,]+\w)\** (?:\([^)]*\) )?\|((?: [\d.]+ \|){3})", table)
+    assert [name for name, _ in lines][:4] == [
+        "teach",
+        "long run, drawn rate",
+        "best of ten, drawn rates",
+        "long run, tuned",
+    ]
+    for name, cells in lines:
+        for dataset, cell in zip(["YEAST", "ADULT", "LETTER"], cells.split("|"), strict=False):
+            ours = accuracies.loc[(name, dataset)]
+            assert (cell.strip(), ours["seeds"]) == (f"{ours['accuracy']:.{1 if dataset == 'YEAST' else 2}f}", "20")
+    assert f"gets {accuracies.loc[('vote of ten', 'LETTER'), 'accuracy']:.2f} on LETTER" in table
+    verdicts = pd.read_csv(REPORT / "tables" / "teach_differences.csv").set_index(["dataset", "teach minus"])["verdict"]
+    for dataset in ("YEAST", "ADULT", "LETTER"):
+        assert verdicts[dataset, "long run, drawn rate"] == "better"
+        assert verdicts[dataset, "long run, tuned"] == "not worse"
+        assert verdicts[dataset, "vote of ten"] == ("worse" if dataset == "LETTER" else "not worse")
+
+
 def test_the_speeds_are_those_of_the_committed_benchmark():
     kinds = "^gadam$", "PyTorch, (?:one|worker)|joblib", "stack_module_state|compile", "JAX"
     measured = pd.read_csv(ROOT / "reports" / "bench" / "bench_summary.csv")

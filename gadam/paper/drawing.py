@@ -46,7 +46,7 @@ def draw_curve(axis: Axes, curve: pd.DataFrame, colour: Any, **style: Any) -> Li
     middle, low, high = (curve[name] for name in curve)
     axis.fill_between(curve.index, low, high, color=colour, alpha=0.2, linewidth=0)
     if len(curve) == 1:  # where a band has no width
-        axis.vlines(curve.index, low, high, color=colour, alpha=0.6)
+        axis.plot(list(curve.index) * 2, [*low, *high], color=colour, alpha=0.6)
     (line,) = axis.plot(curve.index, middle, color=colour, **style)
     return line
 

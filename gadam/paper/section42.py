@@ -158,7 +158,7 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     for problem, regime in itertools.product(PROBLEMS, REGIMES):
         group = where(frame, setting=problem, regime=regime)
         for name, text in INEQUALITIES.items():
-            line = {"problem": problem, "steps": group["steps"].max(), "regime": regime, "inequality": text}
+            line = {"problem": problem, "regime": regime, "inequality": text}
             for prefix, rows_of in (("", ""), ("test_", " (test rows)")):
                 numbers = proportion_interval(int(group[f"{prefix}{name}"].sum()), len(group))
                 percent = named(numbers, f"holds, %{rows_of}", f"low{rows_of}", f"high{rows_of}")
@@ -167,7 +167,7 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
                 "of": len(group), HELD: _held(group, name).sum() if len(group) else pd.NA,
                 "seeds": arms.count(arm(problem, regime)), "data": first(group, "data"),
             })  # fmt: skip
-    return pd.DataFrame(lines).astype(dict.fromkeys(("steps", HELD), "Int64"))
+    return pd.DataFrame(lines).astype({HELD: "Int64"})
 
 
 def _held(frame: pd.DataFrame, inequality: str) -> pd.Series[bool]:
