@@ -158,7 +158,7 @@ def table(rows: pd.DataFrame, arms: Arms) -> pd.DataFrame:
     for problem, regime in itertools.product(PROBLEMS, REGIMES):
         group = where(frame, setting=problem, regime=regime)
         for name, text in INEQUALITIES.items():
-            line = {"problem": problem, "regime": regime, "inequality": text}
+            line: dict[str, Any] = {"problem": problem, "regime": regime, "inequality": text}
             for prefix, rows_of in (("", ""), ("test_", " (test rows)")):
                 numbers = proportion_interval(int(group[f"{prefix}{name}"].sum()), len(group))
                 percent = named(numbers, f"holds, %{rows_of}", f"low{rows_of}", f"high{rows_of}")
@@ -228,19 +228,22 @@ def figure_losses(rows: pd.DataFrame) -> Figure:
         _draw_path(axis, group, "", BLUE)
         _draw_path(axis, group, "test_", ORANGE)
         falls = f"L(k+1) ≤ L(k): V {group['decrease'].sum()}, test {group['test_decrease'].sum()} of {len(group)}"
-        axis.text(0.98, 0.97, falls, transform=axis.transAxes, ha="right", va="top", fontsize=9.5)
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        axis.text(0.98, 0.97, falls, transform=axis.transAxes, ha="right", va="top", fontsize=9.5, bbox=box)
         axis.margins(y=0.12)
     for line, regime in zip(axes, REGIMES, strict=True):
         line[0].set_ylabel(f"{regime}\nmean loss of a unit")
     for top, bottom, problem in zip(axes[0], axes[-1], PROBLEMS, strict=True):
         bottom.set_xlabel("generations completed")
         bottom.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        first = where(frame, setting=problem, generation=1)
+        own, first = (where(frame, setting=problem, **of) for of in ({}, {"generation": 1}))
         top.set_title(problem)
         if len(first):
             top.set_title(f"{problem}: {int(first['steps'].iloc[0])} steps a generation")
             # Where the first learning takes nearly all of the loss, all that follows would be a flat line.
-            top.set_ylim(top=min(1.1 * first["before"].max(), 1.35 * first["test_learned"].max()))
+            later = own.groupby(["regime", "generation"])[["learned", "test_learned"]].mean().to_numpy().max()
+            begun = min(1.1 * first["before"].max(), 1.35 * first["test_learned"].max())
+            top.set_ylim(bottom=max(0, top.get_ylim()[0]), top=max(begun, 1.2 * later))
     lines = {"on V, which selection sees": BLUE, "on test rows, which nothing sees": ORANGE}
     about = f"mean of seeds ({frame['seed'].nunique()}), band from the lowest to the highest; "
     handles = {text: Line2D([], [], color=colour) for text, colour in lines.items()}
