@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gadam.config import InputError
 from gadam.display import describe_error, describe_tensor, html_table, shown
 from gadam.made import check_copies, make_module
-from gadam.randomness import INITIALISATION, global_stream, seeded_python, stream_seed
+from gadam.randomness import INITIALISATION, seeded, stream_seed
 from gadam.runtime import resolve_device
 from gadam.validation import check_choice, check_whole
 
@@ -79,7 +79,7 @@ class Population:
             raise InputError(f"make_model: is a {kind}, must be a function that returns a new module at each call")
         modules: list[nn.Module] = []
         for unit in range(size):
-            with global_stream(own := stream_seed(seed, INITIALISATION, unit)), seeded_python(own):
+            with seeded(stream_seed(seed, INITIALISATION, unit)):
                 modules.append(make_module(make_model))
                 if initialisation == "standard_normal":
                     modules[-1] = copy_module(modules[-1])  # for a part of it may be one of the user's own

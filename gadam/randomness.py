@@ -46,9 +46,9 @@ def global_stream(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def seeded_python(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python and NumPy inside, and put them back after."""
-    with process_lock:
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of PyTorch, Python and NumPy inside, and put them back after: for the user's code."""
+    with global_stream(seed):
         before = random.getstate(), np.random.get_state()  # noqa: NPY002
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002

@@ -15,7 +15,7 @@ from gadam.config import InputError
 from gadam.display import shown
 from gadam.models import mlp
 from gadam.population import Population, first_difference, outline
-from gadam.randomness import global_stream, seeded_python
+from gadam.randomness import seeded
 
 Factory = Callable[[], nn.Module]
 
@@ -36,7 +36,7 @@ def fresh_units(make_model: Any, hidden_layer_sizes: Any, features: int, outputs
         raise InputError(f"make_model: is a {type(make_model).__name__}, {wanted}")
     function = getattr(make_model, "func", make_model)  # of a partial
     name = getattr(function, "__name__", type(function).__name__)
-    with global_stream(0), seeded_python(0), torch.no_grad():
+    with seeded(0), torch.no_grad():
         try:
             module = make_model(features, outputs)
         except TypeError as error:
@@ -58,7 +58,7 @@ def continue_units(population: Population, fresh: Factory) -> Factory:
     Raises:
         InputError: fresh ones are of another architecture.
     """
-    with global_stream(0), seeded_python(0):
+    with seeded(0):
         unit, other = fresh(), fresh()  # parts that differ between them show values
         parts = zip_longest(*map(outline, (population.template, unit, other)))
         if first_difference(unit.state_dict(), population.template.state_dict()) or any(
