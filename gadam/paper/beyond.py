@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gadam.paper import drawing, mnist, section51, section54, section54_orl, statistics
-from gadam.paper.claims import Arms
+from gadam.paper.claims import Arms, paired
 from gadam.paper.drawing import BLUE, GREY, ORANGE
 from gadam.paper.runs import Run
 from gadam.paper.statistics import Interval, accuracy_interval, mean_interval
@@ -99,7 +99,7 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
 
 def _above(ours: dict[int, float], theirs: dict[int, float], tested: Any) -> Interval:
     """The mean of the differences, over the seeds that both have, and its interval."""
-    return mean_interval([ours[seed] - theirs[seed] for seed in ours if seed in theirs], tested)
+    return mean_interval(paired(ours, theirs).values, tested)
 
 
 def above_best_figure(table: pd.DataFrame) -> Figure:

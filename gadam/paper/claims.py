@@ -191,12 +191,10 @@ def unpaired(ours: Iterable[float], theirs: Iterable[float], rows: int, dataset:
 def paired(
     ours: Mapping[Any, float], theirs: Mapping[Any, float], rows: int | None = None, dataset: str = ""
 ) -> Evidence:
-    """Subtract by seed, for the seeds that both have, in the order of ours; a single number stands for every seed.
+    """Subtract by seed, for the seeds that both have, in the order of ours.
 
     With `rows` and `dataset`, of accuracies in percent: where one of the two collapsed the difference counts apart.
     """
-    if len(theirs) == 1 and len(ours) > 1:
-        return Evidence(tuple(ours.values()), tuple(theirs.values()), rows)
     seeds = [seed for seed in ours if seed in theirs]
     first, second = [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
     apart = verdicts.collapsed(first, dataset) | verdicts.collapsed(second, dataset) if dataset else frozenset()

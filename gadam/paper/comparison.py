@@ -187,11 +187,11 @@ def rows_of(rows: pd.DataFrame, arm: str, method: str) -> pd.DataFrame:
 
 
 def above(ours: Cell, theirs: Cell) -> Evidence:
-    """Subtract their accuracies by seed; where one run of theirs stands for every seed, from each of ours."""
-    mine, other = by_seed(ours.rows, "accuracy"), by_seed(theirs.rows, "accuracy")
-    if theirs.repeats == 1:
-        mine = {seed: one for seed, one in mine.items() if seed in other}
-    return paired(mine, other, ours.column.test_rows, ours.column.dataset)
+    """Subtract their accuracies by seed; where one run of theirs stands for every seed, it is beside all of ours."""
+    mine, other, rows = by_seed(ours.rows, "accuracy"), by_seed(theirs.rows, "accuracy"), ours.column.test_rows
+    if theirs.repeats > 1 and other:
+        return Evidence(tuple(mine.values()), tuple(other.values()), rows)
+    return paired(mine, other, rows, ours.column.dataset)
 
 
 def difference(ours: Cell, theirs: Cell) -> Interval:

@@ -136,6 +136,9 @@ def test_effects_are_paired_by_seed():
     expected = mean_interval([2.0, 6.0, 2.0, 6.0, 2.0], 446)
     assert line[["difference", "low", "high"]].tolist() == pytest.approx(expected)
     assert line[["seeds", "gradient steps", "data"]].tolist() == ["5", 100, "real"]
+    rows = made_up()
+    one = effects(rows[(rows["reading"] != section6.DEFAULT) | (rows["seed"] == 201)]).loc[("YEAST", "carry")]
+    assert one["difference"] == 6.0, "of the one seed that the default has"
     line = effects(made_up().assign(accuracy=50.0)).loc[("YEAST", "carry")]
     assert line["high"] == -line["low"] == pytest.approx(100 / 446 / math.sqrt(5))  # never narrower than a test row
 
