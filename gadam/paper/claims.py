@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from gadam.paper import verdicts
 from gadam.paper.runs import Run
 from gadam.paper.statistics import LEVEL, bonferroni
-from gadam.paper.verdicts import BUDGET, OPEN, QUOTED, REACHED, UNDECIDED, Evidence, Verdict
+from gadam.paper.verdicts import OPEN, QUOTED, UNDECIDED, Evidence, Verdict
 
 Kind = Literal["greater", "value", "reaches", "falls_to", "within", "always", "varies", "weakest", "open"]
 
@@ -146,9 +146,9 @@ def _verdict(claim: Claim, level: float) -> Verdict:
     if claim.kind == "always":
         return verdicts.always(*found)
     if claim.kind == "varies":
-        return _without_trend(verdicts.varies_more(*found), claim)
+        return verdicts.at_budget(lambda both: verdicts.varies_more(*both), found, share=claim.budget)
     if claim.kind == "weakest":
-        return _without_trend(verdicts.weakest(found), claim)
+        return verdicts.at_budget(verdicts.weakest, found, share=claim.budget)
     stated: dict[str, Any] = {"margin": claim.margin}
     if claim.kind == "greater":
         stated |= {"size": claim.size, "level": level}
@@ -162,18 +162,11 @@ def _verdict(claim: Claim, level: float) -> Verdict:
         looks = {"share": claim.budget, "share_before": found.share_before, "margin": claim.margin or 0}
         verdict = verdicts.at_budget(rule, now.apart(), found.before.apart(now), **looks)
     else:
-        verdict = _without_trend(rule(now.apart()), claim)
+        verdict = verdicts.at_budget(rule, now.apart(), share=claim.budget)
     if count := len(now.collapsed) + len(now.others_collapsed):
         told = f"without {count} run{'s' * (count > 1)} that collapsed"
         return replace(verdict, decides=f"{verdict.decides}; {told}" if verdict.decides else told)
     return verdict
-
-
-def _without_trend(verdict: Verdict, claim: Claim) -> Verdict:
-    """Make a verdict undecided where the budget is reduced and no trend is known, unless the number is reached."""
-    if claim.budget >= 1 or verdict.mark == UNDECIDED or verdict.reason == REACHED:
-        return verdict
-    return verdict.marked(UNDECIDED, BUDGET, f"{claim.budget:.2g} of the budget says: {verdict}")
 
 
 def own(values: Iterable[float], rows: int, dataset: str) -> Evidence:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import nan
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,8 @@ class Verdict:
         return replace(self, mark=mark, reason=reason, decides=decides)
 
 
-Rule = Callable[[Evidence], Verdict]
+Rule = Callable[[Any], Verdict]
+"""From the numbers of a claim, `Evidence` for most kinds."""
 
 
 def greater(now: Evidence, margin: float, size: float | None = None, *, level: float = LEVEL) -> Verdict:
@@ -288,28 +290,31 @@ def weakest(several: Sequence[Evidence]) -> Verdict:
 
 
 def at_budget(
-    rule: Rule, now: Evidence, before: Evidence, *, share: float, share_before: float, margin: float
-) -> Verdict:
+    rule: Rule, now: Any, before: Evidence | None = None, *, share: float, share_before: float = nan,
+    margin: float = 0.0,
+) -> Verdict:  # fmt: skip
     """Judge at less than the paper's budget: the verdict must be the same for the trend to the whole of it (rule 4).
 
     The trend is a line in the logarithm of the budget through both looks, carried on run by run. It may bend, so it is
     moved by half a margin, either way, for each factor between the looks that is still ahead.
 
     `before` are the same runs as `now`, in the same order, at most at half of `share`, or the logarithm of what is left
-    would multiply mere noise. From a share of 1 on the rule just applies.
+    would multiply mere noise; None where no trend is known. From a share of 1 on the rule just applies.
     """
     verdict = rule(now)
     # More training would not take back what GADAM has reached, and what is open now is open for another reason.
     if share >= 1 or verdict.mark == UNDECIDED or verdict.reason == REACHED:
         return verdict
+    told = f"{share:.2g} of the budget says: {verdict}"
+    if before is None:
+        return verdict.marked(UNDECIDED, BUDGET, told)
     ahead = math.log(1 / share) / math.log(share / share_before)
     away = ahead * margin / 2
     # Moved with the verdict nothing changes, but "smaller than claimed" would become "opposite": only up.
     for move in (away,) if verdict.reason == SMALLER else (-away, away):
         whole = rule(_carried_on(now, before, ahead, move))
         if str(whole) != str(verdict):
-            told = f"{share:.2g} of the budget says: {verdict}; its trend to the whole may say: {whole}"
-            return verdict.marked(UNDECIDED, BUDGET, told)
+            return verdict.marked(UNDECIDED, BUDGET, f"{told}; its trend to the whole may say: {whole}")
     return verdict
 
 
