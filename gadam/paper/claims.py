@@ -95,16 +95,12 @@ class Arms(dict[str, tuple[int, int]]):
 
     @classmethod
     def of(cls, runs: Iterable[Run], there: Callable[[Run], bool] = lambda run: True) -> Arms:
-        """Count available and planned runs of each arm; `there` tells whether a run is available."""
+        """Count available and planned runs of each arm, each once; `there` tells whether a run is available."""
         arms = cls()
-        arms.add(runs, there)
-        return arms
-
-    def add(self, runs: Iterable[Run], there: Callable[[Run], bool]) -> None:
-        """Count further runs; the same run is counted once for each call."""
         for run in {run.key: run for run in runs}.values():
-            found, planned = self.get(run.arm, (0, 0))
-            self[run.arm] = found + there(run), planned + 1
+            found, planned = arms.get(run.arm, (0, 0))
+            arms[run.arm] = found + there(run), planned + 1
+        return arms
 
     def complete(self, *names: str) -> bool:
         """Tell whether all planned runs of these arms are there, and any are planned."""

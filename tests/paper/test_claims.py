@@ -36,8 +36,6 @@ def test_arms_count_what_is_there_of_what_is_planned():
     assert [arms.complete(*names) for names in ("a", "b", "ba", ["never planned"])] == [False, True, False, False]
     counts = [arms.count(*names) for names in ("a", "b", "ba", ["never planned"], "")]
     assert counts == ["3 of 4", "2", "3 of 4", "0", "0"]
-    arms.add([Run(nothing, {"seed": 9}, arm="b")], lambda run: True)
-    assert arms.count("b") == "3"
     assert Arms(a=(20, 20), once=(1, 1)).count("a", "once") == "20", "the one run stands for every seed"
 
 

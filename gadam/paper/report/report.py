@@ -40,7 +40,7 @@ class Report:
         self.folder = Path(folder or reports_root()) / profile
         self.source = Source(profile, recompute=bool(os.environ.get(RECOMPUTE_VARIABLE)))
         self.seen: set[str] = set()
-        self.arms, self._counted = Arms(), set[str]()
+        self.arms, self._asked, self._there = Arms(), dict[str, Run](), set[str]()
         figures.use_style()
 
     def rows(self, runs: Sequence[Run], *, workers: int | None = None) -> pd.DataFrame:
@@ -53,11 +53,12 @@ class Report:
             found = [one for run in runs if (one := self.source.find(run)[0])]
         else:
             found = compute(runs, workers)
-        there = {one.run.key for one in found}
-        if missing := list({run.key: run for run in runs if run.key not in there}.values()):
+        self._there |= {one.run.key for one in found}
+        asked = {run.key: run for run in runs}
+        if missing := [run for key, run in asked.items() if key not in self._there]:
             self._say_missing(missing, found)
-        self.arms.add([run for run in runs if run.key not in self._counted], lambda run: run.key in there)
-        self._counted |= {run.key for run in runs}
+        self._asked |= asked
+        self.arms = Arms.of(self._asked.values(), lambda run: run.key in self._there)
         if section := os.environ.get(SECTION_VARIABLE):
             provenance.note_runs(self.folder, section, found)
         frame = store.frame(found)
