@@ -18,7 +18,7 @@ from gadam.paper.claims import Arms, paired
 from gadam.paper.drawing import BLUE, GREY, ORANGE
 from gadam.paper.runs import Run
 from gadam.paper.statistics import Interval, accuracy_interval, mean_interval
-from gadam.paper.units import ALONE, KEPT, by_seed, first, where
+from gadam.paper.units import by_seed, first, where
 
 WAYS = {"best": "best unit", "ensemble": "ensemble of g", "soup": "greedy soup"}
 GAIN, BESIDE, ADAMS_GAIN = (("gain low", "gain high"), ("beside low", "beside high"), ("Adam low", "Adam high"))
@@ -51,22 +51,18 @@ def arms_of(profile: str) -> dict[str, tuple[str, str]]:
 
 
 def accuracies(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """Return test accuracies in percent, a row per dataset, seed and `method`, which is `KEPT` or `ALONE`.
+    """Return test accuracies in percent, a row per arm and seed.
 
     There is a column for each of `WAYS`, and one for how many units went into it. Of MNIST, where each generation of
     GADAM has its row, those of Table 1's last.
     """
     numbers = [*WAYS, *(f"{way}_units" for way in WAYS), "test_rows"]
-    named = [
-        {"arm": arm, "dataset": dataset, "method": method}
-        for dataset, pair in arms_of(profile).items() for method, arm in zip((KEPT, ALONE), pair, strict=True)
-    ]  # fmt: skip
     found = rows.reindex(columns=["arm", "seed", "generation", *numbers, "data"]).dropna(subset="ensemble")
     last = mnist.PROFILES[mnist.scales(profile)[-1]]["K"]
     found = found[found["generation"].isna() | (found["generation"] == last)]
-    found = found.astype({"arm": str} | dict.fromkeys(numbers, float))
+    found = found.astype(dict.fromkeys(numbers, float))
     found[list(WAYS)] = (100 * found[list(WAYS)]).div(found["test_rows"], axis=0)
-    return found.merge(pd.DataFrame(named), on="arm")
+    return found
 
 
 def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
@@ -78,7 +74,7 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     found = accuracies(rows, profile)
     lines = []
     for dataset, pair in arms_of(profile).items():
-        group, alone = (where(found, dataset=dataset, method=method) for method in (KEPT, ALONE))
+        group, alone = (where(found, arm=arm) for arm in pair)
         tested, best = first(group, "test_rows"), by_seed(group, "best")
         for way, name in WAYS.items():
             units, others = (one[f"{way}_units"].mean() for one in (group, alone))

@@ -32,6 +32,8 @@ from gadam.training.shards import Step
 
 GCFOREST, FOREST, SVM, KNN = QUOTED = ("gcForest", "Random Forest", "SVM (rbf)", "kNN (k=3)")
 """Methods whose numbers the paper has from others."""
+KEPT, ALONE = "GADAM, the population kept", "Adam, g units kept"
+"""The methods of the rows that `units.kept` fills in, of a last generation and of as many units at equal compute."""
 MakeModel = Callable[[], nn.Module]
 
 
@@ -53,19 +55,16 @@ def run_method(
 def run_gadam(rows: Dataset, make_model: MakeModel, method: str, config: GadamConfig) -> list[Row]:
     """Train by GADAM, and score the best unit of the last generation, chosen on the last validation batch.
 
-    A second row, of method `units.KEPT`, says what else the generation is good for, see `gadam.paper.beyond`; further
-    rows are the history, of a method of their own.
+    A second row, of method `KEPT`, says what else the generation is good for, see `gadam.paper.beyond`; further rows
+    are the history, of a method of their own.
     """
     size = validation_size(rows)
     result = units.whole(evolve(make_model, rows.train, replace(config, validation_size=size), progress=False))
     _, correct = scorer(result.population.template)(result.population.take(slice(0, 1)), rows.test)
     row = answers(rows, method, config.seed, int(correct[0]), result.gradient_steps)
     about = {name: row[name] for name in ("dataset", "data", "seed", "test_rows")}
-    last = (
-        about
-        | {"method": units.KEPT}
-        | units.kept(result.population, held_out(rows.train, size, config.seed)[1], rows.test)
-    )
+    together = units.kept(result.population, held_out(rows.train, size, config.seed)[1], rows.test)
+    last = about | {"method": KEPT} | together
     return [row, last, *(about | {"method": f"{method}: a unit"} | one for one in units.history_rows(result))]
 
 
@@ -86,7 +85,7 @@ def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], confi
         answers(rows, best_of_g, config.seed, int(correct[losses.argmin()]), steps),
     ]
     about = {name: found[0][name] for name in ("dataset", "data", "seed", "test_rows")}
-    found.append(about | {"method": units.ALONE} | together)
+    found.append(about | {"method": ALONE} | together)
     for unit, (loss, test_loss) in enumerate(zip(losses.tolist(), test_losses.tolist(), strict=True)):
         row = answers(rows, f"{adam}: a unit", config.seed, int(correct[unit]), config.steps)
         found.append(row | {"unit": unit, "loss_validation": loss, "test_loss": test_loss})

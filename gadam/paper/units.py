@@ -27,8 +27,6 @@ Part = tuple[Tensor, Tensor]
 """Inputs [n, *features] and targets [n]."""
 
 CHUNK = 500  # rows evaluated at once: their activations stay near the processor
-KEPT, ALONE = "GADAM, the population kept", "Adam, g units kept"
-"""The methods of the rows that `kept` fills in, of a last generation and of as many units at equal compute."""
 cross_entropy = nn.functional.cross_entropy
 
 

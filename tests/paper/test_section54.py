@@ -6,13 +6,13 @@ import torch
 
 from gadam.paper import PROFILES, beyond, comparison, published, section54, section54_orl
 from gadam.paper.claims import Arms, judge
-from gadam.paper.comparison import FOREST, GCFOREST, KNN, SVM
+from gadam.paper.comparison import ALONE, FOREST, GCFOREST, KEPT, KNN, SVM
 from gadam.paper.drawing import GREEN, RED
 from gadam.paper.report import scoreboard
 from gadam.paper.section54 import DATASETS, TEST_ROWS
 from gadam.paper.section54_orl import TEST_FACES
 from gadam.paper.statistics import accuracy_interval, mean_interval
-from gadam.paper.units import ALONE, KEPT, where
+from gadam.paper.units import where
 
 BOTH = pytest.mark.parametrize("section", [section54, section54_orl], ids=["tables", "orl"])
 EXHIBITS = {section54: "table4", section54_orl: "table3"}
