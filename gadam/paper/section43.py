@@ -31,7 +31,7 @@ from gadam.models import lenet5, mlp
 from gadam.paper import section54, seeds_of
 from gadam.paper.claims import Claim
 from gadam.paper.drawing import BLUE, GREEN, GREY, ORANGE, RED, add_legend, labelled
-from gadam.paper.runs import Row, Run, arm_runs, dataset_config, run_function
+from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import mean_interval
 from gadam.paper.units import Part, source_of
 from gadam.paper.verdicts import Evidence
@@ -66,20 +66,19 @@ def arm(what: str | dict[str, int]) -> str:
 def runs(profile: str, data: str) -> list[Run]:
     """List a run per point of the growth curves and seed; they need no dataset."""
     points = {arm(point): point for factor in FACTORS for point in _points(profile, factor)}  # the base once
-    seeds = seeds_of(profile, SEEDS)
-    return [
-        run
-        for name, point in points.items()
-        for run in arm_runs(growing, name, seeds, point, label=f"bytes at {_named(point)}", priority=2)
-    ]
+    planned, seeds = [], seeds_of(profile, SEEDS)
+    for name, point in points.items():
+        planned += arm_runs(growing, name, seeds, point, label=f"bytes at {_named(point)}", priority=2)
+    return planned
 
 
 def problem_runs(profile: str, data: str) -> list[Run]:
     """List the runs behind table section43_bytes."""
-    return [
-        Run(problem, *dataset_config(name, data), f"bytes of a generation on {name.upper()}", arm(name), 2)
-        for name in problems_of(profile)
-    ]
+    planned = []
+    for name in problems_of(profile):
+        label = f"bytes of a generation on {name.upper()}"
+        planned += arm_runs(problem, arm(name), None, {}, name, data, label=label, priority=2)
+    return planned
 
 
 RUNS = (runs, problem_runs)

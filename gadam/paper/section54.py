@@ -88,7 +88,7 @@ def by_method(dataset: str, data: Any, seed: int, train_rows: int | None, method
 
     Of gcForest the cascade alone: there is nothing to scan, since the columns of a table have no order.
     """
-    rows = load_table(dataset, data, seed, train_rows)
+    rows = first_rows(load(dataset, data=data, seed=seed), train_rows, seed)
     return comparison.run_method(rows, maker(rows), method, METHODS, seed, **settings)
 
 
@@ -114,11 +114,6 @@ def held_out_curve(dataset: str, data: Any, steps: int, units: int) -> list[Row]
 def maker(rows: Dataset) -> Callable[[], nn.Module]:
     """Return what makes the MLP for a dataset."""
     return partial(mlp, rows.feature_shape[0], rows.class_count, MLP_HIDDEN[rows.name])
-
-
-def load_table(dataset: str, data: Any, seed: int, train_rows: int | None) -> Dataset:
-    """Load a dataset with so many training rows, drawn by the seed; None takes all."""
-    return first_rows(load(dataset, data=data, seed=seed), train_rows, seed)
 
 
 def runs(profile: str, data: str) -> list[Run]:

@@ -183,10 +183,8 @@ def curve_runs(profile: str, data: str) -> list[Run]:
     size, planned = PROFILES[profile], []
     settings = {name: size[name] for name in ("hidden", "batch_size")} | {"shrink": shrinks(profile)[-1]}
     for images in IMAGES:
-        config, label = (
-            {"images": images, **settings, **size["curve"]},
-            f"ORL · {images} images · held-out curve of Adam",
-        )
+        config = {"images": images, **settings, **size["curve"]}
+        label = f"ORL · {images} images · held-out curve of Adam"
         planned += arm_runs(held_out_curve, f"orl/{images}/curve", None, config, DATASET, data, label=label, priority=0)
     return planned
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import gadam
 from gadam.config import GadamConfig
-from gadam.datasets import Dataset
+from gadam.datasets import Dataset, load
 from gadam.ensembles import Ensemble
 from gadam.evolution.teach import TEACH, TEACHER_SHARE
 from gadam.models import lenet5
@@ -208,7 +208,7 @@ def _runs(
 @run_function("teach/mlp")
 def train_mlp(dataset: str, data: Any, seed: int, **settings: Any) -> list[Row]:
     """Train an MLP by a method, see `rows_of_method`."""
-    rows = section54.load_table(dataset, data, seed, None)
+    rows = load(dataset, data=data, seed=seed)
     return rows_of_method(rows, section54.maker(rows), seed=seed, **settings)
 
 
