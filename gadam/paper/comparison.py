@@ -22,7 +22,7 @@ from gadam.datasets import Dataset
 from gadam.evolution.loop import evolve
 from gadam.paper import statistics, units
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
-from gadam.paper.claims import Arms, Claim, Smaller, own, paired
+from gadam.paper.claims import Arms, Claim, Smaller, own, paired, unpaired
 from gadam.paper.runs import Row
 from gadam.paper.statistics import Interval, accuracy_interval, mean_interval
 from gadam.paper.units import by_seed, first, held_out, independent, scorer, source_of, validation_size
@@ -187,10 +187,10 @@ def rows_of(rows: pd.DataFrame, arm: str, method: str) -> pd.DataFrame:
 
 def above(ours: Cell, theirs: Cell) -> Evidence:
     """Subtract their accuracies by seed; where one run of theirs stands for every seed, it is beside all of ours."""
-    mine, other, rows = by_seed(ours.rows, "accuracy"), by_seed(theirs.rows, "accuracy"), ours.column.test_rows
+    mine, other, column = by_seed(ours.rows, "accuracy"), by_seed(theirs.rows, "accuracy"), ours.column
     if theirs.repeats > 1 and other:
-        return Evidence(tuple(mine.values()), tuple(other.values()), rows)
-    return paired(mine, other, rows, ours.column.dataset)
+        return unpaired(mine.values(), other.values(), column.test_rows, column.dataset)
+    return paired(mine, other, column.test_rows, column.dataset)
 
 
 def difference(ours: Cell, theirs: Cell) -> Interval:

@@ -120,6 +120,15 @@ def test_claims_are_decided_by_budget_size_and_direction(section, shift, profile
     assert verdicts(section, made_up(runs, shift), runs, profile)[text] == expected
 
 
+def test_a_run_that_collapsed_is_apart_beside_one_run_that_stands_for_every_seed_too():
+    runs = section54.runs("standard", "real")
+    rows = made_up(runs)
+    rows.loc[where(rows, dataset="letter", method=MLP).index[0], "accuracy"] = 4.1
+    claims = {claim.text: claim for claim in claims_of(section54, rows)}
+    verdict = judge(claims[f"{SVM} is more accurate than {MLP} on LETTER"], Arms.of(runs), "standard")
+    assert verdict.decides == "without 1 run that collapsed"
+
+
 def test_the_share_of_the_budget_is_of_rows_pixels_hidden_units_training_and_trees(monkeypatch):
     assert section54.budget_share(MLP, "yeast", "quick") == 1
     assert section54.budget_share(MLP, "letter", "quick") == pytest.approx(100 / 8_000 / 4)
