@@ -158,7 +158,8 @@ def readable(claims: pd.DataFrame) -> list[dict[str, str]]:
             ours, low, high = (tables.number(number, _decimals(*numbers)) for number in numbers)
             shown["ours"] = f"{ours} [{low}, {high}]"
         shown["budget"] = "" if math.isnan(budget) else f"{_percent(budget)} %"
-        rows.append({**shown, "question": HEADLINES.get(shown["headline"], ""), "mark": shown["verdict"]})
+        shown["question"] = HEADLINES.get(shown["headline"], "")
+        rows.append(shown)
     return rows
 
 

@@ -51,7 +51,6 @@ def write_page(profile: str, root: Path | None = None) -> Path:
         "index.html.j2",
         provenance=content,
         profile_text=PROFILE_TEXT[profile],
-        groups=[_group(name, own) for name in SECTIONS if len(own := claims[claims["section"] == name])],
         marks=scoreboard.counts(claims),
         reasons=scoreboard.reasons(claims),
         headlines=scoreboard.readable(scoreboard.headlines(claims)),
@@ -88,14 +87,9 @@ def _answer(folder: Path, claims: pd.DataFrame) -> dict[str, Any] | None:
     return {"sentences": said, "picture": shown | _image(folder, "answer")}
 
 
-def _group(name: str, claims: pd.DataFrame) -> dict[str, Any]:
-    """The claims of a section, with how many there are of each verdict."""
-    rows = scoreboard.readable(scoreboard.plain(claims))
-    return {"name": name, "title": SECTIONS[name].title, "rows": rows, "marks": scoreboard.counts(claims)}
-
-
 def _section(folder: Path, name: str, claims: pd.DataFrame) -> dict[str, Any]:
-    section = SECTIONS[name]
+    """A section as the page shows it: its notebook, its exhibits, its claims, and how many there are of each mark."""
+    section, own = SECTIONS[name], claims[claims["section"] == name]
     notebook = Path("notebooks") / section.notebook
     there = (folder / notebook).is_file()
     exhibits = {one: _exhibit(folder, one) for one in (*section.figures, *section.tables)}
@@ -105,7 +99,8 @@ def _section(folder: Path, name: str, claims: pd.DataFrame) -> dict[str, Any]:
         "short": _short(section),
         "notebook": notebook.as_posix() if there else "",
         "notebook_page": _notebook_page(folder, notebook, section.title) if there else "",
-        "marks": scoreboard.counts(claims[claims["section"] == name]),
+        "claims": scoreboard.readable(scoreboard.plain(own)),
+        "marks": scoreboard.counts(own),
         "exhibits": [exhibit for exhibit in exhibits.values() if exhibit],
         "absent": [one for one, exhibit in exhibits.items() if not exhibit],
     }
