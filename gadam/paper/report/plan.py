@@ -21,13 +21,14 @@ from gadam.paper.runs import Run
 class Planned:
     """A run of a section, of the first that wants it; where it is: "stored", "archived", or "" for missing.
 
-    `seconds` are those of CPU time that it took, or would take; None where nothing is known.
+    `seconds` are those of CPU time that it took, or would take; None where nothing is known. `stored` is what is there.
     """
 
     section: str
     run: Run
     where: str
     seconds: float | None
+    stored: store.Stored | None = None
 
 
 class Source:
@@ -60,22 +61,20 @@ def planned(profile: str, only: str | None = None, data: str = "auto", source: S
     """Return every run of the chosen sections, once: whether it is there, and its seconds."""
     data, source = data_of(profile, data), source or Source(profile)
     lines: dict[str, Planned] = {}
-    there: dict[str, store.Stored] = {}
 
     def add(name: str, runs: list[Run]) -> list[store.Stored]:
         for run in runs:
             if run.key not in lines:
                 stored, where = source.find(run)
-                lines[run.key] = Planned(name, run, where, stored.metadata["cpu_seconds"] if stored else None)
-                there.update({run.key: stored} if stored else {})
-        return [there[run.key] for run in runs if run.key in there]
+                lines[run.key] = Planned(name, run, where, stored.metadata["cpu_seconds"] if stored else None, stored)
+        return [stored for run in runs if (stored := lines[run.key].stored)]
 
     for name in sections_of(only):
         own = add(name, all_runs(name, profile, data))
         if further := later_runs(name):
             add(name, further(profile, data, store.frame(own)))
     missing = [line.run for line in lines.values() if not line.where]
-    seconds = estimate(missing, list(there.values()), profile)
+    seconds = estimate(missing, [line.stored for line in lines.values() if line.stored], profile)
     return [line if line.where else replace(line, seconds=seconds.get(key)) for key, line in lines.items()]
 
 

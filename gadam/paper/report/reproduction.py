@@ -80,7 +80,7 @@ def _recompute_sample(profile: str, only: str | None, report: Path) -> list[dict
     if source.archive.refused:
         refused = ", ".join(f"{count} {why}" for why, count in source.archive.refused.items())
         print(f"refused lines of the archive, which count as missing: {refused}", flush=True)
-    results = sample.recompute(sampled, lines, source, report) if sampled else []
+    results = sample.recompute(sampled, lines, report) if sampled else []
     paths.write_json(report / "sample.json", results)
     return results
 

@@ -18,7 +18,7 @@ from gadam.paper import SECTIONS
 from gadam.paper.report import machine
 from gadam.paper.report.compare import TIMES
 from gadam.paper.report.paths import scratch_folder
-from gadam.paper.report.plan import Planned, Source
+from gadam.paper.report.plan import Planned
 from gadam.paper.report.store import Stored
 from gadam.paper.report.workers import RunError, compute
 from gadam.paper.runs import Row, Run
@@ -58,7 +58,7 @@ def choose(lines: Sequence[Planned], budget: float = BUDGET) -> list[Planned]:
     """Choose from every section one archived run of each kind, the cheapest, GADAM's first, within a budget."""
 
     def seconds(line: Planned) -> float:
-        return math.inf if line.seconds is None else line.seconds
+        return line.seconds or 0.0
 
     def importance(line: Planned) -> tuple[bool, bool, float]:
         return "gadam" not in line.run.function.name, not line.run.function.engine, seconds(line)
@@ -66,7 +66,7 @@ def choose(lines: Sequence[Planned], budget: float = BUDGET) -> list[Planned]:
     kinds: list[list[Planned]] = []
     for name, section in SECTIONS.items():
         cheapest: dict[str, Planned] = {}
-        there = [line for line in lines if line.section == name and line.where and (line.seconds or 0) <= LONGEST]
+        there = [line for line in lines if line.section == name and line.where and seconds(line) <= LONGEST]
         for line in sorted(there, key=seconds):
             cheapest.setdefault(line.run.function.name, line)
         if not section.alone:  # times are never the same
@@ -80,9 +80,7 @@ def choose(lines: Sequence[Planned], budget: float = BUDGET) -> list[Planned]:
     return chosen
 
 
-def recompute(
-    chosen: Sequence[Planned], lines: Sequence[Planned], source: Source, folder: Path
-) -> list[dict[str, str]]:
+def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], folder: Path) -> list[dict[str, str]]:
     """Compute the chosen runs anew in a scratch folder below `folder`, and compare each with the one that is there.
 
     A run whose dataset cannot be had here is left out, and says why. `lines` has the seeds that it is held against.
@@ -99,10 +97,9 @@ def recompute(
     results = []
     for line in chosen:
         key, kin = line.run.key, line.run.kin()
-        here, there = done.get(key), source.find(line.run)[0]
-        if here and there:
-            seeds = [other.run for other in lines if other.where and other.run.kin() == kin and other.run.key != key]
-            outcome, detail = compare(there, here, [one.rows for run in seeds if (one := source.find(run)[0])])
+        if line.stored and (here := done.get(key)):
+            seeds = [one.stored for one in lines if one.stored and one.run.kin() == kin and one.run.key != key]
+            outcome, detail = compare(line.stored, here, [one.rows for one in seeds])
         else:
             outcome, detail = (ABSENT, absent[key]) if absent[key] else (DIFFERENT, "; ".join(map(str, failures)))
         results.append({"section": line.section, "label": line.run.label, "outcome": outcome, "detail": detail})
