@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +143,4 @@ def from_frame(frame: pd.DataFrame) -> dict[str, Any]:
 
 def to_frame(columns: Mapping[str, Any]) -> pd.DataFrame:
     """Return the frame that `from_frame` was given."""
-
-    def series(dtype: str, values: Sequence[Any]) -> pd.Series:
-        if dtype.startswith("float"):
-            values = [float(value) for value in values]
-        return pd.Series(pd.array(values, dtype="Int64") if dtype == "Int64" else values, dtype=dtype)
-
-    return pd.DataFrame({name: series(column["dtype"], column["values"]) for name, column in columns.items()})
+    return pd.DataFrame({name: pd.Series(column["values"], dtype=column["dtype"]) for name, column in columns.items()})
