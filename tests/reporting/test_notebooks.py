@@ -23,10 +23,9 @@ from run_functions import wait_for
 from gadam import InputError, cli
 from gadam.paper import SECTIONS
 from gadam.paper.report import notebooks, paths, reproduction
-from gadam.paper.report.notebooks import NotebookError
 from gadam.paper.report.paths import ReportError, SampleError
 from gadam.paper.report.reproduction import reproduce
-from gadam.paper.report.workers import RunError, compute
+from gadam.paper.report.workers import compute
 from gadam.paper.runs import Run
 
 PARAMETERS = {"profile": "quick", "data": "auto"}
@@ -57,7 +56,7 @@ def test_it_gets_its_parameters_streams_its_lines_and_must_write_what_it_promise
         "print(sys.executable, file=sys.stderr)",
         "",
     ]
-    with pytest.raises(NotebookError, match=r"^tiny\.ipynb: it did not write stale\.csv \(exec"):
+    with pytest.raises(ReportError, match=r"^tiny\.ipynb: it did not write stale\.csv \(exec"):
         execute(*cells, promised=[new, stale])
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["  [1/2] quick auto {notebooks} 1", f"  {sys.executable}"], "this interpreter, not Jupyter's"
@@ -73,7 +72,7 @@ def test_it_gets_its_parameters_streams_its_lines_and_must_write_what_it_promise
     ],
 )
 def test_a_cell_that_exits_is_named(execute, tmp_path, cell, complaint):
-    with pytest.raises(NotebookError, match=rf"^tiny\.ipynb: {complaint} \(executed so far: "):
+    with pytest.raises(ReportError, match=rf"^tiny\.ipynb: {complaint} \(executed so far: "):
         execute(cell, "done = True")
     assert list(files(tmp_path / "{out}")) == ["tiny.failed.ipynb"]
 
@@ -98,7 +97,7 @@ time.sleep(3600)
         return clock() + (1e6 if by == "limit" and pids.exists() else 0)
 
     monkeypatch.setattr(notebooks, "time", SimpleNamespace(monotonic=monotonic))
-    with pytest.raises(NotebookError, match="stopped") as stopped:
+    with pytest.raises(ReportError, match="stopped") as stopped:
         execute(hang, limit=1_800, stop=stop)
     assert re.search(r"cell \[3\] was not executed to its end", str(stopped.value))
     assert ("after its limit of 1800 s" in str(stopped.value)) == (by == "limit")
@@ -246,7 +245,7 @@ def test_a_signal_amid_the_imports_ends_in_one_line(start, name, status, seconds
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (RunError("run 'x' failed: y"), 1, f"run 'x' failed: y{cli.HINT}"),
+        (ReportError("run 'x' failed: y"), 1, f"run 'x' failed: y{cli.HINT}"),
         (PermissionError(errno.EACCES, "Permission denied", "/a.json"), 1, f"/a.json: Permission denied{cli.HINT}"),
         (SampleError("1 of 2 agree"), 1, "1 of 2 agree"),
         (InputError("profile='big'"), 2, "profile='big'"),

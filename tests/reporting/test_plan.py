@@ -19,12 +19,10 @@ from gadam.config import InputError
 from gadam.datasets import SOURCES
 from gadam.paper import SECTIONS, import_sections, runs, sections_of
 from gadam.paper.report import paths, plan, reproduction, sample, store, workers
-from gadam.paper.report.notebooks import NotebookError
-from gadam.paper.report.paths import SampleError
+from gadam.paper.report.paths import ReportError, SampleError
 from gadam.paper.report.plan import Planned
 from gadam.paper.report.reproduction import compute_runs, reproduce
 from gadam.paper.report.store import Stored
-from gadam.paper.report.workers import RunError
 from gadam.paper.runs import RUN_FUNCTIONS, Run, run_function
 
 
@@ -126,14 +124,14 @@ def test_where_runs_take_hours_it_goes_on_after_one_that_fails_and_leaves_times_
     def compute(runs, workers, *, failures, **_):
         asked.append((len(runs), workers, failures is not None))
         if failures is None:
-            raise RunError("run 'bad' failed")
-        failures += [RunError("run 'bad' failed")] * (len(runs) == 2)
+            raise ReportError("run 'bad' failed")
+        failures += [ReportError("run 'bad' failed")] * (len(runs) == 2)
 
     monkeypatch.setattr(reproduction, "compute", compute)
-    with pytest.raises(RunError, match="bad"):
+    with pytest.raises(ReportError, match="bad"):
         compute_runs("standard")
     compute_runs("standard", "section53")
-    with pytest.raises(RunError, match="bad"):
+    with pytest.raises(ReportError, match="bad"):
         compute_runs("smoke")
     assert asked == [(2, None, True), (1, 1, True), (2, None, False)]
 
@@ -376,7 +374,7 @@ def test_reproduce_writes_the_report_of_a_section_and_one_that_fails_leaves_it_a
     before = files(folder)
     full = 'raise OSError(28, "No space left on device")'
     write_notebook(notebook, NOTEBOOK.replace("losses", "new").replace('report.claims("section54", [])', full))
-    with pytest.raises(NotebookError, match=r"cell \[3\] failed: OSError: \[Errno 28\] No space left on device \(exec"):
+    with pytest.raises(ReportError, match=r"cell \[3\] failed: OSError: \[Errno 28\] No space left on device \(exec"):
         reproduce("smoke", only="table4", data="standin")
     after = files(folder)
     assert b"No space left" in after.pop("notebooks/section54_tables.failed.ipynb")

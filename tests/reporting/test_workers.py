@@ -18,7 +18,7 @@ from gadam import InputError
 from gadam.display import duration
 from gadam.paper.report import store, workers
 from gadam.paper.report.paths import ReportError
-from gadam.paper.report.workers import RunError, compute
+from gadam.paper.report.workers import compute
 from gadam.paper.runs import Run
 
 HERE = str(Path(__file__).parent)
@@ -86,7 +86,7 @@ def test_after_a_failure_runs_under_way_are_kept_and_no_other_is_begun(run, root
     known, told = folders / "known", workers._run_error
     monkeypatch.setattr(workers, "_run_error", lambda *failure: (known.touch(), told(*failure))[1])
     fails, slow = run("adult · seed 7", run_functions.fails, others=1), run(until=str(known))
-    with pytest.raises(RunError) as info:
+    with pytest.raises(ReportError) as info:
         compute([fails, slow, *(run(value=value) for value in range(2, 12))], workers=2)
     assert str(info.value) == "run 'adult · seed 7' (test/fails) failed: AwkwardError: first line"
     assert "run_functions.py" in info.value.__notes__[0]
@@ -224,10 +224,10 @@ def test_a_worker_that_dies_costs_only_its_run_and_what_fails_or_kills_them_is_n
 def test_a_worker_with_other_code_or_data_is_named(scheduler, run, counts, monkeypatch):
     for data, said in (("real", "yeast: data='real', but it is not in "), ("standin", "its worker has other data of")):
         wanted = Run(run_functions.learned, {"seed": 0, "dataset": "yeast", "data": data}, "abc")
-        with pytest.raises(RunError, match=rf"failed: {said}.*\(worker tcp://"):
+        with pytest.raises(ReportError, match=rf"failed: {said}.*\(worker tcp://"):
             compute([wanted], scheduler=scheduler)
     monkeypatch.setattr(run_functions.rows, "version", 2)
-    with pytest.raises(RunError, match="its worker has another version of gadam; install there"):
+    with pytest.raises(ReportError, match="its worker has another version of gadam; install there"):
         compute([run()], scheduler=scheduler)
     assert executions(counts) == 0
 

@@ -28,10 +28,6 @@ QUIET = {  # a progress bar is nothing in a log, nor is the warning that there a
 }
 
 
-class NotebookError(ReportError):
-    """A notebook did not do all that it promised."""
-
-
 def execute(
     notebook: Path, output: Path, parameters: Mapping[str, Any], *, limit: float, promised: Sequence[Path] = (),
     environment: Mapping[str, str] | None = None, prefix: str = "", stop: threading.Event | None = None,
@@ -43,7 +39,7 @@ def execute(
     files. `environment` is set for it beside what this process has; `prefix` stands before each line that it prints.
 
     Raises:
-        NotebookError: it failed, did not finish, or did not write what it promised; one line.
+        ReportError: it failed, did not finish, or did not write what it promised; one line.
     """
     import nbformat
 
@@ -59,7 +55,7 @@ def execute(
     failed = output.with_suffix(".failed.ipynb")
     write_atomic(failed if complaint else output, nbformat.writes(execution.content))
     if complaint:
-        raise NotebookError(f"{notebook.name}: {complaint} (executed so far: {failed})")
+        raise ReportError(f"{notebook.name}: {complaint} (executed so far: {failed})")
     failed.unlink(missing_ok=True)
     return seconds
 

@@ -16,7 +16,7 @@ from gadam.paper.report.paths import ReportError, SampleError
 from gadam.paper.report.plan import Source, planned, to_do
 from gadam.paper.report.report import RECOMPUTE_VARIABLE, SECTION_VARIABLE
 from gadam.paper.report.site import write_page
-from gadam.paper.report.workers import RunError, compute, worker_count
+from gadam.paper.report.workers import compute, worker_count
 from gadam.validation import check_choice
 
 NOTEBOOK_SECONDS = 60 * 60
@@ -183,12 +183,12 @@ def compute_runs(
     profile are computed past one that fails. Arguments are those of `reproduce`; returns how many runs there are.
 
     Raises:
-        RunError: runs failed; the others are stored.
+        ReportError: runs failed; the others are stored.
     """
     from gadam.datasets import locate  # here, for it brings scikit-learn, which workers may not need
 
     data, source, done = data_of(profile, data), Source(profile, recompute), set[str]()
-    failures: list[RunError] | None = [] if profile in ARCHIVED else None
+    failures: list[ReportError] | None = [] if profile in ARCHIVED else None
     if data == "real" and profile not in ARCHIVED:  # what cannot be had is said before anything is computed
         for dataset in dict.fromkeys(one.run.config.get("dataset") for one in planned(profile, only, data, source)):
             if dataset:
@@ -203,5 +203,5 @@ def compute_runs(
             seconds = {one.run.key: one.seconds for one in lines if not one.where and one.seconds is not None}
             compute(runs, 1 if alone else None, scheduler=scheduler, seconds=seconds, failures=failures)
     if failures:
-        raise RunError(f"{len(failures)} of {len(done)} runs failed: {'; '.join(map(str, failures))}")
+        raise ReportError(f"{len(failures)} of {len(done)} runs failed: {'; '.join(map(str, failures))}")
     return len(done)

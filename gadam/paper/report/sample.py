@@ -17,10 +17,10 @@ from gadam.config import InputError
 from gadam.paper import SECTIONS
 from gadam.paper.report import machine
 from gadam.paper.report.compare import TIMES
-from gadam.paper.report.paths import scratch_folder
+from gadam.paper.report.paths import ReportError, scratch_folder
 from gadam.paper.report.plan import Planned
 from gadam.paper.report.store import Stored
-from gadam.paper.report.workers import RunError, compute
+from gadam.paper.report.workers import compute
 from gadam.paper.runs import Row, Run
 
 BUDGET = 480.0
@@ -89,7 +89,7 @@ def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], folder: Path)
     """
     absent = {line.run.key: _absent(line.run) for line in chosen}
     todo = {line.run.key: line for line in chosen if not absent[line.run.key]}
-    failures: list[RunError] = []
+    failures: list[ReportError] = []
     with scratch_folder(folder) as scratch:
         seconds = {key: line.seconds or 1.0 for key, line in todo.items()}
         found = compute([line.run for line in todo.values()], root=scratch, seconds=seconds, failures=failures)

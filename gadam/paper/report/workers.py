@@ -36,13 +36,9 @@ WORKERLESS_SECONDS = 60.0  # after so long without any worker nobody waits for o
 _POLL_SECONDS = 0.5
 
 
-class RunError(ReportError):
-    """A run failed; what had finished is stored. Notes have the traceback."""
-
-
 def compute(
     runs: Sequence[Run], workers: int | None = None, root: Path | None = None, scheduler: str | None = None, *,
-    seconds: Mapping[str, float] | None = None, failures: list[RunError] | None = None,
+    seconds: Mapping[str, float] | None = None, failures: list[ReportError] | None = None,
 ) -> list[Stored]:  # fmt: skip
     """Read the runs that are stored, compute and store the others, and print a line for each of these.
 
@@ -59,14 +55,14 @@ def compute(
         A stored run for each of `runs`, in their order.
 
     Raises:
-        RunError: a run failed; those under way were finished and stored, and no others begun.
-        ReportError: the store cannot be written, or the scheduler does not answer or has no workers.
+        ReportError: a run failed, with its traceback in a note; those under way were finished and stored, and no others
+            begun. Or the store cannot be written, or the scheduler does not answer or has no workers.
     """
     folder, count, started = root or runs_root(), worker_count(workers), time.monotonic()
     wanted = {run.key: run for run in runs}
     found = {key: stored for key, run in wanted.items() if (stored := store.read(folder, run))}
     missing = [run for key, run in wanted.items() if key not in found]
-    failed: list[RunError] = []
+    failed: list[ReportError] = []
     if missing:
         prepare_folder(folder, "GADAM_RUNS")
         left = {run.key: seconds[run.key] for run in missing if seconds and run.key in seconds}
@@ -185,8 +181,8 @@ def _worker() -> Any:
     return get_worker()
 
 
-def _run_error(run: Run, computed: _Computed) -> RunError:
-    error = RunError(f"run {run.label!r} ({run.function.name}) failed: {computed.failure}")
+def _run_error(run: Run, computed: _Computed) -> ReportError:
+    error = ReportError(f"run {run.label!r} ({run.function.name}) failed: {computed.failure}")
     error.add_note(computed.traceback)
     return error
 
