@@ -111,13 +111,9 @@ def reproduce(
         (compute_runs if runs_only else write_report)(profile, only, data, scheduler, recompute=recompute)
 
 
-class Stopped(SystemExit):
-    """SIGINT or SIGTERM came; not an `Exception`, so that nothing goes on after it."""
-
-
 @contextlib.contextmanager
 def _stoppable(hint: str = HINT) -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `Stopped`, so that processes and files are put in order; add a hint to failures."""
+    """Let SIGINT and SIGTERM exit by an exception, which puts processes and files in order; add a hint to failures."""
     from gadam.paper.report.paths import ReportError, SampleError
 
     stopped: list[int] = []
@@ -125,16 +121,16 @@ def _stoppable(hint: str = HINT) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # the second ends this process at once; the others end with it
         stopped.append(number)
-        raise Stopped
+        raise SystemExit  # not an `Exception`, so that nothing goes on after it
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield
     except BaseException as error:
-        if stopped:  # whatever became of `Stopped` on its way
+        if stopped:  # whatever became of the exception on its way
             told = f"stopped by {signal.Signals(stopped[0]).name}{hint}"
-            raise Stopped(_complain(told, 128 + stopped[0])) from None
+            raise SystemExit(_complain(told, 128 + stopped[0])) from None
         if isinstance(error, SampleError | BrokenPipeError) or not isinstance(error, ReportError | OSError):
             raise  # all is there; or nobody reads, and typer knows what to do; or it is ours
         raise ReportError(f"{_told(error)}{hint}") from error
