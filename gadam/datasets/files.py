@@ -87,13 +87,13 @@ def verified(name: str, found: Mapping[str, Path]) -> dict[str, bytes]:
 
 def verify_changed(name: str, found: Mapping[str, Path]) -> None:
     """Verify the files of a dataset, unless this process did so and none has changed its size or time since then."""
-    states = [(path, path.stat()) for path in found.values()]
-    _verify(name, tuple(found), tuple((path, state.st_size, state.st_mtime_ns) for path, state in states))
+    states = [(file, path, path.stat()) for file, path in found.items()]
+    _verify(name, tuple((file, path, state.st_size, state.st_mtime_ns) for file, path, state in states))
 
 
 @functools.lru_cache(maxsize=64)
-def _verify(name: str, files: tuple[str, ...], states: tuple[tuple[Path, int, int], ...]) -> None:
-    verified(name, dict(zip(files, (path for path, *_ in states), strict=True)))
+def _verify(name: str, states: tuple[tuple[str, Path, int, int], ...]) -> None:
+    verified(name, {file: path for file, path, *_ in states})
 
 
 def check(name: str, contents: Mapping[str, bytes]) -> None:
