@@ -92,7 +92,6 @@ class LandscapePanel(Panel):
             self.status.value, self.picture.value = red_line(error), ""
             return
         self._frames = frames(chosen["generations"])
-        self._drawn: dict[int, bytes] = {}
         self._canvas = Canvas(mirrored)
         last = len(self._frames) - 1
         self.play.max = self.slider.max = last
@@ -103,11 +102,9 @@ class LandscapePanel(Panel):
         """Show the slider's frame."""
         if self.journey.empty:
             return
-        place = self.slider.value
-        if place not in self._drawn:
-            self._drawn[place] = self._canvas.png(self.journey, self._frames[place])
-        self.show({PICTURE: self._drawn[place]})
-        self.status.value = line(describe(self.journey, self._frames[place]))
+        frame = self._frames[self.slider.value]
+        self.show({PICTURE: self._canvas.png(self.journey, frame)})
+        self.status.value = line(describe(self.journey, frame))
 
 
 def starting_points(
