@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from gadam.config import InputError
@@ -39,9 +41,6 @@ def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str,
     Raises:
         InputError: it cannot be written; one line that says why. The old file is there as it was.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save
-
     # A copy of each, contiguous and alone in its memory, which the format asks for.
     alone = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
@@ -99,9 +98,6 @@ def read(path: Path, *kinds: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         InputError: there is no such file, it is of a newer version, or it is not what was written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     where = f"path={str(path)!r}"
     try:
         content = path.read_bytes()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import ipywidgets  # type: ignore[import-untyped]
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from gadam.config import GadamConfig, InputError
@@ -234,8 +235,6 @@ class PastRun(NamedTuple):
 
 def describe_runs(runs: Sequence[PastRun]) -> str:
     """Return HTML: a row for each run with what differs, a picture of all, and the last one as code."""
-    from matplotlib.figure import Figure
-
     configs = [vars(one.result.config) for one in runs]
     varied = [name for name in configs[0] if len({repr(config[name]) for config in configs}) > 1]
     rows = [

@@ -28,6 +28,7 @@ from typing import Any
 import pandas as pd
 
 from gadam.config import RESULTS_VERSION
+from gadam.datasets import SOURCES
 from gadam.paper import import_sections
 from gadam.paper.report import store
 from gadam.paper.report.paths import write_atomic
@@ -80,8 +81,6 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _stale(identity: Mapping[str, Any]) -> str:
     """Say why an archived run is outdated; "" if it is not."""
-    from gadam.datasets.registry import SOURCES
-
     function = RUN_FUNCTIONS.get(identity["run"])
     found = identity["version"], identity["engine"]
     if function is None or found != (function.version, RESULTS_VERSION if function.engine else None):

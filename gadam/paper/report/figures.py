@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
 
 from gadam.paper.report.paths import write_atomic
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DPI = 160
 MARK = "STAND-IN DATA: not the paper's dataset, says nothing about the paper's numbers"
@@ -24,9 +25,6 @@ SUFFIXES = tuple(METADATA)
 
 def use_style() -> None:
     """Draw every figure of this process in the style of the reports, whatever a matplotlibrc of the user's says."""
-    import matplotlib as mpl
-    import seaborn as sns
-
     mpl.rcdefaults()
     sns.set_theme(style="whitegrid", palette="colorblind", rc=STYLE)
 
@@ -37,14 +35,12 @@ def save(figure: Any, path: Path, *, mark: str = "") -> bytes:
     `figure` may be an object that has one as its `figure` (axes, a seaborn grid). `mark` is a line in red above it, in
     the files only.
     """
-    from matplotlib import rc_context
-
     canvas: Figure = figure.figure
     top = canvas.get_tightbbox().y1 / canvas.get_figheight()  # legends may stand above the axes
     line = canvas.text(0.5, top + 0.02, mark, ha="center", va="bottom", color="#b00020", weight="bold", fontsize=11)
     drawn = {}
     try:
-        with rc_context({"svg.hashsalt": "gadam", "svg.fonttype": "path", "savefig.facecolor": "white"}):
+        with mpl.rc_context({"svg.hashsalt": "gadam", "svg.fonttype": "path", "savefig.facecolor": "white"}):
             for kind, metadata in METADATA.items():
                 file = io.BytesIO()
                 canvas.savefig(file, format=kind, dpi=DPI, bbox_inches="tight", pad_inches=0.12, metadata=metadata)

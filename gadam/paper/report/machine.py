@@ -10,6 +10,8 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gadam.config import ROUNDING_VERSION
 from gadam.paper.report.paths import checkout
 
@@ -23,8 +25,6 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 @functools.cache
 def describe() -> dict[str, Any]:
     """The machine and its software, in JSON values; read once a process."""
-    import torch
-
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from gadam.datasets import SOURCES
 from gadam.paper import ARCHIVED, SECTIONS
 from gadam.paper.report import machine
 from gadam.paper.report.paths import archive_path, project_root, read_json, sha256, write_json
@@ -90,8 +91,6 @@ def runs_used(folder: Path) -> pd.DataFrame:
 
 def _datasets(runs: dict[str, Any]) -> list[dict[str, Any]]:
     """Each dataset that a run used: its hash, whether it is real, and who serves it."""
-    from gadam.datasets import SOURCES  # here, for it brings scikit-learn, which workers may not need
-
     found = {(run["config"].get("dataset", ""), run["data"], tuple(run["sources"])) for run in runs.values()}
     return [
         {

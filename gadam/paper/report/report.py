@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import pyplot
 
 from gadam.config import InputError
 from gadam.display import duration
 from gadam.paper import ARCHIVED, SECTIONS, data_of
 from gadam.paper.claims import Arms, Claim
+from gadam.paper.drawing import say_missing
 from gadam.paper.report import figures, page, provenance, scoreboard, store, tables
 from gadam.paper.report.page import Shown
 from gadam.paper.report.paths import reports_root, write_json
@@ -105,10 +107,6 @@ class Report:
 
         `alt` describes it for who cannot see it. On a stand-in the caption and the figure itself say so.
         """
-        from matplotlib import pyplot
-
-        from gadam.paper.drawing import say_missing
-
         check_choice("figure", name, [one for section in SECTIONS.values() for one in section.figures])
         evidence = self.seen
         say_missing(figure.figure)

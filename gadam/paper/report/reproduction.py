@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from gadam.datasets import locate
+from gadam.datasets.files import data_folder
 from gadam.display import duration
 from gadam.paper import ARCHIVED, SECTIONS, data_of, sections_of
 from gadam.paper.report import archive, figures, notebooks, paths, provenance, sample, store, tables
@@ -87,8 +89,6 @@ def _recompute_sample(profile: str, only: str | None, report: Path) -> list[dict
 
 def render(profile: str, chosen: Sequence[str], data: str, report: Path, *, recompute: bool = False) -> None:
     """Execute the notebooks of the chosen sections into a report, side by side."""
-    from gadam.datasets.files import data_folder  # here, as it brings scikit-learn, which workers may not need
-
     stop = threading.Event()
     environment = {
         "GADAM_RUNS": str(paths.runs_root()), "GADAM_DATA": str(data_folder()),
@@ -185,8 +185,6 @@ def compute_runs(
     Raises:
         ReportError: runs failed; the others are stored.
     """
-    from gadam.datasets import locate  # here, for it brings scikit-learn, which workers may not need
-
     data, source, done = data_of(profile, data), Source(profile, recompute), set[str]()
     failures: list[ReportError] | None = [] if profile in ARCHIVED else None
     if data == "real" and profile not in ARCHIVED:  # what cannot be had is said before anything is computed

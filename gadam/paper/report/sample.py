@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gadam.config import InputError
+from gadam.datasets import locate
 from gadam.paper import SECTIONS
 from gadam.paper.report import machine
 from gadam.paper.report.compare import TIMES
@@ -108,8 +109,6 @@ def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], folder: Path)
 
 def _absent(run: Run) -> str:
     """Why the dataset of a run cannot be had here; "" if it can."""
-    from gadam.datasets import locate
-
     try:
         if dataset := run.config.get("dataset"):
             locate(dataset, data="real")

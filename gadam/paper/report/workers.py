@@ -23,7 +23,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
+
 from gadam.config import InputError
+from gadam.datasets import locate
 from gadam.display import describe_error, duration
 from gadam.paper.report import store
 from gadam.paper.report.machine import THREAD_VARIABLES, usable_cores
@@ -88,8 +92,6 @@ def compute(
 
 def worker_count(workers: int | None = None) -> int:
     """Processes that compute: as given, or `$GADAM_WORKERS`, or as many as there are cores, on a GPU two."""
-    import torch
-
     given = workers if workers is not None else os.environ.get("GADAM_WORKERS")
     if given in (None, ""):  # one keeps a GPU busy but for start and end
         return min(2, usable_cores()) if torch.cuda.is_available() else usable_cores()
@@ -144,9 +146,6 @@ def _work(run: Run, folder: Path | None, threads: int, key: str) -> _Computed:
 
     A failure comes as text, since not every exception survives pickling.
     """
-    import torch
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
-
     os.environ[THREADS_VARIABLE] = str(threads)
     torch.set_num_threads(1)  # rows may depend on how many threads add up a sum
     try:
@@ -168,11 +167,8 @@ def _check_worker(run: Run, key: str) -> None:
     if run.key != key:
         raise ReportError("its worker has another version of gadam; install there what is installed here")
     name, data = run.config.get("dataset"), run.config.get("data")
-    if run.data_hash and name and data:
-        from gadam.datasets import locate
-
-        if locate(name, data=data).hash != run.data_hash:
-            raise ReportError(f"its worker has other data of {name} than is here")
+    if run.data_hash and name and data and locate(name, data=data).hash != run.data_hash:
+        raise ReportError(f"its worker has other data of {name} than is here")
 
 
 def _worker() -> Any:
