@@ -102,8 +102,7 @@ def to_csv(frame: pd.DataFrame) -> str:
             return ""
         return f"{value:.{CSV_DIGITS}g}" if isinstance(value, float) else value
 
-    text = pd.DataFrame({name: [plain(value) for value in _values(frame[name])] for name in frame}, dtype=object)
-    return str(text.to_csv(index=False, lineterminator="\n"))
+    return str(frame.astype(object).map(plain).to_csv(index=False, lineterminator="\n"))
 
 
 def to_markdown(table: Cells, caption: str, note: str = "") -> str:
