@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -80,10 +79,8 @@ def _place(name: str, contents: Mapping[str, bytes], root: Path) -> None:
                 (complete / file).parent.mkdir(parents=True, exist_ok=True)
                 (complete / file).write_bytes(content)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):  # an empty folder may be in the way
-                target.rmdir()
             try:
-                complete.rename(target)
+                complete.rename(target)  # also in the place of an empty folder
             except OSError:
                 if not find(name, root):  # else another process was quicker
                     raise
