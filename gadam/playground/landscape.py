@@ -107,9 +107,7 @@ class LandscapePanel(Panel):
         self.status.value = line(describe(self.journey, frame))
 
 
-def starting_points(
-    starts: int, first: float = 0.0, second: float = 0.0, spread: float = RANGE, seed: int = 0
-) -> list[tuple[float, float]]:
+def starting_points(starts: int, first: float, second: float, spread: float, seed: int) -> list[tuple[float, float]]:
     """Draw starting points uniformly from a square around a centre, inside the picture."""
     draws = 2 * torch.rand(starts, 2, generator=torch.Generator().manual_seed(seed)) - 1
     points = (torch.tensor([first, second]) + spread * draws).clamp(-RANGE, RANGE)
@@ -195,7 +193,7 @@ class Canvas:
         Image.fromarray(np.asarray(self._canvas.buffer_rgba())).convert("RGB").save(buffer, "png", compress_level=3)
         return buffer.getvalue()
 
-    def _paths(self, rows: pd.DataFrame, colour: str, gone: bool = False) -> list[Any]:
+    def _paths(self, rows: pd.DataFrame, colour: str, gone: bool) -> list[Any]:
         """Draw lines, where they begin and where they are now; when `gone`, those that do not survive are pale."""
         ordered = rows.sort_values(["unit", "step"])
         points = ordered[["w1", "w2"]].to_numpy().reshape(ordered["unit"].nunique(), -1, 2)
