@@ -65,6 +65,13 @@ def test_each_run_is_computed_once_and_returned_in_order(run, root, counts, caps
     assert capsys.readouterr().out == "3 runs: all read\n"
 
 
+def test_the_time_left_goes_by_the_workers_that_a_cluster_has(run, monkeypatch, capsys):
+    monkeypatch.setattr(workers, "_Cluster", lambda scheduler, limit: workers._Processes(1))
+    runs = [run(value=value) for value in (0, 1)]
+    compute(runs, scheduler="tcp://host:8786", seconds={runs[1].key: 180.0})
+    assert ", about 3 min left" in capsys.readouterr().out
+
+
 def test_by_priority_on_one_thread_and_wide_ones_alone_on_all(run, root, counts):
     runs = [
         run("", run_functions.threads, {"priority": priority, "wide": wide}, value=value)

@@ -78,7 +78,7 @@ def compute(
                     failed.append(_run_error(run, one))
                     what = f"failed: {failed[-1]}"
                 left.pop(run.key, None)
-                what += f", about {duration(sum(left.values()) / count)} left" if left else ""
+                what += f", about {duration(sum(left.values()) / max(1, pool.count()))} left" if left else ""
                 print(f"[{number}/{len(wanted)}] {run.label}: {what}", flush=True)
     if failed and failures is None:
         raise failed[0]
