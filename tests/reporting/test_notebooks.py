@@ -62,6 +62,7 @@ def test_it_gets_its_parameters_streams_its_lines_and_must_write_what_it_promise
     assert lines == ["  [1/2] quick auto {notebooks} 1", f"  {sys.executable}"], "this interpreter, not Jupyter's"
     executed = nbformat.read(tmp_path / "{out}" / "tiny.failed.ipynb", as_version=4)
     assert sys.executable in str(executed.cells[-2].outputs)
+    assert not executed.metadata.papermill.input_path, "no second copy of the notebook"
 
 
 @pytest.mark.parametrize(

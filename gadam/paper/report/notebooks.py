@@ -179,6 +179,7 @@ class _Execution:
                 client = Client(manager, timeout=None, startup_timeout=600, iopub_timeout=60, kernel_name=kernel)
                 client.resources = {"metadata": {"path": str(execution.folder)}}
                 execution.client, execution.content = client, client.nb
+                client.nb.metadata.papermill["input_path"] = ""  # it has the whole notebook there once more
                 asyncio.run(client.async_execute(env=execution.environment, stderr=subprocess.DEVNULL))
 
         return OwnFolder
