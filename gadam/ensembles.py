@@ -112,7 +112,7 @@ class Ensemble(nn.Module):
         for tensor in inputs:
             if not isinstance(tensor, Tensor):
                 raise InputError(f"inputs: has a {type(tensor).__name__} among them, must be torch.Tensor")
-        if torch.compiler.is_compiling() or is_tracing():  # or exporting: each asks for the modules
+        if is_tracing():  # or exporting: each asks for the modules
             return self._by_modules(inputs)
         key = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs)
         if key not in self._traced and len(self._traced) < SHAPES:
@@ -245,7 +245,7 @@ def not_taken(module: nn.Module, inputs: Sequence[Tensor], error: Exception) -> 
 
 def _call(module: nn.Module, state: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
     """Call a module with tensors in the place of its own: in those themselves, for it may hold them in a list too."""
-    if torch.compiler.is_compiling() or is_tracing() or inputs[0].is_meta:
+    if is_tracing() or inputs[0].is_meta:
         return functional_call(module, dict(state), inputs)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if name in state:  # else the call before has made it

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, fx, nn
 from torch.func import functional_call, grad, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, make_fx
 from torch.overrides import TorchFunctionMode
 
 from gadam.display import describe_error
@@ -30,12 +29,10 @@ from gadam.types import Batch, Loss, Streams, Tensors
 
 Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
 
-_here = threading.local()
-
 
 def is_tracing() -> bool:
     """Whether this thread traces a program: what it calls becomes part of that, and cannot be traced by itself."""
-    return getattr(_here, "tracing", False)
+    return torch.compiler.is_compiling() or get_proxy_mode() is not None
 
 
 class Programs:
@@ -115,11 +112,7 @@ class Programs:
         if key not in self._traced:
             with process_lock:  # tracing changes torch.nn.Module for the whole process while it lasts
                 if key not in self._traced:
-                    before, _here.tracing = is_tracing(), True
-                    try:
-                        self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
-                    finally:
-                        _here.tracing = before
+                    self._traced[key] = self._trace(kind, list(parameters), list(buffers), flat)
         return self._traced[key]
 
     def _trace(self, kind: str, learned: list[str], carried: list[str], flat: Sequence[Tensor]) -> Program:
