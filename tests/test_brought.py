@@ -486,11 +486,14 @@ def test_it_is_trained_and_predicts(make, data):
         assert found.ensemble()(data[0] if isinstance(data, tuple) else X).shape == (40, 3)
 
 
-def test_noise_of_a_gradient_is_drawn_by_the_seed_and_nothing_else():
+@MODES
+@pytest.mark.filterwarnings("ignore:training unit by unit")
+def test_noise_of_a_gradient_is_drawn_by_the_seed_and_nothing_else(mode):
     results = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        results.append(evolved(NoisyGradient, (X, Y), mode="loop"))
+        results.append(evolved(NoisyGradient, (X, Y), mode=mode))
+        assert torch.equal(torch.get_rng_state(), torch.Generator().manual_seed(seed).get_state())
     zoo.assert_same(*results)
 
 

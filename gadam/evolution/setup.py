@@ -37,6 +37,7 @@ from gadam.training.fit import Tried, check_dtypes, fit_rows, try_step
 from gadam.training.inputs import check_modes, read_rows
 from gadam.training.plan import plan_training
 from gadam.training.shards import Data, Record, Shard, Step, TrainingError, split_into_shards
+from gadam.training.trainer import Trainer
 from gadam.types import Batch, Device, Loss
 from gadam.validation import check_callable, check_kind, read_path
 
@@ -128,12 +129,13 @@ class Training:
     def _plan(self, population: Population, tried: Tried) -> int:
         """Decide how to train. Returns the number of shards."""
         self._total = self._steps_before(self.config.generations + 1)
-        config = replace(self.config, steps=self._steps)
-        cluster = cluster_size(self.executor)
-        trainer, count, warning = plan_training(
-            population, self.data.train, self.loss, config, self._total, self.seeds, cluster, tried.moves
+        loop = Trainer(
+            replace(self.config, steps=self._steps), self.loss, tuple(self.seeds),
+            validates=self.validation is not None, backward_draws=tried.backward_draws,
+        )  # fmt: skip
+        self._trainer, count, warning = plan_training(
+            loop, population, self.data.train, self._total, cluster_size(self.executor), tried.moves
         )
-        self._trainer = replace(trainer, validates=self.validation is not None, backward_draws=tried.backward_draws)
         if warning:
             warn(warning)
         return count

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gadam.config import GadamConfig
 from gadam.display import first_line
 from gadam.population import Population
 from gadam.randomness import unit_stream
@@ -53,12 +52,10 @@ class ClusterSize:
 
 
 def plan_training(
+    loop: Trainer,
     population: Population,
     train: Batch,
-    loss: Loss,
-    config: GadamConfig,
     unit_steps: float,
-    seeds: Sequence[int],
     cluster: ClusterSize | None = None,
     moves: str = "",
 ) -> TrainingPlan:
@@ -67,11 +64,10 @@ def plan_training(
     Where memory is short there are more shards: first by an estimate (unless `config.shards` is set), then twice as
     many while a trial step runs out of memory.
 
-    `unit_steps` are the optimizer steps that will be taken, over all units; `moves` is what changes in Python at each
-    step, see `gadam.training.python_state`, which a trace would freeze.
+    `loop` trains unit by unit; `unit_steps` are the optimizer steps that will be taken, over all units; `moves` is what
+    changes in Python at each step, see `gadam.training.python_state`, which a trace would freeze.
     """
-    device = train[1].device
-    loop = Trainer(config, loss, tuple(seeds))
+    config, loss, device = loop.config, loop.loss, train[1].device
 
     def by_loop(warning: str = "") -> TrainingPlan:
         return TrainingPlan(loop, _shard_count(len(population), loop, device, cluster), warning)
@@ -175,7 +171,7 @@ def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
         shard = few  # the others would go through the same program
 
     def train(units: Population, programs: Programs | None, generation: int) -> Shard:
-        step = replace(trainer, config=config, programs=programs)
+        step = replace(trainer, config=config, programs=programs, validates=False)
         return step.train(Shard(units, range(len(units)), "parent", generation), data)
 
     for generation in (0, 1):  # on the batch that is traced with, and on another

@@ -31,6 +31,7 @@ from gadam.population import Population
 from gadam.runtime import intra_operator_threads
 from gadam.training.plan import plan_training
 from gadam.training.shards import Data, split_into_shards
+from gadam.training.trainer import Trainer
 
 Weights: TypeAlias = Mapping[str, Tensor]
 Ready: TypeAlias = tuple[Callable[[int], Weights], str]
@@ -49,7 +50,7 @@ def gadam(work: Work, threads: int | None = None, **settings: Any) -> Iterator[R
     units = max(len(work.population), 2)
     config = GadamConfig(population_size=units, batch_size=work.batch_size, seed=SEED, **settings)
     rows = (work.inputs,), work.targets
-    trainer, count, _ = plan_training(work.population, rows, cross_entropy, config, math.inf, [SEED])
+    trainer, count, _ = plan_training(Trainer(config, cross_entropy, (SEED,)), work.population, rows, math.inf)
     shards = split_into_shards(work.population, count, ROLE, GENERATION)
     one = torch.zeros(1, 1, dtype=torch.int64, device=work.device)
     useful = min(torch.get_num_threads(), len(shards)) if work.device.type == "cpu" else 1

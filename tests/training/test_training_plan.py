@@ -23,7 +23,7 @@ def planned(units, *, steps=10, cluster=None, case=None, **settings):
     case = case or zoo.Case(zoo.mlp)
     config = GadamConfig(**{"population_size": units, "mode": "vectorised", "batch_size": 32} | settings)
     population = Population.make(case.make, units)
-    return plan_training(population, (case.arguments, case.targets), case.loss, config, steps, [0], cluster)
+    return plan_training(Trainer(config, case.loss, (0,)), population, (case.arguments, case.targets), steps, cluster)
 
 
 @pytest.fixture(autouse=True)
