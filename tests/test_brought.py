@@ -234,6 +234,10 @@ def hooking():
     return model
 
 
+def by_system(source, output, targets):
+    return functional.cross_entropy(output, targets) * source.random()
+
+
 def by_draw(generator, output, targets):
     return functional.cross_entropy(output, targets) * torch.rand((), generator=generator)
 
@@ -247,6 +251,7 @@ MOVES = {
     "a generator": lambda: {"make": lambda: Noisy(np.random.default_rng(0).random)},
     "a class": lambda: {"loss": OfClass()}, "a partial": lambda: {"loss": functools.partial(by_default, seen=[])},
     "torch's generator": lambda: {"loss": functools.partial(by_draw, torch.Generator())},
+    "the system's random numbers": lambda: {"loss": functools.partial(by_system, random.SystemRandom())},
     "a global of the model": lambda: {"make": Global},
     **{make.__name__: lambda make=make: {"make": make} for make in (Inherits, Clock, Helper, hooking)},
     "the loss of a model with many words": lambda: {"make": Helper, "loss": Warm()},

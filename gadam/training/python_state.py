@@ -168,6 +168,7 @@ def _plain(value: Any) -> str:
 _STATES: dict[type, Callable[[Any], Any]] = {
     Tensor: lambda tensor: (tensor, tensor._version),
     np.ndarray: lambda array: array.copy() if array.size <= MOST_VALUES else array.shape,
+    random.SystemRandom: lambda _: object(),  # it has no state, and equals nothing later: it draws from the system
     random.Random: lambda generator: generator.getstate(),
     np.random.Generator: lambda generator: _plain(generator.bit_generator.state),
     np.random.RandomState: lambda generator: _plain(generator.get_state(legacy=True)),
