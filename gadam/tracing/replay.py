@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -18,8 +19,6 @@ from torch import Generator, Tensor, fx
 from gadam.randomness import draw
 from gadam.runtime import quiet_tracing
 
-KEPT_BYTES = 2**16
-"""Most bytes of the constants of a program that equal ones are looked for."""
 _compiled: dict[Any, tuple[Callable[..., Any], dict[Any, Callable[..., Any]]]] = {}
 
 
@@ -55,6 +54,7 @@ class PredrawnProgram:
             node.replace_all_uses_with(inputs[-1])
             graph.erase_node(node)
         graph.erase_node(streams)
+        graph.eliminate_dead_code()  # what was drawn like: memory that nothing was written to, so never twice the same
         self.fused: dict[Any, Callable[..., Any]] = {}
         self._module = fx.GraphModule(program, graph)
         self.operators = len(graph.nodes)
@@ -66,12 +66,9 @@ class PredrawnProgram:
 
         Equal programs are compiled once in a process, for TorchScript never frees what it has compiled.
         """
-        kept = self._module.state_dict()
-        if sum(tensor.nbytes for tensor in kept.values()) > KEPT_BYTES:
-            self.body = script(self.generated, flat)
-            return
-        values = (tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes() for tensor in kept.values())
-        kinds = ((tensor.shape, tensor.dtype) for tensor in (*kept.values(), *flat))
+        constants = [tensor.detach() for tensor in (*self._module.parameters(), *self._module.buffers())]
+        values = (sha256(each.contiguous().flatten().view(torch.uint8).numpy().data).digest() for each in constants)
+        kinds = ((tensor.shape, tensor.dtype) for tensor in (*constants, *flat))
         codes = (part.code for part in self._module.modules() if isinstance(part, fx.GraphModule))
         key = (*codes, *values, *kinds)
         if key not in _compiled:

@@ -102,6 +102,7 @@ def test_without_torchscript_training_is_the_same_bit_by_bit(make, inputs, monke
     monkeypatch.setattr(torch.jit, "trace", lambda *given, **named: traced.append(1) or jit(*given, **named))
     for available in (True, False):
         monkeypatch.setattr(replay, "TORCHSCRIPT", available)
+        monkeypatch.setattr(replay, "_compiled", {})
         PROGRAMS.clear()
         results.append(run(settings(mode="vectorised", shards=2), make, (inputs, zoo.LABELS)))
         assert bool(traced) == available, "else this compares nothing"

@@ -66,6 +66,28 @@ def test_equal_programs_are_compiled_once(monkeypatch):
     assert zoo.difference({"losses": other["losses"] / 2}, {"losses": found[0]["losses"]}) < 1e-6
 
 
+class Shifted(zoo.Linear):
+    """Adds a constant, which a trace keeps beside its code."""
+
+    def __init__(self, shift):
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, inputs):
+        return self.layer(inputs + self.shift * torch.ones_like(inputs))
+
+
+def test_programs_that_differ_in_a_constant_alone_are_not_taken_for_each_other(monkeypatch):
+    found = []
+    for shifts in ((2.0, 2.0002), (2.0002,)):
+        monkeypatch.setattr(replay, "_compiled", {})
+        for shift in shifts:
+            case = zoo.Case(lambda shift=shift: Shifted(shift))
+            last = gradients(case, Programs(case.make(), case.loss))
+        found.append(last)
+    assert zoo.identical(*found)
+
+
 def test_what_two_runs_may_differ_by_is_rounding():
     run = torch.tensor([[3.0, 4.0]]), torch.tensor([2])
     hidden = torch.tensor([[3.0, torch.inf]]), run[1]
