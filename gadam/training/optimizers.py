@@ -38,25 +38,25 @@ def schedule(config: GadamConfig) -> Tensor:
     return torch.where(steps <= warm_up, steps / warm_up, falling)
 
 
-def make_optimizer(config: GadamConfig, parameters: list[Tensor], rate: float = 1.0, decay: float = 0.0) -> Optimizer:
-    """The optimizer of a config, torch's with its defaults, with this rate and decay.
+def make_optimizer(config: GadamConfig, parameters: list[Tensor], decay: float = 0.0) -> Optimizer:
+    """The optimizer of a config, torch's with its defaults and this decay; its rate is set before each step.
 
     "adam" is Adam as in Eq. 2, "sgd" stochastic gradient descent (Eq. 3), "sgdm" that with momentum (Eq. 4), here 0.9,
     "adagrad" and "rmsprop" AdaGrad and RMSProp (Eq. 5); "adadelta" is in Table 1 alone.
     """
     match config.optimizer:
         case "adam":
-            return torch.optim.AdamW(parameters, lr=rate, betas=config.betas, eps=config.epsilon, weight_decay=decay)
+            return torch.optim.AdamW(parameters, betas=config.betas, eps=config.epsilon, weight_decay=decay)
         case "sgd":
-            return torch.optim.SGD(parameters, lr=rate)
+            return torch.optim.SGD(parameters)
         case "sgdm":
-            return torch.optim.SGD(parameters, lr=rate, momentum=0.9)
+            return torch.optim.SGD(parameters, momentum=0.9)
         case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=rate)
+            return torch.optim.RMSprop(parameters)
         case "adagrad":
-            return torch.optim.Adagrad(parameters, lr=rate)
+            return torch.optim.Adagrad(parameters)
         case "adadelta":
-            return torch.optim.Adadelta(parameters, lr=rate)
+            return torch.optim.Adadelta(parameters)
 
 
 def take_average(averages: list[Tensor], entries: list[Tensor], weight: float) -> list[Tensor]:
@@ -122,13 +122,12 @@ def make_stepper(config: GadamConfig, parameters: Tensors, state: Tensors, own: 
 
 
 class _Torch(Stepper):
-    """One of torch.optim whose arithmetic does not depend on the steps taken: those of each unit are counted here."""
+    """One of torch.optim whose arithmetic does not depend on the steps taken: it counts those of the first unit."""
 
     def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
         super().__init__(config, parameters, state, own)
         self._optimizer = make_optimizer(config, list(parameters.values()))
         self._before = {name: entry for name, entry in state.items() if name.startswith("step/")}
-        self._taken = 0
         load_state(self._optimizer, parameters, {n: e[0] if n in self._before else e for n, e in state.items()})
 
     def step(self, gradients: Tensors, factor: Tensor) -> None:
@@ -136,7 +135,6 @@ class _Torch(Stepper):
             entry.grad = gradients[name]
         self._optimizer.param_groups[0]["lr"] = float(self.rates * factor)
         self._optimizer.step()
-        self._taken += 1
         for entry in self.parameters.values():
             entry.grad = None
 
@@ -144,7 +142,8 @@ class _Torch(Stepper):
         found = state_of(self._optimizer, self.parameters)
         for name, entry in self.parameters.items():
             if (step := f"step/{name}") in found:
-                found[step] = self._before.get(step, found[step].new_zeros(len(entry))) + self._taken
+                before = self._before.get(step, found[step].new_zeros(len(entry)))
+                found[step] = before + (found[step] - before[0])
         return found
 
 
