@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 
 import torch
 from torch import Generator
@@ -43,8 +43,7 @@ def keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
 
 
-# Here and below one entry for each thread inside, all of them what the process had before the first came in.
-_threads_before: list[int] = []
+_threads_before: list[int] = []  # for each thread inside what the process had before the first came in
 _threads_lock = threading.Lock()
 
 
@@ -63,58 +62,58 @@ def intra_operator_threads(count: int) -> Iterator[None]:
             torch.set_num_threads(_threads_before.pop())
 
 
-_filters: list[warnings.catch_warnings] = []
-_filters_lock = threading.Lock()
+def _shared(setting: Callable[[], AbstractContextManager[None]]) -> Callable[[], AbstractContextManager[None]]:
+    """Let a setting of the whole process last as long as any thread is inside: the first makes it, the last undoes it.
+
+    Of threads that overlap and each put back what they found, one might leave the setting of another behind for good.
+    """
+    lock, inside, undo = threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def shared() -> Iterator[None]:
+        nonlocal inside
+        with lock:
+            if not inside:
+                undo.enter_context(setting())
+            inside += 1
+        try:
+            yield
+        finally:
+            with lock:
+                inside -= 1
+                if not inside:
+                    undo.close()
+
+    return shared
 
 
+@_shared
 @contextmanager
 def quiet_tracing() -> Iterator[None]:
-    """Ignore what PyTorch says of tracing, in the whole process, as long as anybody is inside.
-
-    Two threads whose `warnings.catch_warnings` overlap may leave the filters of one of them behind for good.
-    """
-    with _filters_lock:
-        before = _filters[0] if _filters else warnings.catch_warnings()
-        if not _filters:
-            before.__enter__()
-            warnings.filterwarnings("ignore", message="There is a performance drop")
-            warnings.filterwarnings("ignore", message="`torch.jit")
-            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        _filters.append(before)
-    try:
+    """Ignore what PyTorch says of tracing, in the whole process, as long as anybody is inside."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        warnings.filterwarnings("ignore", message="`torch.jit")
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         yield
-    finally:
-        with _filters_lock:
-            _filters.pop()
-            if not _filters:
-                before.__exit__(None, None, None)
 
 
-_exact: list[bool] = []
-_exact_lock = threading.Lock()
-
-
+@_shared
 @contextmanager
-def float32_as_asked(device: torch.device) -> Iterator[None]:
+def _cudnn_as_asked() -> Iterator[None]:
+    before = None
+    with suppress(RuntimeError):  # the newer settings are in use, which PyTorch does not let one mix with these
+        if torch.get_float32_matmul_precision() == "highest":
+            before = torch.backends.cudnn.allow_tf32
+            torch.backends.cudnn.allow_tf32 = False
+    yield
+    if before is not None:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def float32_as_asked(device: torch.device) -> AbstractContextManager[None]:
     """On a GPU PyTorch lets cuDNN round convolutions to TF32 unasked: inside, only if matrix products may be too.
 
     That is asked for by `torch.set_float32_matmul_precision("high")` or the newer `fp32_precision` settings.
     """
-    try:
-        exact = device.type == "cuda" and torch.get_float32_matmul_precision() == "highest"
-        before = torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # the newer settings are in use, which PyTorch does not let one mix with these
-        exact = False
-    if not exact:
-        yield
-        return
-    with _exact_lock:  # for the whole process, as long as anybody is inside
-        _exact.append(_exact[0] if _exact else before)
-        torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        with _exact_lock:
-            before = _exact.pop()
-            if not _exact:
-                torch.backends.cudnn.allow_tf32 = before
+    return _cudnn_as_asked() if device.type == "cuda" else nullcontext()
