@@ -97,9 +97,8 @@ def _try_model(name: str, population: Population, rows: Batch) -> tuple[Batch, A
         refused.__cause__ = error
     own = next((entry.dtype for entry in population.parameters.values() if entry.is_floating_point()), None)
     if own is not None and any(tensor.is_floating_point() and tensor.dtype != own for tensor in rows[0]):
-        cast = tuple(tensor.to(own) if tensor.is_floating_point() else tensor for tensor in rows[0])
         try:
-            output = call(cast)
+            output = call(tuple(t[:FEW].to(own) if t.is_floating_point() else t for t in rows[0]))
         except Exception:
             raise refused from refused.__cause__
         cast = tuple(_cast(name, "inputs", tensor, own, f"the parameters of {model}") for tensor in rows[0])
