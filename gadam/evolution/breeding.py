@@ -33,20 +33,20 @@ HISTORY = {
 """Columns of `Result.history` and their types; where there are fixed rows there is `loss_validation` too."""
 
 
-def draw_rates(config: GadamConfig, seeds: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+def draw_rates(configs: Sequence[GadamConfig], device: torch.device) -> dict[str, Tensor]:
     """Draw for each unit of the first generation, from its own stream, the settings that are ranges: [units] each."""
 
-    def drawn(name: str, seed: int, unit: int) -> float:
+    def drawn(name: str, config: GadamConfig, unit: int) -> float:
         low, high = config.ranges[name]
-        shares = torch.rand(len(RATES_NAMES), dtype=torch.float64, generator=stream("cpu", seed, RATES, unit))
+        shares = torch.rand(len(RATES_NAMES), dtype=torch.float64, generator=stream("cpu", config.seed, RATES, unit))
         return low * (high / low) ** float(shares[RATES_NAMES.index(name)])
 
     return {
         name: torch.tensor(
-            [drawn(name, seed, unit) for seed in seeds for unit in range(config.population_size)],
+            [drawn(name, config, unit) for config in configs for unit in range(config.population_size)],
             dtype=torch.float64, device=device,
         )
-        for name in config.ranges
+        for name in configs[0].ranges
     }  # fmt: skip
 
 

@@ -276,24 +276,28 @@ _IDENTITY = {
 
 
 def identify(
-    config: GadamConfig, population: Population, rows: Sequence[Batch], targets: Targets, mode: str, fresh_loss: float
-) -> dict[str, Any]:
-    """Describe a training: one goes on where another stopped only if these facts are the same.
+    configs: Sequence[GadamConfig], population: Population, rows: Sequence[Batch], targets: Targets, mode: str,
+    fresh_loss: float,
+) -> dict[str, Any]:  # fmt: skip
+    """Describe a training: one goes on where another stopped only if the facts in `_IDENTITY` are the same.
 
-    `rows` are those of training and of validation. `fresh_loss`, of the first initial unit on some rows, tells another
-    model or loss, whatever its code looks like.
+    `configs` differ in their seed alone; `rows` are those of training and of validation. `fresh_loss`, of the first
+    initial unit on some rows, tells another model or loss, whatever its code looks like.
     """
+    seeds = [config.seed for config in configs]
     entries = {**population.parameters, **population.buffers}
     device = next(iter(entries.values())).device
     gpu = device.type == "cuda"
     processor = torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability()
     return {
-        "config": config.as_json(without=["generations"]),  # more of them may be asked for than before
+        "config": configs[0].as_json(without=["generations"]) | {"seed": seeds if len(seeds) > 1 else seeds[0]},
+        "generations": configs[0].generations,  # more of them may be asked for than before
         "model": {"class": type(population.template).__name__}
         | {name: f"{list(entry.shape[1:])} {entry.dtype}" for name, entry in entries.items()},
         "outline": outline(population.template),
         "targets": targets,
         "data": _sha256(rows),
+        "rows": len(rows[0][1]),
         "mode": mode,
         "results": RESULTS_VERSION,
         "device": device.type,  # the states of its streams mean nothing to another kind

@@ -138,7 +138,7 @@ def evolve(
     """
     config = _checked(config)
     training = Training(
-        make_model, data, config, [config.seed], [callbacks], [record], evolves=True, loss=loss, validation=validation,
+        make_model, data, [config], [callbacks], [record], evolves=True, loss=loss, validation=validation,
         restore_best=restore_best, executor=executor, device=device, checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
     )  # fmt: skip
@@ -185,10 +185,10 @@ def evolve_seeds(
         if function is not None:
             check_callable(name, function, "seed")
     training = Training(
-        make_model, data, config, seeds, [callbacks(seed) if callbacks else () for seed in seeds],
-        [record(seed) if record else None for seed in seeds], evolves=True, loss=loss, validation=validation,
-        restore_best=restore_best, executor=executor, device=device, checkpoint=checkpoint,
-        checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
+        make_model, data, [replace(config, seed=seed) for seed in seeds],
+        [callbacks(seed) if callbacks else () for seed in seeds], [record(seed) if record else None for seed in seeds],
+        evolves=True, loss=loss, validation=validation, restore_best=restore_best, executor=executor, device=device,
+        checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
     )  # fmt: skip
     return deliver(training.results(_evolve(training)), training.interrupted)
 
@@ -228,8 +228,8 @@ def train(
     """
     config = _checked(config)
     training = Training(
-        make_model, data, config, [config.seed], [callbacks], [record], evolves=False, loss=loss,
-        validation=validation, restore_best=False, executor=executor, device=device, checkpoint=checkpoint,
+        make_model, data, [config], [callbacks], [record], evolves=False, loss=loss, validation=validation,
+        restore_best=False, executor=executor, device=device, checkpoint=checkpoint,
         checkpoint_seconds=checkpoint_seconds, progress=progress, stop=stop,
     )  # fmt: skip
     with training.running():

@@ -49,12 +49,12 @@ class Training:
     """A training under way: what was given, see `gadam.evolve`, and its state.
 
     Attributes:
-        seeds: of the populations that are trained together; that of `config` does not count.
-        callbacks: those of each seed.
-        records: that of each seed.
+        configs: of the populations that are trained together, which differ in their seed alone.
+        callbacks: those of each population.
+        records: that of each population.
         restore_best: whether `Result.best` is the best unit ever by the fixed rows.
         evolves: whether units evolve; else each is trained alone for as many steps as a line of descent has.
-        configs: one for each seed.
+        config: the first of `configs`, for what is the same in all.
         data: the rows, and the validation batches once they are drawn.
         state: changes with each round of the training.
         is_over: set where nothing is left to do.
@@ -63,8 +63,7 @@ class Training:
 
     make_model: Callable[[], nn.Module]
     rows: Any
-    config: GadamConfig
-    seeds: Sequence[int]
+    configs: Sequence[GadamConfig]
     callbacks: Sequence[Any]
     records: Sequence[Record | None]
     _: KW_ONLY
@@ -78,7 +77,7 @@ class Training:
     progress: bool | None
     stop: threading.Event | None
     restore_best: bool
-    configs: list[GadamConfig] = field(init=False)
+    config: GadamConfig = field(init=False)
     data: Data = field(init=False)
     state: EvolutionState = field(init=False)
     is_over: bool = field(init=False, default=False)
@@ -86,8 +85,8 @@ class Training:
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
+        self.config = self.configs[0]
         self._check()
-        self.configs = [replace(self.config, seed=seed) for seed in self.seeds]
         self._steps = self.config.steps if self.evolves else self.config.steps_of_a_line
         device = resolve_device(self.device)
         train = read_rows("data", self.rows, device)
@@ -97,7 +96,7 @@ class Training:
         for place, (own, callbacks) in enumerate(zip(self.configs, self.callbacks, strict=True)):
             for callback in callbacks:
                 with only_read(InputError, f"callbacks: {type(callback).__name__}", to_entries(population)):
-                    callback.on_start(own, units_of_seed(population, place, len(self.seeds)))
+                    callback.on_start(own, units_of_seed(population, place, len(self.configs)))
         count = self._plan(population, tried)
         self._useful = min(torch.get_num_threads() if device.type == "cpu" else 1, count)
         self._resume(population, count, tried.loss)
@@ -108,11 +107,11 @@ class Training:
         """Make the initial units of all seeds (Section 3.1)."""
         g, initialisation = self.config.population_size, self.config.initialisation
         population = Population.join([
-            Population.make(self.make_model, g, seed=seed, initialisation=initialisation, device=device)
-            for seed in self.seeds
+            Population.make(self.make_model, g, seed=config.seed, initialisation=initialisation, device=device)
+            for config in self.configs
         ])  # fmt: skip
         check_dtypes(population, self.config.epsilon)
-        return replace(population, rates=draw_rates(self.config, self.seeds, device))
+        return replace(population, rates=draw_rates(self.configs, device))
 
     def _fit(self, population: Population, train: Batch, held_out: Batch | None) -> Tried:
         """Fit the rows to the model and the loss, and try a step."""
@@ -122,7 +121,7 @@ class Training:
             check_teaching(population, train, self.loss, self._targets)
         if held_out is not None:
             held_out, _ = fit_rows("validation", population, held_out, self.loss)
-        nothing = torch.empty(len(self.seeds), 0, dtype=torch.int64)
+        nothing = torch.empty(len(self.configs), 0, dtype=torch.int64)
         self.data = Data(train, train if held_out is None else held_out, nothing, nothing)
         return tried
 
@@ -130,7 +129,7 @@ class Training:
         """Decide how to train. Returns the number of shards."""
         self._total = self._steps_before(self.config.generations + 1)
         loop = Trainer(
-            replace(self.config, steps=self._steps), self.loss, tuple(self.seeds),
+            replace(self.config, steps=self._steps), self.loss, tuple(own.seed for own in self.configs),
             validates=self.validation is not None, backward_draws=tried.backward_draws,
         )  # fmt: skip
         self._trainer, count, warning = plan_training(
@@ -145,16 +144,11 @@ class Training:
 
         def identity() -> dict[str, Any]:
             batches = [self.data.train] if self.validation is None else [self.data.train, self.data.held_out]
-            found = identify(self.config, population, batches, self._targets, self._trainer.way, fresh_loss)
-            found["config"]["seed"] = self.seeds[0] if len(self.seeds) == 1 else self.seeds
+            mode = self._trainer.way
             if not self.evolves:
-                found["mode"] += f", {self._steps:,} steps of each unit without evolution"
-            # For `load_result`; another call may ask for other such.
-            found |= {
-                "generations": self.config.generations, "restore_best": self.restore_best,
-                "rows": len(self.data.train[1]),
-            }  # fmt: skip
-            return found
+                mode += f", {self._steps:,} steps of each unit without evolution"
+            found = identify(self.configs, population, batches, self._targets, mode, fresh_loss)
+            return found | {"restore_best": self.restore_best}
 
         # An executor of one's own may watch too, and can be told nothing of what was before.
         executor = None if isinstance(self.executor, int) else self.executor
@@ -163,7 +157,7 @@ class Training:
         kept, first = self._checkpointer.read(), 1 if self.evolves else 0
         shards = split_into_shards(population, count, "parent", first)
         no_history = pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in HISTORY.items()})
-        empty = [SeedState(no_history) for _ in self.seeds]
+        empty = [SeedState(no_history) for _ in self.configs]
         self.state = kept or EvolutionState(first, population, shards, empty, count)
         if self.state.generation - 1 > self.config.generations:
             raise InputError(
@@ -278,7 +272,7 @@ class Training:
 
     def _steps_before(self, generation: int) -> int:
         """Return the steps that all units of all seeds take before a generation."""
-        config, seeds = self.config, len(self.seeds)
+        config, seeds = self.config, len(self.configs)
         if not self.evolves:
             return self._steps * config.population_size * seeds if generation > 0 else 0
         return seeds * sum(

@@ -43,8 +43,8 @@ def test_each_unit_is_trained_as_by_hand_in_every_phase(which, way, monkeypatch)
 
 
 def test_rates_are_drawn_log_uniformly_by_each_unit_from_its_own_stream():
-    config = settings(population_size=400, **RANGES)
-    drawn = draw_rates(config, [3], torch.device("cpu"))
+    config, cpu = settings(population_size=400, seed=3, **RANGES), torch.device("cpu")
+    drawn = draw_rates([config], cpu)
     for name, (low, high) in RANGES.items():
         assert len(drawn[name].unique()) == 400
         shares = (drawn[name] / low).log() / math.log(high / low)
@@ -52,11 +52,11 @@ def test_rates_are_drawn_log_uniformly_by_each_unit_from_its_own_stream():
         assert abs(float(shares.mean()) - 0.5) < 0.06
         assert abs(float(shares.var()) - 1 / 12) < 0.02
     assert abs(float(torch.corrcoef(torch.stack([one.log() for one in drawn.values()]))[0, 1])) < 0.2
-    few = draw_rates(replace(config, population_size=5), [9, 3], torch.device("cpu"))
+    few = draw_rates([replace(config, population_size=5, seed=seed) for seed in (9, 3)], cpu)
     assert torch.equal(few["learning_rate"][5:], drawn["learning_rate"][:5])
-    alone = draw_rates(settings(population_size=400, weight_decay=RANGES["weight_decay"]), [3], torch.device("cpu"))
+    alone = draw_rates([replace(config, learning_rate=1e-3)], cpu)
     assert torch.equal(alone["weight_decay"], drawn["weight_decay"]), "whatever else is a range"
-    same = draw_rates(settings(learning_rate=(0.1, 0.1)), [3], torch.device("cpu"))
+    same = draw_rates([settings(learning_rate=(0.1, 0.1))], cpu)
     assert same["learning_rate"].tolist() == [0.1] * 4
 
 
