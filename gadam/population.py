@@ -18,7 +18,7 @@ from gadam.display import describe_error, describe_tensor, html_table, shown
 from gadam.made import check_copies, make_module
 from gadam.randomness import INITIALISATION, seeded, stream_seed
 from gadam.runtime import resolve_device
-from gadam.validation import check_choice, check_whole
+from gadam.validation import check_callable, check_choice, check_whole
 
 KINDS = ("parameters", "buffers", "moments", "rates")
 SHOWN = 20
@@ -77,6 +77,7 @@ class Population:
         if isinstance(make_model, nn.Module) or not callable(make_model):
             kind = type(make_model).__name__
             raise InputError(f"make_model: is a {kind}, must be a function that returns a new module at each call")
+        check_callable("make_model", make_model)
         modules: list[nn.Module] = []
         for unit in range(size):
             with seeded(stream_seed(seed, INITIALISATION, unit)):

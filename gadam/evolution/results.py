@@ -18,7 +18,7 @@ from gadam.evolution.teaching import teaching_steps
 from gadam.population import Population, from_entries, outline
 from gadam.result import CHECKPOINT, FACTS, KIND, Result
 from gadam.types import Targets
-from gadam.validation import check_callable, read_path
+from gadam.validation import read_path
 
 
 def result_of(
@@ -63,7 +63,6 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
         InputError: there is no result, it is damaged or of a newer version, or `make_model` gives another model.
     """
     facts, tensors = storage.read(read_path("path", path), KIND, CHECKPOINT)
-    check_callable("make_model", make_model)
     order = Population.make(make_model, 1)
     other = Population.make(make_model, 1, seed=1).template  # parts that differ between them show values
     if isinstance(courses := facts.get("courses"), list) and len(courses) > 1:

@@ -179,8 +179,6 @@ class Training:
             raise InputError("config: population_size=1 leaves nothing to select from; evolve needs at least 2 units")
         if not isinstance(self.restore_best, bool):
             raise InputError(f"restore_best={shown(self.restore_best)} must be True or False")
-        if callable(self.make_model) and not isinstance(self.make_model, nn.Module):  # else told where units are made
-            check_callable("make_model", self.make_model)
         check_callable("loss", self.loss, "output", "targets")
         for given in self.callbacks:
             check_kind("callbacks", given, Iterable, "a list of gadam.Callback")
