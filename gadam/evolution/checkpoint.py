@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import cache
 from itertools import count, zip_longest
 from pathlib import Path
 from types import FrameType
@@ -90,7 +91,7 @@ class Checkpointer:
         if path is None and ambient is not None and len(self._states) == len(states):
             path = next(ambient)
         self.path = None if path is None else Path(path)
-        self._identity, self._order, self._known = identity, order, dict[str, Any]()
+        self._identity, self._order = cache(identity), order
         self._interval, self._cost, self._written = float(seconds), 0.0, time.monotonic()
         self._kept: EvolutionState | None = None
         self._handlers = ExitStack()
@@ -146,12 +147,12 @@ class Checkpointer:
     def keep(self, state: EvolutionState, *, now: bool = False) -> None:
         """Write the checkpoint, if it is time or `now`.
 
-        If that fails the first time it is an InputError, later a warning: the training goes on, and it is tried again.
-        One of `checkpoints_in` that cannot be written is given up.
+        If that fails the first time it is an InputError; later, or with one of `checkpoints_in`, it is a warning: the
+        training goes on, and it is tried again.
         """
         if self.path is None or not (now or time.monotonic() - self._written >= (self.seconds or 0)):
             return
-        self._known = self._known or dict(self._identity())  # once, so no part of what the next one costs
+        identity = self._identity()  # found once, so no part of what the next write costs
         started = time.monotonic()
         facts, tensors = to_file(state)
         try:
@@ -160,16 +161,12 @@ class Checkpointer:
                 held, text = _read_state(owner)
                 tensors |= {f"state/{index}/{name}": value for name, value in held.items()}
                 states.append(text)
-            storage.write(self.path, CHECKPOINT, {"identity": self._known, "states": states, **facts}, tensors)
+            storage.write(self.path, CHECKPOINT, {"identity": identity, "states": states, **facts}, tensors)
         except InputError as error:
             if self._own and self._kept is None:
                 raise InputError(f"checkpoint: {error}") from None
-            if self._own:
-                warn(f"checkpoint: {error}; the training goes on, and the file is as it was before")
-                self._written = time.monotonic()
-                return
-            warn(f"{error}; the training goes on without a checkpoint")
-            self.path = None
+            warn(f"checkpoint: {error}; the training goes on, and the file is as it was before")
+            self._written = time.monotonic()
             return
         self._kept = state
         self._written = time.monotonic()
@@ -211,8 +208,7 @@ class Checkpointer:
 
     def _compare(self, kept: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of another training."""
-        here = self._known = dict(self._identity())
-        path = repr(str(self.path))
+        here, path = self._identity(), repr(str(self.path))
         for name, what in _IDENTITY.items():
             a, b, key = kept.get(name, "none"), here[name], ""
             if name == "config" and isinstance(a, dict):  # settings that are younger than it have their defaults

@@ -403,5 +403,5 @@ def test_inside_checkpoints_in_what_is_short_or_cannot_be_kept_is_done_without(t
     (tmp_path / "1.safetensors").write_text("damaged")
     with checkpoints_in(tmp_path), pytest.warns(UserWarning, match="damaged.*starts anew"):
         zoo.assert_same(run(), run())
-    with checkpoints_in(tmp_path / "1.safetensors"), pytest.warns(UserWarning, match="without a checkpoint"):
+    with checkpoints_in(tmp_path / "1.safetensors"), pytest.warns(UserWarning, match="the training goes on"):
         assert run(stop=Stop(50)).stopped == "stop"
