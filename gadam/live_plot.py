@@ -43,13 +43,11 @@ class LivePlot(Callback):
     """
 
     def __init__(self, test: Rows | None = None) -> None:
-        if test is not None:
-            _, targets = read_rows("test", test, torch.device("cpu"))
-            if targets.is_floating_point():
-                raise InputError(f"test: targets are {targets.dtype}, must be whole numbers, the classes of the rows")
+        self._test = None if test is None else read_rows("test", test, torch.device("cpu"))
+        if self._test is not None and self._test[1].is_floating_point():
+            raise InputError(f"test: targets are {self._test[1].dtype}, must be whole numbers, the classes of the rows")
         self.history = pd.DataFrame()
         self.scores = pd.DataFrame(columns=["generation", "best", "vote"])
-        self._test = test
         self._generations = 1
         self._display: Any = None
 
