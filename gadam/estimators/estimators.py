@@ -21,12 +21,11 @@ from torch import nn
 
 from gadam.config import GadamConfig, InputError
 from gadam.display import warn
-from gadam.ensembles import Ensemble, greedy_soup
+from gadam.ensembles import greedy_soup
 from gadam.estimators.rows import REPEATED, WeightedRows, weighted
 from gadam.estimators.units import Rescale, continue_units, fresh_units
 from gadam.evolution.loop import evolve
 from gadam.evolution.teach import HELD_OUT, teach_config
-from gadam.population import Population
 from gadam.result import Callback, Result
 from gadam.runtime import intra_operator_threads
 from gadam.types import Loss
@@ -156,12 +155,8 @@ class _Estimator(BaseEstimator):
             self._models[way] = best if way == "best" else self._ensemble()
         return self._models[way]
 
-    @property
-    def _voters(self) -> Population:
-        return (self.result_.teachers or self.result_.population).to("cpu")
-
     def _ensemble(self) -> nn.Module:
-        return nn.Sequential(Ensemble(self._voters, "outputs"), self._finish).eval()
+        return nn.Sequential(self.result_.ensemble("outputs"), self._finish).to("cpu").eval()
 
     def _config(self, rows: int, seed: int) -> GadamConfig:
         given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.names()}
@@ -309,7 +304,7 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
     def _ensemble(self) -> nn.Module:
         if len(self.classes_) == 1:  # which is certain whatever the outputs are, and which `Ensemble` takes for a fault
             return super()._ensemble()
-        return Ensemble(self._voters, "probabilities")
+        return self.result_.ensemble("probabilities").to("cpu")
 
     def _class_factors(self, y: np.ndarray) -> np.ndarray:
         given = f"class_weight={shown(self.class_weight)} must be 'balanced', a mapping of labels to numbers, or None"
