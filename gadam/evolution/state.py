@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pandas as pd
@@ -128,11 +128,9 @@ def from_file(
             units, own = range(first, first + size), f"{place}/{index}/"
             some = population.take(slice(first, units.stop)) if word == "initial" else units_of(own)
             held: dict[str, Any] = {
-                name: tensor if name in ON_CPU else tensor.to(device)
-                for name, tensor in (
-                    (name.removeprefix(own), tensors[name]) for name in tensors if name.startswith(own)
-                )
-                if "/" not in name  # else it is of a unit
+                field.name: tensor if field.name in ON_CPU else tensor.to(device)
+                for field in fields(Shard)
+                if (tensor := tensors.get(own + field.name)) is not None
             }
             found.append(Shard(some, units, role, facts["generation"], **held))
             first = units.stop
