@@ -129,7 +129,7 @@ class Population:
                 if found := first_difference(getattr(first, kind), getattr(other, kind), 1):
                     name, one, another = found
                     raise InputError(f"populations: {name} is {one} in one and {another} in another, must be the same")
-        return _merged(populations, torch.cat) if others else first
+        return first._map(lambda *parts: torch.cat(parts), *others) if others else first
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
@@ -204,8 +204,14 @@ class Population:
         """Yield each unit as a module."""
         return (self.unit(index) for index in range(len(self)))
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Population:
-        return _merged([self], lambda parts: function(parts[0]))
+    def _map(self, function: Callable[..., Tensor], *others: Population) -> Population:
+        """Call a function with each tensor, and with those of the same name of others."""
+        each = (self, *others)
+        kinds: dict[str, Any] = {
+            kind: {name: function(*(getattr(one, kind)[name] for one in each)) for name in getattr(self, kind)}
+            for kind in KINDS
+        }
+        return replace(self, **kinds)
 
 
 def copy_module(module: nn.Module) -> nn.Module:
@@ -292,16 +298,6 @@ def first_difference(
 def outline(module: nn.Module) -> list[str]:
     """Return the module and its parts with their settings, a line each: it tells models of the same shapes apart."""
     return [re.sub(r" at 0x[0-9a-fA-F]+", "", line.strip()) for line in str(module).splitlines()]
-
-
-def _merged(populations: Sequence[Population], merge: Callable[[list[Tensor]], Tensor]) -> Population:
-    """Merge populations tensor by tensor."""
-    first = populations[0]
-    kinds: dict[str, Any] = {
-        kind: {name: merge([getattr(each, kind)[name] for each in populations]) for name in getattr(first, kind)}
-        for kind in KINDS
-    }
-    return replace(first, **kinds)
 
 
 def _check_each(argument: str, values: Any, kind: type) -> None:
