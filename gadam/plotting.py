@@ -38,7 +38,7 @@ def plot_losses(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Raises:
         InputError: the frame lacks a column or has no rows.
     """
-    fixed = "loss_validation" in history and bool(history["loss_validation"].notna().all())
+    fixed = "loss_validation" in history
     loss = "loss_validation" if fixed else "loss_survival"
     history = _checked(history, "survived", loss)
     ax = _axes(ax)

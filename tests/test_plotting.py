@@ -42,8 +42,8 @@ def test_losses_and_adoption_are_those_of_the_history():
     assert plot_losses(hand_made(loss_survival=[-1, 2, 3, 4, 5, 6, 7, 99])).get_yscale() == "linear"
     fixed = plot_losses(hand_made(loss_validation=[4.0, 3.0, 2.0, 1.5, 5.0, 6.0, 7.0, 8.0]))
     assert fixed.lines[0].get_xydata().tolist() == [[1.16, 1.5], [1.84, 5.0]], "those on the fixed rows"
-    fixed = plot_losses(hand_made(loss_validation=[4.0, 3.0, 2.0, 1.5, 5.0, 6.0, 7.0, math.nan]))
-    assert fixed.lines[0].get_xydata().tolist() == losses.lines[0].get_xydata().tolist(), "unless they lack some"
+    fixed = plot_losses(hand_made(loss_validation=[4.0, math.nan, 2.0, 1.5, 5.0, 6.0, 7.0, 8.0]))
+    assert fixed.lines[0].get_xydata().tolist() == [[1.16, 1.5], [1.84, 5.0]], "although a unit has none there"
     adoption = plot_adoption(hand_made(survived=[True, False, False, True, False, False, True, True]))
     assert adoption.lines[1].get_xydata().tolist() == [[1, 0.5], [2, 1.0]]
 
