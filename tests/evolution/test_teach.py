@@ -27,7 +27,7 @@ TO_ONE = {**TAUGHT, "parents": "half", "child_start": "fitter", "children": 1, "
 @pytest.mark.parametrize("parents", ["pair", "all", "half"])
 def test_children_learn_the_mean_of_their_teachers_probabilities(parents, mode):
     start = "crossover" if parents == "pair" else "fitter"
-    config = settings(parents=parents, child_start=start, mode=mode, child_steps=9, **TAUGHT)
+    config = settings(parents=parents, child_start=start, mode=mode, shards=2, child_steps=9, **TAUGHT)
     result, watch = watched(config, double_batchnorm, validation=VALIDATION)
     passes = 0
     for generation in watch.generations:
