@@ -15,11 +15,12 @@ SECONDS = 300.0  # to start in, on a busy machine
 SCHEDULER = ["-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
 
 
-def work(scheduler_file, folder, log):
+def work(scheduler_file, folder, log, environment):
     """Be a worker of dask until the scheduler or somebody else ends it."""
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
     import torch
     from distributed.cli import dask_worker
 
@@ -36,7 +37,7 @@ def collect():
 
 
 @contextmanager
-def loopback(context, count):
+def loopback(context, count, **environment):
     """Yield a scheduler, workers of one thread each that nobody starts again when they die, and a client; end all."""
     from distributed import Client
 
@@ -45,14 +46,17 @@ def loopback(context, count):
 
         def add_worker():
             """Start one more, without waiting for it."""
-            workers.append(context.Process(target=work, args=(file, folder, log)))
+            workers.append(context.Process(target=work, args=(file, folder, log, environment)))
             workers[-1].start()
 
         # Where whoever started it is killed, an idle scheduler ends after a while, and its workers with it.
-        environment = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__IDLE_TIMEOUT": "1 hour"}
+        own = os.environ | {
+            "DASK_DISTRIBUTED__SCHEDULER__IDLE_TIMEOUT": "1 hour",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
         with open(log, "ab") as output:
             command = [sys.executable, *SCHEDULER, "--scheduler-file", file]
-            scheduler = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+            scheduler = subprocess.Popen(command, stdout=output, stderr=output, env=own | environment)
         try:
             for _ in range(count):
                 add_worker()
@@ -61,7 +65,8 @@ def loopback(context, count):
                     raise RuntimeError(Path(log).read_text())
                 time.sleep(0.05)
             with Client(scheduler_file=file) as client:
-                client.wait_for_workers(count, timeout=SECONDS)
+                if count:
+                    client.wait_for_workers(count, timeout=SECONDS)
                 yield SimpleNamespace(scheduler=scheduler, workers=workers, add_worker=add_worker, client=client)
         finally:
             scheduler.kill()

@@ -3,15 +3,13 @@
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import run_functions
-from loopback import collect
+from loopback import loopback
 from run_functions import executions, wait_for
 
 from gadam import InputError
@@ -20,8 +18,6 @@ from gadam.paper.report import store, workers
 from gadam.paper.report.paths import ReportError
 from gadam.paper.report.workers import compute
 from gadam.paper.runs import Run
-
-HERE = str(Path(__file__).parent)
 
 
 @pytest.fixture
@@ -140,53 +136,23 @@ on_a_cluster = pytest.mark.filterwarnings(
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Start a scheduler, and so many workers with an empty data folder, each a process of its own."""
-    processes, folder = [], tmp_path_factory.mktemp("cluster")
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")]),
-        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1", "GADAM_DATA": str(folder), "GADAM_OFFLINE": "1",
-    }  # fmt: skip
-
-    def begin(module, *arguments):
-        command = [sys.executable, "-m", f"distributed.cli.dask_{module}", *arguments, "--no-dashboard"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        processes.append(subprocess.Popen(command, env=environment, **quiet))
-        return processes[-1]
-
-    def start(count):
-        file = folder / f"scheduler{len(processes)}.json"
-        process = begin("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
-        wait_for(lambda: file.exists() and file.read_text())
-        address = json.loads(file.read_text())["address"]
-        if count:
-            begin("worker", address, "--nworkers", str(count), "--nthreads", "1", "--host", "127.0.0.1")
-        return address, process
-
-    yield start
-    for process in reversed(processes):
-        process.terminate()
-    for process in processes:
-        process.wait(120)
-    collect()
-
-
-@pytest.fixture(scope="module")
-def cluster(start):
-    return start(2)
+def cluster(context, tmp_path_factory):
+    """A scheduler, and two workers with an empty data folder."""
+    given = {"GADAM_DATA": str(tmp_path_factory.mktemp("data")), "GADAM_OFFLINE": "1"}
+    with loopback(context, 2, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1", **given) as here:
+        yield here
 
 
 @pytest.fixture
 def scheduler(cluster, monkeypatch):
-    """One with two workers: one that an earlier test killed is there again."""
-    from distributed import Client
-
+    """The address of one with two workers: for one that an earlier test killed there is another."""
     # A machine that does something else for a while is no scheduler that is not there.
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 120.0)
     monkeypatch.setattr(workers, "WORKERLESS_SECONDS", 300.0)
-    with Client(cluster[0], timeout=120, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=300)
-    return cluster[0]
+    for _ in range(2 - sum(worker.is_alive() for worker in cluster.workers)):
+        cluster.add_worker()
+    cluster.client.wait_for_workers(2, timeout=300)
+    return cluster.client.scheduler.address
 
 
 def content(path):
@@ -209,7 +175,9 @@ def test_rows_and_files_of_a_cluster_are_those_of_this_process(scheduler, run, f
 
 
 @on_a_cluster
-def test_a_worker_that_dies_costs_only_its_run_and_what_fails_or_kills_them_is_named(scheduler, run, root, folders):
+def test_a_worker_that_dies_costs_only_its_run_and_what_fails_or_kills_them_is_named(
+    cluster, scheduler, run, root, folders
+):
     once, always = (
         Run(run_functions.dies, {"folder": str(folders / name), "times": times}, label=name, priority=-1)
         for name, times in (("once", 1), ("always", 99))
@@ -218,6 +186,8 @@ def test_a_worker_that_dies_costs_only_its_run_and_what_fails_or_kills_them_is_n
         (folders / name).mkdir()
     others, failures = [run(value=value) for value in range(3)], []
     assert len(compute([once, *others], scheduler=scheduler)) == 4
+    cluster.add_worker()
+    cluster.client.wait_for_workers(2, timeout=300)
     # Each alone: a run that waits at a worker that dies of another one counts as suspicious, too.
     for bad in (run("adult", run_functions.fails), always):
         assert compute([bad], scheduler=scheduler, failures=failures) == []
@@ -250,7 +220,7 @@ def test_a_worker_of_several_threads_is_refused(run, monkeypatch):
 def test_a_scheduler_that_goes_away_leaves_what_is_finished(cluster, scheduler, run, root, counts, folders):
     """The last test of the cluster, which is not there afterwards."""
     runs = [run(), run(until=str(folders / "never"))]
-    thread = threading.Thread(target=lambda: (wait_for(lambda: executions(counts) == 2), cluster[1].kill()))
+    thread = threading.Thread(target=lambda: (wait_for(lambda: executions(counts) == 2), cluster.scheduler.kill()))
     thread.start()
     with pytest.raises(ReportError, match=f"^the scheduler {scheduler} has gone; start it again, and its workers"):
         compute(runs, workers=1, scheduler=scheduler)  # one after the other
@@ -259,12 +229,13 @@ def test_a_scheduler_that_goes_away_leaves_what_is_finished(cluster, scheduler, 
 
 
 @on_a_cluster
-def test_a_scheduler_without_workers_or_none_at_all(start, run, monkeypatch):
+def test_a_scheduler_without_workers_or_none_at_all(context, run, monkeypatch):
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 120.0)
     monkeypatch.setattr(workers, "WORKERLESS_SECONDS", 0.5)
-    address, _ = start(0)
-    with pytest.raises(ReportError, match=rf"^{address} has had no workers for .*; start some: dask worker"):
-        compute([run()], scheduler=address)
+    with loopback(context, 0) as here:
+        address = here.client.scheduler.address
+        with pytest.raises(ReportError, match=rf"^{address} has had no workers for .*; start some: dask worker"):
+            compute([run()], scheduler=address)
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
     for unknown in ("tcp://127.0.0.1:1", "carrier-pigeon://host:1"):
         with pytest.raises(ReportError, match=f"^no scheduler answers at {unknown} .*; start one: dask") as info:
