@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from gadam import GadamConfig, InputError, Population, train
 from gadam.evolution.breeding import draw_rates
 from gadam.training import trainer
-from gadam.training.optimizers import rates_of, schedule
+from gadam.training.optimizers import schedule
 
 LIVELY = {"betas": (0.8, 0.95), "epsilon": 1e-3}
 SETTINGS = {
@@ -66,15 +66,6 @@ def test_the_cosine_rises_over_a_fiftieth_and_falls_to_nothing():
     assert (factors[10:].diff() < 0).all()
     assert 0 < factors[-1] < 1e-4
     assert schedule(GadamConfig(steps=1, schedule="cosine")).tolist() == [1.0]
-
-
-def test_units_have_their_own_rates_and_decays_or_share_what_is_no_range():
-    own = {"learning_rate": torch.tensor([0.1, 0.2])}
-    assert [one.tolist() for one in rates_of(GadamConfig(weight_decay=0.5), own)] == [
-        pytest.approx([0.1, 0.2]),
-        [0.5] * 2,
-    ]
-    assert [one.tolist() for one in rates_of(GadamConfig(learning_rate=0.5), {})] == [[0.5], [0.0]]
 
 
 @pytest.mark.parametrize("crossover", ["entries", "none"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 import zoo
 from by_hand import assert_trained_by_hand
-from evolving import DOUBLE, STEPS, Stop, Watch, double_dropout, run, settings, watched
+from evolving import DOUBLE, STEPS, Stop, double_dropout, run, settings, watched
 from torch.nn import functional
 
 from gadam import Population, load_result, train
@@ -36,15 +36,6 @@ def test_units_are_trained_as_by_hand_and_sorted_by_their_loss_on_the_validation
     assert history[["parent_a", "parent_b"]].isna().all(axis=None)
     assert (history["seconds"] > 0).all()
     assert (result.stopped, result.gradient_steps, result.config) == ("generations", units * 72, config)
-
-
-def test_the_units_are_those_of_evolve_and_trained_alike_on_any_executor():
-    config, watch, evolved = settings(shards=2), Watch(), Watch()
-    result = run(config, call=train, executor=3, callbacks=[watch])
-    zoo.assert_same(result, run(config, call=train))
-    assert (watch.told, watch.result is result) == (["start", "end"], True)
-    run(replace(config, generations=1), callbacks=[evolved])
-    assert zoo.same_population(watch.initial, evolved.initial)
 
 
 @pytest.mark.parametrize(("mode", "shards", "average"), [("loop", 2, 0.0), ("vectorised", 4, 0.0), ("loop", 2, 0.3)])
