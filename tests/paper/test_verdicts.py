@@ -334,14 +334,6 @@ def test_verdicts_on_drawn_numbers_are_rarely_false(noise, seeds):
         check(map(weakest, several), YES, OPPOSITE)
 
 
-@noises
-@pytest.mark.parametrize(("seeds", "others", "ratio"), [(3, 3, 5), (20, 20, 1), (3, 20, 1), (10, 3, 3)])
-def test_greater_is_rarely_false_where_runs_are_not_paired(noise, seeds, others, ratio):
-    ours, other = drawn(noise, seeds, seed=2), ratio * drawn(noise, others, seed=3)
-    check(map(OF_ONE, evidence(ours, other)), YES, OPPOSITE)
-    check(map(OF_ONE, evidence(ours + 1, other)), SMALLER)
-
-
 @numbers_of_seeds
 @pytest.mark.parametrize("kind", [*NOISES, "near 100", (120, 0.95), (100, 0.985), (40, 0.97)])
 def test_a_value_is_rarely_missed_where_the_papers_number_is_one_more_run(kind, seeds):
