@@ -76,16 +76,6 @@ def test_table_compares_with_the_best_unit_by_seed_and_shows_what_is_missing(arm
     assert table.loc["ADULT"].drop(columns="seeds").isna().all(axis=None)
 
 
-def test_a_soup_that_took_the_best_unit_alone_is_not_compared_with_it(arms):
-    alone = rows()
-    yeast, faces = (alone["arm"] == beyond.arms_of("standard")[name][0] for name in ("YEAST", FACES))
-    alone.loc[yeast | (faces & (alone["seed"] > 0)), "soup_units"] = 1
-    table = beyond.table(alone, "standard", arms).dropna(subset="accuracy")
-    soup = table.set_index(["dataset", "prediction by"]).xs("greedy soup", level=1)
-    assert soup["above best"].notna().to_dict() == {MNIST: True, FACES: True, "YEAST": False}
-    assert soup["units"].tolist() == [3, 5 / 3, 1]
-
-
 def test_what_is_kept_is_scored_on_the_test_rows():
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(1_200, 4, generator=generator)

@@ -11,7 +11,7 @@ from gadam.paper.drawing import GREEN, RED
 from gadam.paper.report import scoreboard
 from gadam.paper.section54 import DATASETS, TEST_ROWS
 from gadam.paper.section54_orl import TEST_FACES
-from gadam.paper.statistics import accuracy_interval, mean_interval
+from gadam.paper.statistics import accuracy_interval
 from gadam.paper.units import where
 
 BOTH = pytest.mark.parametrize("section", [section54, section54_orl], ids=["tables", "orl"])
@@ -144,28 +144,6 @@ def test_the_share_of_the_budget_is_of_rows_pixels_hidden_units_training_and_tre
     assert {method: share(method, "small") for method in section54_orl.METHODS} == pytest.approx(
         {**dict.fromkeys(section54_orl.CNNS, 1 / 32), GCFOREST: 1 / 80, FOREST: 1 / 10, SVM: 1, KNN: 1}
     )
-
-
-def test_table4_and_differences_pair_over_the_seeds_of_both():
-    runs = section54.runs("standard", "real")
-    rows, arms = made_up(runs), Arms.of(runs)
-    cells = section54.cells(rows, "standard")
-    table = section54.table4(cells, arms).set_index(["dataset", "method"])
-    counts = dict.fromkeys(section54.METHODS, "20") | {GCFOREST: "3", SVM: "1", KNN: "1"}
-    assert table.loc["ADULT", "seeds"].to_dict() == counts
-    line = table.loc[("YEAST", MLP)]
-    values = rows.query("dataset == 'yeast' and method == @MLP")["accuracy"].tolist()
-    assert (line["ours"], line["low"], line["high"]) == pytest.approx(accuracy_interval(values, 446))
-    assert (line["paper"], line["gradient steps"]) == (63.70, 100)
-    assert pd.isna(table.loc[("YEAST", BEST), "paper"])
-    assert table.loc[("ADULT", SVM), "interval"] == "over test rows (exact)"
-    by_seed = rows.query("dataset == 'letter'").pivot_table(index="seed", columns="method", values="accuracy")
-    ours, forest, machine = (next(one for one in cells if (one.column.name, one.method) == ("LETTER", method))
-                             for method in (MLP, GCFOREST, SVM))  # fmt: skip
-    expected = (by_seed[MLP] - by_seed[GCFOREST]).dropna().mean()
-    assert comparison.difference(ours, forest)[0] == pytest.approx(expected)
-    single = (by_seed[MLP] - by_seed[SVM].dropna().iloc[0]).dropna().tolist()
-    assert comparison.difference(ours, machine) == pytest.approx(mean_interval(single), abs=0.01)
 
 
 def test_a_difference_is_grey_until_all_runs_of_both_are_there():

@@ -239,29 +239,6 @@ def test_a_small_profile_decides_nothing_but_what_is_reached_or_quoted():
     assert {said for said in found.values() if not said.startswith("undecided")} == {"quoted", "reproduced reached"}
 
 
-def test_the_first_generation_of_a_run_is_a_shorter_run():
-    settings = {"population_size": 2, "steps": 2, "validation_size": 32, "learning_rate": 0.01, "mode": "loop",
-                "train_rows": 300, "test_rows": 80, "held": 40, "batch_size": 8}  # fmt: skip
-    long, short = (
-        pd.DataFrame(mnist.lenet_by_gadam("mnist", "standin", 1, generations=count, **settings)) for count in (2, 1)
-    )
-    for kind in ("unit", "checkpoint", "curve", "judged", "kept"):
-        first = long[(long["kind"] == kind) & ((long["generation"] == 1) | (long["step"] <= 2 * 2))]
-        own = short[short["kind"] == kind]
-        pd.testing.assert_frame_equal(first.reset_index(drop=True), own.reset_index(drop=True))
-    curve = long[long["kind"] == "curve"]
-    assert curve["step"].max() == 2 * 2 * 2
-    assert curve["loss"].between(1, 4).all()
-    kept, judged = (long[long["kind"] == kind] for kind in ("kept", "judged"))
-    assert kept["generation"].tolist() == [1, 2]
-    assert kept["ensemble"].between(0, 80).all()
-    assert set(judged.groupby(["generation", "role"])["unit"].agg(tuple)) == {(0, 1)}
-    assert len(judged) == 2 * 2 * 2
-    looks = long[long["kind"] == "checkpoint"].set_index("generation")["test_loss"]
-    for number, loss in looks.items():  # that of the fittest is one of those of its generation
-        assert loss in judged.loc[judged["generation"] == number, "test_loss"].to_numpy()
-
-
 def test_units_without_evolution_are_looked_at_after_the_steps_asked_for():
     rows = pd.DataFrame(mnist.lenets_by_optimizer(
         "mnist", "standin", "Adam", 3, [2, 4], 0.0, early=[1], train_rows=300, test_rows=80, held=5_000,

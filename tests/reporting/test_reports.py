@@ -132,17 +132,6 @@ def test_a_figure_shows_itself_and_says_when_it_is_of_a_stand_in(make, monkeypat
     assert (caption, marks) == ("STAND-IN DATA. c" if mark else "c", [mark])
 
 
-def test_a_claim_waits_for_all_runs_of_its_arms(make):
-    one = make("real")
-    one.arms["more"] = 2, 3
-    one.profile = "standard"
-    one.claims("section54", [claim(name, arms=[name]) for name in ("test/standin", "more", "not planned")])
-    claims, _ = one.scoreboard()
-    assert claims["verdict"].tolist() == ["reproduced", "undecided", "undecided"]
-    assert claims["reason"].tolist() == ["", "not computed", "not computed"]
-    assert claims["seeds"].tolist() == ["1", "2 of 3", "0"]
-
-
 def test_runs_that_a_section_uses_are_noted_for_its_provenance(make, monkeypatch):
     assert not (make("real").folder / "used").exists()
     monkeypatch.setenv(report.SECTION_VARIABLE, "section54")
