@@ -237,15 +237,6 @@ def test_teach_hands_on_what_it_is_given(monkeypatch):
     assert config == teach_config(300, 5_000, teacher_share=0.2, seed=3, batch_size=16)
 
 
-def test_teach_goes_on_from_its_checkpoint_and_keeps_the_teachers(tmp_path):
-    given = {"total_steps": 3_000, "batch_size": 16, "progress": False, "population_size": 3}
-    expected = teach(zoo.mlp, PLANES, **given)
-    for _ in range(2):  # the second has nothing left to do
-        result = teach(zoo.mlp, PLANES, checkpoint=tmp_path / "state", **given)
-        zoo.assert_same(result, expected)
-        assert zoo.same_population(result.teachers, expected.teachers)
-
-
 def test_teach_says_what_it_cannot_use():
     assert "are too few" in zoo.complaint(teach, zoo.mlp, PLANES, total_steps=10)
     assert "must not be given" in zoo.complaint(teach, zoo.mlp, PLANES, total_steps=5_000, steps=3)

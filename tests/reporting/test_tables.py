@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from report_scene import files
 
 from gadam import InputError
 from gadam.paper.report import tables
@@ -86,13 +85,6 @@ def test_latex_has_no_sign_that_pdflatex_does_not_know():
     assert all(ord(sign) <= 0x17F or sign in "–—‘’“”…" for sign in text)
     for command in (r"$\leq$", r"$\theta$", r"$\infty$", r"$\to$", r"$\alpha$", "$-$1", "fine snowman"):
         assert command in text
-
-
-def test_files_are_the_same_bytes_twice(tmp_path):
-    for folder in ("one", "two"):
-        tables.write(tmp_path / folder, "table4", FRAME, "caption", "note")
-    assert files(tmp_path / "one") == files(tmp_path / "two")
-    assert sorted(files(tmp_path / "one")) == ["table4.csv", "table4.md", "table4.tex"]
 
 
 # --- two reports ---

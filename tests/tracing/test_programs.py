@@ -1,7 +1,6 @@
 """Programs are the step itself, whichever way they are called, and draw from the streams of the units."""
 
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
 import pytest
@@ -96,13 +95,6 @@ def test_what_two_runs_may_differ_by_is_rounding():
     for wrong in (run[0] + 1e-2, run[0] * torch.nan, hidden[0], run[0].double(), run[0].T, run[0].expand(2, 2)[::2]):
         assert difference((wrong, run[1]), run).startswith("output 0"), wrong
     assert difference((run[0], run[1] + 1), run) == "output 1 differs"
-
-
-def test_threads_may_call_one_program_at_once():
-    made = Programs(DROPOUT.make(), DROPOUT.loss)
-    expected = gradients(DROPOUT, made)
-    with ThreadPoolExecutor(4) as pool:
-        assert all(zoo.identical(found, expected) for found in pool.map(lambda _: gradients(DROPOUT, made), range(40)))
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
