@@ -80,16 +80,8 @@ def test_the_modules_are_called_once_for_each_of_a_number_of_shapes(monkeypatch)
     assert counts[-1] > counts[-2], "but there is not one for each of many"
 
 
-class Keeping(zoo.Linear):
-    """Keeps what it computed, as a module that is looked into does."""
-
-    def forward(self, inputs):
-        self.kept = self.layer(inputs)
-        return self.kept
-
-
 def test_the_first_calls_of_several_threads_do_not_disturb_each_other():
-    ensemble = Ensemble(Population.make(Keeping, 3), "outputs")
+    ensemble = Ensemble(Population.make(zoo.Remembering, 3), "outputs")
     start = threading.Barrier(4)
 
     def call(_):
@@ -172,12 +164,7 @@ def fit(make=zoo.mlp, size=5):
             functional.cross_entropy(module(zoo.FEATURES[rows]), zoo.LABELS[rows]).backward()
             optimizer.step()
         modules.append(module.eval())
-    return Population.stack(sorted(modules, key=loss_of))
-
-
-def loss_of(module):
-    with torch.no_grad():
-        return float(functional.cross_entropy(module(zoo.FEATURES), zoo.LABELS))
+    return Population.stack(sorted(modules, key=zoo.loss_of))
 
 
 def poison(population, unit, value):
@@ -196,12 +183,12 @@ def test_a_soup_is_the_average_by_the_greedy_recipe(chunk):
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 parameter.copy_(population.parameters[name][[*chosen, unit]].double().mean(0))
-        if loss_of(module) <= lowest:
-            lowest, chosen, best = loss_of(module), [*chosen, unit], module
+        if zoo.loss_of(module) <= lowest:
+            lowest, chosen, best = zoo.loss_of(module), [*chosen, unit], module
     assert units == tuple(chosen)
     assert len(units) > 1, "this test should see an average"
     assert zoo.identical(model.state_dict(), best.state_dict())
-    assert loss_of(model) < loss_of(population.unit(0))
+    assert zoo.loss_of(model) < zoo.loss_of(population.unit(0))
     assert not model.training
 
 

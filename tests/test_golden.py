@@ -9,7 +9,8 @@ import warnings
 
 import golden
 import pytest
-import torch
+
+from gadam.runtime import intra_operator_threads
 
 KEPT = json.loads(golden.FILE.read_text())
 ROWS = ("correct", "held_correct", "test_correct", "best", "ensemble", "soup")  # counts of rows: two may differ
@@ -23,10 +24,8 @@ ADVICE = (
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with intra_operator_threads(1):
+        yield
 
 
 def test_versions_are_those_of_the_numbers():

@@ -13,7 +13,7 @@ import torch
 import zoo
 from evolving import DATA, DOUBLE, MODES, Stop, double_mlp, run, settings
 from torch import nn
-from torch.nn.functional import cross_entropy, mse_loss, nll_loss
+from torch.nn.functional import mse_loss, nll_loss
 
 from gadam import EarlyStopping, InputError, Population, TensorBoard, evolve_seeds, load_result, train
 from gadam.evolution.breeding import find_best
@@ -25,11 +25,6 @@ ROWS = DATA[0][:25], DATA[1][:25]
 RESTLESS = {"learning_rate": 0.3, "mutation_rate": 0.5}  # its last generation is hardly the best
 
 
-def loss_of(model, rows=ROWS):
-    with torch.no_grad():
-        return float(cross_entropy(model(rows[0]), rows[1]))
-
-
 @MODES
 def test_the_best_unit_ever_is_kept_in_checkpoints_and_files(mode, tmp_path):
     config = settings(generations=6, mode=mode, **RESTLESS)
@@ -37,7 +32,7 @@ def test_the_best_unit_ever_is_kept_in_checkpoints_and_files(mode, tmp_path):
     whole = run(**given)
     lowest = whole.history.groupby("generation")["loss_validation"].min()
     assert lowest.iloc[-1] > lowest.min(), "the last generation has not the best unit"
-    assert loss_of(whole.best) == pytest.approx(lowest.min(), rel=1e-5)
+    assert zoo.loss_of(whole.best, ROWS) == pytest.approx(lowest.min(), rel=1e-5)
     run(**given, stop=Stop(150), checkpoint=tmp_path / "state")
     resumed = run(**given, checkpoint=tmp_path / "state")
     zoo.assert_same(resumed, whole)
@@ -48,18 +43,18 @@ def test_the_best_unit_ever_is_kept_in_checkpoints_and_files(mode, tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(loaded.best.parameters(), whole.best.parameters(), strict=True))
     last = run(**given | {"restore_best": False})
     assert zoo.same_population(last.population, whole.population)
-    assert loss_of(last.best) > loss_of(whole.best)
+    assert zoo.loss_of(last.best, ROWS) > zoo.loss_of(whole.best, ROWS)
 
 
 def test_it_may_be_a_parent_or_a_child_and_in_train_any_unit():
     roles, config = set(), settings(generations=3, learning_rate=0.1, mutation_rate=0.0)
     for result in run(config, zoo.mlp, call=evolve_seeds, seeds=np.arange(6), validation=ROWS, restore_best=True):
         best = result.history.loc[result.history["loss_validation"].idxmin()]
-        assert loss_of(result.best) == pytest.approx(best["loss_validation"], rel=1e-5)
+        assert zoo.loss_of(result.best, ROWS) == pytest.approx(best["loss_validation"], rel=1e-5)
         roles.add(best["role"])
     assert roles == {"parent", "child"}
     alone = run(config, zoo.mlp, call=train, validation=ROWS)
-    assert loss_of(alone.best) == pytest.approx(alone.history["loss_validation"].min(), rel=1e-5)
+    assert zoo.loss_of(alone.best, ROWS) == pytest.approx(alone.history["loss_validation"].min(), rel=1e-5)
 
 
 def test_a_unit_that_diverged_hides_no_better_one_and_is_never_the_best():
@@ -126,7 +121,7 @@ def test_their_loss_is_the_mean_over_all_of_them_that_count(trained, monkeypatch
         config = settings(generations=1, mode=mode, validation_size=zoo.ROWS)
         result = run(config, double_mlp, data, validation=rows, restore_best=True)
         losses = result.history["loss_validation"]
-        assert losses.min() == pytest.approx(loss_of(result.best, rows), rel=1e-9)
+        assert losses.min() == pytest.approx(zoo.loss_of(result.best, rows), rel=1e-9)
         assert result.history["loss_survival"].tolist() == pytest.approx(losses.tolist(), rel=1e-9)
         results.append(result.population.parameters)
     assert zoo.difference(*results) <= 1e-8

@@ -9,7 +9,6 @@ import torch
 import zoo
 from evolving import DATA, DOUBLE, RANGES, STEPS, double_batchnorm, double_mlp, run, settings, watched
 from torch import nn
-from torch.nn import functional
 
 from gadam import Population, load_result
 from gadam.randomness import GENETICS, stream
@@ -19,9 +18,7 @@ LOSSES = ["loss_start", "loss_trained", "loss_survival"]
 
 
 def losses_of(population):
-    """The loss of each unit on all rows, computed plainly."""
-    with torch.no_grad():
-        return [float(functional.cross_entropy(unit(DOUBLE[0]), DOUBLE[1])) for unit in population.units()]
+    return [zoo.loss_of(unit, DOUBLE) for unit in population.units()]
 
 
 def near(values):

@@ -18,10 +18,7 @@ VALIDATION = (DOUBLE[0][::2], DOUBLE[1][::2])
 def test_units_are_trained_as_by_hand_and_sorted_by_their_loss_on_the_validation_batch(mode, units):
     config = settings(mode=mode, population_size=units, steps=18, validation_size=1_000)  # 72 steps: two blocks of rows
     result, watch = watched(config, call=train, validation=VALIDATION)
-    with torch.no_grad():
-        losses = [
-            float(functional.cross_entropy(unit(VALIDATION[0]), VALIDATION[1])) for unit in result.population.units()
-        ]
+    losses = [zoo.loss_of(unit, VALIDATION) for unit in result.population.units()]
     history = result.history
     places = history["loss_survival"].rank().astype(int) - 1
     for column in ("loss_survival", "loss_trained"):
