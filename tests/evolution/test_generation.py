@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 import zoo
-from evolving import DATA, DOUBLE, RANGES, STEPS, double_batchnorm, double_mlp, run, settings, watched
+from evolving import DOUBLE, RANGES, STEPS, double_batchnorm, double_mlp, run, settings, watched
 from torch import nn
 
 from gadam import Population, load_result
@@ -181,17 +181,6 @@ def test_the_threshold_is_on_the_change_of_the_sum_of_losses():
 
 
 # --- the switches ---
-
-
-def test_frozen_parameters_are_neither_trained_nor_mixed_nor_mutated_and_tied_ones_stay_tied():
-    result, watch = watched(settings(mutation_rate=1.0), zoo.frozen_mlp, DATA)
-    initial = watch.initial.buffers["0.weight"]
-    for generation in watch.generations:
-        for population in (generation.parents, generation.newborn, generation.children, generation.next):
-            assert all((weight == initial).flatten(1).all(1).any() for weight in population.buffers["0.weight"])
-    assert [entry.requires_grad for entry in result.best.parameters()] == [False, False, True, True]
-    tied = run(make=zoo.Tied).best
-    assert tied.first.weight is tied.second.weight
 
 
 def test_standard_normal_initialisation_reaches_the_units():

@@ -151,15 +151,6 @@ def test_a_section_replaces_its_own_files_and_no_claims_of_others(tmp_path):
     assert files(report) == left
 
 
-def test_a_file_that_cannot_be_written_is_named_and_the_old_one_is_kept(tmp_path, monkeypatch):
-    path = tmp_path / "folder" / "table4.csv"
-    paths.write_atomic(path, "old")
-    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
-    with pytest.raises(ReportError, match=f"^cannot write {path}: No space left on device; see that it can be"):
-        paths.write_atomic(path, "new")
-    assert files(path.parent) == {"table4.csv": b"old"}
-
-
 def test_a_store_or_report_that_cannot_be_written_is_refused_before_anything_is_computed(folders, monkeypatch):
     (folders / "file").touch()
     run = Run(run_functions.rows, {"folder": str(folders / "counts")})
