@@ -123,6 +123,9 @@ def test_the_interval_that_decides_is_shown(verdict, low, high, interval):
         (greater(Evidence(five(0, 3).values, five(0, 4).values), 1, 10), greater(five(0, 5), 1, 10).decides),
         (greater(Evidence((0.5,) * 5, rows=50), 1, 2.5), greater(five(0, 2), 1, 2.5).decides),
         (verdicts.always(0, 58), "58 runs here; 59 or more without a violation"),
+        # Nine log deviations a side that spread by 0.432: of ten runs 0.456, and 20 is the first n with
+        # sqrt(n) * 0.301 / 0.456 at or above t(n - 1) at 97.5 % + t(n - 1) at 80 %.
+        (verdicts.varies_more(range(10), range(10)), "10 seeds here; about 20 if it varies twice as much"),
         (weakest([five(1, 0.7), five(2, 0.1)]), "5 seeds here; with 20 its interval is half as wide"),
     ],
 )  # fmt: skip
