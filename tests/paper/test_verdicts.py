@@ -337,24 +337,6 @@ def test_verdicts_on_drawn_numbers_are_rarely_false(noise, seeds):
         check(map(weakest, several), YES, OPPOSITE)
 
 
-@numbers_of_seeds
-@pytest.mark.parametrize("kind", [*NOISES, "near 100", (120, 0.95), (100, 0.985), (40, 0.97)])
-def test_a_value_is_rarely_missed_where_the_papers_number_is_one_more_run(kind, seeds):
-    rows, margins = None, (1 / 0.3, 1 / 3)
-    if kind in NOISES:
-        draws = drawn(kind, seeds + 1, seed=4)
-    elif kind == "near 100":
-        rows, margins = 10_000, (0.2,)
-        draws = np.clip(98 + 0.3 * drawn("heavy tails", seeds + 1, seed=6), 0, 100).round(2)
-    else:  # runs get each row right independently, so that some have all right
-        rows, share = kind
-        margins = (max(0.2, 100 / rows),)
-        draws = 100 * np.random.default_rng(5).binomial(rows, share, size=(DRAWS, seeds + 1)) / rows
-    for margin in margins:
-        found = [value(Evidence(tuple(ours), rows=rows), paper, margin) for paper, *ours in draws.tolist()]
-        check(found, {HIGHER, LOWER}, limit=0.05)
-
-
 def looks(noise, seeds, limit, slope, share, before, apart):
     """Numbers of runs at two shares of the budget: a line in its logarithm, another one for each run, to the limit.
 
