@@ -20,6 +20,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from gadam.paper import answer
+from gadam.paper.claims import OURS
 from gadam.paper.report import archive, scoreboard
 
 ROOT = Path(__file__).parents[1]
@@ -216,8 +217,9 @@ README = " ".join((ROOT / "README.md").read_text().split())
 
 def test_the_answer_is_that_of_the_report():
     claims = pd.read_csv(REPORT / "scoreboard.csv", dtype=str, keep_default_na=False)
-    missing = scoreboard.reasons(claims).get("not computed", 0)
-    said = answer.sentences(scoreboard.headlines(claims), scoreboard.counts(claims), missing)
+    theirs = claims[claims["paper"] != OURS]
+    missing = scoreboard.reasons(theirs).get("not computed", 0)
+    said = answer.sentences(scoreboard.headlines(claims), scoreboard.counts(theirs), missing)
     assert len(said) == 3
     for question, reply in said:
         assert f"- **{question}** {reply}" in README

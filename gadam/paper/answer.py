@@ -30,7 +30,7 @@ ALT = (
 _PUBLISHED = {
     REPRODUCED: "as the paper claims on",
     "opposite": "the other way round on",
-    "smaller than claimed": "by less than half of what the paper claims, if at all, on",
+    "smaller than claimed": "by less than half of what the paper claims, or not at all, on",
     UNDECIDED: "undecided on",
     "not computed": "not computed yet on",
 }
@@ -90,8 +90,8 @@ def picture(accuracies: pd.DataFrame) -> Figure:
 def sentences(headlines: pd.DataFrame, counts: Mapping[str, int], missing: int) -> list[tuple[str, str]]:
     """Say whether GADAM beats Adam, at what compute and how sure that is: question and answer of each sentence.
 
-    `headlines` as of `gadam.paper.report.scoreboard`; `counts` are the claims of each verdict, and `missing` those
-    whose runs are not computed.
+    `headlines` as of `gadam.paper.report.scoreboard`; `counts` are the paper's claims of each verdict, and `missing`
+    those whose runs are not computed.
     """
     if headlines.empty:
         return []
@@ -105,8 +105,8 @@ def sentences(headlines: pd.DataFrame, counts: Mapping[str, int], missing: int) 
         ("Does GADAM beat Adam, as published, with g times Adam's steps?", _answer(outcomes, "{}", _PUBLISHED)),
         ("Does it beat the best of g runs of Adam, at equal compute?", _answer(outcomes, "{}, equal compute", _EQUAL)),
         ("How sure is that?",
-         "The intervals behind both answers hold together with 95 % probability. Of "
-         f"{total} claims, the paper's and those of our controls, {reproduced} are reproduced and {refuted} are not; "
+         "The intervals behind both answers hold together with 95 % probability. Of the paper's "
+         f"{total} claims {reproduced} are reproduced and {refuted} are not; "
          f"{total - reproduced - refuted} are neither{waiting}."),
     ]  # fmt: skip
 

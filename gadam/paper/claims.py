@@ -69,6 +69,8 @@ class Claim:
     repetitions: str = ""
 
 
+OURS = "no claim: our control"
+"""What stands as the paper's number in a claim that the paper does not make."""
 HEADLINES = {
     "mnist": "Is LeNet-5 by GADAM more accurate than by Adam, as published?",
     "yeast": "Is the MLP for YEAST by GADAM more accurate than by Adam, as published?",
@@ -85,7 +87,7 @@ HEADLINES = {
     "generations": "Do the generations improve the children?",
     "population": "Does a larger population bring a better unit?",
     "threads": "Does every thread up to the number of cores make a generation faster?",
-    "theorem": "Does the loss of a generation keep decreasing, each on a new batch (Theorem 1)?",
+    "theorem": "Does the loss of a generation keep falling, each on a new batch (on a fixed one it does; Theorem 1)?",
 }
 """The questions that the report opens with, one primary contrast each. Their intervals hold together."""
 
@@ -132,7 +134,7 @@ def judge(claim: Claim, arms: Arms, profile: str, level: float = LEVEL) -> Verdi
 
 def judge_headline(claim: Claim, arms: Arms, profile: str) -> Verdict:
     """Judge a claim with an interval that holds together with those of the other headlines."""
-    return judge(claim, arms, profile, bonferroni(LEVEL, len(HEADLINES)) if claim.kind == "greater" else LEVEL)
+    return judge(claim, arms, profile, bonferroni(LEVEL, len(HEADLINES)))
 
 
 def _verdict(claim: Claim, level: float) -> Verdict:
@@ -140,11 +142,11 @@ def _verdict(claim: Claim, level: float) -> Verdict:
     if claim.kind == "open":
         return Verdict(OPEN, "", *found)
     if claim.kind == "always":
-        return verdicts.always(*found)
+        return verdicts.always(*found, level=level)
     if claim.kind == "varies":
-        return verdicts.at_budget(lambda both: verdicts.varies_more(*both), found, share=claim.budget)
+        return verdicts.at_budget(lambda both: verdicts.varies_more(*both, level=level), found, share=claim.budget)
     if claim.kind == "weakest":
-        return verdicts.at_budget(verdicts.weakest, found, share=claim.budget)
+        return verdicts.at_budget(partial(verdicts.weakest, level=level), found, share=claim.budget)
     stated: dict[str, Any] = {"margin": claim.margin}
     if claim.kind == "greater":
         stated |= {"size": claim.size, "level": level}

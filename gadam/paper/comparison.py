@@ -22,7 +22,7 @@ from gadam.datasets import Dataset
 from gadam.evolution.loop import evolve
 from gadam.paper import statistics, units
 from gadam.paper.baselines.gcforest import GcForestSettings, gcforest
-from gadam.paper.claims import Arms, Claim, Smaller, own, paired, unpaired
+from gadam.paper.claims import OURS, Arms, Claim, Smaller, own, paired, unpaired
 from gadam.paper.runs import Row
 from gadam.paper.statistics import Interval, accuracy_interval, mean_interval
 from gadam.paper.units import by_seed, first, held_out, independent, scorer, source_of, validation_size
@@ -278,7 +278,7 @@ def _greater(gadam: Sequence[Cell], others: Sequence[Cell], beside: str, headlin
         text=f"{better.method} is more accurate than {worse.method} on {ours.column.name}{beside}", kind="greater",
         evidence=lambda: _at_sizes(one.turned() if behind else one for one in (above(*pair) for pair in pairs)),
         arms=list(dict.fromkeys(cell.arm for pair in pairs for cell in pair)),
-        paper="no claim: our control" if size is None else f"{abs(size):+.2f}",
+        paper=OURS if size is None else f"{abs(size):+.2f}",
         size=None if size is None else abs(size), budget=min(ours.share, theirs.share),
         headline=headline.format(ours.column.dataset) if ours.column.is_headline else "",
         quoted=theirs.method in QUOTED and theirs.share < 1, **about,

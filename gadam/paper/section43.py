@@ -255,7 +255,7 @@ def figure_growth(rows: pd.DataFrame) -> Figure:
             axis.plot(points.index, points[name], style, color=colour, label=text, markersize=6)
         if factor == "steps":
             bound = points["floor"].iloc[0] * points.index / points.index[0]
-            axis.plot(points.index, bound, ":", color=RED, label="16 k g |w|: the paper's bound")
+            axis.plot(points.index, bound, ":", color=RED, label="16 k g |w|: the paper's O(k g |w|)")
         if len(powers) > 1:
             exponent, low, high = mean_interval(powers)
             axis.set_title(f"units: exponent {exponent:z.2f} [{low:z.2f}, {high:z.2f}]")

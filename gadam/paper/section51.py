@@ -8,6 +8,7 @@ on training images held out ("tuned"), and the grid's cost is in the table. GADA
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import Any
@@ -21,7 +22,7 @@ from gadam.paper import comparison, mnist, seeds_of
 from gadam.paper import published as paper
 from gadam.paper.baselines.dbn import deep_belief_net
 from gadam.paper.baselines.gcforest import GcForestSettings
-from gadam.paper.claims import Arms, Claim, own, paired, unpaired
+from gadam.paper.claims import OURS, Arms, Claim, own, paired, unpaired
 from gadam.paper.comparison import FOREST, GCFOREST, SVM
 from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, curve_by, draw_curve
 from gadam.paper.mnist import ADAM, BEST_OF_G, EVIDENT, GADAM
@@ -352,7 +353,7 @@ def claims(rows: pd.DataFrame, profile: str, arms: Arms) -> list[Claim]:
     Decided at the deepest complete scale, see `gadam.paper.mnist`.
     """
     made = _Claims(rows, profile, arms)
-    return [*made.of_table1(), *made.of_accuracy(), *made.of_variation(), *made.of_convergence()]
+    return [*made.of_table1(), *made.of_accuracy(), *made.of_loss(), *made.of_variation(), *made.of_convergence()]
 
 
 class _Claims:
@@ -444,13 +445,34 @@ class _Claims:
             where = "on MNIST"
             if method == BEST_OF_G:
                 where += " at equal compute"
-                about |= {"paper": "no claim: our control", "headline": "mnist, equal compute"}
+                about |= {"paper": OURS, "headline": "mnist, equal compute"}
             else:
                 where += "" if method in OTHERS else " (which had 1/g of its gradient steps)"
                 size = round(paper.TABLE1[GADAM]["accuracy"] - paper.TABLE1[method]["accuracy"], 2)
                 about |= {"paper": f"{size:+.2f}", "size": size, "headline": "mnist" if method == ADAM else ""}
             text = f"LeNet-5 by GADAM is more accurate than {method} {where}"
             yield self.claim(text, [GADAM, method], partial(difference, method), **about)
+
+    def of_loss(self) -> Iterator[Claim]:
+        """GADAM's test loss beside that of each optimizer of Table 1, and of the best of as many units by Adam."""
+
+        def ratio(method: str, scale: str, until: int) -> Evidence:
+            """Logarithm of the other's test loss over GADAM's, paired by seed."""
+            ours, theirs = (
+                {seed: math.log10(loss) for seed, loss in self.by_seed(one, "loss", scale, until).items()}
+                for one in (GADAM, method)
+            )
+            return paired(theirs, ours)
+
+        for method in [*(one for one in OPTIMIZERS if one in paper.TABLE1), BEST_OF_G]:
+            about: dict[str, Any] = {"kind": "greater", "margin": math.log10(RATIO), "paper": OURS}
+            where = "at equal compute"
+            if method != BEST_OF_G:
+                size = round(math.log10(paper.TABLE1[method]["loss"] / paper.TABLE1[GADAM]["loss"]), 2)
+                about |= {"paper": f"{size:+.2f}", "size": size}
+                where = "(which had 1/g of its gradient steps)"
+            text = f"LeNet-5 by GADAM has a lower test loss on MNIST than {method} {where} (log10 of the ratio)"
+            yield self.claim(text, [GADAM, method], partial(ratio, method), **about)
 
     def of_variation(self) -> Iterator[Claim]:
         """The spread of test accuracies over seeds."""

@@ -167,10 +167,21 @@ def readings_figure(effects: pd.DataFrame) -> Figure:
     lines = effects[effects["reading"] != READINGS[DEFAULT].label]
     lines = lines.rename(columns={"dataset": "panel", "reading": "label", "difference": "centre"})
     lines["colour"] = [KINDS[kind][1] for kind in lines["kind"]]
-    return drawing.differences_figure(
+    figure = drawing.differences_figure(
         lines, dict(KINDS.values()),
         "minus the default readings: test accuracy, percentage points (mean, 95 % interval, paired by seed)",
     )  # fmt: skip
+    # Initial entries from N(0, 1) cost so much that little would be seen of the others.
+    far = lines["label"] == READINGS["standard_normal"].label
+    most = 1.15 * lines.loc[~far, ["low", "high"]].abs().max().max()
+    for axis, (_, own) in zip(figure.axes, lines.groupby("panel", sort=False), strict=True):
+        if most > 0:
+            axis.set_xlim(-most, most)
+        for place, line in enumerate(own.to_dict("records")):
+            if abs(line["centre"]) > most:
+                side = math.copysign(0.97 * most, line["centre"])
+                axis.text(side, place, f"{line['centre']:+.1f}", va="center", ha="left" if side < 0 else "right")
+    return figure
 
 
 def _read(name: str) -> list[Any]:

@@ -121,16 +121,16 @@ def deviation_interval(first: Sequence[float], second: Sequence[float], level: f
     return unpaired_interval(ours, theirs, level=level)
 
 
-def violation_interval(violations: int, trials: int) -> Interval:
+def violation_interval(violations: int, trials: int, level: float = LEVEL) -> Interval:
     """Return the share of runs that violate a claim and its exact interval (Clopper-Pearson).
 
-    Without a violation it is the bound to one side: it starts at 0 and leaves 5 % above it.
+    Without a violation it is the bound to one side: it starts at 0 and leaves 1 - `level` above it.
     """
     if not trials:
         return NOTHING
     if not violations:
-        return 0.0, 0.0, 1 - (1 - LEVEL) ** (1 / trials)
-    exact = stats.binomtest(violations, trials).proportion_ci(LEVEL, method="exact")
+        return 0.0, 0.0, 1 - (1 - level) ** (1 / trials)
+    exact = stats.binomtest(violations, trials).proportion_ci(level, method="exact")
     return violations / trials, float(exact.low), float(exact.high)
 
 

@@ -499,7 +499,7 @@ def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
         ):  # fmt: skip
             axis.set(xscale="log", xlabel=label)
             axis.xaxis.set(
-                major_locator=LogLocator(subs=(1, 2, 4)), major_formatter="{x:,g}", minor_locator=NullLocator()
+                major_locator=LogLocator(subs=(1, 2, 4)), major_formatter="{x:,.0f}", minor_locator=NullLocator()
             )
             for method, colour in CURVES.items():
                 curve = _curve(own[own["method"] == method], measure)

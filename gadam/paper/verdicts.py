@@ -174,7 +174,7 @@ def greater(now: Evidence, margin: float, size: float | None = None, *, level: f
         half = None if small else seeds_needed(_spread(now), size / 2, level)
         cases = {"there is no effect": half, "it is as large as the paper's": seeds_needed(_spread(now), size, level)}
     needed = ", ".join(f"{_about(count)} if {case}" for case, count in cases.items() if count is not None)
-    told = "; the paper's is below two margins, too small to be told from half of it" if small else ""
+    told = "; the paper's difference is too small for these seeds to judge its size" if small else ""
     return _open(shown, now, (needed or "more than a million whatever the effect") + told)
 
 
@@ -196,7 +196,8 @@ def value(now: Evidence, paper: float, margin: float) -> Verdict:
     if further.low <= paper <= further.high and reach <= 1.5 * margin:
         return further.marked(REPRODUCED)
     if len(now.values) >= MANY:
-        return further.marked(COMPATIBLE, "", f"one run varies by ±{reach:.2g}: no number of seeds tells more")
+        within = further if further.low <= paper <= further.high else wide
+        return within.marked(COMPATIBLE, "", f"one run varies by ±{reach:.2g}: no number of seeds tells more")
     return _open(further, now, f"{MANY} or more")
 
 
@@ -238,10 +239,10 @@ def better_or_worse(low: float, high: float, margin: float) -> str:
     return "better" if low > 0 else "worse" if high < 0 else "not worse" if low > -margin else "undecided"
 
 
-def always(violations: int, trials: int) -> Verdict:
+def always(violations: int, trials: int, *, level: float = LEVEL) -> Verdict:
     """Judge "always" or "never" by the runs that violate it; a trial is one independent run (rule 3)."""
-    words = f"share of runs that violate it, 95 %{'' if violations else ' below'} (exact)"
-    shown = Verdict(REPRODUCED, "", *statistics.violation_interval(violations, trials), words)
+    words = f"share of runs that violate it, {100 * level:.4g} %{'' if violations else ' below'} (exact)"
+    shown = Verdict(REPRODUCED, "", *statistics.violation_interval(violations, trials, level), words)
     if violations:
         return shown.marked(NOT_REPRODUCED, "a violation")
     if trials >= CLEAN:
@@ -249,13 +250,14 @@ def always(violations: int, trials: int) -> Verdict:
     return shown.marked(UNDECIDED, POWER, f"{trials} runs here; {CLEAN} or more without a violation")
 
 
-def varies_more(ours: Sequence[float], other: Sequence[float]) -> Verdict:
+def varies_more(ours: Sequence[float], other: Sequence[float], *, level: float = LEVEL) -> Verdict:
     """Judge "the other varies more than ours" by the logarithms of deviations from the median (rule 1).
 
     The number shown is log10 of the ratio of typical deviations: 0.3 if the other varies twice as much.
     """
-    numbers = _, low, high = statistics.deviation_interval(other, ours)
-    shown = Verdict(UNDECIDED, POWER, *numbers, "log10 of the ratio of deviations, 95 % (Levene, on logs)")
+    numbers = _, low, high = statistics.deviation_interval(other, ours, level)
+    words = f"log10 of the ratio of deviations, {100 * level:.4g} % (Levene, on logs)"
+    shown = Verdict(UNDECIDED, POWER, *numbers, words)
     count = min(len(ours), len(other))
     if count < MANY:
         return replace(shown, decides=f"{count} seeds here; {MANY} or more a side")
@@ -265,17 +267,17 @@ def varies_more(ours: Sequence[float], other: Sequence[float]) -> Verdict:
         return shown.marked(REPRODUCED)
     if high < 0:
         return shown.marked(NOT_REPRODUCED, OPPOSITE)
-    spread = (high - low) / 2 / student(LEVEL, 2 * (count - 2)) * math.sqrt(count)
+    spread = (high - low) / 2 / student(level, 2 * (count - 2)) * math.sqrt(count)
     needed = _about(seeds_needed(spread, math.log10(2)))
     return replace(shown, decides=f"{count} seeds here; {needed} if it varies twice as much")
 
 
-def weakest(several: Sequence[Evidence]) -> Verdict:
+def weakest(several: Sequence[Evidence], *, level: float = LEVEL) -> Verdict:
     """Judge "each of these differences is above 0" by intervals that hold together (rule 1).
 
     The one shown is the weakest: with the lowest lower bound, or, of what is opposite, with the lowest upper one.
     """
-    found = [_difference(now, statistics.bonferroni(LEVEL, len(several))) for now in several]
+    found = [_difference(now, statistics.bonferroni(level, len(several))) for now in several]
     if any(math.isnan(one.low) for one in found):
         return _open(Verdict(UNDECIDED), min(several, key=lambda now: len(now.values)), "2 or more")
     below = [one for one in found if one.high < 0]

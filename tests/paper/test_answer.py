@@ -66,8 +66,8 @@ def test_sentences_say_every_outcome_with_its_datasets():
     headlines.columns = pd.Index(["headline", "verdict", "reason"])
     (_, published), (_, equal), (_, sure) = answer.sentences(headlines, {"reproduced": 5, "undecided": 3}, 2)
     assert published == (
-        "As the paper claims on MNIST; the other way round on LETTER; by less than half of what the paper claims, if "
-        "at all, on ADULT; undecided on YEAST; not computed yet on ORL (7 images)."
+        "As the paper claims on MNIST; the other way round on LETTER; by less than half of what the paper claims, or "
+        "not at all, on ADULT; undecided on YEAST; not computed yet on ORL (7 images)."
     )
     assert equal == "Yes on YEAST, ADULT and LETTER; no difference that matters on MNIST; undecided on ORL (7 images)."
     assert "5 are reproduced and 0 are not; 3 are neither, 2 of them because" in sure

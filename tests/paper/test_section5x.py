@@ -184,7 +184,7 @@ def test_complete_runs_decide_by_the_rules():
     runs, rows = everything()
     arms = Arms.of(runs)
     claims = [*section51.claims(rows, "standard", arms), *section52.claims(rows, "standard", arms)]
-    assert len(claims) == 39 + 11
+    assert len(claims) == 45 + 11
     keys = ["convergence", "generations", "mnist", "mnist, equal compute", "population", "variation"]
     assert sorted(claim.headline for claim in claims if claim.headline) == keys
     assert HEADLINES.keys() >= set(keys)

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib import pyplot
 
 from gadam.paper import PROFILES, SECTIONS, Section, answer
+from gadam.paper.claims import OURS
 from gadam.paper.report import figures, notebooks, page, provenance, reference, sample, scoreboard, tables
 from gadam.paper.report.paths import notebooks_folder, read_json, reports_root, write_atomic, write_json
 from gadam.paper.verdicts import RULES
@@ -69,8 +70,8 @@ def write_page(profile: str, root: Path | None = None) -> Path:
 
 def _answer(folder: Path, claims: pd.DataFrame) -> dict[str, Any] | None:
     """The page's first sentences and picture, its numbers beside the other tables; None without headlines."""
-    headlines = scoreboard.headlines(claims)
-    said = answer.sentences(headlines, scoreboard.counts(claims), scoreboard.reasons(claims).get("not computed", 0))
+    headlines, theirs = scoreboard.headlines(claims), claims[claims["paper"] != OURS]
+    said = answer.sentences(headlines, scoreboard.counts(theirs), scoreboard.reasons(theirs).get("not computed", 0))
     if not said:
         return None
     accuracies = answer.collect(folder / "tables")
