@@ -145,7 +145,7 @@ def mutate(
     def replace(entries: Tensor) -> Tensor:
         rand = _rand(entries, len(entries), generator)
         if distribution == "uniform":
-            fresh = _rand(entries, len(entries), generator)
+            fresh = torch.rand(entries.shape, generator=generator, dtype=entries.dtype, device=entries.device)
         else:
             fresh = 0.1 * torch.randn(entries.shape, generator=generator, dtype=entries.dtype, device=entries.device)
         return torch.where(rand < _per_pair(rates, rand), fresh, entries)
@@ -220,8 +220,12 @@ def _kind(value: Any) -> str:
 
 
 def _rand(entries: Tensor, pairs: int, generator: Generator) -> Tensor:
-    """Uniform draws in [0, 1), one for each entry of `pairs` units."""
-    return torch.rand((pairs, *entries.shape[1:]), generator=generator, dtype=entries.dtype, device=entries.device)
+    """Uniform draws in [0, 1) to compare with probabilities, one for each entry of `pairs` units.
+
+    They are float32 at least: bfloat16 has but 256 such numbers, and would mutate far more often than asked.
+    """
+    shape, dtype = (pairs, *entries.shape[1:]), torch.promote_types(entries.dtype, torch.float32)
+    return torch.rand(shape, generator=generator, dtype=dtype, device=entries.device)
 
 
 def _per_pair(values: Tensor, like: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from gadam import plotting, storage
 from gadam.config import GadamConfig, InputError
 from gadam.display import html_image, html_table, to_png
 from gadam.ensembles import Average, Ensemble, greedy_soup, not_taken
-from gadam.population import Population, outline, to_entries
+from gadam.population import Population, copy_module, outline, to_entries
 from gadam.training.batches import call_in_parts
 from gadam.training.inputs import read_tensor
 from gadam.types import Loss, Rows, Targets
@@ -124,7 +124,7 @@ class Result:
         try:
             with torch.no_grad():
                 cast = [tensor.to(own) if tensor.is_floating_point() else tensor for tensor in read]
-                output = call_in_parts(self.best.cpu().eval(), cast, chunk)
+                output = call_in_parts(copy_module(self.best).cpu().eval(), cast, chunk)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise not_taken(self.best, read, error) from error
         classes = self.targets == "classes" and isinstance(output, Tensor) and output.dim() > 1

@@ -287,6 +287,9 @@ def test_a_warm_start_begins_with_the_fittest_of_the_last_fit_and_fresh_units_be
     np.testing.assert_allclose(more[:3], ends, rtol=1e-4)
     assert settings or more[3] > 1.2 * ends.max()
     np.testing.assert_allclose(starts(population_size=2), ends[:2], rtol=1e-4)
+    fresh = copy.deepcopy(fitted).set_params(population_size=2, settings={"crossover": "teach", "child_start": "fresh"})
+    born = fresh.fit(X, Y).history_.query("role == 'child' and generation == 1")["loss_start"]
+    assert born.min() > 1.2 * ends.max(), "fresh ones are not what was left of the last fit"
     assert starts(warm_start=False).min() > ends.max()
     with pytest.raises(InputError, match=r"^warm_start=True: X and y have 4 features .* must have 6 features "):
         fitted.fit(X[:, :4], Y)

@@ -129,6 +129,13 @@ def test_no_entry_mutates_at_rate_zero_however_many_there_are():
     assert (genetics.mutate({"weight": entries}, torch.zeros(1), generator=generator(1))["weight"] == 7).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_coarse_floats_mutate_as_often_as_asked(dtype):
+    entries = {"weight": torch.full((1, 400_000), 7.0, dtype=dtype)}
+    changed = genetics.mutate(entries, torch.tensor([1e-3]), generator=generator())["weight"] != 7
+    assert 330 < int(changed.sum()) < 470, "400, give or take three deviations and a half"
+
+
 # --- Section 3.4: survivors; Eq. 13: the stop criterion ---
 
 

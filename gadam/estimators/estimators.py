@@ -109,7 +109,7 @@ class _Estimator(BaseEstimator):
             if sizes != self._sizes:
                 have, must = ("{} features and {} outputs".format(*each) for each in (sizes, self._sizes))
                 raise InputError(f"warm_start=True: X and y have {have}, must have {must} as in the last fit")
-            make_unit = continue_units(last.population, make_unit)
+            make_unit = continue_units(last.population, config.population_size, make_unit)
             config = replace(config, initialisation="module")  # any other would draw these units anew
         validation = None if held is None else held.tensors()
         result = evolve(

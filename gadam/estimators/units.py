@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,8 @@ def fresh_units(make_model: Any, hidden_layer_sizes: Any, features: int, outputs
     return partial(make_model, features, outputs)
 
 
-def continue_units(population: Population, fresh: Factory) -> Factory:
-    """Return a factory of the units of a population, fittest first, in training mode, and after them of fresh ones.
+def continue_units(population: Population, count: int, fresh: Factory) -> Factory:
+    """Return a factory of the `count` fittest units of a population, in training mode, and after them of fresh ones.
 
     Raises:
         InputError: fresh ones are of another architecture.
@@ -68,7 +68,9 @@ def continue_units(population: Population, fresh: Factory) -> Factory:
                 "warm_start=True: the units of the last fit have other parts than hidden_layer_sizes or "
                 "make_model now ask for; leave those as they were, or set warm_start=False"
             )
-    return partial(next, chain((unit.train() for unit in population.to("cpu").units()), iter(fresh, None)))
+    return partial(
+        next, chain((unit.train() for unit in islice(population.to("cpu").units(), count)), iter(fresh, None))
+    )
 
 
 class Rescale(nn.Module):

@@ -117,13 +117,18 @@ def _cross(
 
 
 def breed_seeds(
-    state: EvolutionState, configs: Sequence[GadamConfig], make_model: Callable[[], nn.Module]
+    state: EvolutionState, configs: Sequence[GadamConfig], stopped: Sequence[str], make_model: Callable[[], nn.Module]
 ) -> list[Offspring]:
-    """Breed the children of each seed from the trained parents of all of them."""
+    """Breed the children of each seed from the trained parents of all of them.
+
+    A seed that is `stopped` has children too, which come to nothing: shards hold as many units as before.
+    """
     assert state.parents is not None
     offspring = []
-    for own, config in zip(state.parents.of_seeds(len(configs)), configs, strict=True):
+    for own, config, over in zip(state.parents.of_seeds(len(configs)), configs, stopped, strict=True):
         fitness = own.tensors["loss_trained"].double()
+        if over:
+            fitness = torch.zeros_like(fitness)  # whatever became of its units, the others go on
         _require_finite(fitness, own.tensors["loss_start"], state.generation, config)
         draw = stream(fitness.device, config.seed, GENETICS, state.generation)
         bred = breed(own.population, fitness, config, draw)
@@ -272,7 +277,8 @@ def _require_finite(losses: Tensor, before: Tensor, number: int, config: GadamCo
     """Return how many losses are finite; a TrainingError if none is, which goes by the losses before the training."""
     finite = int(losses.isfinite().sum())
     if not finite:
-        advice = f"a learning rate below {config.learning_rate} may help"
+        rate = config.learning_rate
+        advice = f"a learning rate below {rate[1] if isinstance(rate, tuple) else rate} may help"
         if not before.isfinite().any():
             advice = (
                 "so they were before the training: has the validation batch rows with targets that count "

@@ -35,7 +35,6 @@ from gadam import storage
 from gadam.config import RESULTS_VERSION, GadamConfig, InputError
 from gadam.display import describe_error, warn
 from gadam.evolution.state import EvolutionState, from_file, to_file
-from gadam.parallel.workers import WorkersError
 from gadam.population import Population, outline
 from gadam.result import CHECKPOINT
 from gadam.training.shards import TrainingError, split_into_shards
@@ -175,11 +174,12 @@ class Checkpointer:
     def failed(self, error: TrainingError, state: EvolutionState) -> TrainingError:
         """Save the last sound state after a failure. Returns the error to raise, which says where it is.
 
-        If workers are gone that is the present state; after any other failure it is the start of this generation.
+        Where units are still in training it is the present state. Once they are trained they diverged, and the sound
+        state is the start of this generation.
         """
         path = f"checkpoint={str(self.path)!r}"
         hint = f"the same call goes on from {path}"
-        if not isinstance(error, WorkersError):
+        if state.is_trained:
             hint = f"{path} holds the population before this generation, see gadam.load_result"
             initial = split_into_shards(state.population, state.shard_count, "parent", state.generation)
             state = replace(state, shards=initial, parents=None)
@@ -216,8 +216,8 @@ class Checkpointer:
             if a == b:
                 continue
             if isinstance(a, dict) and isinstance(b, dict):
-                key = next(key for key in {**a, **b} if a.get(key) != b.get(key))
-                a, b, key = a.get(key), b.get(key), f"{key}: "
+                key = next(key for key in {**a, **b} if a.get(key, "nothing") != b.get(key, "nothing"))
+                a, b, key = a.get(key, "nothing"), b.get(key, "nothing"), f"{key}: "
             elif isinstance(a, list) and isinstance(b, list):
                 a, b = next(pair for pair in zip_longest(a, b, fillvalue="nothing") if pair[0] != pair[1])
             raise InputError(f"{path} is of {what}" + ("" if name == "data" else f" ({key}{a} there, {b} here)"))

@@ -42,7 +42,7 @@ def _evolve(training: Training) -> list[str]:
                 trained = Shard.join(training.state.shards)
                 training.advance(replace(training.state, parents=trained, shards=()))
             # Select, cross, mutate (Section 3.3); after a resume this draws the same children again.
-            offspring = breed_seeds(training.state, configs, training.make_model)
+            offspring = breed_seeds(training.state, configs, stopped, training.make_model)
             if not training.state.shards:  # else it goes on from a checkpoint, among the children
                 newborn = Population.join([own.newborn for own in offspring])
                 children = split_into_shards(newborn, training.state.shard_count, "child", number)

@@ -15,6 +15,7 @@ from gadam.display import describe_error
 from gadam.evolution.breeding import stop_reasons, units_of_seed
 from gadam.evolution.state import EvolutionState, from_file
 from gadam.evolution.teaching import teaching_steps
+from gadam.genetics import survivors
 from gadam.population import Population, from_entries, outline
 from gadam.result import CHECKPOINT, FACTS, KIND, Result
 from gadam.types import Targets
@@ -38,6 +39,10 @@ def result_of(
     """
     config, seed = configs[place], state.seeds[place]
     population = units_of_seed(state.units_as_they_are() if as_they_are else state.population, place, len(configs))
+    if as_they_are and state.parents is not None:  # trained and judged: the fittest first, as in any result
+        losses = state.parents.of_seeds(len(configs))[place].tensors
+        order = survivors(losses.get("loss_validation", losses["loss_trained"]), len(population))
+        population = population.take(order)
     best = seed.best if restore_best else None
     steps = int(seed.history["steps"].sum()) + (state.steps_taken() // len(configs) if as_they_are else 0)
     taught = teaching_steps(seed.history, config, rows) if state.generation else 0

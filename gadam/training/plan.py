@@ -82,6 +82,8 @@ def plan_training(
         if attribute:
             fate = "it begins anew for each unit, generation and pause; a buffer (register_buffer) would not"
         return by_loop(f"{'' if alone else 'training unit by unit, because '}{moves} changes from step to step; {fate}")
+    if apart and config.mode == "vectorised":
+        return by_loop(f"training unit by unit, because optimizer={config.optimizer!r} takes one learning rate for all")
     if alone:
         return by_loop()
     programs = Programs(population.template, loss, singly=singly, training_loss=simplify_cross_entropy(loss, train[1]))

@@ -11,8 +11,10 @@ from evolving import DOUBLE, RANGES, STEPS, double_batchnorm, double_mlp, run, s
 from torch import nn
 
 from gadam import Population, load_result
+from gadam.evolution.breeding import breed_seeds
+from gadam.evolution.state import EvolutionState
 from gadam.randomness import GENETICS, stream
-from gadam.training.shards import TrainingError
+from gadam.training.shards import Shard, TrainingError
 
 LOSSES = ["loss_start", "loss_trained", "loss_survival"]
 
@@ -249,3 +251,19 @@ def test_of_a_population_gone_bad_the_checkpoint_holds_the_last_good_generation(
         assert zoo.same_population(kept.population, first.population)
         assert zoo.timeless(kept).equals(zoo.timeless(first))
         assert (kept.stopped, kept.config, kept.targets) == ("stop", settings(), "classes")
+
+
+@pytest.mark.parametrize(("rate", "below"), [(1e-3, "0.001"), ((1e-3, 1e-1), "0.1")])
+def test_seeds_of_which_no_unit_is_sound_end_it_but_for_one_that_is_over(rate, below):
+    configs = [settings(seed=seed, learning_rate=rate) for seed in (1, 2)]
+    populations = [Population.make(zoo.mlp, 4, seed=config.seed) for config in configs]
+    losses = {"loss_start": torch.ones(8), "loss_trained": torch.tensor([math.nan] * 4 + [1.0, 2.0, 3.0, 4.0])}
+    parents = Shard(Population.join(populations), range(8), "parent", 1, **losses)
+    state = EvolutionState(1, parents.population, [], [], 1, parents=parents)
+    with pytest.raises(TrainingError, match=f"every unit has a loss .* a learning rate below {below} may help"):
+        breed_seeds(state, configs, ["", ""], zoo.mlp)
+    _, other = breed_seeds(state, configs, ["callback", ""], zoo.mlp)
+    (alone,) = breed_seeds(
+        replace(state, parents=replace(parents.of_seeds(2)[1], units=range(4))), configs[1:], [""], zoo.mlp
+    )
+    assert zoo.same_population(other.newborn, alone.newborn)

@@ -100,5 +100,6 @@ def test_train_with_a_range_is_a_search_over_rates():
 def test_another_optimizer_with_a_range_is_trained_unit_by_unit():
     config = settings(optimizer="sgd", learning_rate=(1e-3, 1e-1), mode="vectorised")
     ways = []
-    run(config, zoo.mlp, record=lambda step: ways.append(len(step.units)))
+    with pytest.warns(UserWarning, match=r"unit by unit, because optimizer='sgd' takes one learning rate for all"):
+        run(config, zoo.mlp, record=lambda step: ways.append(len(step.units)))
     assert set(ways) == {1}

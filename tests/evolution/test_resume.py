@@ -25,7 +25,7 @@ from gadam.evolution import checkpoint
 from gadam.evolution.checkpoint import checkpoints_in
 from gadam.evolution.state import EvolutionState, SeedState, from_file, to_file
 from gadam.population import Population
-from gadam.training.shards import Shard
+from gadam.training.shards import Shard, TrainingError
 
 HINT = "give another path, or remove it to start anew"
 
@@ -260,6 +260,28 @@ def test_a_setting_that_is_younger_than_the_checkpoint_has_its_default(tmp_path)
     path = rewritten(stopped(tmp_path), lambda facts, _: facts["identity"]["config"].pop("epsilon") and None)
     assert "epsilon: 1e-08 there, 0.5 here" in refusal(path, config=settings(epsilon=0.5))
     zoo.assert_same(run(checkpoint=path), run())
+
+
+def test_a_setting_that_is_younger_than_the_package_is_named(tmp_path):
+    path = rewritten(stopped(tmp_path), lambda facts, _: facts["identity"]["config"].update(later=None))
+    assert "later: None there, nothing here" in refusal(path)
+
+
+def test_too_little_memory_in_mid_training_costs_nothing_that_was_kept(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint"
+    monkeypatch.setattr(checkpoint, "SHARE", 1.0)
+
+    def full(step):
+        if step.number == 2 * STEPS and step.units[0] == 3:
+            raise TrainingError("too little memory")
+
+    given = {"call": train, "checkpoint": path, "checkpoint_seconds": 1e-9, "record": full}
+    with pytest.raises(TrainingError, match=r"^too little memory; the same call goes on from checkpoint="):
+        run(**given)
+    first = []
+    result = run(**given | {"record": lambda step: first.append(step.number)})
+    assert len(first) < 4 * 4 * STEPS, "it does not begin anew"
+    zoo.assert_same(result, run(call=train))
 
 
 def test_a_whole_file_that_no_training_wrote_is_refused(tmp_path):
