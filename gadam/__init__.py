@@ -42,8 +42,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "genetics":
-        return import_module("gadam.genetics")
+    if name in ("datasets", "genetics"):
+        return import_module(f"gadam.{name}")
     module = next((module for module, names in _MODULES.items() if name in names), None)
     if module is None:
         raise AttributeError(f"module 'gadam' has no attribute {name!r}")

@@ -241,17 +241,24 @@ def test_what_is_said_of_teaching_is_what_its_tables_say():
     accuracies = pd.read_csv(REPORT / "tables" / "teach_accuracy.csv").set_index(["method", "dataset"])
     table = README.split("## One network")[1].split("## Reproduce")[0]
     lines = re.findall(r"\| \**([a-zA-Z ,]+\w)\** (?:\([^)]*\) )?\|((?: [\d.]+ \|){3})", table)
-    assert [name for name, _ in lines][:4] == [
+    assert [name for name, _ in lines] == [
         "teach",
         "long run, drawn rate",
         "best of ten, drawn rates",
         "long run, tuned",
+        "best of ten, constant rate, tuned",
+        "GADAM, tuned",
     ]
     for name, cells in lines:
         for dataset, cell in zip(["YEAST", "ADULT", "LETTER"], cells.split("|"), strict=False):
             ours = accuracies.loc[(name, dataset)]
             assert (cell.strip(), ours["seeds"]) == (f"{ours['accuracy']:.{1 if dataset == 'YEAST' else 2}f}", "20")
     assert f"gets {accuracies.loc[('vote of ten', 'LETTER'), 'accuracy']:.2f} on LETTER" in table
+    effects = pd.read_csv(REPORT / "tables" / "section6_effects.csv").set_index(["dataset", "reading"])
+    assert f"its defaults give {effects.loc[('YEAST', 'default readings'), 'accuracy']:.1f}" in table
+    found = effects.loc[[(name, "no crossover: copies of the fitter parent") for name in ("LETTER", "YEAST")]]
+    said = "by {difference:.2f} [{low:.2f}, {high:.2f}] points".format(**found.iloc[0])
+    assert said in README and found.iloc[1]["low"] < 0 < found.iloc[1]["high"]
     verdicts = pd.read_csv(REPORT / "tables" / "teach_differences.csv").set_index(["dataset", "teach minus"])["verdict"]
     for dataset in ("YEAST", "ADULT", "LETTER"):
         assert verdicts[dataset, "long run, drawn rate"] == "better"
