@@ -39,7 +39,7 @@ class Plan(NamedTuple):
 
     @property
     def step(self) -> tuple[int, int]:
-        """From window to window, in pixels."""
+        """Distance between windows of all phases, in pixels."""
         return self.stride[0] * self.pool[0], self.stride[1] * self.pool[1]
 
     @property
@@ -91,7 +91,7 @@ def _columns(x: Tensor, plan: Plan) -> Tensor:
     """Return the pixels of each window as a column: [channels * rows * columns of a window, outputs * batch]."""
     (down, across), (n, m), (high, wide) = plan.step, plan.steps, plan.outputs
     x = x.permute(1, 2, 3, 0)
-    # To whole steps. Negative padding cuts off what no window reaches.
+    # Pad to whole steps; negative padding cuts off what no window reaches.
     (top, left) = plan.padding
     bottom = (high + n - 1) * down - x.shape[1] - top
     right = (wide + m - 1) * across - x.shape[2] - left

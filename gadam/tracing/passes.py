@@ -25,11 +25,11 @@ KEPT_BYTES = 2**24
 """Most bytes of a constant that is kept; a larger one is made anew at each step."""
 
 _RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.expand.default)
-# What these return is known from shapes alone, whatever the values of their inputs.
+# Operators that go by the shape of their input, whatever its values are.
 _FILLED = (aten.ones_like.default, aten.zeros_like.default, aten.full_like.default, aten.new_zeros.default,
            aten.new_ones.default, aten.new_full.default)  # fmt: skip
 _PRODUCTS = (aten.bmm.default, aten.mm.default)
-# What these return is new memory.
+# Operators whose result may be overwritten: its memory is new, or for `add_` a product's (`_add_in_product`).
 _NEW = (aten.add.Tensor, aten.addmm.default, aten.baddbmm.default, aten.bmm.default, aten.mm.default, aten.mul.Tensor,
         Tensor.add_)  # fmt: skip
 # Operators on single entries, and what writes the result over the first argument.

@@ -27,11 +27,12 @@ from gadam.tracing.passes import simplify, without_writes
 from gadam.tracing.replay import PredrawnProgram
 from gadam.types import Batch, Loss, Streams, Tensors
 
-Program = Callable[..., tuple[Tensor, ...]]  # of generators and tensors; of a module its `forward`, which has no hooks
+Program = Callable[..., tuple[Tensor, ...]]
+"""Takes generators, then tensors. A traced module's `forward` is one, which has no hooks."""
 
 
 def is_tracing() -> bool:
-    """Whether this thread traces a program: what it calls becomes part of that, and cannot be traced by itself."""
+    """Tell whether this thread traces a program: what it calls becomes part of that, and cannot be traced by itself."""
     return torch.compiler.is_compiling() or get_proxy_mode() is not None
 
 
@@ -49,7 +50,7 @@ class Programs:
             loss: (output, targets) -> scalar.
             singly: trace the step of one unit and call it for each unit in turn, instead of that of the whole shard.
             training_loss: the same as `loss` on training rows, from fewer operators.
-            evaluates: `losses` will be called often: the time to make it fast pays.
+            evaluates: `losses` will be called often, so that it pays to simplify and compile its programs as well.
         """
         self._template = template
         self._loss, self._training_loss = loss, training_loss or loss
@@ -57,7 +58,7 @@ class Programs:
         self._traced: dict[Any, Program] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Other processes trace for themselves."""
+        """Pickle without the traced programs: other processes trace for themselves."""
         return {**vars(self), "_traced": {}}
 
     def gradients(
@@ -184,7 +185,7 @@ _EMBEDDING = inspect.signature(nn.functional.embedding)
 
 
 def _counts_by_value(graph: fx.Graph) -> bool:
-    """Whether the shape of what an operator returns depends on values given, as where a mask picks rows."""
+    """Tell whether the shape of what an operator returns depends on values given, as where a mask picks rows."""
     given: set[fx.Node] = set()
     for node in graph.nodes:
         if node.op == "placeholder" or any(each in given for each in node.all_input_nodes):

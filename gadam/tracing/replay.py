@@ -54,7 +54,8 @@ class PredrawnProgram:
             node.replace_all_uses_with(inputs[-1])
             graph.erase_node(node)
         graph.erase_node(streams)
-        graph.eliminate_dead_code()  # what was drawn like: memory that nothing was written to, so never twice the same
+        # Tensors that draws were `like` go: they are memory that nothing was written to, so never twice the same.
+        graph.eliminate_dead_code()
         self.fused: dict[Any, Callable[..., Any]] = {}
         self._module = fx.GraphModule(program, graph)
         self.operators = len(graph.nodes)
@@ -85,7 +86,7 @@ class PredrawnProgram:
 
 
 TORCHSCRIPT = sys.version_info < (3, 14)
-"""Whether operators are called by TorchScript's interpreter, which PyTorch does not have from Python 3.14 on.
+"""True if operators are called by TorchScript's interpreter, which PyTorch does not have from Python 3.14 on.
 
 Without it the program is called as the Python that fx generates: the same operators, so the same bits, but threads that
 train shards side by side wait for each other.

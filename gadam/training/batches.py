@@ -39,7 +39,7 @@ class Batches:
             yield block[max(0, self._taken - first) : self._config.steps - first]
 
     def states(self, step: int) -> Tensor:
-        """States of the streams, uint8 [units, bytes], from which to go on after a step of the latest block."""
+        """Return the states of the streams, uint8 [units, bytes], from which to go on after a step of this block."""
         return self._before if step % BLOCK else self._now()
 
     def _now(self) -> Tensor:
@@ -66,10 +66,11 @@ def fixed_rows(rows: Batch) -> Batch:
 
 
 def call_in_parts(module: nn.Module, inputs: Sequence[Tensor], rows: int) -> Any:
-    """Call a module on so many rows at once, and join what it returns; it may write to what it is given.
+    """Call a module on parts of at most `rows` rows, and join its outputs; it may write to what it is given.
 
-    It is called on all rows at once where its outputs are not tensors with a row for each, or where two rows give
-    something else than beside others. A module that draws, whose outputs never agree, is not.
+    It is called on all rows at once if parts show that rows depend on each other: an output is no tensor with an entry
+    for each row, or two rows alone give something else than among others. A module that draws gives something else at
+    every call; that is told apart by a second call, and it is called in parts.
     """
 
     def call(first: int, last: int) -> tuple[list[Any], Any]:
@@ -78,7 +79,8 @@ def call_in_parts(module: nn.Module, inputs: Sequence[Tensor], rows: int) -> Any
     count = len(inputs[0])
     if count <= rows:
         return tree_unflatten(*call(0, count))
-    start = max(0, rows - 2) if rows != 2 else 1  # the last of a part, for they may depend on those before them
+    # Tried alone are the last rows of the first part, for a row may depend on those before it.
+    start = max(0, rows - 2) if rows != 2 else 1
     size = 1 if rows == 2 else 2
     parts = [call(0, rows)]
     alone = call(start, start + size)[0]
@@ -99,7 +101,7 @@ def _has_rows(leaf: Any, count: int) -> bool:
 
 
 def _same_rows(start: int, one: Any, other: Any) -> bool:
-    """Whether an output has in its rows from `start` on what the other, of fewer rows, has: up to rounding."""
+    """Tell whether rows of an output from `start` on are those of another, which has fewer: up to rounding."""
     if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or 0 in (one.dim(), other.dim()):
         return False
     if one.shape[1:] != other.shape[1:]:
@@ -121,9 +123,10 @@ def _same_rows(start: int, one: Any, other: Any) -> bool:
 def gather_batches(
     rows: Batch, blocks: Iterable[Tensor], steps: int = 1, *, of: Tensor | None = None
 ) -> Iterator[Batch]:
-    """Yield the batches of so many steps, or of fewer at the end of a block: [steps, units, batch_size, ...].
+    """Yield the batches of `steps` steps, or of fewer at the end of a block: [steps, units, batch_size, ...].
 
-    Small ones are gathered for several steps at once. `of`, int64 [units], is where the targets of each unit begin.
+    Small ones are gathered for several steps at once. `of`, int64 [units], are the first targets of each unit, where
+    the rows have several sets of them, see `Data`.
     """
     inputs, targets = rows
     each = sum(tensor.nbytes // max(1, len(tensor)) for tensor in (*inputs, targets))  # bytes of a row

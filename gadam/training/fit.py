@@ -30,9 +30,10 @@ FEW = 4
 
 
 def fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tuple[Batch, Targets]:
-    """Try one unit and the loss on a few rows, and fit the rows to them: types of floats, labels as they come.
+    """Convert rows to what the model and the loss take, which is found by trying one unit on a few of them.
 
-    Returns the rows, and whether their targets are classes or values.
+    Float inputs that the model refuses get its type, float targets that of its outputs; labels for a loss of classes
+    become int64, from one-hot rows and columns too. Returns the rows, and whether targets are "classes" or "values".
 
     Raises:
         InputError: the model does not take the inputs, the loss does not take the output or gives no scalar, or a
@@ -115,11 +116,11 @@ def _try_model(name: str, population: Population, rows: Batch) -> tuple[Batch, A
 
 
 def _cast(name: str, part: str, tensor: Tensor, dtype: torch.dtype, like: str) -> Tensor:
-    """Return floats in another type, with a word."""
+    """Return floats in another type, and warn of that; a tensor that is none, or of that type, comes back as it is."""
     if not tensor.is_floating_point() or tensor.dtype == dtype:
         return tensor
     kinds = [str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype)]
-    if name != "validation":  # whose rows are as those of "data", of which it was said
+    if name != "validation":  # the user was warned of "data" already, whose rows are alike
         warn(f"{name}: {part} are {kinds[0]} and become {kinds[1]}, as are {like}")
     return tensor.to(dtype)
 
@@ -205,9 +206,10 @@ def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
 
 
 def _compares_logits(output: Tensor, targets: Tensor, loss: Loss) -> bool:
-    """Whether a loss goes by the differences between the outputs of a row, as those do that take a softmax of them.
+    """Tell whether a loss takes the outputs of a row for logits, or log-probabilities, of classes.
 
-    Its gradient then sums up to nothing over the classes. A loss may also have such of a `log_softmax`.
+    With a softmax inside it depends on differences of outputs alone, so its gradient sums to 0 over the classes.
+    Outputs whose `logsumexp` is 0 are log-probabilities already. A loss without a gradient counts as one of logits.
     """
     sums = output.float().logsumexp(1)
     if float(sums.abs().max()) <= max(1e-3, 4 * torch.finfo(output.dtype).eps * float(output.abs().max())):
@@ -222,7 +224,7 @@ def _compares_logits(output: Tensor, targets: Tensor, loss: Loss) -> bool:
 
 
 def are_probabilities(output: Tensor) -> bool:
-    """Whether outputs, [n, classes, ...], are probabilities already, and not by chance such as of equal rows."""
+    """Tell whether outputs, [n, classes, ...], are probabilities already; with all rows equal they are not."""
     return output.is_floating_point() and _sum_to_one(output) and bool((output != output[:1]).any())
 
 
@@ -232,7 +234,13 @@ def _sum_to_one(values: Tensor) -> bool:
 
 
 class Tried(NamedTuple):
-    """What a step of one unit shows: its loss, what moves in Python (""), and whether its backward pass draws."""
+    """Findings of a trial step of one unit.
+
+    Attributes:
+        loss: its loss, by which a checkpoint tells another model.
+        moves: name of a Python value that the step changes, which a trace would freeze; "" if there is none.
+        backward_draws: whether its backward pass draws random numbers.
+    """
 
     loss: float
     moves: str
@@ -252,7 +260,7 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
     before = _entries(unit)
 
     def attempt() -> tuple[Any, Tensor]:
-        # On one thread, for checkpoints tell models apart by this loss, bit by bit.
+        # One thread, for checkpoints tell models apart by this loss, bit by bit.
         stream = Generator(few.device).manual_seed(0)
         with torch.enable_grad(), unit_stream(stream), intra_operator_threads(1):
             inputs, targets = take_rows(rows, few)
@@ -264,7 +272,8 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
                 raise InputError(f"make_model: {what}: {first_line(error)}") from error
 
     output, value = attempt()
-    moves = changed_by(attempt, unit, loss)  # by a second call, for what the first one set up does not move any more
+    # A second call shows it: what the first one set up does not move any more.
+    moves = changed_by(attempt, unit, loss)
     if late := sorted(_entries(unit) - before):
         raise InputError(
             f"make_model: {model} makes {late[0]} when it is called; must make it in __init__, or be called once first"

@@ -81,7 +81,7 @@ def read_tensor(name: str, part: str, value: Any) -> Tensor:
                 "pandas.get_dummies makes columns)"
             )
         frame, value = value, value.to_numpy()
-        if columns and value.dtype == object:  # of several types, or of those that may be missing
+        if columns and value.dtype == object:  # columns of several types, or with values missing
             whole = all(kind.kind in "biu" for kind in columns.values()) and not frame.isna().any(axis=None)
             value = frame.to_numpy("int64" if whole else "float64", na_value=float("nan"))
     if type(value).__module__ == "numpy" and hasattr(value, "dtype"):
@@ -90,7 +90,7 @@ def read_tensor(name: str, part: str, value: Any) -> Tensor:
                 f"{name}: {part} are an array of {value.dtype}, must be numbers; labels that are text become them by "
                 "numpy.unique(labels, return_inverse=True)"
             )
-        wide = value.dtype.kind == "u" and value.dtype.itemsize > 1  # of which torch has few operators
+        wide = value.dtype.kind == "u" and value.dtype.itemsize > 1  # torch has few operators for these
         value = torch.from_numpy(value.astype("int64" if wide else value.dtype.newbyteorder("="), order="C"))
     if not isinstance(value, Tensor):
         raise InputError(
@@ -127,7 +127,7 @@ def _read_dataset(name: str, data: Any) -> tuple[tuple[Tensor, ...], Tensor]:
             *inputs, target = item
             several = len(inputs) == 1 and isinstance(inputs[0], tuple | list)
             if several and any(getattr(part, "ndim", 0) for part in inputs[0]):
-                inputs = [*inputs[0]]  # of ((input, ...), target), as of a pair
+                inputs = [*inputs[0]]  # an item ((input, ...), target), like a pair
             columns.append([torch.as_tensor(part) for part in (*inputs, target)])
         except (TypeError, ValueError, RuntimeError) as error:
             hint = "give tensors (of images: transform=torchvision.transforms.ToTensor())"

@@ -20,7 +20,7 @@ WARM_UP = 0.02
 
 
 def rates_of(config: GadamConfig, own: Tensors) -> tuple[Tensor, Tensor]:
-    """Return learning rates and decays, float64 [g] each if units have some of their `own`, else [1]."""
+    """Return learning rates and decays, float64: [g] each if `own` has some for each unit, else [1]."""
     rates, decays = (
         own[name].cpu() if name in own else torch.tensor([getattr(config, name)], dtype=torch.float64) for name in RATES
     )
@@ -39,7 +39,7 @@ def schedule(config: GadamConfig) -> Tensor:
 
 
 def make_optimizer(config: GadamConfig, parameters: list[Tensor], decay: float = 0.0) -> Optimizer:
-    """The optimizer of a config, torch's with its defaults and this decay; its rate is set before each step.
+    """Make the optimizer of a config: torch's, with its defaults and this decay; its rate is set before each step.
 
     "adam" is Adam as in Eq. 2, "sgd" stochastic gradient descent (Eq. 3), "sgdm" that with momentum (Eq. 4), here 0.9,
     "adagrad" and "rmsprop" AdaGrad and RMSProp (Eq. 5); "adadelta" is in Table 1 alone.
@@ -67,7 +67,7 @@ def take_average(averages: list[Tensor], entries: list[Tensor], weight: float) -
 
 
 def state_of(optimizer: torch.optim.Optimizer, parameters: Tensors) -> dict[str, Tensor]:
-    """An optimizer's tensors, as "<state>/<parameter>", the same ones for every parameter.
+    """Return an optimizer's tensors as "<state>/<parameter>", the same states for every parameter.
 
     A parameter that no loss depended on has none yet, and gets what all of them start from: zeros. Some optimizers
     count steps on the CPU; here everything is where the parameter is.
@@ -83,7 +83,7 @@ def state_of(optimizer: torch.optim.Optimizer, parameters: Tensors) -> dict[str,
 
 
 def load_state(optimizer: torch.optim.Optimizer, parameters: Tensors, state: Tensors) -> None:
-    """The inverse of `state_of`."""
+    """Put back into an optimizer what `state_of` returned."""
     for key, value in state.items():
         kind, _, name = key.partition("/")
         optimizer.state[parameters[name]][kind] = value.clone().cpu() if kind == "step" else value.clone()
@@ -105,13 +105,14 @@ class Stepper(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """Its tensors, as "<state>/<parameter>", [g, ...]; "step" is how many steps each unit has lived, [g]."""
+        """Return its tensors as "<state>/<parameter>", [g, ...]; "step", [g], counts the steps of each unit."""
 
 
 def make_stepper(config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> Stepper:
-    """The optimizer of a config for stacked parameters, going on from a state of it, or from none if that is empty.
+    """Make the optimizer of a config for stacked parameters, going on from `state`, or anew if that is empty.
 
-    Units that carry their moments need not have lived equally long, and Adam's bias correction depends on it.
+    Units that carry their moments may have taken different numbers of steps, and Adam's bias correction depends on
+    them: so units of one age take a fused step, others `_AgedAdam`. All other optimizers are torch's.
     """
     if config.optimizer != "adam":
         return _Torch(config, parameters, state, own)
@@ -122,7 +123,11 @@ def make_stepper(config: GadamConfig, parameters: Tensors, state: Tensors, own: 
 
 
 class _Torch(Stepper):
-    """One of torch.optim whose arithmetic does not depend on the steps taken: it counts those of the first unit."""
+    """An optimizer of torch.optim on stacked parameters, with one learning rate for all units.
+
+    torch counts one number of steps for all, here the first unit's, so its update must not depend on that number;
+    `state` has each unit's own.
+    """
 
     def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
         super().__init__(config, parameters, state, own)
@@ -148,7 +153,7 @@ class _Torch(Stepper):
 
 
 class _Adam(Stepper):
-    """What both kinds of Adam keep: two moments and the steps that each unit has lived."""
+    """State of both kinds of Adam: two moments of each parameter, and the steps that each unit has taken."""
 
     def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
         super().__init__(config, parameters, state, own)
@@ -171,12 +176,12 @@ class _Adam(Stepper):
 
 
 class FusedAdam(_Adam):
-    """torch.optim.Adam(fused=True) for units of one age.
+    """Fused Adam for units that have taken as many steps: the kernel of torch.optim.AdamW(fused=True), called directly.
 
-    Without what that does before the kernel at each step, which takes a third of a millisecond.
+    torch's own checks and lists before the kernel would take a third of a millisecond at each step.
 
     Attributes:
-        settings: the numbers that a step depends on.
+        settings: rate and decay (1 and 0 where units have their own), both betas and epsilon.
     """
 
     def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
@@ -184,8 +189,8 @@ class FusedAdam(_Adam):
         super().__init__(config, parameters, state, own)
         self._entries = list(parameters.values())
         self._moments = list(self._first.values()), list(self._second.values())
-        # Of units with rates of their own: what the kernel gives with rate 1, and their rates and the shares that decay
-        # takes, each as an entry takes them.
+        # Lists for units with rates of their own, else empty: `_updates` takes the kernel's step for rate 1; `_own` are
+        # the rates and `_decays` the rates times decays, each [g, 1, ...] to broadcast against a parameter.
         rates, decays = self.rates, self.decays
         apart = len(rates) > 1
         common = (1.0, 0.0) if apart else (float(rates), float(decays))
@@ -203,7 +208,7 @@ class FusedAdam(_Adam):
 
     @property
     def tensors(self) -> tuple[Any, ...]:
-        """What `take_fused_step` takes after the gradients: lists, and ages [g]."""
+        """Arguments of `take_fused_step` between gradients and factor: lists of tensors, then ages [g]."""
         return self._entries, *self._moments, self._updates, self._own, self._decays, self._ages
 
 
@@ -219,7 +224,7 @@ def take_fused_step(
     of their own have `rates`, [g, 1, ...] for each parameter, `decays`, rates times decays, where any decays, and
     `updates` like the parameters to write to.
     """
-    largest: list[Tensor] = []  # of AMSGrad
+    largest: list[Tensor] = []  # AMSGrad's, which is off
     counts = [ages[0]] * len(entries)
     if len(updates) == 0:
         torch._fused_adamw_(

@@ -36,7 +36,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 class TrainingPlan(NamedTuple):
-    """How a population is trained: the trainer, the number of shards, and what its user should know, if anything."""
+    """Decision how to train: the trainer, the number of shards, and a warning for the user, "" if there is none."""
 
     trainer: Trainer
     shards: int
@@ -115,7 +115,7 @@ def plan_training(
 
 
 def _shard_count(units: int, trainer: Trainer, device: torch.device, cluster: ClusterSize | None) -> int:
-    """Number of shards of a generation: `config.shards`, or what suits.
+    """Return the number of shards of a generation: `config.shards`, or what suits.
 
     Units that are trained one by one anyway are shared out best each alone. A population that is trained in one call
     is cut for as many threads as PyTorch is set to use, or as the workers of a cluster have: so this default may differ
@@ -218,13 +218,13 @@ def _differ(a: Tensor, b: Tensor, scale: float = 1.0) -> bool:
 def _fit_memory(
     population: Population, train: Batch, unit: Mapping[str, int], count: int, cluster: ClusterSize | None
 ) -> tuple[int, str]:
-    """Return as many shards as given, or as many more as the memory asks for and then why."""
+    """Return the number of shards, `count` or more if memory is short, and then the estimate in words, else ""."""
     device = train[1].device
     free = cluster.memory if cluster else free_bytes(device)
     if free is None:
         return count, ""
-    # Parents and children, each before and after their training, of which the parents are there already; in a worker
-    # the rows.
+    # Held beside what trains: parents and children, each before and after their training. That is four copies, of
+    # which the parents before theirs are allocated already. A cluster's worker holds the rows instead.
     held = 3 * len(population) * unit["copies"] // 5
     at_once = torch.get_num_threads() if device.type == "cpu" else 1
     if cluster:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gadam.made import closed_over, is_computed
 from gadam.runtime import process_lock
 
-MOST_VALUES = 10_000  # of a container; one of more is taken to be data
+MOST_VALUES = 10_000  # a container of more is taken to be data
 MOST_IN_ALL = 200_000
 DEEPEST = 8
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
@@ -118,7 +118,7 @@ class PythonState:
                 self._walk(f"{name}.{key}", value, depth + 1, tensors=tensors)
 
     def _class(self, name: str, kind: type, depth: int) -> None:
-        """Attributes and methods of a user's class and of those that it inherits from."""
+        """Walk through attributes and methods of a user's class and of those that it inherits from."""
         for each in kind.__mro__:
             if _is_of_a_library(each.__module__) or id(each) in self._seen:
                 continue
@@ -134,7 +134,7 @@ class PythonState:
                 self._code(f"{name}.{key}", method, depth)
 
     def _code(self, name: str, function: Any, depth: int) -> None:
-        """What a function of a user's closes over, its defaults, and the globals that it names."""
+        """Walk through what a user's function closes over, its defaults, and the globals that it names."""
         if not isinstance(function, types.FunctionType) or _is_of_a_library(function.__module__):
             return
         read: dict[Any, Any] = {**dict(enumerate(function.__defaults__ or ())), **closed_over(function)}
@@ -147,7 +147,7 @@ class PythonState:
 
 
 def _globals_of(code: types.CodeType) -> set[str]:
-    """The globals that a function names, and functions inside it."""
+    """Return the globals that a function names, and functions inside it."""
     names = {step.argval for step in dis.get_instructions(code) if step.opname.endswith("_GLOBAL")}
     return names.union(*(_globals_of(part) for part in code.co_consts if isinstance(part, types.CodeType)))
 
@@ -175,7 +175,7 @@ _STATES: dict[type, Callable[[Any], Any]] = {
     torch.Generator: lambda generator: generator.get_state(),
     itertools.count: repr,
 }
-"""What is kept of things that are states themselves."""
+"""Types that are states themselves -> the value that is kept of one."""
 
 
 def _same(a: Any, b: Any) -> bool:

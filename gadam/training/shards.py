@@ -1,4 +1,4 @@
-"""Shards: some units of a generation, which are trained together; and the rows that they are trained on."""
+"""Shards, units of a generation that are trained together; the rows they are trained on; and one step of theirs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class TrainingError(RuntimeError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is too little memory."""
+    """Tell whether an error says that there is too little memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in _NO_MEMORY)
 
 
-# What libraries say of it in a plain RuntimeError.
+# Words of it in the plain RuntimeError of a library.
 _NO_MEMORY = (
     "can't allocate memory", "annot allocate memory", "ot enough memory", "out of memory", "ALLOC_FAILED", "bad_alloc",
 )  # fmt: skip
@@ -37,7 +37,8 @@ class Shard:
     Attributes:
         population: n units. In the middle of a training its moments are the optimizer's state, whether or not
             generations carry it on.
-        units: their numbers within the role.
+        units: range of their numbers within the role, counted over all seeds: the first seed has the first
+            `config.units_of(role, generation)`, and so on.
         role: "parent" or "child".
         generation: k, from 1; 0 where nothing evolves.
         steps: int64 [n], optimizer steps taken in this generation; None before the first.
@@ -65,7 +66,7 @@ class Shard:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the training is over."""
+        """True once the training is over."""
         return self.loss_trained is not None
 
     @property
@@ -75,7 +76,7 @@ class Shard:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What there is beside the population, by name, [n, ...] each."""
+        """The tensors above, but for the population's, by name: [n, ...] each; those that are None are left out."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def take(self, units: slice) -> Shard:
@@ -84,13 +85,13 @@ class Shard:
         return replace(self, population=self.population.take(units), units=self.units[units], **tensors)
 
     def of_seeds(self, seeds: int) -> list[Shard]:
-        """The units of each of several seeds, as many of each."""
+        """Cut a shard of all units of a role into one for each seed, all of the same size."""
         size = len(self.units) // seeds
         return [self.take(slice(first, first + size)) for first in range(0, len(self.units), size)]
 
     @staticmethod
     def join(shards: Sequence[Shard]) -> Shard:
-        """Neighbouring shards in the same state as one."""
+        """Join shards of consecutive units, all fresh, all in the middle of their training or all trained."""
         first = shards[0]
         if len(shards) == 1:
             return first
@@ -112,14 +113,15 @@ def split_into_shards(population: Population, count: int, role: str, generation:
 
 @dataclass(frozen=True)
 class Data:
-    """Rows, and which of them are the two validation batches of a generation (Sections 3.3.1 and 3.4).
+    """Rows to train on, and the two validation batches of a generation (Sections 3.3.1 and 3.4).
 
     Attributes:
-        train: rows that units are trained on. Of taught children there may be several sets of targets, one after the
-            other, [sets * rows, ...]: one for the units of each seed, or one for each unit.
+        train: rows that units are trained on. Taught children may have several sets of targets, one after the other,
+            [sets * rows, ...]: one for the units of each seed, or one for each unit.
         held_out: rows that validation batches are drawn from.
-        fitness: int64 [seeds, batch], numbers of rows of `held_out`, for each seed's units.
-        survival: the same of the new batch.
+        fitness: int64 [seeds, batch], rows of `held_out` that are each seed's first batch: it gives `loss_start`,
+            `loss_trained` and by that the parents' fitness.
+        survival: the same for the new batch, by which parents and children are compared.
     """
 
     train: Batch
@@ -130,15 +132,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Step:
-    """What `record` is told after an optimizer step of some units.
+    """One optimizer step of some units, as `record` is told of it afterwards.
 
     Attributes:
         generation: k, from 1; 0 in `gadam.train`.
         role: "parent" or "child".
-        units: which of their role.
+        units: range of their numbers within the role; the `record` of a seed gets that seed's alone, from 0.
         number: the step within the generation, from 1.
         losses: [n], of each unit on its training batch, before the step.
-        parameters: name -> [n, ...] after it, which must be copied to be kept.
+        parameters: name -> [n, ...], after the step; the next one overwrites them, so copy what is to be kept.
     """
 
     generation: int
@@ -150,5 +152,5 @@ class Step:
 
 
 Progress = Callable[[int], bool | None]
-"""Told of unit-steps done since it was last told; returns True to pause the training, may raise to end it."""
+"""Receives the unit-steps taken since its last call; returns True to pause the training, may raise to end it."""
 Record = Callable[[Step], None]

@@ -23,7 +23,7 @@ from gadam.training.optimizers import FusedAdam, Stepper, take_average, take_fus
 from gadam.types import Batch, Tensors
 
 FUSED = 8
-"""Steps of one call."""
+"""Steps that one call takes."""
 FUSING_PAYS = 500
 """Steps of a generation from which on compiling several as one pays; it takes the time of about as many."""
 FUSED_OPERATORS = 500
@@ -45,13 +45,13 @@ class Steps:
     """Takes the steps of one shard in one generation; subclasses take the same steps faster.
 
     Attributes:
-        programs: of the gradients.
-        optimizer: of `parameters`.
+        programs: compute the gradients.
+        optimizer: changes `parameters`.
         parameters: name -> [g, ...], which steps change in place.
         buffers: name -> [g, ...], as the last step left them.
-        streams: what the units draw from, a generator each.
-        averages: of the parameters, in their order, which steps change in place; may be empty.
-        weight: by which an average moves towards its parameter at each step.
+        streams: a generator for each unit, for dropout and its kind.
+        averages: moving averages of the parameters, in their order, which steps change in place; may be empty.
+        weight: share by which an average moves towards its parameter at each step.
     """
 
     programs: Programs
@@ -156,7 +156,8 @@ class FusedSteps(Steps):
             losses, *outputs = self._program.generated(*entries, *buffers, *rest[step * size : step * size + size])
             ages += 1
             gradients, adam = outputs[: len(entries)], self._optimizer.settings
-            # What it returns are the same tensors; named anew, no pass of TorchScript takes them for the old ones.
+            # The step changes `entries` in place and returns the same tensors. Later uses must be of what it returned:
+            # by the old names, a pass of TorchScript may take them for the values before the step.
             entries = _scripted(take_fused_step)(gradients, entries, *others, ages, factors[step], *adam)
             averages = _scripted(take_average)(averages, entries, self.weight)
             buffers = tuple(outputs[len(entries) :])

@@ -40,18 +40,19 @@ THREADS = 1
 because shards side by side use the cores without waiting for each other."""
 VALIDATED_AT_ONCE = 1_000  # rows: their activations stay near the processor
 REPORT_SECONDS = 0.25
-"""Slow steps are reported to `progress` as often as a person looks."""
+"""Seconds after which steps are reported to `progress` before a block of them is full: as often as a person looks."""
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """How the units of one architecture are trained: each by an optimizer of its own (Eq. 6), on batches of its own.
+    """Trains shards of one architecture: each unit by an optimizer of its own (Eq. 6), on batches of its own.
 
     Attributes:
         config: the settings.
         loss: (output, targets) -> scalar, a mean over rows.
-        seeds: whose units are trained together: the first `config.population_size` are those of the first seed, ...
-        programs: the vectorised programs, or None to train unit by unit.
+        seeds: seed of each population that is trained together. Units are numbered seed by seed, with
+            `config.units_of(role, generation)` of each.
+        programs: the traced programs, or None to train each unit by plain PyTorch.
         validates: whether trained units are evaluated on the fixed rows, see `fixed_rows`.
         backward_draws: whether a backward pass draws random numbers, as a hook may.
     """
@@ -65,11 +66,11 @@ class Trainer:
 
     @property
     def way(self) -> str:
-        """How units are trained, in a word."""
+        """Way of training: "loop" (plain PyTorch), or traced: "unit by unit", or "vectorised", all in one call."""
         return "loop" if self.programs is None else "unit by unit" if self.programs.singly else "vectorised"
 
     def by_seed(self, units: range, role: str, generation: int) -> list[tuple[int, slice]]:
-        """Split neighbouring units by seed: the place of each seed, and where among the units its own are."""
+        """Split consecutive units by seed: the place of each seed in `seeds`, and the slice of `units` that it has."""
         size = self.config.units_of(role, generation)
         firsts = [units.start, *range(units.start // size * size + size, units.stop, size), units.stop]
         return [(low // size, slice(low - units.start, high - units.start)) for low, high in pairwise(firsts)]
@@ -77,15 +78,15 @@ class Trainer:
     def train(self, shard: Shard, data: Data, progress: Progress | None = None, record: Record | None = None) -> Shard:
         """Evaluate a shard, train it for the steps of its role, and evaluate it again.
 
-        It may be in the middle of its training. If that pauses, as `progress` asks, the shard is returned as it is
-        then; going on from there gives bit by bit what no pause would have given.
+        `shard` may be fresh or in the middle of its training. Where `progress` asks for a pause, the shard is returned
+        as it is then, and training it again goes on: the result is bit by bit that of a training without a pause.
         """
         if (steps := self.config.steps_of(shard.role)) != self.config.steps:
             own = replace(self.config, steps=steps, child_steps=None)
             return replace(self, config=own).train(shard, data, progress, record)
         keep_freed_memory()
         device = data.train[1].device
-        current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # where new streams are made
+        current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()  # for new CUDA streams
         with intra_operator_threads(THREADS), torch.enable_grad(), float32_as_asked(device), current:
             start = time.perf_counter()
             if shard.steps is None:
@@ -94,7 +95,8 @@ class Trainer:
             train = self._train_loop if self.programs is None else self._train_vectorised
             shard = train(shard, data.train, reporter, record)
             if not bool((shard.tensors["steps"] < self.config.steps).any()):
-                # Unless moments are carried, Adam starts anew, in these units and in the children bred from them.
+                # Unless they are carried, moments end here, before breeding: so the optimizer's state starts at zero in
+                # the children of these units, and in the parents of the next generation.
                 carries = self.config.moments == "carry"
                 units = averaged(shard.population)
                 shard = replace(shard, population=units if carries else units.without_moments())
@@ -108,7 +110,7 @@ class Trainer:
             return replace(shard, seconds=shard.tensors["seconds"] + spent)
 
     def _begin(self, shard: Shard, data: Data) -> Shard:
-        """A fresh shard with its streams, before the first step."""
+        """Return a fresh shard with its streams and its loss at the start, before the first step."""
         batches, draws = (
             torch.stack([self._stream(shard, purpose, unit).get_state() for unit in shard.units])
             for purpose in (BATCHES, DRAWS)
@@ -122,7 +124,7 @@ class Trainer:
     def _evaluate(self, shard: Shard, rows: Batch, index: Tensor) -> Tensor:
         """Mean loss of each unit in evaluation mode on its seed's batch (Eq. 7 divided by the rows of V), [n].
 
-        `index` are the numbers of rows, int64 [seeds, batch], see `Data`.
+        `index`, int64 [seeds, batch], has the numbers of rows, see `Data`.
         """
         # A unit that draws even in evaluation mode draws the same at every evaluation: its fitness is comparable.
         draws = [self._stream(shard, DRAWS, unit, evaluation=1) for unit in shard.units]
@@ -147,8 +149,9 @@ class Trainer:
         losses = []
         with torch.no_grad():
             for unit, generator in zip(population.units(), draws, strict=True):
+                # A copy for each unit, for the module and the loss may write to what they are given.
                 inputs, targets = (tuple(tensor.clone() for tensor in batch[0]), batch[1].clone())
-                with unit_stream(generator):  # of their own, for whoever writes to them
+                with unit_stream(generator):
                     losses.append(self.loss(unit(*inputs), targets))
         return torch.stack(losses)
 
@@ -231,7 +234,7 @@ class Trainer:
         )  # fmt: skip
 
     def _targets_of(self, units: range, shard: Shard, rows: Batch) -> Tensor | None:
-        """Where the targets of each unit begin, int64 [units], if the rows have several sets of them, see `Data`."""
+        """Return the first target of each unit, int64 [units]; None unless there are several sets, see `Data`."""
         count, sets = len(rows[0][0]), len(rows[1]) // len(rows[0][0])
         everyone = len(self.seeds) * self.config.units_of(shard.role, shard.generation)
         firsts = [unit * sets // everyone * count for unit in units]
@@ -239,11 +242,11 @@ class Trainer:
 
     @property
     def _weight(self) -> float:
-        """By which averages move towards the weights at each step."""
+        """Share by which averages move towards the weights at each step: their time constant is average * steps."""
         return 1 / (1 + self.config.average * self.config.steps)
 
     def _averages(self, population: Population, taken: int) -> dict[str, Tensor]:
-        """The averages of weights of units in the middle of their training; those of fresh ones are the weights."""
+        """Return the moving averages of the weights, "average/<name>" -> [n, ...]; they start from fresh weights."""
         if not self.config.average:
             return {}
         fresh = {f"{AVERAGE}/{name}": entry for name, entry in population.parameters.items()}
@@ -298,7 +301,7 @@ class _Reporter:
         self.paused = False
 
     def step(self, units: int, steps: int, *, last: bool) -> bool:
-        """Count so many steps of so many units. Returns `paused`."""
+        """Count `steps` of each of `units`, and report if it is time. Returns `paused`."""
         self._pending += steps
         now = time.perf_counter()
         if last or self._pending >= BLOCK or now - self._since > REPORT_SECONDS:
@@ -308,6 +311,6 @@ class _Reporter:
 
 
 def _join(populations: Sequence[Population]) -> Population:
-    """As `Population.join`, where moments that some have not yet are zeros, which is what optimizers start from."""
+    """Join populations; moments that only some have become zeros in the others, which is what optimizers start from."""
     zeros = {name: torch.zeros_like(entry) for each in populations for name, entry in each.moments.items()}
     return Population.join([replace(each, moments=zeros | dict(each.moments)) for each in populations])
