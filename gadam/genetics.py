@@ -4,8 +4,8 @@ Pure functions on tensors. A population's entries are a dict of tensors with a l
 losses are means over a batch, `[g]`, and lower is fitter; `normalized` are in [0, 1], 0 the fittest; `parents` are
 int64 `[pairs, 2]`; and `inheritance`, `[pairs]`, is the probability of the first of them. Randomness comes only
 through the `generator` given, which must live on the device of the tensors. Nothing is changed in place. Every function
-raises `InputError` for an argument that it cannot use. Probabilities are looked at on a CPU alone: on a GPU each look
-would wait for all that it has to do.
+raises `InputError` for an argument that it cannot use. That rates and inheritance lie in [0, 1] is checked on a CPU
+only; on a GPU it would force a synchronisation.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def selection_probabilities(normalized: Tensor, eligible: Tensor | None = None) 
 def select_parents(probabilities: Tensor, pairs: int, *, generator: Generator) -> Tensor:
     """Draw pairs of parents, int64 [pairs, 2], with replacement (Section 3.3.1); a unit may be paired with itself."""
     _check_row("probabilities", probabilities)
-    # On a GPU what is no probability would end every further computation of the process.
+    # Checked on a GPU too, where `multinomial` of a bad value would end every further computation of the process.
     if not (bool((probabilities >= 0).all()) and 0 < float(probabilities.sum()) < float("inf")):
         found = f"{float(probabilities.min()):g} to {float(probabilities.max()):g}"
         raise InputError(f"probabilities: range from {found}, must be finite, at least 0, and not all 0")
@@ -148,6 +148,7 @@ def mutate(
             fresh = torch.rand(entries.shape, generator=generator, dtype=entries.dtype, device=entries.device)
         else:
             fresh = 0.1 * torch.randn(entries.shape, generator=generator, dtype=entries.dtype, device=entries.device)
+        # `<`, not `<=` as in Eq. 11: rand may be 0, and a rate of 0 must mutate nothing.
         return torch.where(rand < _per_pair(rates, rand), fresh, entries)
 
     return {name: replace(entries) for name, entries in parameters.items()}
@@ -177,14 +178,14 @@ def has_converged(previous_losses: Tensor, losses: Tensor, threshold: float) -> 
 
 
 def _check_row(name: str, values: Any, length: int | None = None) -> None:
-    """A number for each unit or pair."""
+    """Refuse anything but a tensor of floats, one for each unit or pair."""
     right = isinstance(values, Tensor) and values.dim() == 1 and values.is_floating_point() and len(values) > 0
     if not right or len(values) != (length or len(values)):
         raise InputError(f"{name}: is {_kind(values)}, must be a tensor of floats [{length or 'g'}]")
 
 
 def _check_probabilities(name: str, values: Any, length: int | None) -> None:
-    """A number in [0, 1] for each pair."""
+    """Refuse anything but a number in [0, 1] for each pair; the range is checked on a CPU only."""
     _check_row(name, values, length)
     if values.is_cpu and not bool(((values >= 0) & (values <= 1)).all()):
         found = f"{float(values.min()):g} to {float(values.max()):g}"
@@ -220,14 +221,14 @@ def _kind(value: Any) -> str:
 
 
 def _rand(entries: Tensor, pairs: int, generator: Generator) -> Tensor:
-    """Uniform draws in [0, 1) to compare with probabilities, one for each entry of `pairs` units.
+    """Draw from U[0, 1), to compare with probabilities, for each entry of `pairs` units.
 
-    They are float32 at least: bfloat16 has but 256 such numbers, and would mutate far more often than asked.
+    The draws are float32 at least: bfloat16 has but 256 such numbers, and would mutate far more often than asked.
     """
     shape, dtype = (pairs, *entries.shape[1:]), torch.promote_types(entries.dtype, torch.float32)
     return torch.rand(shape, generator=generator, dtype=dtype, device=entries.device)
 
 
 def _per_pair(values: Tensor, like: Tensor) -> Tensor:
-    """[pairs] -> [pairs, 1, ...], to broadcast against entries."""
+    """Reshape [pairs] to [pairs, 1, ...], to broadcast against entries."""
     return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))

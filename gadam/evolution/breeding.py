@@ -1,4 +1,4 @@
-"""From trained parents to the next generation: breeding (Section 3.3), survival (Section 3.4), and its history.
+"""Make the next generation from trained parents: breeding (Section 3.3), survival (Section 3.4), and its history.
 
 Populations of several seeds are trained together as one, but never meet: each is bred, selected and judged by itself.
 """
@@ -58,7 +58,8 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     normalized = genetics.normalize_losses(fitness)
     probabilities = genetics.selection_probabilities(normalized, eligible=fitness.isfinite())
     pairs = genetics.select_parents(probabilities, config.children or config.population_size, generator=draw)
-    if config.parents != "pair":  # all children are of the same parents, of whom they can but start from the fittest
+    # All children have the same teachers. A pair of the fittest with itself makes it the one that they start from.
+    if config.parents != "pair":
         pairs = torch.full_like(pairs, int(genetics.survivors(normalized, 1)))
     inheritance = genetics.inheritance_probabilities(normalized, pairs)
     mutation_rates = genetics.mutation_rates(config.mutation_rate, probabilities, pairs)
@@ -75,7 +76,8 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
     else:
         crossed = parameters
         parameters = genetics.mutate(crossed, mutation_rates, generator=draw, distribution=config.mutation)
-        for name, row in _padding_rows(parents.template):  # no training would bring them back to 0
+        # Padding has no gradient, so no training would take back a mutation of its row.
+        for name, row in _padding_rows(parents.template):
             if name in crossed:
                 parameters[name][:, row] = crossed[name][:, row]
     buffers, rates = (genetics.inherit(own, pairs, inheritance) for own in (parents.buffers, parents.rates))
@@ -97,10 +99,11 @@ def _padding_rows(module: nn.Module) -> list[tuple[str, int]]:
 def _cross(
     parents: Population, pairs: Tensor, inheritance: Tensor, draw: Generator
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return parameters (Eq. 9), and moments of the same entries.
+    """Cross parameters (Eq. 9), and the moments that go with them. Returns both, name -> [children, ...].
 
-    With moments="fresh" the parents have none, and the children start from zeros (`Trainer.train` drops them). Those
-    that are carried go with their entry, even if that mutates: the same draws for each kind of state.
+    Parents have moments with moments="carry" alone (else `Trainer.train` drops them). Each entry of a moment is then
+    from the parent that gave that entry of the parameter, even if it mutates afterwards: each kind of state repeats the
+    draws. Counts of steps, [children], are taken whole.
     """
     before = draw.get_state()
     crossed = genetics.crossover(parents.parameters, pairs, inheritance, generator=draw)
@@ -255,7 +258,7 @@ def draw_validation_batches(data: Data, number: int, configs: Sequence[GadamConf
 
 
 def units_of_seed(population: Population, place: int, seeds: int) -> Population:
-    """Return one seed's units; a copy where there are others, whose memory it would keep."""
+    """Return one seed's units. With several seeds they are copied: a slice would keep the memory of all."""
     g = len(population) // seeds
     return population if seeds == 1 else population.take(torch.arange(place * g, place * g + g))
 
@@ -274,7 +277,7 @@ def history_rows(shard: Shard, steps: int) -> pd.DataFrame:
 
 
 def _require_finite(losses: Tensor, before: Tensor, number: int, config: GadamConfig) -> int:
-    """Return how many losses are finite; a TrainingError if none is, which goes by the losses before the training."""
+    """Return how many losses are finite; if none, raise TrainingError with advice by the losses before training."""
     finite = int(losses.isfinite().sum())
     if not finite:
         rate = config.learning_rate

@@ -43,7 +43,7 @@ from gadam.validation import check_number
 
 PIECE = 2**24  # bytes that are hashed at once
 SHARE = 0.01
-"""Share of the time that is spent on writing checkpoints at most, however short the interval."""
+"""Largest share of the time that is spent on writing checkpoints, however short the interval."""
 
 _ambient: ContextVar[Iterator[Path] | None] = ContextVar("checkpoints", default=None)
 
@@ -66,11 +66,12 @@ class Checkpointer:
     """Keeps the checkpoint of one training; without a path it does nothing.
 
     Args:
-        path: the file; None is the next one of `checkpoints_in`, if inside and all `states` can be kept, else none.
-        identity: what must be equal to go on, see `identify`; asked for when it is needed.
-        order: units of the model, on the device of the training.
+        path: the file. None: inside `checkpoints_in` its next file, if every one of `states` has a `state_dict`; else
+            there is no checkpoint.
+        identity: returns the facts that must be equal to go on, see `identify`; called when they are first needed.
+        order: units of the model, on the device of the training, in whose order tensors are read.
         states: callbacks and the like that see the training, whose `state_dict` is kept too, if they have one.
-        seconds: between writes.
+        seconds: least time between writes.
 
     Attributes:
         signal: SIGINT, or with a path SIGTERM, once one was received inside `with`: the training should end cleanly.
@@ -98,7 +99,7 @@ class Checkpointer:
 
     @property
     def seconds(self) -> float | None:
-        """Between pauses of the training, for `keep`."""
+        """Seconds between pauses of the training for `keep`: a write takes at most `SHARE` of them. None: no path."""
         return None if self.path is None else max(self._interval, self._cost / SHARE)
 
     def __enter__(self) -> Checkpointer:

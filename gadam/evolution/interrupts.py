@@ -1,4 +1,4 @@
-"""What becomes of a training that SIGINT has ended: Ctrl-C, or the stop button of a kernel."""
+"""Return or raise the result of a training that SIGINT has ended: Ctrl-C, or the stop button of a kernel."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ _cell: Any = None  # the request to the notebook's kernel in which a training wa
 
 
 def deliver(results: T, message: str) -> T:
-    """Return what a training gives. After an interrupt, of which `message` tells, only to a person at work.
+    """Return the results of a training, or after an interrupt raise them in a script.
 
-    In a script it is raised: nobody loses what there is, and no loop of the script runs on.
+    `message` tells of the interrupt; "" if there was none. In a notebook or an interactive session it is printed, and
+    the results are returned. In a script a `KeyboardInterrupt` carries them as `result`: nobody loses what there is,
+    and no loop of the script runs on.
     """
     global _cell
     if not message:
         return results
-    executes_file = hasattr(sys.modules["__main__"], "__file__")  # as IPython does, too
+    executes_file = hasattr(sys.modules["__main__"], "__file__")  # IPython sets it for a file, too
     if front_end() == "notebook" or (front_end() == "terminal" and hasattr(sys, "ps1") and not executes_file):
         _cell = _present_cell()
         print(f"gadam: {message}", flush=True)
@@ -38,6 +40,6 @@ def stop_interrupted_cell() -> None:
 
 
 def _present_cell() -> Any:
-    """What the kernel is asked for now: a cell, or the click on a widget."""
+    """Return an id of the request that the kernel serves now: of a cell, or of a click on a widget."""
     parent: Any = getattr(shell(), "get_parent", dict)() or {}
     return parent.get("header", {}).get("msg_id") or getattr(shell(), "execution_count", None)

@@ -101,13 +101,12 @@ def evolve(
         executor: a `concurrent.futures.Executor`, a number of threads, or None for what suits the machine.
         device: "auto" (the GPU of CUDA, where there is one) or a torch device.
         callbacks: told of the start, of each generation and of the end.
-        checkpoint: a file. The training keeps there where it stands, also in the middle of a generation; the same call
-            goes on from it as if it had never stopped: the result is the same bit by bit. SIGTERM, too, ends the
-            training within a step, once that is written. A finished training is not done again. Of `evolve` more
-            `generations` than before may be asked for, unless Eq. 13 or a callback has ended it, and while mode "auto",
-            which goes by the length, chooses the same. If the first write fails, that is an error; later ones are
-            warnings.
-        checkpoint_seconds: between writes; more where writing would take over 1 % of the time.
+        checkpoint: a file that keeps the state of the training, also in the middle of a generation. The same call goes
+            on from it, and its result is bit by bit that of a training without a stop; a finished training is not done
+            again. An evolution goes on further if more `generations` are asked for, unless Eq. 13 or a callback ended
+            it, or mode "auto" chooses another way for the longer one. SIGTERM ends the training within a step, after a
+            last write. A first write that fails is an error, a later one a warning.
+        checkpoint_seconds: least time between writes; longer where writing would take over 1 % of the time.
         record: told of each step of each shard (`gadam.training.shards.Step`), by threads of this process only. Of a
             shard that is halved because memory ran out, it is told again what was done since the last pause. With a
             checkpoint, its `state_dict` and `load_state_dict` are called, if it has them, as those of callbacks are.
@@ -209,10 +208,11 @@ def train(
     progress: bool | None = None,
     stop: threading.Event | None = None,
 ) -> Result:
-    """Train the units that `evolve` would start from, each alone: the same streams and steps, no genetics.
+    """Train the units that `evolve` would start from, each alone, for as many steps and without genetics.
 
     Each unit takes `generations * (steps + child_steps)` optimizer steps, as many as a line of descent has in `evolve`.
-    It is what an evolution has to beat at equal compute, and a deep ensemble in one call.
+    The initial units are those of `evolve`; their batches are drawn from streams of their own. It is what an evolution
+    has to beat at equal compute, and a deep ensemble in one call.
 
     Arguments are those of `evolve`, but: there is no `restore_best`; `population_size` may be 1; the best unit is
     chosen by the fixed rows of `validation`, or on a validation batch; callbacks are told of the start and of the end;

@@ -49,11 +49,11 @@ class Training:
     """A training under way: what was given, see `gadam.evolve`, and its state.
 
     Attributes:
-        configs: of the populations that are trained together, which differ in their seed alone.
-        callbacks: those of each population.
-        records: that of each population.
+        configs: settings of each population that is trained, one for each seed; they differ in the seed alone.
+        callbacks: the callbacks of each population.
+        records: the `record` of each population.
         restore_best: whether `Result.best` is the best unit ever by the fixed rows.
-        evolves: whether units evolve; else each is trained alone for as many steps as a line of descent has.
+        evolves: True for `evolve`; for `train` each unit is trained alone, for as many steps as a line of descent has.
         config: the first of `configs`, for what is the same in all.
         data: the rows, and the validation batches once they are drawn.
         state: changes with each round of the training.
@@ -150,7 +150,8 @@ class Training:
             found = identify(self.configs, population, batches, self._targets, mode, fresh_loss)
             return found | {"restore_best": self.restore_best}
 
-        # An executor of one's own may watch too, and can be told nothing of what was before.
+        # A user's executor counts as one that watches: it sees the shards, and unless it has a `state_dict` it cannot
+        # learn after a resume what it saw before.
         executor = None if isinstance(self.executor, int) else self.executor
         watching = [one for one in (*chain(*self.callbacks), *self.records, executor) if one is not None]
         self._checkpointer = Checkpointer(self.checkpoint, identity, population, watching, self.checkpoint_seconds)
@@ -206,9 +207,10 @@ class Training:
 
     @contextmanager
     def running(self) -> Iterator[tqdm[Any]]:
-        """Open pool and progress bar; write the checkpoint at the end, after an error that of the last sound state."""
+        """Open pool and progress bar. Write the checkpoint at the end; after an error, that of the last sound state."""
         done = self._steps_before(self.state.generation) + self.state.steps_taken()
-        # None: unless it is a terminal. In a notebook tqdm would show it to nobody too, who keeps a bar that stands.
+        # tqdm takes None for "hide it unless it is in a terminal", but in a notebook for False. So it is hidden by True
+        # where a program executes the notebook, in which a dead bar would stay.
         hidden = (None if front_end() != "batch" else True) if self.progress is None else not self.progress
         hidden = hidden or (True if sys.stderr is None else hidden)
         bar: dict[str, Any] = {"total": self._total, "initial": done, "disable": hidden, "unit": "step"}
@@ -254,7 +256,8 @@ class Training:
     def results(self, stopped: Sequence[str]) -> list[Result]:
         """Make the result of each seed of its last population, and tell its callbacks."""
         results = []
-        # What did not complete its first generation has the units as they are, but for an evolution that was stopped.
+        # `train` that has not ended, and an evolution that is interrupted in its first generation, give the units as
+        # they are; one that `stop` ends there gives the initial units.
         begins = not self.evolves or (self.interrupted and self.state.generation == 1)
         self.advance(self.state)
         for place, reason in enumerate(stopped):

@@ -20,15 +20,16 @@ ON_CPU = ("steps", "batches", "draws", "seconds")
 
 @dataclass(frozen=True)
 class SeedState:
-    """The population of one seed so far.
+    """History, losses, stop reason and best unit of one seed; its units are in `EvolutionState.population`.
 
     Attributes:
+        history: the rows of `Result.history` for complete generations.
+        losses: losses of the last two generations that were selected, which Eq. 13 compares: [g] each, none before the
+            first is complete. While only one is, the other losses are the initial units', before training.
+        stopped: "callback" or "converged"; "" if it is not over, or only because there are no more generations.
         best: the unit with the lowest loss on the fixed rows ever, a population of one; None without such rows.
         best_loss: that loss.
-        history: the rows of complete generations.
-        losses: of the last two selected generations, [g] each; as many as there are.
-        stopped: "callback" or "converged"; "" if it is not over, or only because there are no more generations.
-        teachers: of the last generation, where they taught it and are not among it.
+        teachers: the parents of the last generation, if they have taught it and are not among it; else None.
     """
 
     history: pd.DataFrame
@@ -44,12 +45,13 @@ class EvolutionState:
     """The state of an evolution, of one seed or of several that are trained together.
 
     Attributes:
-        generation: the one under way, from 1; 0 where nothing evolves.
-        population: that it began with: of each seed the last complete generation, fittest first, or the initial one.
-        shards: of the role that is being trained, in order.
+        generation: number of the generation under way, from 1; 0 where nothing evolves.
+        population: the units that it began with, seed by seed: the survivors of the generation before, fittest first,
+            or the initial units. Once all is over, the result's.
+        shards: shards of the role that is being trained, in order; none between parents and children.
         seeds: one state for each seed.
-        shard_count: number of shards of a role.
-        parents: the trained parents while the children are being trained; before that None.
+        shard_count: number of shards that a role is cut into.
+        parents: the trained parents, from their training's end to survival; before that None.
         seconds: wall time so far.
     """
 
@@ -63,11 +65,11 @@ class EvolutionState:
 
     @property
     def is_trained(self) -> bool:
-        """Whether all units of the role are trained."""
+        """True once all units of the role are trained."""
         return all(shard.is_trained for shard in self.shards)
 
     def units_as_they_are(self) -> Population:
-        """Return the units of the role under way, parents while the children are trained, without optimizer state."""
+        """Return the parents without moments: amid their training or, while the children are trained, after it."""
         if self.parents is not None:
             return self.parents.population.without_moments()
         return Population.join([averaged(shard.population).without_moments() for shard in self.shards])
@@ -83,7 +85,10 @@ class EvolutionState:
 
 
 def to_file(state: EvolutionState) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return JSON values and tensors, for `gadam.storage`."""
+    """Return JSON values and tensors, for `gadam.storage`.
+
+    Names in the file are older than those here: "courses" are `seeds`, "parts" are `shards`.
+    """
     facts: dict[str, Any] = {
         "generation": state.generation, "shards": state.shard_count, "seconds": state.seconds,
         "courses": [
@@ -99,6 +104,8 @@ def to_file(state: EvolutionState) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for place, shards in (("parents", [state.parents] if state.parents else []), ("parts", state.shards)):
         facts[place] = []
         for index, shard in enumerate(shards):
+            # "initial" parents, before their training, are slices of `state.population` and not written again. "fresh"
+            # are children before theirs, "begun" units amid it, "trained" after it; `from_file` reads these alike.
             begun = "fresh" if shard.role == "child" else "initial"
             word = "trained" if shard.is_trained else begun if shard.steps is None else "begun"
             if word != "initial":

@@ -34,9 +34,9 @@ They were chosen on development seeds (100 to 102) of the study in `gadam.paper.
 that saw test rows; those of ADULT, LETTER and MNIST are the same for every seed.
 """
 TEACHER_SHARE = 0.45
-"""Share of the steps that teachers take."""
+"""Share of the steps that teachers take, unless `teacher_share` is given."""
 HELD_OUT = 10
-"""Of so many rows one is held out."""
+"""Rows of which one is held out, where no `validation` is given."""
 
 
 def teach(

@@ -50,7 +50,7 @@ def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Tar
         if _gives_logits(loss):
             try:
                 loss(output, _probabilities(output, loss))
-            except Exception as error:  # of a subclass that goes by labels
+            except Exception as error:  # a subclass may go by labels
                 raise labels from error
             return
     if targets == "classes":
@@ -75,7 +75,7 @@ def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Tar
 
 
 def teachers_of(offspring: Offspring, config: GadamConfig) -> list[list[int]]:
-    """Return who teaches: for all children the same units, or for each child its own."""
+    """Return numbers of the parents that teach: one list for all children, or a list for each child."""
     if config.parents == "pair":
         return [sorted(set(pair)) for pair in offspring.pairs.tolist()]
     fittest = genetics.survivors(offspring.normalized, len(offspring.normalized)).tolist()
