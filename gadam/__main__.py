@@ -14,7 +14,7 @@ def main() -> None:
     something to put in order asks for an exception once its modules are there.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as a process in the background of a shell has it
+        if signal.getsignal(number) != signal.SIG_IGN:  # a shell ignores it for processes in the background
             signal.signal(number, _stop)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever its encoding is, a sign that it lacks stops nothing

@@ -14,7 +14,7 @@ from gadam.validation import InputError, shown
 __all__ = ["RESULTS_VERSION", "ROUNDING_VERSION", "GadamConfig", "InputError", "Optimizer"]
 
 RESULTS_VERSION = 1
-"""Version of what the engine computes: part of what a stored run and a checkpoint are of. Raise it with a change that
+"""Version of what the engine computes, in the identity of stored runs and checkpoints. Raise it with a change that
 alters results by more than rounding, and only then; tests/test_golden.py says when."""
 ROUNDING_VERSION = 2
 """Raised where the engine only rounds otherwise. Kept with each stored run, outside its identity: long
@@ -68,8 +68,9 @@ class GadamConfig:
         schedule: course of the learning rate over a phase, which is the training of a generation's parents or children
             (of `gadam.train` the whole training): "constant", or "cosine", which rises over the first 2 % of the steps
             and falls to 0.
-        average: above 0, weights are averaged exponentially over about this share of a phase's steps, from those at its
-            start on (so most often well below 0.1); the average is evaluated, and replaces the weights at the end.
+        average: above 0, an exponential moving average of the weights is kept, with a time constant of `average` times
+            the steps of a phase (see `schedule`). It starts anew from the weights that a phase begins with, so most
+            often it should be well below 0.1; at the end of the phase it replaces the weights and is evaluated.
         betas: decay rates of Adam's two moments, each in [0, 1) (beta_1 and beta_2 in Eq. 2).
         epsilon: added to the denominator, outside the bias correction as in `torch.optim.Adam` (Eq. 2).
         mutation_rate: share of a child's entries that are drawn anew, before it is scaled by fitness (p in Eq. 12).
@@ -80,8 +81,8 @@ class GadamConfig:
             "none": a mutated copy of the fitter parent; "teach": children are not mutated, and are trained on what
             their parents, together, predict.
         teach_weight: share of the parents' predictions in the targets of taught children, the rest is the rows' own.
-        parents: who teaches: the "pair" that selection drew, "all" units, or the fitter "half" of them.
-        child_start: what a taught child starts from: "fresh" weights, those of its "fitter" parent (where more than two
+        parents: teachers of a taught child: the "pair" that selection drew, "all" units, or the fitter "half" of them.
+        child_start: first weights of a taught child: "fresh" ones, those of its "fitter" parent (where more than two
             teach, of the fittest), or "crossover" of its pair.
         children: children of a generation; None: as many as the population has units.
         child_steps: optimizer steps of a child in a generation; None: as many as a parent takes.

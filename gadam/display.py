@@ -43,7 +43,7 @@ def describe_tensor(tensor: Tensor | None, first: int = 0) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader says them: "0 s", "45 s", "3 min", "2.5 h", "4.1 d"."""
+    """Return seconds as a reader says them: "0 s", "45 s", "3 min", "2.5 h", "4.1 d"."""
     if seconds < 100:
         return f"{-int(-seconds // 1)} s"
     if seconds < 100 * 60:

@@ -25,7 +25,7 @@ from gadam.validation import check_callable, check_choice, check_kind, check_who
 logger = logging.getLogger("gadam")
 
 Average = Literal["probabilities", "outputs"]
-"""What an `Ensemble` averages of its units."""
+"""Predictions of units that an `Ensemble` averages."""
 
 _A_POPULATION = "a gadam.Population (of a Result)"
 SHAPES = 32
@@ -74,7 +74,7 @@ class Ensemble(nn.Module):
         self._programs = {
             singly: Programs(template, _output, singly=singly, evaluates=True) for singly in (False, True)
         }
-        self._traced: dict[Any, bool] = {}  # by the shapes, types and device of the inputs
+        self._traced: dict[Any, bool] = {}  # the key: shapes, types and device of the inputs
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -122,14 +122,14 @@ class Ensemble(nn.Module):
         return self._by_program(inputs) if self._traced.get(key) else self._by_modules(inputs)
 
     def _can_trace(self, inputs: tuple[Tensor, ...]) -> bool:
-        self._by_modules(inputs)  # what a first call sets up does not move any more
+        self._by_modules(inputs)  # the first call may set things up, which then do not move any more
         moves = changed_by(lambda: self._by_modules(inputs), self._template[0], None)
         expected = self._by_modules(inputs)
         others = tuple(t.flip(0) / 2 if t.is_floating_point() else t.flip(0) for t in inputs)
         try:
             reason = f"{moves} changes from call to call" if moves else ""
             reason = reason or difference([self._by_program(inputs).contiguous()], [expected])
-            # On other rows too: the trace may have kept a number that it read from the first ones.
+            # Compare on other rows too: the trace may have kept a number that it read from the first ones.
             reason = reason or difference([self._by_program(others).contiguous()], [self._by_modules(others)])
         except Exception as error:
             reason = describe_error(error)

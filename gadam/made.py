@@ -1,4 +1,4 @@
-"""Modules as `make_model` returns them: refused where copies of them could not be units, each with its own tensors."""
+"""Make modules by `make_model`, and refuse those whose copies cannot be trained as units, each with its own tensors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def make_module(make_model: Callable[[], nn.Module]) -> nn.Module:
 
 
 def check_copies(argument: str, modules: Sequence[nn.Module]) -> None:
-    """Refuse what each unit would need for its own, and a copy of it does not have.
+    """Refuse modules with state that each unit needs for itself, and that copies would share or lack.
 
     These are tensors outside of parameters and buffers that differ from unit to unit, memory that parameters share, and
     hooks that hold the module.
@@ -107,5 +107,5 @@ def _plain_tensors(module: nn.Module) -> dict[str, Any]:
 
 
 def is_computed(module: nn.Module, name: str) -> bool:
-    """Whether spectral_norm, weight_norm or pruning compute an attribute anew at each call, from a parameter."""
+    """Tell whether spectral_norm, weight_norm or pruning compute an attribute at each call, from a parameter."""
     return any(f"{name}_{end}" in module._parameters for end in ("orig", "g"))

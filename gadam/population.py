@@ -135,7 +135,7 @@ class Population:
         return len(next(iter(self.parameters.values())))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle would write all the memory that a slice is part of: a worker gets its own units only."""
+        """Copy slices before they are pickled: else pickle would write all the memory that they are part of."""
         return vars(self._map(lambda t: t.clone() if t.untyped_storage().nbytes() > t.nbytes else t))
 
     def __repr__(self) -> str:
@@ -164,7 +164,7 @@ class Population:
         if not isinstance(units, slice):
             if not (isinstance(units, Tensor) and units.dtype == torch.int64 and units.dim() == 1):
                 raise InputError(f"units: is {shown(units)}, must be a slice or a tensor, int64 [n]")
-            # On a GPU a number that is none of a unit would end every further computation of the process.
+            # Checked on a GPU too, where an index out of range would end every further computation of the process.
             low, high = (int(units.min()), int(units.max())) if len(units) else (0, -1)
             if low < -len(self) or high >= len(self):
                 raise InputError(f"units: range from {low} to {high}, must lie in {-len(self)} to {len(self) - 1}")
@@ -233,7 +233,7 @@ def copy_module(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def only_read(kind: type[Exception], who: str, *lent: Mapping[str, Tensor]) -> Iterator[None]:
-    """Raise an error of this kind if somebody writes in place to what was lent inside: it goes on to be trained."""
+    """Raise an error of this kind if tensors that are lent inside are written to: they go on to be trained."""
     entries = [entry for each in lent for entry in each.values()]
     before = [entry._version for entry in entries]
     yield

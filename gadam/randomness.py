@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gadam.runtime import process_lock
 
-# What a stream is for. Part of the seed: changing a number changes every result.
+# Purposes of streams, which are part of their seeds: changing a number changes every result.
 INITIALISATION, BATCHES, DRAWS, VALIDATION, GENETICS, RATES = range(6)
 ROLES = {"parent": 0, "child": 1}
 

@@ -23,7 +23,7 @@ from gadam.validation import check_whole, read_path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KIND, CHECKPOINT = "result", "checkpoint"  # of files
+KIND, CHECKPOINT = "result", "checkpoint"  # the kinds of files
 FACTS = ("stopped", "gradient_steps", "seconds", "targets", "restored")
 
 

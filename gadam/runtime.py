@@ -43,13 +43,16 @@ def keep_freed_memory() -> None:
     torch.empty(31 * 2**20, dtype=torch.uint8, device="cpu")
 
 
-_threads_before: list[int] = []  # for each thread inside what the process had before the first came in
+_threads_before: list[int] = []  # an entry for each context that is open: the number before the first was opened
 _threads_lock = threading.Lock()
 
 
 @contextmanager
 def intra_operator_threads(count: int) -> Iterator[None]:
-    """PyTorch's setting, put back after: it has effect in the calling thread, and threads to come start from it."""
+    """Set the number of PyTorch's intra-operator threads inside, and put it back after.
+
+    The setting holds in the calling thread, and threads that start later begin with it.
+    """
     with _threads_lock:
         # Asked for in any case: a thread that was never asked takes the process's number at its first operator.
         now = torch.get_num_threads()
@@ -112,8 +115,9 @@ def _cudnn_as_asked() -> Iterator[None]:
 
 
 def float32_as_asked(device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU PyTorch lets cuDNN round convolutions to TF32 unasked: inside, only if matrix products may be too.
+    """Keep cuDNN from rounding convolutions to TF32 inside, unless matrix products may be rounded so too.
 
-    That is asked for by `torch.set_float32_matmul_precision("high")` or the newer `fp32_precision` settings.
+    On a GPU PyTorch rounds convolutions unasked; both are asked for by `torch.set_float32_matmul_precision("high")`,
+    or by the newer `fp32_precision` settings.
     """
     return _cudnn_as_asked() if device.type == "cuda" else nullcontext()

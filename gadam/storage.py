@@ -30,7 +30,7 @@ from gadam.config import InputError
 FORMAT = 2
 HOUR = 60 * 60
 _DIGEST = b'"sha256":"'
-_NONE = b"0" * 64  # where the digest goes, while it is computed
+_NONE = b"0" * 64  # stands in the place of the digest while that is computed
 
 
 def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 Batch: TypeAlias = tuple[tuple[Tensor, ...], Tensor]
-"""Inputs ([n, ...], ...) and targets [n, ...]."""
+"""Rows as the engine takes them: a tuple of inputs, [n, ...] each, and targets [n, ...]."""
 Rows: TypeAlias = Any
-"""What a user gives: a pair (inputs, targets) of tensors, arrays or frames, inputs also a tuple of such; or a map-style
-dataset (`torch.utils.data.Dataset`)."""
+"""Rows as users give them: a pair (inputs, targets) of tensors, arrays or frames, inputs also a tuple of such; or a
+map-style dataset (`torch.utils.data.Dataset`)."""
 Tensors: TypeAlias = Mapping[str, Tensor]
-"""Of a stack of units: name -> [g, ...]."""
+"""Tensors of stacked units by name, [g, ...] each; without g where there is one unit."""
 Streams: TypeAlias = Sequence[torch.Generator]
 """A generator for each unit."""
 Loss: TypeAlias = Callable[[Any, Tensor], Tensor]
 """(output, targets) -> scalar, a mean over rows."""
 Device: TypeAlias = torch.device | str
-"""Where a population is trained: "auto", "cpu", "cuda", "cuda:1" or a torch.device."""
+"""Device to train on: "auto", "cpu", "cuda", "cuda:1" or a torch.device."""
 Targets = Literal["classes", "values"]
-"""What the units predict: "classes", if the targets are whole numbers."""
+"""Kind of prediction: "classes" (their logits or log-probabilities), else "values"; see `training.fit.targets_of`."""

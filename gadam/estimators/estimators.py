@@ -33,7 +33,7 @@ from gadam.validation import check_choice, shown
 
 _PREDICT_WITH = ("best", "ensemble", "soup")
 _CHUNK = 256  # rows that are predicted at once, always so many: no row's last bits depend on what is asked beside it
-_SOUP_SHARE = 0.2  # of the rows, held out for a soup unless told otherwise
+_SOUP_SHARE = 0.2  # share of the rows that is held out for a soup unless told otherwise
 _PASSES, _FEWEST, _MOST = 20, 100, 2_000  # steps="auto"
 
 
@@ -312,7 +312,7 @@ class GADAMClassifier(ClassifierMixin, _Estimator):
         if unknown := [label for label in labels if label not in self.classes_.tolist()]:
             if len(unknown) == len(labels):
                 raise InputError(f"{given}: {shown(unknown[0])} is no label of y")
-            warn(f"class_weight: {shown(unknown[0])} is no label of y")  # as may be in a fold
+            warn(f"class_weight: {shown(unknown[0])} is no label of y")  # a fold may lack it
         try:
             factors: np.ndarray = compute_sample_weight(self.class_weight, y)
         except ValueError as error:

@@ -101,7 +101,7 @@ class WeightedRows:
             size = self.times if len(np.unique(rest)) == total else np.ones_like(self.times)
             np.add.at(held, chosen, size[chosen])
         missing = min(round(fraction * self.times.sum()), self.times.sum() - 1) - held.sum()
-        often = np.flatnonzero((held > 0) & (held < self.times))  # of which only whole copies are held out so far
+        often = np.flatnonzero((held > 0) & (held < self.times))  # rows with copies on both sides
         if missing > 0 and len(often):
             often = often[np.argsort(self.targets[often].reshape(len(often), -1)[:, 0], kind="stable")]
             more = min(missing, len(often))
