@@ -155,6 +155,6 @@ def train_shards(
         failed.set()  # threads stop soon, and what has not started never does
         raise
     finally:
-        for future in pending:
-            future.cancel()
+        # Those that run are waited for: a pool of the user's stays open, and nothing goes on in it.
+        wait([future for future in pending if not future.cancel()])
     return current()

@@ -148,14 +148,16 @@ def test_an_error_here_or_in_a_worker_is_raised_and_counts_as_no_progress(execut
     assert not any(told)
 
 
-def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start(monkeypatch):
+def test_after_an_error_shards_that_run_stop_soon_others_do_not_start_and_nothing_goes_on(monkeypatch):
     monkeypatch.setattr(training, "REPORT_SECONDS", math.inf)
     steps, running, failed = dict.fromkeys(range(20), 0), threading.Event(), threading.Event()
+    submitted = []
 
     class Noticing(ThreadPoolExecutor):
         def submit(self, *given):
             future = super().submit(*given)
             future.add_done_callback(lambda future: future.exception() and failed.set())
+            submitted.append(future)
             return future
 
     def record(step):
@@ -166,8 +168,10 @@ def test_after_an_error_shards_that_run_stop_soon_and_others_do_not_start(monkey
         running.set()
         assert failed.wait(600)
 
-    with Noticing(2, thread_name_prefix="gadam") as pool, pytest.raises(ZeroDivisionError):
-        train_shards(pool, trainer(steps=50_000), shards(20), DATA, record=record)
+    with Noticing(2, thread_name_prefix="gadam") as pool:
+        with pytest.raises(ZeroDivisionError):
+            train_shards(pool, trainer(steps=50_000), shards(20), DATA, record=record)
+        assert all(future.done() for future in submitted), "the pool is open, and the training over"
     assert steps[0] == 1
     assert 0 < steps[1] < 50_000
     assert steps[1] % BLOCK == 0, "it stops where progress is told"
