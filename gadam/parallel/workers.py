@@ -116,6 +116,7 @@ class Workers(ExitStack):
         self._common: Common | None = None
         self._token = ""
         self._carried: Any = None  # what a task has for a worker that lacks what is common
+        self._in_flight: set[Future[list[Shard]]] = set()
         self._asked = self._seen = time.monotonic()
 
     def submit(self, trainer: Trainer, shard: Shard, data: Data, seconds: float | None = None) -> Future[list[Shard]]:
@@ -129,6 +130,8 @@ class Workers(ExitStack):
         self._share(Common(trainer, shard.population.template, data.train, data.held_out))
         task = _exchange_template(shard, None), _narrow(data.fitness), _narrow(data.survival), seconds
         answer: Future[list[Shard]] = Future()
+        self._in_flight.add(answer)
+        answer.add_done_callback(self._in_flight.discard)
         self._send(pickle.dumps(task), answer)
         return answer
 
@@ -159,7 +162,7 @@ class Workers(ExitStack):
             )
 
     def _share(self, common: Common) -> None:
-        """Send the shared data to the workers, unless they have it."""
+        """Send the shared data to the workers, unless they have it; what was shared before is released."""
         if self._common is not None and all(old is vars(common)[name] for name, old in vars(self._common).items()):
             return
         try:
@@ -169,13 +172,15 @@ class Workers(ExitStack):
                 f"executor: the model or the loss cannot be sent to another process ({describe_error(error)}); "
                 "define them in a module of their own, without open files, locks or lambdas"
             ) from error
+        if all(answer.done() for answer in tuple(self._in_flight)):  # else one may need it, and it stays until the end
+            self.close()
         self._common, self._token = common, uuid.uuid4().hex
         if self._client is not None:
             self._share_on_cluster(packed)
             return
         try:
             remove_stale(Path(tempfile.gettempdir()), f"{_PREFIX}*", WEEK)  # who still needs it asks for it
-            folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX)))
+            folder = Path(self.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)))
             self._carried = folder / "common.pickle"
             self._carried.write_bytes(packed)
         except OSError as error:

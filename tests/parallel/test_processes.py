@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import tempfile
 import threading
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -104,6 +105,35 @@ def test_what_is_common_is_read_from_a_file_once_and_the_file_is_gone_after(proc
         (file,) = files
         assert file.exists()
     assert not file.parent.exists()
+
+
+def test_what_was_common_is_gone_before_something_else_is_unless_a_task_may_need_it(none_kept, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    class Here(Executor):
+        def __init__(self):
+            self.files = []
+
+        def submit(self, function, /, token, common, task):
+            self.files.append(list(tmp_path.rglob("common.pickle")))
+            assert common in self.files[-1]
+            future = Future()
+            future.set_result(function(token, common, task))
+            return future
+
+    class Never(Here):
+        def submit(self, *given):
+            super().submit(*given)
+            return Future()
+
+    settings = {"crossover": "teach", "generations": 3, "shards": 2}
+    zoo.assert_same(evolved(here := Here(), **settings), evolved(1, **settings))
+    assert list(map(len, here.files)) == [1] * 12, "shards of two roles and three generations"
+    with Workers(never := Never()) as workers:
+        workers.submit(*shard_and_data())
+        workers.submit(*shard_and_data())
+    assert list(map(len, never.files)) == [1, 2]
+    assert not list(tmp_path.rglob("common.pickle"))
 
 
 def test_a_worker_that_sees_no_file_asks_once_and_is_sent_everything(none_kept):
