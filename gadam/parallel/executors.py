@@ -23,7 +23,7 @@ from gadam.training.trainer import Trainer, train_or_halve
 POLL_SECONDS = 0.2
 """A waiting main thread wakes so often, to hear of an interrupt or of a stop that `progress` asks for."""
 ROUND_SECONDS = 5.0
-"""Seconds between the reports of a worker elsewhere, where checkpoints are kept: the most that its crash can cost."""
+"""After so long a worker elsewhere returns its shard, trained or not: the most that its crash or a stop can cost."""
 
 Pool: TypeAlias = ThreadPoolExecutor | Workers | None
 """Who trains shards: threads of this process, workers elsewhere, or the calling thread."""
@@ -67,13 +67,13 @@ def train_shards(
 ) -> list[Shard]:
     """Train every shard of a role, in any state: submit, collect, until nothing is left or a pause is asked for.
 
-    Threads of this process all pause at the same time, for what `record` keeps must be of the same steps as the shards;
-    workers elsewhere, who tell no record, would be idle meanwhile, so each reports for itself. A shard for which there
-    is too little memory is trained in two halves, with a warning.
+    Threads train in rounds of `seconds`: all pause, `keep` saves one consistent state, the next round begins. Workers
+    have no rounds: each returns its shard every `ROUND_SECONDS` (or `seconds`, if less) and gets it back. A shard for
+    which there is too little memory is trained in two halves, with a warning.
 
-    `progress` is told of steps by threads and of whole shards by other workers, and is asked several times a second,
-    with no steps, whether to pause. `record` is told of each step. `keep` is told of all shards, in order, every so
-    many `seconds` of training and at the end; they do not change any more.
+    `progress` is told of steps, of workers when a shard is back, and is asked several times a second, with no steps,
+    whether to pause; what workers do then is given up. `record` is told of each step. `keep` is told of all shards, in
+    order, after each round, or whenever workers return some, and at the end; they do not change any more.
 
     Returns all of them trained, in order; or as they are, if `progress` asked for a pause.
 
@@ -81,7 +81,8 @@ def train_shards(
         TrainingError: there is too little memory for a single unit; or, as `WorkersError`, workers elsewhere are gone.
         InputError: the executor was shut down.
     """
-    if record is not None and isinstance(pool, Workers):
+    elsewhere, seconds = isinstance(pool, Workers), math.inf if seconds is None else seconds
+    if record is not None and elsewhere:
         raise InputError("record: workers elsewhere tell nothing of their steps; must be None, or the executor threads")
     at_once = pool._max_workers if isinstance(pool, ThreadPoolExecutor) else 1
     held = {shard.units.start: shard for shard in shards}
@@ -103,19 +104,19 @@ def train_shards(
     def begin_round() -> list[Shard]:
         """Set the time of the next pause. Returns what is to be trained until then."""
         nonlocal end
-        end = time.monotonic() + (math.inf if seconds is None else seconds)
+        end = time.monotonic() + seconds
         return [] if paused.is_set() else [shard for shard in current() if not shard.is_trained]
 
     def has_room() -> bool:
         if paused.is_set():
             return False
-        if isinstance(pool, Workers) or not pending:
-            return True  # one goes on even where a pause is due, or rounds that are too short would get nowhere
+        if elsewhere or not pending:
+            return True  # at least one shard a round, or a very short `seconds` would make no progress
         return len(pending) < at_once and time.monotonic() < end
 
     def submit(shard: Shard) -> Future[list[Shard]]:
         if isinstance(pool, Workers):
-            return pool.submit(trainer, shard, data, None if seconds is None else min(seconds, ROUND_SECONDS))
+            return pool.submit(trainer, shard, data, min(seconds, ROUND_SECONDS))
         if pool is None:
             future: Future[list[Shard]] = Future()
             future.set_result(train_or_halve(trainer, shard, data, report, record))
@@ -136,20 +137,22 @@ def train_shards(
                 break
             done, _ = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             report(0)
-            if isinstance(pool, Workers):
-                if paused.is_set():
-                    break
-                if not done:
-                    pool.check()
+            if isinstance(pool, Workers) and not (done or paused.is_set()):
+                pool.check()
             for future in done:
-                before, after = pending.pop(future), future.result()
+                before = pending.pop(future)
+                if elsewhere and paused.is_set() and future.exception() is not None:
+                    continue  # Ctrl-C reaches the processes of a pool, too
+                after = future.result()
                 held |= {shard.units.start: shard for shard in after}
-                if isinstance(pool, Workers):
+                if elsewhere:
                     report(sum(shard.steps_taken for shard in after) - before.steps_taken)
                     ready += [shard for shard in after if not shard.is_trained]
-            if keep is not None and done and (isinstance(pool, Workers) or not pending):
+            if keep is not None and done and (elsewhere or not pending):
                 keep(current())
-            if not (isinstance(pool, Workers) or pending):
+            if elsewhere and paused.is_set():
+                break
+            if not (elsewhere or pending):
                 ready = begin_round()
     except BaseException:
         failed.set()  # threads stop soon, and what has not started never does

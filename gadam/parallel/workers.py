@@ -85,7 +85,7 @@ def work(token: str, common: Path | bytes | None, task: bytes) -> bytes | str | 
         found = _kept[token] = pickle.loads(packed)
     shard, fitness, survival, seconds = pickle.loads(task)
     data = Data(found.train, found.held_out, fitness.long(), survival.long())
-    end = time.monotonic() + (math.inf if seconds is None else seconds)
+    end = time.monotonic() + seconds
     shard = _exchange_template(shard, found.template)
     trained = train_or_halve(found.trainer, shard, data, lambda _: time.monotonic() > end)
     return pickle.dumps([_exchange_template(each, None) for each in trained])
@@ -119,7 +119,7 @@ class Workers(ExitStack):
         self._in_flight: set[Future[list[Shard]]] = set()
         self._asked = self._seen = time.monotonic()
 
-    def submit(self, trainer: Trainer, shard: Shard, data: Data, seconds: float | None = None) -> Future[list[Shard]]:
+    def submit(self, trainer: Trainer, shard: Shard, data: Data, seconds: float = math.inf) -> Future[list[Shard]]:
         """Train a shard for at most so many seconds.
 
         Raises:

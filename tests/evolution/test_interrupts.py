@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ from evolving import DATA, Watch, run, settings
 
 from gadam import Callback, GADAMClassifier, Population, evolve, train
 from gadam.evolution import interrupts
+from gadam.parallel import executors
+from gadam.training import trainer
 
 
 class Interrupting:
@@ -48,6 +50,27 @@ def test_in_a_script_an_interrupt_has_what_there_is(call, at):
         run(callbacks=[watch := Watch()])
         parents, losses = watch.generations[0].parents, watch.generations[0].history["loss_trained"][:4]
         assert zoo.same_population(result.population, parents.take(torch.tensor(losses.argsort().to_numpy())))
+
+
+def test_an_interrupt_keeps_the_steps_that_workers_have_reported(monkeypatch):
+    """Each here after every step."""
+    monkeypatch.setattr(executors, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "REPORT_SECONDS", 0)
+
+    class Interrupting(Executor):
+        tasks = 0
+
+        def submit(self, function, /, *given):
+            self.tasks += 1
+            if self.tasks == 9:
+                signal.raise_signal(signal.SIGINT)
+            future = Future()
+            future.set_result(function(*given))
+            return future
+
+    with pytest.raises(KeyboardInterrupt, match="the result has the units as they are") as caught:
+        run(settings(shards=4), executor=(executor := Interrupting()))
+    assert caught.value.result.gradient_steps == executor.tasks == 12
 
 
 def test_two_interrupts_end_it_at_once_and_an_interactive_session_gets_what_there_is(monkeypatch):

@@ -10,6 +10,7 @@ import zoo
 from torch.nn import functional
 
 from gadam.config import GadamConfig
+from gadam.parallel import executors
 from gadam.parallel.executors import as_pool, train_shards
 from gadam.training import trainer as training
 from gadam.training.batches import BLOCK
@@ -114,6 +115,41 @@ def test_rounds_without_time_still_get_on(executor, monkeypatch):
         found = train_shards(pool, trainer(3), shards(), DATA, keep=kept.append, seconds=0.0)
     zoo.assert_same_shards(found, train_shards(None, trainer(3), shards(), DATA))
     assert len(kept) >= (4 // executor if isinstance(executor, int) else 3)
+
+
+def test_workers_return_shards_in_the_middle_of_their_training_also_where_nothing_is_kept(monkeypatch):
+    monkeypatch.setattr(executors, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(training, "REPORT_SECONDS", 0)
+    told = []
+    with as_pool(Inline(), 1) as pool:
+        found = train_shards(pool, trainer(3), shards(2), DATA, told.append)
+    zoo.assert_same_shards(found, train_shards(None, trainer(3), shards(2), DATA))
+    assert [steps for steps in told if steps] == [1] * 6
+
+
+def test_what_workers_have_returned_when_a_pause_is_asked_for_is_not_lost():
+    class Interrupted(Inline):
+        """Ctrl-C reaches one of its processes, too."""
+
+        tasks = 0
+
+        def submit(self, *given):
+            self.tasks += 1
+            if self.tasks != 2:
+                return super().submit(*given)
+            future = Future()
+            future.set_exception(KeyboardInterrupt())
+            return future
+
+    executor, told, kept = Interrupted(), [], []
+    with as_pool(executor, 1) as pool:
+        found = train_shards(
+            pool, trainer(), shards(), DATA, lambda steps: told.append(steps) or executor.tasks == 4, keep=kept.append
+        )
+    assert [shard.steps_taken for shard in found] == [STEPS, 0, STEPS, STEPS]
+    expected = train_shards(None, trainer(), shards(), DATA)
+    zoo.assert_same_shards([found[0], *found[2:]], [expected[0], *expected[2:]])
+    assert (sum(told), kept, executor.tasks) == (3 * STEPS, [found], 4)
 
 
 @pytest.mark.parametrize(("workers", "fits", "in_shards"), [(1, 1, 2), (3, 1, 2), (1, 2, 1), (1, 0, 2)])
