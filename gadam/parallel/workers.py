@@ -70,7 +70,7 @@ def work(token: str, common: Path | bytes | None, task: bytes) -> bytes | str | 
         task: the shard, the row numbers of its validation batches, and for how long.
 
     Returns:
-        The shards after it; None if this worker lacks what is common, or its address if it is of a dask cluster.
+        The shards as they are then, pickled. Without the shared data: the worker's address on dask, else None.
     """
     found = _kept.get(token)
     if found is None:
@@ -210,7 +210,11 @@ class Workers(ExitStack):
         self.callback(close)
 
     def _send(self, task: bytes, answer: Future[list[Shard]], lacking: str | None = None) -> None:
-        """Submit a task; once more if a worker, `lacking`, has not what is common."""
+        """Submit a task.
+
+        `lacking`: None at first; at the second try the worker that lacked the shared data ("" if not dask), which then
+        travels with it.
+        """
         common = self._common
         assert common is not None
 
