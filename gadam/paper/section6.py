@@ -180,7 +180,8 @@ def readings_figure(effects: pd.DataFrame) -> Figure:
         for place, line in enumerate(own.to_dict("records")):
             if abs(line["centre"]) > most:
                 side = math.copysign(0.97 * most, line["centre"])
-                axis.text(side, place, f"{line['centre']:+.1f}", va="center", ha="left" if side < 0 else "right")
+                align: dict[str, Any] = {"va": "center", "ha": "left" if side < 0 else "right"}
+                axis.text(side, place, f"{line['centre']:+.1f}", backgroundcolor="white", **align)
     return figure
 
 
