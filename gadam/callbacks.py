@@ -23,7 +23,7 @@ class EarlyStopping(Callback):
         ...              callbacks=[gadam.EarlyStopping(patience=3)])
     """
 
-    needs_validation = True
+    needs_validation = needs_generations = True
 
     def __init__(self, patience: int = 3, min_delta: float = 0.0) -> None:
         """Wait for `patience` generations, at least 1, in which the loss falls by no more than `min_delta`."""
@@ -58,6 +58,8 @@ class TensorBoard(Callback):
     Example:
         >>> gadam.evolve(make_model, data, config, callbacks=[gadam.TensorBoard("runs/first")])
     """
+
+    needs_generations = True
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Write event files into a folder, which is made."""

@@ -42,6 +42,8 @@ class LivePlot(Callback):
         scores: a row per generation with the columns generation, best and vote, in [0, 1]; empty without `test`.
     """
 
+    needs_generations = True
+
     def __init__(self, test: Rows | None = None) -> None:
         self._test = None if test is None else read_rows("test", test, torch.device("cpu"))
         if self._test is not None and self._test[1].is_floating_point():

@@ -27,7 +27,7 @@ from gadam.evolution.interrupts import stop_interrupted_cell
 from gadam.evolution.results import result_of
 from gadam.evolution.state import EvolutionState, SeedState
 from gadam.evolution.teaching import check_teaching, teach_rows
-from gadam.parallel.executors import Pool, as_pool, train_shards
+from gadam.parallel.executors import Pool, as_pool, check_executor, train_shards
 from gadam.parallel.workers import cluster_size
 from gadam.population import Population, only_read, to_entries
 from gadam.randomness import ROLES
@@ -191,10 +191,12 @@ class Training:
         if self.validation is None and (needs or self.restore_best):
             name = "restore_best=True" if self.restore_best else f"callbacks: {type(needs[0]).__name__}"
             raise InputError(f"{name} goes by rows that no unit is trained on; must have validation=(inputs, targets)")
-        if needs and not self.evolves:
+        blind = [one for one in chain(*self.callbacks) if getattr(one, "needs_generations", False)]
+        if blind and not self.evolves:
             raise InputError(
-                f"callbacks: {type(needs[0]).__name__} goes by generations, which train has none of; must be left out"
+                f"callbacks: {type(blind[0]).__name__} goes by generations, which train has none of; must be left out"
             )
+        check_executor(self.executor)
         for record in self.records:
             if record is not None:
                 check_callable("record", record, "step")

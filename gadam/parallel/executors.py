@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from gadam.config import InputError
 from gadam.display import shown
@@ -29,24 +29,29 @@ Pool: TypeAlias = ThreadPoolExecutor | Workers | None
 """Who trains shards: threads of this process, workers elsewhere, or the calling thread."""
 
 
+def check_executor(executor: Any) -> None:
+    """Refuse what is no executor, no number of threads and not None."""
+    is_number = isinstance(executor, int) and not isinstance(executor, bool)
+    if not (executor is None or is_number or callable(getattr(executor, "submit", None))):
+        raise InputError(
+            f"executor={shown(executor)} must be a concurrent.futures.Executor, a number of threads, or None"
+        )
+    if is_number and executor < 1:
+        raise InputError(f"executor={executor} must be at least 1 thread")
+
+
 @contextmanager
 def as_pool(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
     """Make a pool that trains shards of what `evolve` was given: an executor, which stays open, or a number of threads.
 
-    None are as many threads as are `useful`; anything else is refused.
+    None are as many threads as are `useful`.
     """
     executor = useful if executor is None else executor
-    if isinstance(executor, bool) or not (isinstance(executor, int) or callable(getattr(executor, "submit", None))):
-        raise InputError(
-            f"executor={shown(executor)} must be a concurrent.futures.Executor, a number of threads, or None"
-        )
     if isinstance(executor, ThreadPoolExecutor):
         yield executor
     elif not isinstance(executor, int):
         with Workers(executor) as workers:
             yield workers
-    elif executor < 1:
-        raise InputError(f"executor={executor} must be at least 1 thread")
     elif executor == 1:
         yield None
     else:

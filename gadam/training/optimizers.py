@@ -181,7 +181,8 @@ class FusedAdam(_Adam):
     torch's own checks and lists before the kernel would take a third of a millisecond at each step.
 
     Attributes:
-        settings: rate and decay (1 and 0 where units have their own), both betas and epsilon.
+        rate: the learning rate of all units; 1 where they have their own.
+        settings: the decay of all units (0 where they have their own), both betas and epsilon.
     """
 
     def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
@@ -193,8 +194,8 @@ class FusedAdam(_Adam):
         # the rates and `_decays` the rates times decays, each [g, 1, ...] to broadcast against a parameter.
         rates, decays = self.rates, self.decays
         apart = len(rates) > 1
-        common = (1.0, 0.0) if apart else (float(rates), float(decays))
-        self.settings: tuple[float, ...] = (*common, *config.betas, config.epsilon)
+        self.rate, decay = (1.0, 0.0) if apart else (float(rates), float(decays))
+        self.settings = (decay, *config.betas, config.epsilon)
         self._updates = [torch.zeros_like(entry) for entry in self._entries] if apart else []
         self._own, self._decays = (
             [one.to(entry).view(-1, *[1] * (entry.dim() - 1)) for entry in self._entries] if wanted else []
@@ -203,32 +204,32 @@ class FusedAdam(_Adam):
 
     def step(self, gradients: Tensors, factor: Tensor) -> None:  # noqa: D102
         self._ages += 1
-        given: list[Any] = [list(gradients.values()), *self.tensors, factor, *self.settings]
+        given: list[Any] = [list(gradients.values()), *self.tensors, self.rate * factor, *self.settings]
         take_fused_step(*given)
 
     @property
     def tensors(self) -> tuple[Any, ...]:
-        """Arguments of `take_fused_step` between gradients and factor: lists of tensors, then ages [g]."""
+        """Arguments of `take_fused_step` between gradients and rate: lists of tensors, then ages [g]."""
         return self._entries, *self._moments, self._updates, self._own, self._decays, self._ages
 
 
 def take_fused_step(
     gradients: list[Tensor], entries: list[Tensor], first: list[Tensor], second: list[Tensor], updates: list[Tensor],
-    rates: list[Tensor], decays: list[Tensor], ages: Tensor, factor: Tensor,
-    rate: float, decay: float, beta1: float, beta2: float, epsilon: float,
+    rates: list[Tensor], decays: list[Tensor], ages: Tensor, rate: Tensor,
+    decay: float, beta1: float, beta2: float, epsilon: float,
 ) -> list[Tensor]:  # fmt: skip
     """Take Adam's step on parameters and moments in place, with ages [g] that count it already. Returns the parameters.
 
-    `first` and `second` are the moments, `ages` float32 [g], and `factor`, float64 [], is that of the rates at this
-    step. Units of one rate and decay have these as `rate` and `decay`, and the other lists are empty. Those with rates
-    of their own have `rates`, [g, 1, ...] for each parameter, `decays`, rates times decays, where any decays, and
-    `updates` like the parameters to write to.
+    `first` and `second` are the moments, `ages` float32 [g], and `rate`, float64 [], is the learning rate at this step.
+    Units of one rate and decay have `decay`, and the other lists are empty. Those with rates of their own, of which
+    `rate` is then the factor, have `rates`, [g, 1, ...] for each parameter, `decays`, rates times decays, where any
+    decays, and `updates` like the parameters to write to.
     """
     largest: list[Tensor] = []  # AMSGrad's, which is off
     counts = [ages[0]] * len(entries)
     if len(updates) == 0:
         torch._fused_adamw_(
-            entries, gradients, first, second, largest, counts, lr=rate * float(factor), beta1=beta1, beta2=beta2,
+            entries, gradients, first, second, largest, counts, lr=float(rate), beta1=beta1, beta2=beta2,
             weight_decay=decay, eps=epsilon, amsgrad=False, maximize=False,
         )  # fmt: skip
         return entries
@@ -237,7 +238,7 @@ def take_fused_step(
         updates, gradients, first, second, largest, counts, lr=1.0, beta1=beta1, beta2=beta2,
         weight_decay=1.0, eps=epsilon, amsgrad=False, maximize=False,
     )  # fmt: skip
-    now = float(factor)
+    now = float(rate)
     for index in range(len(entries)):
         if len(decays) > 0:
             entries[index].addcmul_(entries[index], decays[index], value=-now)

@@ -102,7 +102,7 @@ class FusedSteps(Steps):
     """Takes `FUSED` steps in one call, and what is left at the end of a block one by one."""
 
     def __init__(self, plain: Steps, program: PredrawnProgram, optimizer: FusedAdam, batches: Batch) -> None:
-        """Compile the steps, unless that was done for another shard of the same shapes; nothing changes.
+        """Compile the steps, unless that was done for another shard of the same shapes and any rate; nothing changes.
 
         `program` is of losses, gradients and buffers; `batches` are of the shapes of all that are taken in one call.
 
@@ -139,7 +139,8 @@ class FusedSteps(Steps):
     def _flat(self, batches: Batch, factors: Tensor, streams: Sequence[Generator]) -> list[Tensor]:
         """Return the inputs of the compiled steps: what they change, buffers, and each step's batch and draws."""
         *lists, ages = self._optimizer.tensors
-        flat = [*chain(*lists), *self.averages, ages, factors, *self.buffers.values()]
+        rates = self._optimizer.rate * factors
+        flat = [*chain(*lists), *self.averages, ages, rates, *self.buffers.values()]
         for tensors in zip(*batches[0], batches[1], strict=True):
             flat += [*tensors, *self._program.draw(streams)]
         return flat
@@ -148,7 +149,7 @@ class FusedSteps(Steps):
         given = iter(flat)
         *lists, _ = self._optimizer.tensors
         entries, *others = (list(islice(given, len(each))) for each in lists)
-        averages, ages, factors = list(islice(given, len(self.averages))), next(given), next(given)
+        averages, ages, rates = list(islice(given, len(self.averages))), next(given), next(given)
         buffers, rest = tuple(islice(given, len(self.buffers))), list(given)
         size = len(rest) // FUSED
         losses = rest[0]
@@ -158,7 +159,7 @@ class FusedSteps(Steps):
             gradients, adam = outputs[: len(entries)], self._optimizer.settings
             # The step changes `entries` in place and returns the same tensors. Later uses must be of what it returned:
             # by the old names, a pass of TorchScript may take them for the values before the step.
-            entries = _scripted(take_fused_step)(gradients, entries, *others, ages, factors[step], *adam)
+            entries = _scripted(take_fused_step)(gradients, entries, *others, ages, rates[step], *adam)
             averages = _scripted(take_average)(averages, entries, self.weight)
             buffers = tuple(outputs[len(entries) :])
         return *buffers, losses, *entries, *averages

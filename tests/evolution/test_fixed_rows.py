@@ -160,6 +160,8 @@ def test_tensorboard_gets_a_scalar_a_generation_where_it_is_installed(monkeypatc
             expected += [(f"{loss}/lowest", min(rows[loss]), step), (f"{loss}/mean", rows[loss].sum() / 4, step)]
     told = [call().add_scalar(what, pytest.approx(value), step) for what, value, step in expected]
     assert writer.mock_calls == [call(str(tmp_path / "runs")), *told, call().close()]
+    with pytest.raises(InputError, match="TensorBoard goes by generations"):
+        train(zoo.mlp, DATA, callbacks=[TensorBoard(tmp_path)])
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(InputError, match="pip install tensorboard"):
         TensorBoard(tmp_path)

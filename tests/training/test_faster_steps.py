@@ -35,7 +35,7 @@ def repeated(compute):
     return lambda: result.copy_(compute()), result
 
 
-def broken(_):
+def broken(*_):
     raise RuntimeError("operation not permitted when stream is capturing")
 
 
@@ -127,3 +127,12 @@ def test_fused_steps_that_would_give_other_numbers_are_taken_one_by_one(steps, m
     monkeypatch.setattr(faster, "script", copying)
     zoo.assert_same_shards(steps.train(zoo.mlp, batch_size=4, fused=True), plain)
     assert steps.calls == 0
+
+
+def test_fused_steps_of_another_learning_rate_are_not_compiled_again(steps, monkeypatch):
+    steps.train(zoo.mlp, fused=True)
+    monkeypatch.setattr(faster, "script", broken)  # taken one by one, were it called
+    calls = steps.calls
+    found = steps.train(zoo.mlp, fused=True, learning_rate=0.03)
+    assert steps.calls == 2 * calls > 0
+    zoo.assert_same_shards(found, steps.train(zoo.mlp, learning_rate=0.03))
