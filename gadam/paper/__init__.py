@@ -73,7 +73,8 @@ SECTIONS = {
     ),
     "teach": Section(
         "Beyond the paper: one network, taught by a population", "beyond_teach.ipynb",
-        ("teach_claims", "teach_differences", "teach_accuracy", "teach_loss", "teach_search"), ("teach_budget",),
+        ("teach_claims", "teach_differences", "teach_totals", "teach_accuracy", "teach_loss", "teach_search"),
+        ("teach_budget",),
     ),
     "section6": Section(
         "Section 6: the scoreboard, and how faithful all this is", "section6_fidelity.ipynb",

@@ -229,7 +229,8 @@ def share_of_trees(method: str, size: Mapping[str, Any], full: Mapping[str, Any]
     return float(share * (grown["scan_trees"] / published.scan_trees if "windows" in grown else 1))
 
 
-CONTROLS = ((" (which had 1/g of its gradient steps)", "{}"), (" at equal compute", "{}, equal compute"))
+FEWER_STEPS, EQUAL_COMPUTE = " (which had 1/g of its gradient steps)", " at equal compute"
+CONTROLS = ((FEWER_STEPS, "{}"), (EQUAL_COMPUTE, "{}, equal compute"))
 """What a claim adds to the name of Adam, and of the best of g by Adam; the headline that it answers."""
 
 

@@ -23,7 +23,7 @@ from gadam.paper import published as paper
 from gadam.paper.baselines.dbn import deep_belief_net
 from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import OURS, Arms, Claim, own, paired, unpaired
-from gadam.paper.comparison import FOREST, GCFOREST, SVM
+from gadam.paper.comparison import EQUAL_COMPUTE, FEWER_STEPS, FOREST, GCFOREST, SVM
 from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, curve_by, draw_curve
 from gadam.paper.mnist import ADAM, BEST_OF_G, EVIDENT, GADAM
 from gadam.paper.runs import Row, Run, arm_runs, run_function
@@ -442,15 +442,14 @@ class _Claims:
 
         for method in [*list(paper.TABLE1)[1:], BEST_OF_G]:
             about: dict[str, Any] = {"kind": "greater", "margin": self.margin}
-            where = "on MNIST"
+            beside = EQUAL_COMPUTE
             if method == BEST_OF_G:
-                where += " at equal compute"
                 about |= {"paper": OURS, "headline": "mnist, equal compute"}
             else:
-                where += "" if method in OTHERS else " (which had 1/g of its gradient steps)"
+                beside = "" if method in OTHERS else FEWER_STEPS
                 size = round(paper.TABLE1[GADAM]["accuracy"] - paper.TABLE1[method]["accuracy"], 2)
                 about |= {"paper": f"{size:+.2f}", "size": size, "headline": "mnist" if method == ADAM else ""}
-            text = f"LeNet-5 by GADAM is more accurate than {method} {where}"
+            text = f"LeNet-5 by GADAM is more accurate than {method} on MNIST{beside}"
             yield self.claim(text, [GADAM, method], partial(difference, method), **about)
 
     def of_loss(self) -> Iterator[Claim]:
@@ -466,12 +465,12 @@ class _Claims:
 
         for method in [*(one for one in OPTIMIZERS if one in paper.TABLE1), BEST_OF_G]:
             about: dict[str, Any] = {"kind": "greater", "margin": math.log10(RATIO), "paper": OURS}
-            where = "at equal compute"
+            beside = EQUAL_COMPUTE
             if method != BEST_OF_G:
                 size = round(math.log10(paper.TABLE1[method]["loss"] / paper.TABLE1[GADAM]["loss"]), 2)
                 about |= {"paper": f"{size:+.2f}", "size": size}
-                where = "(which had 1/g of its gradient steps)"
-            text = f"LeNet-5 by GADAM has a lower test loss on MNIST than {method} {where} (log10 of the ratio)"
+                beside = FEWER_STEPS
+            text = f"LeNet-5 by GADAM has a lower test loss on MNIST than {method}{beside} (log10 of the ratio)"
             yield self.claim(text, [GADAM, method], partial(ratio, method), **about)
 
     def of_variation(self) -> Iterator[Claim]:

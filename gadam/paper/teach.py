@@ -81,6 +81,7 @@ CLAIMS = {
     LONG_DRAWN: ("better", "Better than one long run whose learning rate is drawn as well"),
     LONG: ("not worse", "Not worse than one long run whose rate and decay were searched for"),
 }
+NOT_COMPUTED = "undecided (not computed)"
 LOOKS = 40
 SETTINGS = ("learning_rate", "weight_decay", "generations")
 """What is searched for, and kept in the rows."""
@@ -443,13 +444,36 @@ def differences(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
         _, low, high = interval = comparison.difference(ours, cell)
         claim, _ = CLAIMS.get(cell.method, ("better", ""))
         p, flips = p_values(comparison.above(ours, cell).values, -margin if claim == "not worse" else 0.0)
-        verdict = "undecided (profile smoke)" if profile == "smoke" else better_or_worse(low, high, margin)
         if not arms.complete(ours.arm, cell.arm):
-            p, flips, verdict = math.nan, math.nan, "undecided (not computed)"
+            p, flips = math.nan, math.nan
+        verdict = _verdict(low, high, margin, profile, arms, ours.arm, cell.arm)
         lines.append({
             "dataset": cell.column.name, "teach minus": cell.method, **statistics.named(interval, "difference"),
             "p": p, "p, sign flips": flips, "verdict": verdict,
         })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _verdict(low: float, high: float, margin: float, profile: str, arms: Arms, *needed: str) -> str:
+    if not arms.complete(*needed):
+        return NOT_COMPUTED
+    return "undecided (profile smoke)" if profile == "smoke" else better_or_worse(low, high, margin)
+
+
+def budget_table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
+    """Compare teach with each other method of `CURVES` at every total, as `differences` does at the primary one."""
+    lines = []
+    for dataset, method in itertools.product(_tables(profile), [one for one in CURVES if one != TAUGHT]):
+        found, tested = ahead(rows, profile, dataset, method), section54.TEST_ROWS[dataset]
+        for total in PROFILES[profile]["datasets"][dataset]["totals"]:
+            values = found.loc[total].dropna().tolist() if total in found.index else []
+            _, low, high = interval = mean_interval(values, tested)
+            needed = arm(dataset, TAUGHT, total), arm(dataset, method, total)
+            lines.append({
+                "dataset": dataset.upper(), "teach minus": method, "steps": total,
+                **statistics.named(interval, "difference"),
+                "verdict": _verdict(low, high, margin_of(dataset, tested), profile, arms, *needed),
+            })  # fmt: skip
     return pd.DataFrame(lines)
 
 
@@ -467,22 +491,30 @@ def claims_table(differences: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def crossing(rows: pd.DataFrame, profile: str, dataset: str) -> float:
-    """Return the total of steps from which on teach is more accurate than the tuned long run; NaN if it never is.
-
-    Between two totals the difference is taken as a line in the logarithm of the steps. 0: at every total.
-    """
+def ahead(rows: pd.DataFrame, profile: str, dataset: str, method: str = LONG) -> pd.DataFrame:
+    """Return by how many points teach is more accurate than another method: a row per total, a column per seed."""
     found = where(reported(rows, profile), dataset=dataset)
-    by_seed = found.pivot_table(index=["total_steps", "seed"], columns="method", values="accuracy")
-    if not {TAUGHT, LONG} <= set(by_seed):
+    ours, theirs = (
+        where(found, method=method).pivot_table(index="total_steps", columns="seed", values="accuracy")
+        for method in (TAUGHT, method)
+    )
+    return (ours - theirs).dropna(how="all")
+
+
+def crossing(ahead: pd.DataFrame) -> float:
+    """Return the total from which on teach is ahead in the mean of seeds; NaN if it never is, 0 if it always is.
+
+    Between two totals the difference is taken as a line in the logarithm of the steps.
+    """
+    if ahead.empty:
         return math.nan
-    ahead = (by_seed[TAUGHT] - by_seed[LONG]).dropna().groupby("total_steps").mean()
-    behind = np.flatnonzero(ahead.to_numpy() <= 0)
+    means = ahead.mean(axis="columns")
+    behind = np.flatnonzero(means.to_numpy() <= 0)
     if not len(behind):
         return 0.0
-    if (last := behind[-1]) == len(ahead) - 1:
+    if (last := behind[-1]) == len(means) - 1:
         return math.nan
-    (x, y), (low, high) = np.log(ahead.index[last : last + 2]), ahead.iloc[last : last + 2]
+    (x, y), (low, high) = np.log(means.index[last : last + 2]), means.iloc[last : last + 2]
     return float(np.exp(x + (y - x) * -low / (high - low)))
 
 
@@ -507,7 +539,7 @@ def budget_figure(rows: pd.DataFrame, profile: str) -> Figure:
                     front = 3 if method == TAUGHT else 2
                     handles[method] = drawing.draw_curve(axis, curve, colour, marker="o", markersize=4, zorder=front)
         top.set_title(dataset.upper())
-        at = crossing(rows, profile, dataset)
+        at = crossing(ahead(rows, profile, dataset))
         if at > 0:
             top.axvline(at, color="black", linewidth=1, linestyle=":")
     for axis in axes[:, 0]:
@@ -529,15 +561,19 @@ def _tables(profile: str) -> list[str]:
     return [name for name in PROFILES[profile]["datasets"] if name in _TABLES]
 
 
-def crossings(rows: pd.DataFrame, profile: str) -> str:
-    """Say in a sentence for each dataset from which total of steps on teach is ahead of the tuned long run."""
-    words, found = [], reported(rows, profile)
+def crossings(budgets: pd.DataFrame, rows: pd.DataFrame, profile: str) -> str:
+    """Say for each dataset at which totals of `budget_table` teach is ahead of the tuned long run, or behind."""
+    words = []
     for dataset in _tables(profile):
-        at, own = crossing(rows, profile, dataset), where(found, dataset=dataset)
-        totals = [set(own.loc[own["method"] == method, "total_steps"]) for method in (TAUGHT, LONG)]
-        if set.intersection(*totals) != set(PROFILES[profile]["datasets"][dataset]["totals"]):
+        own = where(budgets, dataset=dataset.upper(), **{"teach minus": LONG})
+        if NOT_COMPUTED in set(own["verdict"]):
             words.append(f"{dataset.upper()}: not computed yet")
             continue
-        place = "not at the largest total" if math.isnan(at) else f"from about {at:,.0f} steps on" if at else "at each"
-        words.append(f"{dataset.upper()}: {place}")
+        parts = []
+        for word, verdict in (("ahead", "better"), ("behind", "worse")):
+            if steps := [f"{total:,}" for total in own.loc[own["verdict"] == verdict, "steps"]]:
+                parts.append(f"{word} at {' and '.join(steps)} steps")
+        at = crossing(ahead(rows, profile, dataset))
+        parts += [f"the means cross for good at about {float(f'{at:.2g}'):,.0f}"] if at > 0 else []
+        words.append(f"{dataset.upper()}: {', '.join(parts) or 'no difference shown'}")
     return "; ".join(words)

@@ -216,20 +216,27 @@ def test_a_claim_holds_on_as_many_datasets_as_the_p_values_allow(values, holds, 
 
 
 @pytest.mark.parametrize(
-    ("ahead", "at"),
-    [((-1, -1, 1, 1), 141_421), ((1, 1, 1, 1), 0), ((-1, 1, -3, 1), 336_359), ((1, 1, 1, -1), math.nan)],
+    ("ahead", "at", "said"),
+    [
+        ((-1, -1, 1, 1), 141_421, "ahead at 200,000 and 400,000 steps, behind at 40,000 and 100,000 steps, the means"),
+        ((1, 1, 1, 1), 0, "ahead at 40,000 and 100,000 and 200,000 and 400,000 steps"),
+        ((-1, 1, -3, 1), 336_359, "ahead at 100,000 and 400,000 steps, behind at 40,000 and 200,000 steps, the means"),
+        ((0.01, 0.01, 0.01, -0.01), math.nan, "no difference shown"),
+    ],
 )
-def test_the_crossing_is_where_teach_comes_to_be_ahead_for_good(ahead, at):
+def test_the_crossing_is_where_teach_comes_to_be_ahead_for_good(ahead, at, said):
+    """A difference counts that is surely not 0: by 0.01 points of 4,000 test rows none is."""
     totals = teach.PROFILES["standard"]["datasets"]["letter"]["totals"]
     rows = pd.concat([
         reported(lambda method, seed, up=up: 90 + up * (method == teach.TAUGHT), seeds=2, total=total)
         for total, up in zip(totals, ahead, strict=True)
     ])  # fmt: skip
-    assert teach.crossing(rows, "standard", "letter") == pytest.approx(at, rel=1e-4, nan_ok=True)
-    assert math.isnan(teach.crossing(rows, "standard", "yeast"))
-    said = teach.crossings(rows, "standard")
-    assert said.startswith("YEAST: not computed yet; ADULT: not computed yet; LETTER: ")
-    assert ("not at the largest" in said, "at each" in said) == (math.isnan(at), at == 0)
+    assert teach.crossing(teach.ahead(rows, "standard", "letter")) == pytest.approx(at, rel=1e-4, nan_ok=True)
+    assert math.isnan(teach.crossing(teach.ahead(rows, "standard", "yeast")))
+    arms = Arms({name: count for name, count in all_there().items() if "/letter/" in name})
+    found = teach.crossings(teach.budget_table(rows, "standard", arms), rows, "standard")
+    assert found.startswith(f"YEAST: not computed yet; ADULT: not computed yet; LETTER: {said}")
+    assert found.endswith(("for good at about 140,000", "for good at about 340,000")) == (at > 0)
 
 
 def test_the_figure_draws_a_curve_of_each_method_where_there_are_rows():
