@@ -174,7 +174,7 @@ def greater(now: Evidence, margin: float, size: float | None = None, *, level: f
         half = None if small else seeds_needed(_spread(now), size / 2, level)
         cases = {"there is no effect": half, "it is as large as the paper's": seeds_needed(_spread(now), size, level)}
     needed = ", ".join(f"{_about(count)} if {case}" for case, count in cases.items() if count is not None)
-    told = "; the paper's difference, below two margins, is too small to be told from half of it" if small else ""
+    told = "; no number if there is no effect, for half of the paper's difference is below the margin" if small else ""
     return _open(shown, now, (needed or "more than a million whatever the effect") + told)
 
 

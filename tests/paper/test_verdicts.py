@@ -116,6 +116,9 @@ def test_the_interval_that_decides_is_shown(verdict, low, high, interval):
     [
         (OF_ONE(five(0.3, 0.5)),
          "5 seeds here; about 10 if there is no effect, about 5 if it is as large as the paper's"),
+        (OF_LITTLE(five(0.1, 0.15)),
+         "5 seeds here; about 5 if it is as large as the paper's; no number if there is no effect, for half of the "
+         "paper's difference is below the margin"),
         (ZERO(ten(2, 1)), f"one run varies by ±{2.262 * (8 / 9) ** 0.5 * 1.1**0.5:.2g}: no number of seeds tells more"),
         (verdicts.reaches(five(9, 1), 10, 1), "5 seeds here; about 8 if it is just reached"),
         (ALIKE(five(1.5, 1)), "5 seeds here; about 11 if there is no difference"),

@@ -35,7 +35,7 @@ def test_cells_have_fixed_decimals_per_column():
     assert cells.columns == list(FRAME)
     assert cells.numeric == [False, True, True, True, True]
     assert cells.rows == [
-        ["MLP | GADAM", "98.23", "0.0123", "10", "80000"],
+        ["MLP | GADAM", "98.23", "0.0123", "10", "80,000"],
         ["k_NN & 50 %", "100.00", "0.5000", "–", "1"],
         ["–", "–", "0.0000", "3", "2"],
     ]
@@ -43,6 +43,8 @@ def test_cells_have_fixed_decimals_per_column():
     strange = tables.cells(pd.DataFrame({"a": [np.inf, -np.inf, 0.5], "b": [True, False, True]}))
     assert strange.rows == [["∞", "yes"], ["-∞", "no"], ["0.5000", "yes"]]
     assert strange.numeric == [True, False]
+    large = tables.cells(pd.DataFrame({"a": [-1234567.8, -0.001], "b": [12345.0, np.nan]}), 1)
+    assert large.rows == [["-1,234,567.8", "12,345"], ["0.0", "–"]]
 
 
 def test_a_value_and_its_bounds_are_one_cell_and_what_all_rows_share_is_said_once():

@@ -158,9 +158,9 @@ def write(
 
 
 def number(value: float, decimals: int) -> str:
-    """Format a number with so many decimals, and no minus before a zero."""
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    """Format a number with so many decimals, a comma between thousands, and no minus before a zero."""
+    text = f"{value:,.{decimals}f}"
+    return text if text.strip("-0.") else text.removeprefix("-")
 
 
 def decimals_for(values: Iterable[float]) -> int:
@@ -185,7 +185,9 @@ def _column_text(values: list[Any], decimals: int | None) -> list[str]:
             return MISSING
         if isinstance(value, float):
             return number(value, places) if math.isfinite(value) else "∞" if value > 0 else "-∞"
-        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return f"{value:,}" if isinstance(value, int) else str(value)
 
     return [text(value) for value in values]
 
