@@ -138,14 +138,14 @@ def reasons(claims: pd.DataFrame) -> dict[str, int]:
 
 
 def by_section(claims: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each section: its claims, how many there are of each mark, and why the undecided ones are."""
+    """Return a row for each section: its claims, how many there are of each mark, the undecided ones by reason."""
     lines = []
     for name, section in SECTIONS.items():
         own = plain(claims[claims["section"] == name])
-        why = ", ".join(f"{reason} {count}" for reason, count in reasons(own).items())
+        undecided = ", ".join(f"{count} {reason}" for reason, count in reasons(own).items()) or "0"
         lines.append({
             "section": section.title, "claims": len(own), **dict.fromkeys(MARKS, 0), **counts(own),
-            "undecided because of": why if len(own) else "no claims in this report",
+            UNDECIDED: undecided if len(own) else "no claims in this report",
         })  # fmt: skip
     return pd.DataFrame(lines)
 
