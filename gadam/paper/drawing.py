@@ -104,10 +104,11 @@ def budget_figure(rows: pd.DataFrame, column: str, panels: Mapping[Any, tuple[st
             continue
         draw_curve(axis, found["accuracy"].agg(["mean", "min", "max"]), BLUE)
         axis.axvline(steps, color=RED, linestyle="--")
+        axis.locator_params("x", nbins=5)
         if "loss" in rows:
             losses = axis.twinx()
             (handles["training loss, mean"],) = losses.plot(found["loss"].mean(), color=ORANGE)
-            losses.set(yscale="log", ylim=(1e-4, 6), ylabel="training loss")
+            losses.set(yscale="log", ylim=(1e-4, 6), ylabel="training loss" if axis is axes[-1] else "")
             losses.grid(visible=False)
     axes[0].set_ylabel(ylabel)
     add_legend(figure, handles)
