@@ -128,10 +128,11 @@ def growing():
 
 def test_bytes_do_not_depend_on_steps_nor_on_the_seed(growing):
     powers = {factor: section43.slopes(growing, factor) for factor in section43.FACTORS}
-    assert powers["steps"] == [0, 0]
+    assert powers["steps"] == pytest.approx([0, 0], abs=1e-3)  # PyTorch pickles addresses, some a digit longer
     assert 0.5 < powers["entries"][0] < powers["entries"][1] < 1  # small units: what a message itself costs shows
     assert (growing["population"] > growing["floor"]).all()
-    assert section43.growing(2, 64, 1, 1)[0] | {"seed": 0} == growing[growing["g"] == 2].to_dict("records")[0]
+    own, other = growing[growing["g"] == 2].drop(columns="data"), section43.growing(2, 64, 1, 1)[0] | {"seed": 0}
+    assert {name: other[name] for name in own} == pytest.approx(own.to_dict("records")[0], rel=1e-3)
 
 
 def test_a_power_law_has_its_exponent_and_its_verdict(growing):
