@@ -157,7 +157,7 @@ class Ensemble(nn.Module):
             try:
                 with process_lock:  # the template holds the tensors of the unit that is called
                     outputs.append(_call(template, state, tuple(tensor.clone() for tensor in inputs)))
-            except torch.OutOfMemoryError:
+            except (torch.OutOfMemoryError, InputError):
                 raise
             except (RuntimeError, TypeError, ValueError, IndexError) as error:
                 raise not_taken(template, inputs, error) from error
@@ -246,11 +246,28 @@ def not_taken(module: nn.Module, inputs: Sequence[Tensor], error: Exception) -> 
 def _call(module: nn.Module, state: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
     """Call a module with tensors in the place of its own: in those themselves, for it may hold them in a list too."""
     if is_tracing() or inputs[0].is_meta:
+        if held := _held_in_lists(module):
+            raise InputError(
+                f"population: {type(module).__name__} holds a parameter in {held}, where a trace does not see it; must "
+                "be a ParameterList, or an attribute of its own"
+            )
         return functional_call(module, dict(state), inputs)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if name in state:  # else the call before has made it
             tensor.data = state[name]
     return module(*inputs)
+
+
+def _held_in_lists(module: nn.Module) -> str:
+    """Return the name of an attribute that holds parameters or buffers of a module in a list, "" if there is none."""
+    own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    for part in module.modules():
+        for name, value in vars(part).items():
+            several = value.values() if isinstance(value, dict) else value
+            registered = name in ("_parameters", "_buffers") or isinstance(part, nn.RNNBase)
+            if isinstance(value, list | tuple | dict) and not registered and any(id(one) in own for one in several):
+                return f"{type(part).__name__}.{name}"
+    return ""
 
 
 def _sound(population: Population) -> Population:

@@ -84,8 +84,12 @@ class Population:
                 modules.append(make_module(make_model))
                 if initialisation == "standard_normal":
                     modules[-1] = copy_module(modules[-1])  # for a part of it may be one of the user's own
-                    for parameter in learned_of(modules[-1]).values():
+                    learned = learned_of(modules[-1])
+                    for parameter in learned.values():
                         nn.init.normal_(parameter)
+                    for name, row in padding_rows(modules[-1]):  # no gradient would ever change them
+                        if name in learned:
+                            nn.init.zeros_(learned[name][row])
         if not learned_of(modules[0]):
             raise InputError(f"make_model: {type(modules[0]).__name__} has no parameter that requires a gradient")
         if len(set(modules)) < size:
@@ -330,3 +334,12 @@ def _stack(argument: str, units: Iterable[dict[str, Tensor]]) -> dict[str, Tenso
             raise InputError(f"{argument}: {name} is {one} in one unit and {another} in another, must be the same")
     # Contiguous whatever the modules' memory formats: the fused optimizers and the traced programs count on it.
     return {name: torch.stack([unit[name].detach() for unit in (first, *others)]).contiguous() for name in first}
+
+
+def padding_rows(module: nn.Module) -> list[tuple[str, int]]:
+    """Return the weights of embeddings that have a row for padding, and which row."""
+    return [
+        (f"{path}.weight".lstrip("."), part.padding_idx)
+        for path, part in module.named_modules()
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
+    ]

@@ -16,6 +16,7 @@ from gadam.display import html_image, html_table, to_png
 from gadam.ensembles import Average, Ensemble, greedy_soup, not_taken
 from gadam.population import Population, copy_module, outline, to_entries
 from gadam.training.batches import call_in_parts
+from gadam.training.fit import as_taken
 from gadam.training.inputs import read_tensor
 from gadam.types import Loss, Rows, Targets
 from gadam.validation import check_whole, read_path
@@ -119,12 +120,11 @@ class Result:
         """
         check_whole("chunk", chunk, 1)
         given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-        own = next((entry.dtype for entry in self.population.parameters.values()), torch.float32)
         read = [read_tensor("predict", "inputs", each).cpu() for each in given]
+        model = copy_module(self.best).cpu().eval()
         try:
             with torch.no_grad():
-                cast = [tensor.to(own) if tensor.is_floating_point() else tensor for tensor in read]
-                output = call_in_parts(copy_module(self.best).cpu().eval(), cast, chunk)
+                output = call_in_parts(model, as_taken(model, read), chunk)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise not_taken(self.best, read, error) from error
         classes = self.targets == "classes" and isinstance(output, Tensor) and output.dim() > 1

@@ -29,6 +29,30 @@ plain = functools.cache(evolved)  # what others are compared with
 MODES = pytest.mark.parametrize("mode", ["loop", "vectorised"])
 
 
+# --- what takes other floats than its own ---
+
+
+class Since(nn.Module):
+    """Takes seconds since 1970, of which float32 has no more than each hundredth."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.layer = nn.Linear(1, 3, dtype=dtype)
+
+    def forward(self, seconds):
+        return self.layer((seconds - 1.7e9).to(self.layer.weight.dtype) / 100)
+
+
+def test_floats_that_the_model_takes_are_not_rounded_for_it_in_prediction():
+    rows = 1.7e9 + torch.arange(40, dtype=torch.float64)[:, None], Y[:40]
+    result = evolved(Since, rows)
+    with torch.no_grad():
+        expected = result.best(rows[0]).softmax(1)
+    assert torch.equal(result.predict(rows[0]), expected)
+    assert len(expected.unique(dim=0)) == 40
+    assert torch.equal(result.ensemble()(rows[0][:5]), result.ensemble()(rows[0])[:5])
+
+
 # --- what writes to what it is given ---
 
 

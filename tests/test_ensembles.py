@@ -146,6 +146,32 @@ def test_an_ensemble_is_copied_cast_and_moved_after_its_first_call_and_takes_ano
     assert zoo.same_population(first, before), "an ensemble copies its units"
 
 
+class Listed(nn.Module):
+    """Holds a parameter in a list too."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.held = [self.layer.weight]
+
+    def forward(self, inputs):
+        return inputs @ self.held[0].T + self.layer.bias
+
+
+def test_an_exported_ensemble_is_the_ensemble_or_is_refused():
+    def exported(make, inputs):
+        ensemble = Ensemble(Population.make(make, 3), "outputs")
+        program = torch.export.export(ensemble, (inputs,), strict=False)
+        torch.testing.assert_close(program.module()(inputs), ensemble(inputs))
+        return ensemble
+
+    exported(zoo.mlp, zoo.FEATURES)
+    with pytest.raises(InputError, match=r"^population: Listed holds a parameter in Listed.held, where a trace does"):
+        exported(Listed, zoo.FEATURES)
+    listed = Population.make(Listed, 3)
+    torch.testing.assert_close(Ensemble(listed, "outputs")(zoo.FEATURES), outputs_of(listed, zoo.FEATURES).mean(0))
+
+
 # --- soup ---
 
 

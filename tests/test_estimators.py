@@ -237,6 +237,14 @@ def test_modules_of_other_floats_predict_too(dtype):
     assert fitted.score(X, NAMES) > 0.5
 
 
+@pytest.mark.filterwarnings("ignore:data. inputs are float32 and become")
+def test_weights_beside_labels_leave_these_as_they_are_in_few_bits_too():
+    rows, labels = np.eye(300, dtype=np.float32).repeat(2, 0), np.arange(300).repeat(2)
+    fitted = classifier(make_model=lambda *sizes: nn.Linear(*sizes, dtype=torch.bfloat16), learning_rate=1.0, steps=60)
+    fitted.fit(rows, labels, np.where(np.arange(600) % 2, 1.5, 1.0))
+    assert fitted.score(rows[258:], labels[258:]) > 0.9  # bfloat16 has no odd number above 256
+
+
 def test_any_module_evolves_or_a_perceptron_of_the_sizes_given():
     made = [classifier(**each).fit(X, NAMES) for each in ({"make_model": nn.Linear}, {"hidden_layer_sizes": 5})]
     assert [len(list(fitted.result_.best.parameters())) for fitted in made] == [2, 4]

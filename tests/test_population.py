@@ -119,3 +119,13 @@ def test_learned_entries_are_initialised_as_asked_and_others_as_the_module_does(
     assert float(population.buffers["1.weight"].abs().max()) <= 0.1  # torch's default for 100 inputs
     weights = population.parameters["0.weight"].flatten(1)
     assert float(torch.corrcoef(weights).fill_diagonal_(0).abs().max()) < 0.05  # a stream for each unit
+
+
+@pytest.mark.parametrize("make", [nn.Embedding, nn.EmbeddingBag])
+def test_padding_stays_zero_unless_it_is_frozen_at_something_else(make):
+    def module():
+        return nn.Sequential(make(5, 3, padding_idx=1), make.from_pretrained(torch.ones(5, 3), padding_idx=1))
+
+    population = Population.make(module, 2, initialisation="standard_normal")
+    assert (population.parameters["0.weight"] == 0).all(2).tolist() == [[False, True, False, False, False]] * 2
+    assert (population.buffers["1.weight"] == 1).all()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -22,12 +21,13 @@ from torch import nn
 from gadam.config import GadamConfig, InputError
 from gadam.display import warn
 from gadam.ensembles import greedy_soup
-from gadam.estimators.rows import REPEATED, WeightedRows, weighted
+from gadam.estimators.rows import REPEATED, Weighted, WeightedRows
 from gadam.estimators.units import Rescale, continue_units, fresh_units
 from gadam.evolution.loop import evolve
 from gadam.evolution.teach import HELD_OUT, teach_config
 from gadam.result import Callback, Result
 from gadam.runtime import intra_operator_threads
+from gadam.training.fit import as_taken
 from gadam.types import Loss
 from gadam.validation import check_choice, shown
 
@@ -98,7 +98,7 @@ class _Estimator(BaseEstimator):
                     "sample_weight: preset='teach' trains on predictions and can repeat rows, but not weigh them; must "
                     f"be whole numbers that make at most {REPEATED} times as many rows, and class_weight=None"
                 )
-            loss = partial(weighted, loss)
+            loss = Weighted(loss)
         share = self._share_held_out()
         train, held = table.hold_out(share, random) if share else (table, None)
         sizes = table.X.shape[1], outputs
@@ -192,8 +192,7 @@ class _Estimator(BaseEstimator):
     def _predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return what `model_` gives for X, [n, outputs]."""
         model = self.model_
-        own = next(iter(self.result_.population.parameters.values())).dtype
-        inputs = torch.tensor(self._validated(X, reset=False)).to(own)
+        (inputs,) = as_taken(self.result_.best, [torch.tensor(self._validated(X, reset=False))])
         count = len(inputs)
         padded = nn.functional.pad(inputs, (0, 0, 0, -count % _CHUNK))
         # Threads within an operator would spend longer waiting for each other than so few rows take.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class WeightedRows:
         return cls(X[index], targets[index], times, None if (chosen == chosen[0]).all() else chosen)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets, each row as often as it is there; for `weighted`, weights of mean 1."""
+        """Return inputs and targets, each row as often as it is there; for `Weighted`, weights of mean 1."""
         every = self.every()
         targets = torch.from_numpy(self.targets[every])
         if self.weights is not None:
@@ -109,10 +109,16 @@ class WeightedRows:
         return replace(self, times=self.times - held), replace(self, times=held)
 
 
-def weighted(loss: Callable[..., Tensor], output: Tensor, targets: Tensor) -> Tensor:
-    """Return the weighted mean of a loss over rows; the last column of the targets holds their weights."""
-    wanted, weights = targets[:, :-1], targets[:, -1]
-    if loss is nn.functional.cross_entropy:
-        wanted = wanted[:, 0].long()
-    each = loss(output, wanted, reduction="none")
-    return (each.reshape(len(each), -1).mean(1) * weights).mean()
+@dataclass(frozen=True)
+class Weighted:
+    """The weighted mean of a loss over rows; the last column of the targets holds their weights."""
+
+    loss: Callable[..., Tensor]
+    keeps_targets: ClassVar[bool] = True  # a type of fewer bits than theirs would round labels and weights
+
+    def __call__(self, output: Tensor, targets: Tensor) -> Tensor:
+        """Return the weighted mean, a scalar."""
+        wanted, weights = targets[:, :-1], targets[:, -1]
+        wanted = wanted[:, 0].long() if self.loss is nn.functional.cross_entropy else wanted.to(output.dtype)
+        each = self.loss(output, wanted, reduction="none")
+        return (each.reshape(len(each), -1).mean(1) * weights).mean()

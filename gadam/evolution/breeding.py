@@ -18,7 +18,7 @@ from gadam import genetics
 from gadam.config import RATES as RATES_NAMES
 from gadam.config import GadamConfig
 from gadam.evolution.state import EvolutionState, SeedState
-from gadam.population import Population, only_read, to_entries
+from gadam.population import Population, only_read, padding_rows, to_entries
 from gadam.randomness import GENETICS, INITIALISATION, RATES, VALIDATION, stream, stream_seed
 from gadam.result import Callback, Generation, Offspring
 from gadam.training.shards import Data, Shard, TrainingError, split_into_shards
@@ -77,7 +77,7 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
         crossed = parameters
         parameters = genetics.mutate(crossed, mutation_rates, generator=draw, distribution=config.mutation)
         # Padding has no gradient, so no training would take back a mutation of its row.
-        for name, row in _padding_rows(parents.template):
+        for name, row in padding_rows(parents.template):
             if name in crossed:
                 parameters[name][:, row] = crossed[name][:, row]
     buffers, rates = (genetics.inherit(own, pairs, inheritance) for own in (parents.buffers, parents.rates))
@@ -85,15 +85,6 @@ def breed(parents: Population, fitness: Tensor, config: GadamConfig, draw: Gener
         rates = genetics.perturb(rates, generator=draw)
     newborn = replace(parents, parameters=parameters, buffers=buffers, moments=moments, rates=rates)
     return Offspring(newborn, normalized, probabilities, pairs, inheritance, mutation_rates)
-
-
-def _padding_rows(module: nn.Module) -> list[tuple[str, int]]:
-    """Return the weights of embeddings that have a row for padding, and which row."""
-    return [
-        (f"{path}.weight".lstrip("."), part.padding_idx)
-        for path, part in module.named_modules()
-        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.padding_idx is not None
-    ]
 
 
 def _cross(

@@ -176,15 +176,19 @@ class Checkpointer:
         """Save the last sound state after a failure. Returns the error to raise, which says where it is.
 
         Where units are still in training it is the present state. Once they are trained they diverged, and the sound
-        state is the start of this generation.
+        state is the start of this generation. With callbacks and the like, which have seen more by now than that state
+        has, it is what was kept last.
         """
         path = f"checkpoint={str(self.path)!r}"
         hint = f"the same call goes on from {path}"
         if state.is_trained:
             hint = f"{path} holds the population before this generation, see gadam.load_result"
+            if self._states and self._kept is not None and self._kept.generation < state.generation:
+                hint = f"{path} holds the population before generation {self._kept.generation}, see gadam.load_result"
             initial = split_into_shards(state.population, state.shard_count, "parent", state.generation)
             state = replace(state, shards=initial, parents=None)
-        self.keep(state, now=True)
+        if not self._states:
+            self.keep(state, now=True)
         return type(error)(f"{error}; {hint}") if self._own else error
 
     def end(self, state: EvolutionState, *, over: bool) -> str:

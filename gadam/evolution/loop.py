@@ -33,7 +33,7 @@ def _evolve(training: Training) -> list[str]:
     config, configs = training.config, training.configs
     with training.running() as bar:
         while not all(stopped := stop_reasons(training.state, config)):  # the generations asked for, or Eq. 13
-            number = training.state.generation
+            number, training.stopped = training.state.generation, stopped
             bar.set_description(f"generation {number}/{config.generations}")
             training.data = draw_validation_batches(training.data, number, configs)
             if training.state.parents is None:

@@ -57,6 +57,7 @@ class Training:
         config: the first of `configs`, for what is the same in all.
         data: the rows, and the validation batches once they are drawn.
         state: changes with each round of the training.
+        stopped: for each seed why it is over in this generation, "" if it is not.
         is_over: set where nothing is left to do.
         interrupted: what to say after SIGINT has ended it; "" if none has.
     """
@@ -80,12 +81,14 @@ class Training:
     config: GadamConfig = field(init=False)
     data: Data = field(init=False)
     state: EvolutionState = field(init=False)
+    stopped: list[str] = field(init=False)
     is_over: bool = field(init=False, default=False)
     interrupted: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
         self.config = self.configs[0]
+        self.stopped = [""] * len(self.configs)
         self._check()
         self._steps = self.config.steps if self.evolves else self.config.steps_of_a_line
         device = resolve_device(self.device)
@@ -295,7 +298,7 @@ class Training:
     def _record(self, step: Step) -> None:
         """Split a step by seed, and pass each part to that seed's `record`, until the seed is over."""
         for place, own in self._trainer.by_seed(step.units, step.role, step.generation):
-            if (of_seed := self.records[place]) is not None and not self.state.seeds[place].stopped:
+            if (of_seed := self.records[place]) is not None and not self.stopped[place]:
                 entries = {name: entry[own] for name, entry in step.parameters.items()}
                 first = step.units[own].start - place * self.config.units_of(step.role, step.generation)
                 units = range(first, first + len(step.units[own]))

@@ -22,8 +22,10 @@ from gadam.config import GadamConfig, InputError
 from gadam.population import Population
 from gadam.randomness import DRAWS, ROLES, stream, unit_stream
 from gadam.result import Offspring
+from gadam.runtime import float32_as_asked, intra_operator_threads
 from gadam.training.batches import call_in_parts
 from gadam.training.shards import Data, Shard
+from gadam.training.trainer import THREADS
 from gadam.types import Batch, Loss, Targets
 
 PREDICTED_AT_ONCE = 1_024  # rows
@@ -103,7 +105,8 @@ def teach_rows(
         predicted: dict[int, Tensor] = {}
         for unit in sorted({unit for some in teachers for unit in some}):
             words = (config.seed, DRAWS, units.generation, ROLES["parent"], unit, 3)
-            with torch.no_grad(), unit_stream(stream(labels.device, *words)):
+            drawing = unit_stream(stream(labels.device, *words))
+            with torch.no_grad(), intra_operator_threads(THREADS), float32_as_asked(labels.device), drawing:
                 output = call_in_parts(units.population.unit(unit), inputs, PREDICTED_AT_ONCE)
             predicted[unit] = _probabilities(output, loss)
         given, counted = _as_predictions(labels, next(iter(predicted.values())), loss)

@@ -105,6 +105,7 @@ def budget_figure(rows: pd.DataFrame, column: str, panels: Mapping[Any, tuple[st
         draw_curve(axis, found["accuracy"].agg(["mean", "min", "max"]), BLUE)
         axis.axvline(steps, color=RED, linestyle="--")
         axis.locator_params("x", nbins=5)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
         if "loss" in rows:
             losses = axis.twinx()
             (handles["training loss, mean"],) = losses.plot(found["loss"].mean(), color=ORANGE)

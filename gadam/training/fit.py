@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +52,8 @@ def _fit_rows(name: str, population: Population, rows: Batch, loss: Loss) -> tup
     with torch.no_grad(), unit_stream(Generator(rows[1].device).manual_seed(0)):
         rows, output = _try_model(name, population, rows)
         rows = _read_labels(output, rows, loss)
-        if isinstance(output, Tensor) and output.is_floating_point() and rows[1].is_floating_point():
+        floats = isinstance(output, Tensor) and output.is_floating_point() and rows[1].is_floating_point()
+        if floats and not getattr(loss, "keeps_targets", False):
             rows = rows[0], _cast(name, "targets", rows[1], output.dtype, f"the outputs of {model}")
         few = rows[1][:FEW].clone()
         fit = f"output of {_shape(output)} with targets of {_shape(few)}"
@@ -113,6 +114,18 @@ def _try_model(name: str, population: Population, rows: Batch) -> tuple[Batch, A
         f"make_model: {model} differentiates in its forward, and units are evaluated without gradients; write `with "
         "torch.enable_grad():` around that part of its forward"
     )
+
+
+def as_taken(module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Return inputs as a unit takes them: where it refuses their floats, of the type of its own, as in its training."""
+    own = next((entry.dtype for entry in learned_of(module).values() if entry.is_floating_point()), None)
+    if own is not None and any(tensor.is_floating_point() and tensor.dtype != own for tensor in inputs):
+        try:
+            with torch.no_grad():
+                module(*(tensor[:FEW].clone() for tensor in inputs))
+        except Exception:
+            return [tensor.to(own) if tensor.is_floating_point() else tensor for tensor in inputs]
+    return list(inputs)
 
 
 def _cast(name: str, part: str, tensor: Tensor, dtype: torch.dtype, like: str) -> Tensor:

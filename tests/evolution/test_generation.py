@@ -10,7 +10,7 @@ import zoo
 from evolving import DOUBLE, RANGES, STEPS, double_batchnorm, double_mlp, run, settings, watched
 from torch import nn
 
-from gadam import Population, load_result
+from gadam import Population, evolve_seeds, load_result
 from gadam.evolution.breeding import breed_seeds
 from gadam.evolution.state import EvolutionState
 from gadam.randomness import GENETICS, stream
@@ -180,6 +180,19 @@ def test_the_threshold_is_on_the_change_of_the_sum_of_losses():
             assert zoo.timeless(stopped).equals(zoo.timeless(result)[result.history["generation"] <= last]), (
                 "changes no more"
             )
+
+
+def test_the_record_of_a_seed_that_converged_is_told_no_more():
+    told = [[], [], []]
+
+    def record(seed):
+        return lambda step: told[seed].append(step.generation)
+
+    config = settings(generations=5, threshold=0.1)
+    results = run(config, double_mlp, DOUBLE, call=evolve_seeds, seeds=range(3), record=record)
+    lasts = [int(result.history["generation"].max()) for result in results]
+    assert min(lasts) < max(lasts), "one is over before the others"
+    assert [max(own) for own in told] == lasts
 
 
 # --- the switches ---

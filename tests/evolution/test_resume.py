@@ -284,6 +284,21 @@ def test_too_little_memory_in_mid_training_costs_nothing_that_was_kept(tmp_path,
     zoo.assert_same(result, run(call=train))
 
 
+def test_after_too_little_memory_a_record_is_told_again_what_was_not_kept(tmp_path):
+    class Fails(Watch):
+        def __call__(self, step):
+            super().__call__(step)
+            if step.number == STEPS // 2 and step.units[0] == 3:
+                raise TrainingError("too little memory")
+
+    failing, resumed = Fails(), Watch()
+    with pytest.raises(TrainingError, match=r"the same call goes on from checkpoint="):
+        run(checkpoint=tmp_path / "state", record=failing)
+    assert failing.taken
+    result = run(checkpoint=tmp_path / "state", record=resumed)
+    assert sum(resumed.taken) == result.history["steps"].sum(), "each step is told, and once"
+
+
 def test_a_whole_file_that_no_training_wrote_is_refused(tmp_path):
     assert "is damaged" in refusal(rewritten(stopped(tmp_path), lambda facts, _: facts.pop("identity") and None))
 

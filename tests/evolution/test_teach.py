@@ -17,6 +17,7 @@ from gadam.evolution.breeding import breed
 from gadam.evolution.teach import TEACH, teach_config
 from gadam.evolution.teaching import teach_rows, teachers_of
 from gadam.population import Population
+from gadam.training.batches import call_in_parts
 from gadam.training.shards import Data, Shard
 
 TAUGHT = {"crossover": "teach", "teach_weight": 0.7}
@@ -50,6 +51,22 @@ def test_children_learn_the_mean_of_their_teachers_probabilities(parents, mode):
     assert result.teachers is None, "they are not gone"
     assert result.history["steps"].sum() == steps
     assert result.gradient_steps == steps + math.ceil(passes * zoo.ROWS / (3 * config.batch_size))
+
+
+def test_teachers_predict_on_one_thread_whose_sums_are_those_of_any_machine(monkeypatch):
+    counts = []
+
+    def counted(*given):
+        counts.append(torch.get_num_threads())
+        return call_in_parts(*given)
+
+    monkeypatch.setattr("gadam.evolution.teaching.call_in_parts", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    run(settings(**TAUGHT))
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+    assert set(counts) == {1}
 
 
 def fitter_of(generation):
