@@ -79,8 +79,9 @@ class Dataset:
 
 
 def load(
-    name: str, *, data: Choice = "auto", folder: Folder = None, seed: int = 0, images_per_person: int = 5
-) -> Dataset:
+    name: str, *, data: Choice = "auto", folder: Folder = None, seed: int = 0, images_per_person: int = 5,
+    standardise: bool = True,
+) -> Dataset:  # fmt: skip
     """Load a dataset as Sections 5.1 and 5.4 use it.
 
     MNIST and ADULT come with a test set; LETTER trains on its first 16,000 rows; YEAST on 1,038 rows drawn by the seed;
@@ -94,6 +95,7 @@ def load(
         folder: place of the files; `None` is `$GADAM_DATA`, else `data/`.
         seed: of the split of ORL and YEAST, at least 0.
         images_per_person: training images in ORL, 1 to 9; the paper has 5, 7 and 9.
+        standardise: False leaves numbers as the files have them, and images from 0 to 1.
 
     Raises:
         InputError: an argument is out of range; the files are damaged or incomplete; there are none for `data="real"`.
@@ -102,7 +104,7 @@ def load(
     check_whole("seed", seed, 0)
     found = _find(name, data, folder)
     contents, digest = (files.verified(name, found), source(name).hash) if found else standin(name)
-    train, test = split(name, contents, seed=seed, images_per_person=images_per_person)
+    train, test = split(name, contents, seed=seed, images_per_person=images_per_person, standardise=standardise)
     return Dataset(name, "real" if found else "stand-in", digest, train, test, source(name).classes)
 
 

@@ -76,6 +76,7 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     for dataset, pair in arms_of(profile).items():
         group, alone = (where(found, arm=arm) for arm in pair)
         tested, best = first(group, "test_rows"), by_seed(group, "best")
+        counts = dict.fromkeys(map(arms.count, pair))  # of GADAM's runs, and of Adam's where they are more or fewer
         for way, name in WAYS.items():
             units, others = (one[f"{way}_units"].mean() for one in (group, alone))
             ours, theirs = by_seed(group, way), by_seed(alone, way) if others > 1 or way == "best" else {}
@@ -86,7 +87,7 @@ def table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
                 "units": units, "Adam alone": pd.Series(theirs).mean(),
                 **statistics.named(_above(ours, theirs, tested), "above Adam alone", *BESIDE),
                 **statistics.named(_above(theirs, best, tested), "Adam alone above best", *ADAMS_GAIN),
-                "seeds": arms.count(*pair), "data": first(group, "data"),
+                "seeds": "; alone ".join(counts), "data": first(group, "data"),
             })  # fmt: skip
     table = pd.DataFrame(lines)
     whole = [int(units) if units % 1 == 0 else units for units in table["units"]]  # 10 is shown as 10, not as 10.0

@@ -95,8 +95,8 @@ def run_adam(rows: Dataset, make_model: MakeModel, methods: Sequence[str], confi
 def predict(rows: Dataset, method: str, seed: int, **settings: Any) -> Tensor:
     """Predict the classes of the test rows by a method of `QUOTED`; but for gcForest they are scikit-learn's.
 
-    Settings are `trees` of a forest, or those of `GcForestSettings` as JSON has them. Images are one row of pixels
-    each to the others, and features are taken as they come: standardised, as `load` gives them, for SVM and kNN.
+    Settings are `trees` of a forest, `gamma` of the SVM, or those of `GcForestSettings` as JSON has them. Images are
+    one row of pixels each to the others, and features are taken as they come.
     """
     if method == GCFOREST:
         windows = tuple((height, width) for height, width in settings.pop("windows", ()))
@@ -105,7 +105,8 @@ def predict(rows: Dataset, method: str, seed: int, **settings: Any) -> Tensor:
     if method == FOREST:
         model = RandomForestClassifier(settings["trees"], random_state=seed)
     else:
-        model = SVC(kernel="rbf", cache_size=1_000) if method == SVM else KNeighborsClassifier(3)
+        svm = SVC(kernel="rbf", gamma=settings.get("gamma", "scale"), cache_size=1_000)
+        model = svm if method == SVM else KNeighborsClassifier(3)
     model.fit(rows.train[0].flatten(1).numpy(), rows.train[1].numpy())
     return torch.from_numpy(model.predict(rows.test[0].flatten(1).numpy()))
 
@@ -166,6 +167,7 @@ class Cell:
         labels: what the table says of it beside its method and numbers.
         repeats: for how many seeds its one run stands; 1 where each seed has its own.
         shrink: pixels a side of the images that became one.
+        is_claimed: whether the paper's number is claimed of it; else it stands beside.
     """
 
     column: Column
@@ -177,6 +179,7 @@ class Cell:
     labels: Mapping[str, Any]
     repeats: int = 1
     shrink: int = 1
+    is_claimed: bool = True
 
 
 def rows_of(rows: pd.DataFrame, arm: str, method: str) -> pd.DataFrame:
@@ -240,7 +243,7 @@ def claims(exhibit: str, cells: Sequence[Cell]) -> list[Claim]:
     The first methods of the cells are GADAM, Adam, and the best of g by Adam.
     """
     groups: dict[Column, dict[str, list[Cell]]] = {}
-    for cell in cells:
+    for cell in (one for one in cells if one.is_claimed):
         groups.setdefault(cell.column, {}).setdefault(cell.method, []).append(cell)
     values, greater = [], []
     for column, group in groups.items():

@@ -191,7 +191,7 @@ def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
     never = [
         claim(
             text=f"{texts[name]}; {place}", kind="always", paper=0.0, arms=arms[regime],
-            evidence=partial(_violations, rows, regime, name),
+            evidence=partial(_violations, rows, regime, name), repetitions=_runs(rows, regime),
             headline="theorem" if (regime, name) == (NEW, "decrease") else "",
         )
         for (regime, place), name in itertools.product(places.items(), texts)
@@ -200,8 +200,15 @@ def claims(rows: pd.DataFrame, profile: str) -> list[Claim]:
         text="GADAM converges in a finite number of evolution rounds (Theorem 1); ours: the share of runs that met "
         f"Eq. 13 with θ = 0 in {PROFILES[profile]['K']} generations",
         kind="open", paper="finite", arms=arms[NEW], evidence=partial(_converged, rows),
+        repetitions=_runs(rows, NEW),
     )  # fmt: skip
     return [*never, finite]
+
+
+def _runs(rows: pd.DataFrame, regime: str) -> str:
+    """The runs of all problems together, which the claims are about."""
+    count = where(rows, regime=regime).groupby(["setting", "seed"]).ngroups if len(rows) else 0
+    return f"{count} runs" if count else ""
 
 
 def _violations(rows: pd.DataFrame, regime: str, inequality: str) -> tuple[int, int]:

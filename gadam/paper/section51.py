@@ -293,12 +293,14 @@ def note(rows: pd.DataFrame, profile: str) -> str:
     edges = min(chosen["rates"]), max(chosen["rates"])
     at_edge = [method for method, rate in tuned_rates(rows, profile).items() if rate in edges]
     images = f" The last four methods have {chosen['rows']:,} training images." if chosen["rows"] else ""
+    held = f"{budget['held']:,} training images are held out of LeNet-5's, to choose among looks, and of no other's. "
     return (
         f"steps: batches of {budget['batch_size']} images of one unit, {depths}. GADAM: g = {budget['g']}, "
         f"K = {budget['K']}; parents and children of a generation train for 1/{2 * budget['K']} of the steps each. "
         f"tuned: best of {', '.join(f'{rate:g}' for rate in chosen['rates'])} by held-out loss after "
         f"{mnist.depth(mnist.scales(profile)[-1]):,} steps of {len(chosen['rate_seeds'])} other seeds, all of the "
-        f"optimizer's grid counted; at its edge: {', '.join(at_edge) or 'none'}.{images}"
+        f"optimizer's grid counted; at its edge: {', '.join(at_edge) or 'none'}. {held}SVM: C = 1, gamma = 1 / "
+        f"(features · variance of the pixels); the quoted one was tuned elsewhere.{images}"
     )
 
 

@@ -192,7 +192,7 @@ def claims(rows: pd.DataFrame) -> list[Claim]:
     claim = partial(
         Claim, exhibit="figure6", arms=[ARM], paper="greater",
         data=source_of(rows),
-        repetitions=f"{rows['repeat'].nunique()} repeats" if len(rows) else "",
+        repetitions=f"{rows['repeat'].nunique()} repeats, {_cores(rows)} cores" if len(rows) else "",
     )  # fmt: skip
     return [
         claim(text="A generation is faster on as many threads as cores, at most ten, than on one (speed-up beside 1; "

@@ -32,6 +32,10 @@ DATASETS = ("yeast", "adult", "letter")
 METHODS = GADAM, ADAM, ADAM_BEST, *_ = (
     "MLP (GADAM)", "MLP (Adam)", "MLP (Adam, best of g)", GCFOREST, FOREST, SVM, KNN,
 )  # fmt: skip
+STANDARDISED = ", standardised"
+SCALED = SVM + STANDARDISED, KNN + STANDARDISED
+"""SVM and kNN once more, from numbers standardised as for the networks. The paper does not say how it scaled them; as
+the files have them, and with scikit-learn's default gamma of 2018, the results come nearer to its own."""
 TRAIN_ROWS = {"yeast": 1_038, "adult": 32_561, "letter": 16_000}
 TEST_ROWS = {"yeast": 446, "adult": 16_281, "letter": 4_000}
 
@@ -80,15 +84,17 @@ def arm(dataset: str, method: str) -> str:
 
 def depends_on_seed(method: str, dataset: str, profile: str) -> bool:
     """Tell whether a method draws anything, or the seed draws its rows; else one run stands for every seed."""
-    return method not in (SVM, KNN) or dataset == "yeast" or PROFILES[profile]["train_rows"] is not None
+    return method not in (SVM, KNN, *SCALED) or dataset == "yeast" or PROFILES[profile]["train_rows"] is not None
 
 
-def by_method(dataset: str, data: Any, seed: int, train_rows: int | None, method: str, **settings: Any) -> list[Row]:
-    """Train MLPs, or predict by a method of others from standardised features, see `comparison.run_method`.
+def by_method(
+    dataset: str, data: Any, seed: int, train_rows: int | None, method: str, standardise: bool = True, **settings: Any
+) -> list[Row]:
+    """Train MLPs, or predict by a method of others, see `comparison.run_method`.
 
     Of gcForest the cascade alone: there is nothing to scan, since the columns of a table have no order.
     """
-    rows = first_rows(load(dataset, data=data, seed=seed), train_rows, seed)
+    rows = first_rows(load(dataset, data=data, seed=seed, standardise=standardise), train_rows, seed)
     return comparison.run_method(rows, maker(rows), method, METHODS, seed, **settings)
 
 
@@ -119,18 +125,21 @@ def maker(rows: Dataset) -> Callable[[], nn.Module]:
 def runs(profile: str, data: str) -> list[Run]:
     """List every run behind Table 4."""
     budget, planned = PROFILES[profile], []
-    for name, (method, function) in itertools.product(DATASETS, FUNCTIONS.items()):
+    for name, method in itertools.product(DATASETS, (*FUNCTIONS, *SCALED)):
         settings: dict[str, dict[str, Any]] = {
             GADAM: {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]},
             ADAM: {"population_size": budget["g"], "steps": depth(name, profile)},
             FOREST: {"trees": budget["trees"]},
             GCFOREST: budget["gcforest"],
+            SVM: {"standardise": False, "gamma": "auto"},
+            KNN: {"standardise": False},
         }
         count, seen = budget["gcforest_seeds" if method == GCFOREST else "seeds"][name], _skipped(profile, name)
         seeds = seeds_of(profile, seen + count)[seen:] if depends_on_seed(method, name, profile) else [0]
         config = {"train_rows": budget["train_rows"], **settings.get(method, {})}
         label, priority = f"{name.upper()} · {method}", 3 if method == GCFOREST else 1
-        planned += arm_runs(function, arm(name, method), seeds, config, name, data, label=label, priority=priority)
+        about = (arm(name, method), seeds, config, name, data)
+        planned += arm_runs(FUNCTIONS[method.removesuffix(STANDARDISED)], *about, label=label, priority=priority)
     return planned
 
 
@@ -156,11 +165,13 @@ def cells(rows: pd.DataFrame, profile: str) -> list[Cell]:
     return [
         Cell(
             Column(name, name.upper(), name, TEST_ROWS[name]), method, arm(name, method),
-            published.TABLE4.get(method, {}).get(name), comparison.rows_of(rows, arm(name, method), method),
+            published.TABLE4.get(method, {}).get(name),
+            comparison.rows_of(rows, arm(name, method), method.removesuffix(STANDARDISED)),
             budget_share(method, name, profile), labels={"dataset": name.upper()},
             repeats=1 if depends_on_seed(method, name, profile) else PROFILES[profile]["seeds"][name],
+            is_claimed=method not in SCALED,
         )
-        for name in DATASETS for method in METHODS
+        for name in DATASETS for method in (*METHODS, *SCALED)
     ]  # fmt: skip
 
 
@@ -184,8 +195,10 @@ def note(profile: str) -> str:
     size = PROFILES[profile]["gcforest"]
     return (
         "All but steps and g are the engine's defaults (learning rate 0.001, batches of 128, p = 0.01); numbers are "
-        "standardised for every method, categories one-hot. On LETTER the paper's table has SVM (rbf) above GADAM, its "
-        "text says otherwise. "
+        "standardised, categories one-hot. Of SVM (C = 1) and kNN the paper does not say how numbers are scaled: they "
+        "are judged on those of the files, the SVM with gamma = 1 / features as scikit-learn had it in 2018, which "
+        "comes nearer to the paper; that was chosen after both were seen, and standardised ones stand beside. "
+        "On LETTER the paper's table has SVM (rbf) above GADAM, its text says otherwise. "
         "ours: mean and 95 % interval; over seeds, or over test rows where all seeds agree and for a "
         "method that draws nothing at random on a fixed split: its one run stands for every seed. gradient steps: of "
         "all units together; 'best of g' is as many independent Adam runs as GADAM has units, at GADAM's full budget. "

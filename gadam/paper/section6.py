@@ -232,8 +232,8 @@ QUOTED = ("LeNet-5 (GD)", "Deep Belief Net", *comparison.QUOTED)
 UNTUNED = "a learning rate that was not tuned? See Section 5.1"
 REMARKS = {
     ("table3", "CNN (Adam)", "9"): "40 faces give multiples of 2.5 %",
-    ("table4", "SVM (rbf)", "adult"): "as much as always saying “≤ 50K” (76.38): features not scaled?",
-    ("table4", "kNN (k=3)", "adult"): "less than always saying “≤ 50K” (76.38): features not scaled?",
+    ("table4", "SVM (rbf)", "adult"): "as much as always saying “≤ 50K” (76.38): features not scaled, see Table 4",
+    ("table4", "kNN (k=3)", "adult"): "less than always saying “≤ 50K” (76.38): features not scaled, see Table 4",
     ("table4", "SVM (rbf)", "letter"): "above MLP (GADAM), although the text excepts gcForest alone",
     ("table1", "AdaDelta", "accuracy"): UNTUNED,
     ("table1", "SGD", "accuracy"): UNTUNED,

@@ -419,14 +419,17 @@ def accuracy_table(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame
 def loss_table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     """Show the mean cross-entropy on test rows at the primary total, its 95 % interval, and seconds of one core.
 
-    `rescaled` is the mean if one temperature for each run, fitted on held-out rows, divides its outputs.
+    `rescaled` is the mean if one temperature for each run, fitted on held-out rows, divides its outputs; NaN where a
+    run has all of these right, which sets it no bound.
     """
     lines = []
     for cell in cells(rows, profile):
         loss = mean_interval(cell.rows["test_loss"].tolist())
+        certain = cell.rows["held_correct"] == cell.rows["held_rows"]
         lines.append({
             "dataset": cell.column.name, "method": cell.method, **statistics.named(loss, "loss"),
-            "rescaled": cell.rows["test_loss_scaled"].mean(), "seconds": cell.rows["seconds"].median(),
+            "rescaled": math.nan if certain.any() else cell.rows["test_loss_scaled"].mean(),
+            "seconds": cell.rows["seconds"].median(),
             "data": first(cell.rows, "data"),
         })  # fmt: skip
     return pd.DataFrame(lines)

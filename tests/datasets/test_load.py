@@ -83,25 +83,32 @@ def plain_table(name, contents, seed):
     ]
 
 
-def reference(name, contents, seed=0, images=5):
+def reference(name, contents, seed=0, images_per_person=5, standardise=True):
     """Both parts: inputs by the scales and the categories of the training part alone, and targets."""
     if name in ("mnist", "orl"):
-        parts = plain_images(name, contents, seed, images)
+        parts = plain_images(name, contents, seed, images_per_person)
         values = parts[0][0] / 255
-        return [((pixels[:, None] / 255 - values.mean()) / values.std(), targets) for pixels, targets in parts]
+        mean, deviation = (values.mean(), values.std()) if standardise else (0, 1)
+        return [((pixels[:, None] / 255 - mean) / deviation, targets) for pixels, targets in parts]
     parts = plain_table(name, contents, seed)
     numbers, words, _ = parts[0]
-    deviation = np.where(numbers.std(0) == 0, 1, numbers.std(0))
+    mean = numbers.mean(0) if standardise else 0
+    deviation = np.where(numbers.std(0) == 0, 1, numbers.std(0)) if standardise else 1
     kinds = [sorted(set(column)) for column in words.T]
     return [
-        (np.column_stack([(own - numbers.mean(0)) / deviation,
+        (np.column_stack([(own - mean) / deviation,
                           *(said[:, [c]] == np.array([kind])[None, 0] for c, kind in enumerate(kinds))]), targets)
         for own, said, targets in parts
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("name", "given"), [*((name, {}) for name in NAMES), ("yeast", {"seed": 3}), ("orl", {"images_per_person": 9})]
+    ("name", "given"),
+    [
+        *((name, given) for name in NAMES for given in ({}, {"standardise": False})),
+        ("yeast", {"seed": 3}),
+        ("orl", {"images_per_person": 9}),
+    ],
 )
 def test_what_is_in_the_folder_is_loaded_as_it_is_written_there(name, given, publish, put, tmp_path, monkeypatch):
     changed = {}
@@ -117,7 +124,7 @@ def test_what_is_in_the_folder_is_loaded_as_it_is_written_there(name, given, pub
     assert data.source == located.source == located.choice == "real"
     assert data.hash == located.hash == locate(name).hash
     assert located.path == tmp_path / SOURCES[name].folder
-    expected = reference(name, contents, given.get("seed", 0), given.get("images_per_person", 5))
+    expected = reference(name, contents, **given)
     for (inputs, targets), (values, labels) in zip((data.train, data.test), expected, strict=True):
         np.testing.assert_allclose(inputs.numpy(), values, rtol=1e-4, atol=1e-4)
         assert targets.tolist() == list(labels)

@@ -79,12 +79,14 @@ def test_standardised_images_become_grey_values_again(digits):
 def test_the_classical_methods_are_scikit_learns_on_images_as_on_rows(digits):
     images, labels, test = digits[0][:500], digits[1][:500], digits[2][:200]
     rows, test_rows = images.flatten(1), test.flatten(1)
-    kernel = SVC(C=1, kernel="rbf", gamma=1 / (64 * rows.numpy().var())).fit(rows.numpy(), labels)
+    gammas = {"scale": 1 / (64 * rows.numpy().var()), "auto": 1 / 64}
+    kernels = {name: SVC(C=1, kernel="rbf", gamma=gamma).fit(rows.numpy(), labels) for name, gamma in gammas.items()}
     forest = RandomForestClassifier(n_estimators=20, random_state=4).fit(rows.numpy(), labels)
     nearest = labels[torch.cdist(test_rows.double(), rows.double()).argsort(1)[:, :3]]
     for train, held in ((images, test), (rows, test_rows)):
         data = SimpleNamespace(train=(train, labels), test=(held, None))
-        np.testing.assert_array_equal(predict(data, SVM, 0), kernel.predict(test_rows.numpy()))
+        np.testing.assert_array_equal(predict(data, SVM, 0), kernels["scale"].predict(test_rows.numpy()))
+        np.testing.assert_array_equal(predict(data, SVM, 0, gamma="auto"), kernels["auto"].predict(test_rows.numpy()))
         found = predict(data, FOREST, 4, trees=20)
         np.testing.assert_array_equal(found, forest.predict(test_rows.numpy()))
         np.testing.assert_array_equal(predict(data, KNN, 0), nearest.mode(1).values)

@@ -129,6 +129,23 @@ def test_a_run_that_collapsed_is_apart_beside_one_run_that_stands_for_every_seed
     assert verdict.decides == "without 1 run that collapsed"
 
 
+def test_svm_and_knn_are_judged_on_the_numbers_of_the_files_and_shown_on_standardised_ones_too():
+    runs = [
+        run for run in section54.runs("standard", "real") if run.function.name in ("tables/svm", "tables/neighbours")
+    ]
+    assert {(run.arm.endswith(", standardised"), run.config.get("standardise", True)) for run in runs} == {
+        (True, True), (False, False)
+    }  # fmt: skip
+    cells = {cell.arm: cell for cell in section54.cells(made_up(runs), "standard")}
+    for method in (SVM, KNN):
+        own, other = cells[f"adult/{method}"], cells[f"adult/{method}, standardised"]
+        assert (own.paper, other.paper) == (published.TABLE4[method]["adult"], None)
+        assert len(own.rows) == len(other.rows) == 1
+    assert not [
+        claim.text for claim in comparison.claims("table4", list(cells.values())) if "standardised" in claim.text
+    ]
+
+
 def test_the_share_of_the_budget_is_of_rows_pixels_hidden_units_training_and_trees(monkeypatch):
     assert section54.budget_share(MLP, "yeast", "quick") == 1
     assert section54.budget_share(MLP, "letter", "quick") == pytest.approx(100 / 8_000 / 4)
