@@ -84,6 +84,12 @@ def test_rules_by_hand(rule, now, expected):
     assert verdict.low <= verdict.ours <= verdict.high
 
 
+def test_where_the_mean_is_short_of_the_papers_number_it_says_whether_one_run_may_reach_it():
+    assert TEN(five(9.39, 0.1)).decides == ""  # 9.39 + 4.105 * 0.1
+    may = TEN(five(9.2, 0.25))
+    assert (said(may), may.decides) == (LOWER, "one further run may reach it (98 % of one: up to 10.23)")
+
+
 HALF = 1.242  # of five runs at 95 %, in spreads
 
 
