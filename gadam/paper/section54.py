@@ -125,7 +125,7 @@ def maker(rows: Dataset) -> Callable[[], nn.Module]:
 def runs(profile: str, data: str) -> list[Run]:
     """List every run behind Table 4."""
     budget, planned = PROFILES[profile], []
-    for name, method in itertools.product(DATASETS, (*FUNCTIONS, *SCALED)):
+    for name, method in itertools.product(DATASETS, (*SCALED, *FUNCTIONS)):
         settings: dict[str, dict[str, Any]] = {
             GADAM: {"population_size": budget["g"], "generations": budget["K"], "steps": budget["steps"][name]},
             ADAM: {"population_size": budget["g"], "steps": depth(name, profile)},
