@@ -53,6 +53,13 @@ def test_floats_that_the_model_takes_are_not_rounded_for_it_in_prediction():
     assert torch.equal(result.ensemble()(rows[0][:5]), result.ensemble()(rows[0])[:5])
 
 
+def test_a_best_unit_that_is_frozen_after_the_training_predicts_from_other_floats_too():
+    result = evolved()
+    expected = result.predict(X)
+    result.best.requires_grad_(False)
+    assert torch.equal(result.predict(X.double()), expected)
+
+
 # --- what writes to what it is given ---
 
 

@@ -118,7 +118,8 @@ def _try_model(name: str, population: Population, rows: Batch) -> tuple[Batch, A
 
 def as_taken(module: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Return inputs as a unit takes them: where it refuses their floats, of the type of its own, as in its training."""
-    own = next((entry.dtype for entry in learned_of(module).values() if entry.is_floating_point()), None)
+    entries = *learned_of(module).values(), *module.parameters()  # of a unit that was frozen since, none learns
+    own = next((entry.dtype for entry in entries if entry.is_floating_point()), None)
     if own is not None and any(tensor.is_floating_point() and tensor.dtype != own for tensor in inputs):
         try:
             with torch.no_grad():
