@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gadam.paper.drawing import BELOW, BLUE, GREY, ORANGE, RED, add_legend, draw_intervals, say_missing
+from gadam.paper.drawing import BLUE, GREY, ORANGE, RED, add_legend, draw_intervals, say_missing
 from gadam.paper.verdicts import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 
 METHODS = {"GADAM": RED, "Adam": BLUE, "best of g by Adam": ORANGE}
@@ -27,20 +27,15 @@ ALT = (
     "Five panels, one for each dataset, with the accuracies of GADAM, Adam and the best of g runs of Adam as dots with "
     "intervals, and the paper's as diamonds"
 )
+_OPEN = {UNDECIDED: "undecided on", "not computed": "not computed yet on"}
 _PUBLISHED = {
     REPRODUCED: "as the paper claims on",
     "opposite": "the other way round on",
     "smaller than claimed": "by less than half of what the paper claims, or not at all, on",
-    UNDECIDED: "undecided on",
-    "not computed": "not computed yet on",
-}
+} | _OPEN
 _EQUAL = {
-    REPRODUCED: "yes on",
-    "opposite": "less accurate on",
-    "no difference": "no difference that matters on",
-    UNDECIDED: "undecided on",
-    "not computed": "not computed yet on",
-}
+    REPRODUCED: "yes on", "opposite": "less accurate on", "no difference": "no difference that matters on",
+} | _OPEN  # fmt: skip
 
 
 def collect(tables: Path) -> pd.DataFrame:
@@ -82,7 +77,7 @@ def picture(accuracies: pd.DataFrame) -> Figure:
         "ours: mean and 95 % interval": Line2D([], [], color=GREY, marker="o", linewidth=3),
         "the paper's number": Line2D([], [], color=GREY, marker="D", markerfacecolor="none", linestyle=""),
     }
-    add_legend(figure, handles, 2, place=BELOW)
+    add_legend(figure, handles, 2, below=True)
     say_missing(figure)
     return figure
 
@@ -95,9 +90,7 @@ def sentences(headlines: pd.DataFrame, counts: Mapping[str, int], missing: int) 
     """
     if headlines.empty:
         return []
-    outcomes = dict(
-        zip(headlines["headline"], zip(headlines["verdict"], headlines["reason"], strict=True), strict=True)
-    )
+    outcomes = {line.headline: (line.verdict, line.reason) for line in headlines.itertuples()}
     reproduced, refuted = counts.get(REPRODUCED, 0), counts.get(NOT_REPRODUCED, 0)
     total = sum(counts.values())
     waiting = f", {missing} of them because their runs are not computed yet" if missing else ""

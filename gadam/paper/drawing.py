@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -18,9 +18,6 @@ from gadam.paper.statistics import Interval
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY = sns.color_palette("colorblind")[:8]
 """Safe for the colour-blind."""
 ROLE_COLOURS = {"parent": BLUE, "child": ORANGE}
-Place = Literal["outside upper center", "outside lower center"]
-ABOVE: Place = "outside upper center"
-BELOW: Place = "outside lower center"
 
 
 def say_missing(figure: Figure) -> None:
@@ -116,9 +113,10 @@ def budget_figure(rows: pd.DataFrame, column: str, panels: Mapping[Any, tuple[st
     return figure
 
 
-def add_legend(figure: Figure, handles: Mapping[str, Any], ncols: int = 3, place: Place = ABOVE, **also: Any) -> None:
+def add_legend(figure: Figure, handles: Mapping[str, Any], ncols: int = 3, below: bool = False, **also: Any) -> None:
     """Put a legend above the panels of a figure, or below them."""
-    figure.legend(handles.values(), handles.keys(), loc=place, ncols=ncols, frameon=False, **also)
+    also["loc"] = "outside lower center" if below else "outside upper center"
+    figure.legend(handles.values(), handles.keys(), ncols=ncols, frameon=False, **also)
 
 
 def labelled(axis: Axes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gadam.config import GadamConfig
 from gadam.datasets import load
 from gadam.evolution.loop import evolve
 from gadam.paper import section54
-from gadam.paper.drawing import BELOW, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS, add_legend
+from gadam.paper.drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, ROLE_COLOURS, add_legend
 from gadam.paper.runs import Row, Run, RunFunction, arm_runs, run_function
 from gadam.result import Callback, Generation
 
@@ -265,7 +265,7 @@ def figure1() -> Figure:
     axis.axis("off")
     kind = partial(Patch, linewidth=1.5)
     handles = {name: kind(facecolor=(*colour, 0.16), edgecolor=colour) for name, colour in KINDS.items()}
-    add_legend(figure, handles, 4, place=BELOW)
+    add_legend(figure, handles, 4, below=True)
     return figure
 
 
@@ -274,10 +274,7 @@ def _box(axis: Axes, name: str) -> None:
     column, row, kind, title, text, where = BOXES[name]
     x, y, colour = column * COLUMN, row * ROW, KINDS[kind]
     corner, shape = (x - WIDTH / 2, y - HEIGHT / 2), "round,pad=0,rounding_size=0.18"
-    pale = (*colour, 0.16)
-    axis.add_patch(
-        FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle=shape, facecolor=pale, edgecolor=colour, linewidth=1.5)
-    )
+    axis.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle=shape, fc=(*colour, 0.16), ec=colour, lw=1.5))
     write = partial(axis.text, x, ha="center", va="center")
     write(y + 0.36, title, weight="bold", fontsize=15 if title.startswith("$") else 11.5)
     write(y - 0.08, text, fontsize=9)
