@@ -8,11 +8,10 @@ be carried on to the whole.
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -157,25 +156,25 @@ def lenet_runs(
     return arm_runs(function, arm, seeds, {**shared, **settings}, DATASET, data, wide=steps > LONG, **about)
 
 
-@functools.lru_cache(maxsize=1)
-def _load(dataset: str, data: Any) -> Dataset:
-    return load(dataset, data=data)  # parsed once by a process: a worker has many runs on it
+_load = lru_cache(maxsize=1)(load)  # parsed once by a process: a worker has many runs on it
 
 
 def images(dataset: str, data: Any, rows: int | None, test_rows: int | None, seed: int = 0) -> Dataset:
     """The dataset with `rows` training images, drawn by the seed, and the first test images; None takes all."""
-    found = first_rows(_load(dataset, data), rows, seed)
+    found = first_rows(_load(dataset, data=data), rows, seed)
     return replace(found, test=(found.test[0][:test_rows], found.test[1][:test_rows]))
 
 
 def _prepare(
     dataset: str, data: Any, train_rows: int | None, test_rows: int | None, held: int, **settings: Any
-) -> tuple[Dataset, Part, GadamConfig]:
-    """The images without `held` of those for training, at most a fifth; the images held out; the settings' config."""
+) -> tuple[Dataset, Part, GadamConfig, Row]:
+    """The images without `held` of those for training, at most a fifth; those held out; the config; what rows share."""
     found = images(dataset, data, train_rows, test_rows)
     # The same ones for every seed, so that seeds differ in what the paper's runs differ in; a stand-in is small.
     train, aside = held_out(found.train, min(held, len(found.train[1]) // 5), seed=0)
-    return replace(found, train=train), aside, GadamConfig(**settings)
+    config = GadamConfig(**settings)
+    about = {"learning_rate": config.learning_rate, "run_steps": config.steps, "data": found.source}
+    return replace(found, train=train), aside, config, about
 
 
 @run_function("mnist/gadam", version=2)
@@ -187,11 +186,11 @@ def lenet_by_gadam(dataset: str, data: Any, seed: int, **settings: Any) -> list[
     row has `run_steps`, the steps of a generation. The first k generations of a run are those of a run of k
     generations: streams know nothing of K.
     """
-    images, aside, config = _prepare(dataset, data, seed=seed, **settings)
+    images, aside, config, about = _prepare(dataset, data, seed=seed, **settings)
     seen = _Watch(config, images, aside, config.generations)
     result = evolve(lenet5, images.train, config, callbacks=[seen], record=seen, progress=False, executor=threads())
     rows: list[Row] = [{"kind": "unit", **row} for row in history_rows(whole(result))]
-    about = {"method": GADAM, "g": config.population_size, **_about(config, images), "seed": seed}
+    about = {"method": GADAM, "g": config.population_size, **about, "seed": seed}
     return [row | about for row in (*rows, *seen.curve(), *seen.scores)]
 
 
@@ -206,17 +205,13 @@ def lenets_by_optimizer(
     which none is chosen; `steps` all those of a unit. With GADAM's seed the units start as its initial ones do. Of
     several a last row, "kept", is what they are good for together, see `gadam.paper.beyond`.
     """
-    images, aside, config = _prepare(dataset, data, seed=seed, **settings)
+    images, aside, config, about = _prepare(dataset, data, seed=seed, **settings)
     seen = _Watch(config, images, aside, looks=looks, early=early)
     units = independent(partial(lenet5, dropout), images.train, config, record=seen, executor=threads())
-    about = {"method": method, "seed": seed, **_about(config, images)}
+    about = {"method": method, "seed": seed, **about}
     scores = sorted(seen.scores, key=lambda row: (row["unit"], row["step"]))  # whichever thread was first
     several = [seen.together(seen.ranked(units))] if len(units) > 1 else []
     return [row | about for row in (*seen.curve(), *scores, *several)]
-
-
-def _about(config: GadamConfig, images: Dataset) -> dict[str, Any]:
-    return {"learning_rate": config.learning_rate, "run_steps": config.steps, "data": images.source}
 
 
 class _Watch(Callback):

@@ -19,13 +19,13 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from gadam.paper import comparison, mnist, seeds_of
-from gadam.paper import published as paper
 from gadam.paper.baselines.dbn import deep_belief_net
 from gadam.paper.baselines.gcforest import GcForestSettings
 from gadam.paper.claims import OURS, Arms, Claim, own, paired, unpaired
 from gadam.paper.comparison import EQUAL_COMPUTE, FEWER_STEPS, FOREST, GCFOREST, SVM
 from gadam.paper.drawing import BLUE, BROWN, GREEN, GREY, ORANGE, PINK, PURPLE, curve_by, draw_curve
 from gadam.paper.mnist import ADAM, BEST_OF_G, EVIDENT, GADAM
+from gadam.paper.published import TABLE1
 from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.statistics import accuracy_interval, mean_interval, named
 from gadam.paper.units import by_seed, first, source_of, where
@@ -40,6 +40,7 @@ NETS = {
 """Each method without evolution: its optimizer's name for `GadamConfig`, and the dropout of its LeNet-5."""
 OPTIMIZERS = [method for method in NETS if method not in (GD, BEST_OF_G, DECAYED)]
 SINGLE = [*OPTIMIZERS, GD]
+PRINTED = [method for method in OPTIMIZERS if method in TABLE1]
 DBN = "Deep Belief Net"
 OTHERS = (GCFOREST, DBN, FOREST, SVM)
 RATES = "mnist/rates"
@@ -91,10 +92,8 @@ with so many seeds."""
 def runs(profile: str, data: str) -> list[Run]:
     """Every run behind Table 1 that is known at the start; see `later_runs`.
 
-    The rates of each optimizer on development seeds, of which nothing else is reported. With the evident rate GADAM, of
-    which Table 1 takes the first K generations and Section 5.2 all; the best of g Adam runs at the compute of those K;
-    each optimizer alone, but for Adam, which is the first unit of that control; and Adam with a cosine schedule, which
-    the paper does not try. And the other methods.
+    Of GADAM's runs Table 1 takes the first K generations and Section 5.2 all. Adam alone with the evident rate is the
+    first unit of its best of g.
     """
     chosen, scales, found = PROFILES[profile], mnist.scales(profile), []
     for method, rate in itertools.product(SINGLE, chosen["rates"]):
@@ -253,9 +252,8 @@ def table1(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
     tuned, chosen = tuned_rates(rows, profile), PROFILES[profile]
     grid = len(chosen["rates"]) * len(chosen["rate_seeds"]) * mnist.depth(mnist.scales(profile)[-1])
     single = [(deepest, method, setting) for method in OPTIMIZERS for setting in ("evident", "tuned")]
-    places = [(deepest, GADAM, "evident"), *single[:2], (deepest, BEST_OF_G, "evident")]
-    places += [(deepest, DECAYED, "evident"), *single[2:]]
-    places.append((deepest, GD, "tuned"))
+    places = [(deepest, GADAM, "evident"), *single[:2], (deepest, BEST_OF_G, "evident"), (deepest, DECAYED, "evident")]
+    places += [*single[2:], (deepest, GD, "tuned")]
     places += [(scale, method, "evident") for scale in smaller for method in (GADAM, ADAM, BEST_OF_G)]
     lines = []
     for scale, method, setting in [*places, *((deepest, method, "") for method in OTHERS)]:
@@ -267,7 +265,7 @@ def table1(rows: pd.DataFrame, profile: str, arms: Arms) -> pd.DataFrame:
             "seeds": arms.count(arm(scale, method, rate)) if rate else "0",
         }  # fmt: skip
         if scale == deepest and (setting != "tuned" or method == GD):
-            line |= {f"paper {name}": value for name, value in paper.TABLE1.get(method, {}).items()}
+            line |= {f"paper {name}": value for name, value in TABLE1.get(method, {}).items()}
         if method not in OTHERS:
             mean, low, high = mean_interval(found["loss"].astype(float).tolist())
             steps = mnist.depth(scale) * (mnist.PROFILES[scale]["g"] if method in (GADAM, BEST_OF_G) else 1)
@@ -339,8 +337,8 @@ def figure2b(rows: pd.DataFrame, profile: str) -> Figure:
                 continue
             losses += line["mean"].tolist()
             label, width = method if axis is axes[0] else f"{method} ({rate:g})", 2.8 if method == GADAM else 1.7
-            style = {"linestyle": dashes, "linewidth": width, "label": label}
-            draw_curve(axis, line.assign(low=line["low"].clip(lower=1e-9)), colour, **style)
+            line = line.assign(low=line["low"].clip(lower=1e-9))
+            draw_curve(axis, line, colour, linestyle=dashes, linewidth=width, label=label)
         if axis.lines:
             axis.legend(loc="lower left", ncols=2, fontsize=9)
     axes[0].set(ylabel="loss on the training batch")
@@ -406,6 +404,16 @@ class _Claims:
         looks = about["budget"] >= mnist.budget_share(scale)  # what is reduced by more than LeNet-5 had no earlier look
         return mnist.claim(scale, text, partial(numbers, scale), looks, **about | also)
 
+    def better(
+        self, text: str, method: str, numbers: Callable[[str, str, int], Evidence], size: float | None, **also: Any
+    ) -> Claim:
+        """A claim that GADAM is better than a method, in the paper by `size`; `text` has places for it and its cost."""
+        beside = EQUAL_COMPUTE if method == BEST_OF_G else "" if method in OTHERS else FEWER_STEPS
+        return self.claim(
+            text.format(method, beside), [GADAM, method], partial(numbers, method), kind="greater", size=size,
+            paper=OURS if size is None else f"{size:+.2f}", **also,
+        )  # fmt: skip
+
     def of_table1(self) -> Iterator[Claim]:
         """Each number of Table 1; the best on record of LeNet-5, as the paper has it."""
 
@@ -417,7 +425,7 @@ class _Claims:
             # An SVM on all images draws nothing: every seed would give the same.
             return own(values * MANY if method == SVM and len(values) == 1 else values, self.tested, mnist.DATASET)
 
-        for method, printed in paper.TABLE1.items():
+        for method, printed in TABLE1.items():
             accuracy, loss = printed["accuracy"], printed.get("loss")
             best = "" if method in OTHERS else " (best on record)"
             if loss is not None:
@@ -442,17 +450,12 @@ class _Claims:
                 return unpaired(ours.values(), theirs.values(), self.tested, mnist.DATASET)
             return paired(ours, theirs, self.tested, mnist.DATASET)
 
-        for method in [*list(paper.TABLE1)[1:], BEST_OF_G]:
-            about: dict[str, Any] = {"kind": "greater", "margin": self.margin}
-            beside = EQUAL_COMPUTE
-            if method == BEST_OF_G:
-                about |= {"paper": OURS, "headline": "mnist, equal compute"}
-            else:
-                beside = "" if method in OTHERS else FEWER_STEPS
-                size = round(paper.TABLE1[GADAM]["accuracy"] - paper.TABLE1[method]["accuracy"], 2)
-                about |= {"paper": f"{size:+.2f}", "size": size, "headline": "mnist" if method == ADAM else ""}
-            text = f"LeNet-5 by GADAM is more accurate than {method} on MNIST{beside}"
-            yield self.claim(text, [GADAM, method], partial(difference, method), **about)
+        text, best = "LeNet-5 by GADAM is more accurate than {} on MNIST{}", TABLE1[GADAM]["accuracy"]
+        sizes = {method: round(best - printed["accuracy"], 2) for method, printed in TABLE1.items()}
+        headlines = {ADAM: "mnist", BEST_OF_G: "mnist, equal compute"}
+        for method in [*list(sizes)[1:], BEST_OF_G]:
+            about = {"margin": self.margin, "headline": headlines.get(method, "")}
+            yield self.better(text, method, difference, sizes.get(method), **about)
 
     def of_loss(self) -> Iterator[Claim]:
         """GADAM's test loss beside that of each optimizer of Table 1, and of the best of as many units by Adam."""
@@ -465,15 +468,10 @@ class _Claims:
             )
             return paired(theirs, ours)
 
-        for method in [*(one for one in OPTIMIZERS if one in paper.TABLE1), BEST_OF_G]:
-            about: dict[str, Any] = {"kind": "greater", "margin": math.log10(RATIO), "paper": OURS}
-            beside = EQUAL_COMPUTE
-            if method != BEST_OF_G:
-                size = round(math.log10(paper.TABLE1[method]["loss"] / paper.TABLE1[GADAM]["loss"]), 2)
-                about |= {"paper": f"{size:+.2f}", "size": size}
-                beside = FEWER_STEPS
-            text = f"LeNet-5 by GADAM has a lower test loss on MNIST than {method}{beside} (log10 of the ratio)"
-            yield self.claim(text, [GADAM, method], partial(ratio, method), **about)
+        text = "LeNet-5 by GADAM has a lower test loss on MNIST than {}{} (log10 of the ratio)"
+        sizes = {method: round(math.log10(TABLE1[method]["loss"] / TABLE1[GADAM]["loss"]), 2) for method in PRINTED}
+        for method in [*PRINTED, BEST_OF_G]:
+            yield self.better(text, method, ratio, sizes.get(method), margin=math.log10(RATIO))
 
     def of_variation(self) -> Iterator[Claim]:
         """The spread of test accuracies over seeds."""
@@ -481,7 +479,7 @@ class _Claims:
         def spreads(method: str, scale: str, until: int) -> tuple[list[float], ...]:
             return tuple(list(self.by_seed(one, "accuracy", scale, until).values()) for one in (GADAM, method))
 
-        for method in (one for one in OPTIMIZERS if one in paper.TABLE1):
+        for method in PRINTED:
             yield self.claim(
                 f"{method} varies more from one initialisation to the next than GADAM (test accuracy)",
                 [GADAM, method], partial(spreads, method), kind="varies", paper="varies more",
