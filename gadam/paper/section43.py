@@ -59,17 +59,17 @@ def problems_of(profile: str) -> tuple[str, ...]:
     return ("yeast",) if profile == "smoke" else ("yeast", "letter", "mnist")
 
 
-def arm(what: str | dict[str, int]) -> str:
+def arm(name: str) -> str:
     """Name the arm of a problem, or that which the seeds of a point of the growth curves are repetitions of."""
-    return f"section43/{what if isinstance(what, str) else _named(what)}"
+    return f"section43/{name}"
 
 
 def runs(profile: str, data: str) -> list[Run]:
     """List a run per point of the growth curves and seed; they need no dataset."""
-    points = {arm(point): point for factor in FACTORS for point in _points(profile, factor)}  # the base once
+    points = {name: point for factor in FACTORS for name, point in _points(profile, factor).items()}  # the base once
     planned, seeds = [], seeds_of(profile, SEEDS)
     for name, point in points.items():
-        planned += arm_runs(growing, name, seeds, point, label=f"bytes at {_named(point)}", priority=2)
+        planned += arm_runs(growing, arm(name), seeds, point, label=f"bytes at {name}", priority=2)
     return planned
 
 
@@ -85,14 +85,11 @@ def problem_runs(profile: str, data: str) -> list[Run]:
 RUNS = (runs, problem_runs)
 
 
-def _points(profile: str, factor: str) -> list[dict[str, int]]:
-    """List the points of a curve."""
+def _points(profile: str, factor: str) -> dict[str, dict[str, int]]:
+    """Return the points of a curve, by their names."""
     _, varied = FACTORS[factor]
-    return [BASE | {varied: size} for size in SIZES[profile][varied]]
-
-
-def _named(point: dict[str, int]) -> str:
-    return ", ".join(f"{name} = {size}" for name, size in point.items())
+    points = [BASE | {varied: size} for size in SIZES[profile][varied]]
+    return {", ".join(f"{name} = {size}" for name, size in point.items()): point for point in points}
 
 
 @run_function("section43/growing", version=5)
@@ -212,7 +209,7 @@ def claims(rows: pd.DataFrame, problems: pd.DataFrame, profile: str) -> list[Cla
     growth = [
         claim(
             text=f"{text}; bytes of the population in a generation, from each point to the next", kind="within",
-            evidence=partial(_growth, rows, factor, power),
+            evidence=partial(Evidence, tuple(slopes(rows, factor)), (power,)),
             arms=[arm(point) for point in _points(profile, factor)], paper=0.0, margin=MARGIN, data="none",
         )
         for factor, (text, power) in said.items()
@@ -225,10 +222,6 @@ def claims(rows: pd.DataFrame, problems: pd.DataFrame, profile: str) -> list[Cla
         data=source_of(problems),
     )  # fmt: skip
     return [*growth, minor]
-
-
-def _growth(rows: pd.DataFrame, factor: str, power: float) -> Evidence:
-    return Evidence(tuple(slopes(rows, factor)), (power,))
 
 
 def _beside_gradients(problems: pd.DataFrame) -> tuple[float, float, float, str]:

@@ -150,5 +150,5 @@ def test_a_power_law_has_its_exponent_and_its_verdict(growing):
     outside = (NOT_REPRODUCED, "outside the margin")
     assert ours[:3] == pytest.approx([1, 0, 1], abs=1e-9)
     assert marks == [outside, (REPRODUCED, ""), outside, (OPEN, "")]
-    arms[section43.arm(section43.BASE | {"g": 32})] = 1, 2
+    arms[section43.arm("g = 32, width = 64, steps = 1")] = 1, 2
     assert judged(growing["floor"])[1] == [(UNDECIDED, "not computed"), *[(REPRODUCED, "")] * 2, (OPEN, "")]
