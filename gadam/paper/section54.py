@@ -29,9 +29,8 @@ from gadam.paper.runs import Row, Run, arm_runs, run_function
 from gadam.paper.units import first_rows
 
 DATASETS = ("yeast", "adult", "letter")
-METHODS = GADAM, ADAM, ADAM_BEST, *_ = (
-    "MLP (GADAM)", "MLP (Adam)", "MLP (Adam, best of g)", GCFOREST, FOREST, SVM, KNN,
-)  # fmt: skip
+MLPS = GADAM, ADAM, ADAM_BEST = "MLP (GADAM)", "MLP (Adam)", "MLP (Adam, best of g)"
+METHODS = (*MLPS, GCFOREST, FOREST, SVM, KNN)
 STANDARDISED = ", standardised"
 SCALED = SVM + STANDARDISED, KNN + STANDARDISED
 """SVM and kNN once more, from numbers standardised as for the networks. The paper does not say how it scaled them; as
@@ -44,17 +43,16 @@ FULL: dict[str, Any] = {
     "curve": {"yeast": 2_000, "adult": 6_000, "letter": 80_000},
     "gcforest": {"forests": 4, "trees": 500, "folds": 3, "max_levels": 20},
 }  # fmt: skip
+SMALL: dict[str, Any] = {"seeds": dict.fromkeys(DATASETS, 2), "gcforest_seeds": dict.fromkeys(DATASETS, 2)}
 PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "seeds": dict.fromkeys(DATASETS, 2), "g": 4, "K": 2, "steps": dict.fromkeys(DATASETS, 20), "trees": 20,
-        "train_rows": 1_000, "curve": dict.fromkeys(DATASETS, 160), "gcforest_seeds": dict.fromkeys(DATASETS, 2),
-        "gcforest": {"forests": 1, "trees": 5, "folds": 3, "max_levels": 2},
+    "smoke": SMALL | {
+        "g": 4, "K": 2, "steps": dict.fromkeys(DATASETS, 20), "trees": 20, "train_rows": 1_000,
+        "curve": dict.fromkeys(DATASETS, 160), "gcforest": {"forests": 1, "trees": 5, "folds": 3, "max_levels": 2},
     },
-    "quick": {
-        "seeds": dict.fromkeys(DATASETS, 2), "g": 10, "K": 5, "steps": {"yeast": 150, "adult": 100, "letter": 100},
-        "trees": 100, "train_rows": 4_000, "curve": {"yeast": 2_000, "adult": 1_000, "letter": 2_000},
+    "quick": SMALL | {
+        "g": 10, "K": 5, "steps": {"yeast": 150, "adult": 100, "letter": 100}, "trees": 100, "train_rows": 4_000,
+        "curve": {"yeast": 2_000, "adult": 1_000, "letter": 2_000},
         "gcforest": {"forests": 1, "trees": 20, "folds": 3, "max_levels": 2},
-        "gcforest_seeds": dict.fromkeys(DATASETS, 2),
     },
     "standard": FULL | {
         "seeds": {"yeast": 40, "adult": 20, "letter": 20}, "gcforest_seeds": {"yeast": 10, "adult": 3, "letter": 3},
@@ -134,17 +132,14 @@ def runs(profile: str, data: str) -> list[Run]:
             SVM: {"standardise": False, "gamma": "auto"},
             KNN: {"standardise": False},
         }
-        count, seen = budget["gcforest_seeds" if method == GCFOREST else "seeds"][name], _skipped(profile, name)
+        count = budget["gcforest_seeds" if method == GCFOREST else "seeds"][name]
+        seen = budget.get("skipped", {}).get(name, 0)
         seeds = seeds_of(profile, seen + count)[seen:] if depends_on_seed(method, name, profile) else [0]
         config = {"train_rows": budget["train_rows"], **settings.get(method, {})}
         label, priority = f"{name.upper()} · {method}", 3 if method == GCFOREST else 1
         about = (arm(name, method), seeds, config, name, data)
         planned += arm_runs(FUNCTIONS[method.removesuffix(STANDARDISED)], *about, label=label, priority=priority)
     return planned
-
-
-def _skipped(profile: str, dataset: str) -> int:
-    return int(PROFILES[profile].get("skipped", {}).get(dataset, 0))
 
 
 def curve_runs(profile: str, data: str) -> list[Run]:
@@ -179,7 +174,7 @@ def budget_share(method: str, dataset: str, profile: str) -> float:
     """Return the share of profile paper's training rows, training and trees that was spent."""
     ours, full = PROFILES[profile], PROFILES["paper"]
     share = min(1.0, (ours["train_rows"] or TRAIN_ROWS[dataset]) / TRAIN_ROWS[dataset])
-    if method in (GADAM, ADAM, ADAM_BEST):
+    if method in MLPS:
         return float(share * (depth(dataset, profile) / depth(dataset, "paper") * (ours["g"] / full["g"])))
     return share * comparison.share_of_trees(method, ours, full)
 
@@ -205,7 +200,7 @@ def note(profile: str) -> str:
         f"V: a quarter of T, at most 1,024 rows. gcForest here: at most {size['max_levels']} levels of "
         f"{size['forests']} random and {size['forests']} completely-random forests of {size['trees']} trees, "
         f"{size['folds']} folds."
-        + (SEEN if _skipped(profile, "yeast") else "")
+        + (SEEN if "skipped" in PROFILES[profile] else "")
     )  # fmt: skip
 
 

@@ -45,32 +45,29 @@ FULL: dict[str, Any] = {
     "g": 10, "K": 5, "steps": 60, "batch_size": 128, "hidden": 1_024, "trees": 2_000,
     "curve": {"units": 3, "steps": 1_200, "points": 40},
 }  # fmt: skip
+SMALL: dict[str, Any] = {"seeds": {4: 2}, "K": 1, "gcforest_seeds": 2}
 PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "seeds": {4: 2}, "g": 2, "K": 1, "steps": 20, "batch_size": 8, "hidden": 32, "trees": 10,
-        "curve": {"units": 2, "steps": 40, "points": 5}, "gcforest_seeds": 2, "gcforest": {
-            "forests": 1, "trees": 5, "max_levels": 1, "windows": [[14, 11]], "stride": 7, "scan_trees": 2,
-            "scan_pieces": 200,
-        },
+    "smoke": SMALL | {
+        "g": 2, "steps": 20, "batch_size": 8, "hidden": 32, "trees": 10,
+        "curve": {"units": 2, "steps": 40, "points": 5},
+        "gcforest": {"forests": 1, "trees": 5, "max_levels": 1, "windows": [[14, 11]], "stride": 7, "scan_trees": 2,
+                     "scan_pieces": 200},
     },
-    "quick": {
-        "seeds": {4: 2}, "g": 4, "K": 1, "steps": 30, "batch_size": 16, "hidden": 256, "trees": 50,
-        "curve": {"units": 1, "steps": 100, "points": 10}, "gcforest_seeds": 2, "gcforest": {
-            "forests": 1, "trees": 20, "max_levels": 1, "windows": [[14, 11]], "stride": 6, "scan_trees": 10,
-            "scan_pieces": 2_000,
-        },
+    "quick": SMALL | {
+        "g": 4, "steps": 30, "batch_size": 16, "hidden": 256, "trees": 50,
+        "curve": {"units": 1, "steps": 100, "points": 10},
+        "gcforest": {"forests": 1, "trees": 20, "max_levels": 1, "windows": [[14, 11]], "stride": 6, "scan_trees": 10,
+                     "scan_pieces": 2_000},
     },
     "standard": FULL | {
-        "seeds": {4: 30, 2: 10}, "gcforest_seeds": 3, "gcforest": {
-            "forests": 2, "trees": 250, "max_levels": 6, "windows": [[7, 5], [14, 11]], "stride": 4,
-            "scan_trees": 100, "scan_pieces": 10_000,
-        },
+        "seeds": {4: 30, 2: 10}, "gcforest_seeds": 3,
+        "gcforest": {"forests": 2, "trees": 250, "max_levels": 6, "windows": [[7, 5], [14, 11]], "stride": 4,
+                     "scan_trees": 100, "scan_pieces": 10_000},
     },
     "paper": FULL | {
-        "seeds": {1: 10}, "gcforest_seeds": 10, "gcforest": {
-            "forests": 4, "trees": 500, "max_levels": 20, "windows": [[7, 5], [14, 11], [28, 23]], "stride": 4,
-            "scan_trees": 500, "scan_pieces": 20_000,
-        },
+        "seeds": {1: 10}, "gcforest_seeds": 10,
+        "gcforest": {"forests": 4, "trees": 500, "max_levels": 20, "windows": [[7, 5], [14, 11], [28, 23]], "stride": 4,
+                     "scan_trees": 500, "scan_pieces": 20_000},
     },
 }  # fmt: skip
 """`seeds`: of the CNNs, by the pixels a side that become one; the other methods have as many as at the first of these
