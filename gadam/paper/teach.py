@@ -50,29 +50,26 @@ LONG_ALL = "long run, tuned, on all rows"
 """The tuned long run without a held-out tenth, which it needs no more once its rate and decay are found."""
 VOTES = {"vote of teach's eight": (TAUGHT, 8), "vote of the half that taught": (TAUGHT, 4), "vote of ten": (BEST, 10)}
 """Votes, of which method's units, and of how many of them: the best by held-out rows."""
-_SMOOTH: dict[str, Any] = {"schedule": "cosine", "average": 0.01}
+_LONG: dict[str, Any] = {"by": "train", "population_size": 1, "schedule": "cosine", "average": 0.01}
 _TEACH: dict[str, Any] = {"by": "teach", "teacher_share": TEACHER_SHARE, **TEACH}
 _DRAWN: dict[str, Any] = {"learning_rate": TEACH["learning_rate"], "weight_decay": TEACH["weight_decay"]}
 METHODS: dict[str, dict[str, Any]] = {
     TAUGHT: _TEACH,
     TAUGHT_CHOSEN: _TEACH,
     ALONE: _TEACH | {"teacher_share": 0.5, "population_size": 1},
-    LONG: {"by": "train", "population_size": 1, **_SMOOTH},
-    LONG_DRAWN: {"by": "train", "population_size": 1, **_SMOOTH, **_DRAWN},
-    LONG_ALL: {"by": "train", "population_size": 1, **_SMOOTH, "all_rows": True},
-    **{f"long run at {rate:g}": {"by": "train", "population_size": 1, **_SMOOTH, **_DRAWN, "learning_rate": rate}
-       for rate in RATES},
+    LONG: _LONG,
+    LONG_DRAWN: _LONG | _DRAWN,
+    LONG_ALL: _LONG | {"all_rows": True},
+    **{f"long run at {rate:g}": _LONG | _DRAWN | {"learning_rate": rate} for rate in RATES},
     LONG_CONSTANT: {"by": "looks", "population_size": 1},
-    BEST: {"by": "train", "population_size": 10, **_SMOOTH},
-    BEST_DRAWN: {"by": "train", "population_size": 10, **_SMOOTH, **_DRAWN},
+    BEST: _LONG | {"population_size": 10},
+    BEST_DRAWN: _LONG | _DRAWN | {"population_size": 10},
     BEST_CONSTANT: {"by": "train", "population_size": 10},
     GADAM: {"by": "evolve", "population_size": 10},
 }  # fmt: skip
 """How each spends its steps: `by`, and settings of `GadamConfig`."""
 TUNED = tuple(name for name in METHODS if name.endswith("tuned"))
-CURVES = {
-    TAUGHT: RED, TAUGHT_CHOSEN: PINK, LONG: BLUE, LONG_DRAWN: GREY, BEST: GREEN, BEST_DRAWN: BROWN, GADAM: ORANGE,
-}  # fmt: skip
+CURVES = {TAUGHT: RED, TAUGHT_CHOSEN: PINK, LONG: BLUE, LONG_DRAWN: GREY, BEST: GREEN, BEST_DRAWN: BROWN, GADAM: ORANGE}
 """Methods that are trained at every total, and their colours; the others at the primary total only."""
 IMAGES = (TAUGHT, LONG, LONG_DRAWN, BEST)
 """Methods on MNIST and ORL."""
@@ -429,8 +426,7 @@ def loss_table(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
         lines.append({
             "dataset": cell.column.name, "method": cell.method, **statistics.named(loss, "loss"),
             "rescaled": math.nan if certain.any() else cell.rows["test_loss_scaled"].mean(),
-            "seconds": cell.rows["seconds"].median(),
-            "data": first(cell.rows, "data"),
+            "seconds": cell.rows["seconds"].median(), "data": first(cell.rows, "data"),
         })  # fmt: skip
     return pd.DataFrame(lines)
 
