@@ -37,50 +37,39 @@ class Section:
 SECTIONS = {
     "section3": Section(
         "Section 3: one generation taken apart", "section3_method.ipynb", ("section3_units",),
-        ("figure1", "section3_selection", "section3_inheritance", "section3_survival"),
-    ),
+        ("figure1", "section3_selection", "section3_inheritance", "section3_survival")),
     "section41": Section(
         "Section 4.1: many starts, crossover and mutation on a landscape", "section41_landscape.ipynb",
-        ("section41_success",), ("figure2a",),
-    ),
+        ("section41_success",), ("figure2a",)),
     "section42": Section(
         "Section 4.2: does the loss keep decreasing?", "section42_convergence.ipynb",
-        ("section42_theorem",), ("section42_losses",),
-    ),
+        ("section42_theorem",), ("section42_losses",)),
     "section43": Section(
         "Section 4.3: what threads, processes and a cluster exchange", "section43_communication.ipynb",
-        ("section43_bytes",), ("section43_growth",),
-    ),
+        ("section43_bytes",), ("section43_growth",)),
     "section51": Section("Section 5.1: LeNet-5 on MNIST", "section51_lenet.ipynb", ("table1",), ("figure2b",)),
     "section52": Section(
         "Section 5.2: generations and population size", "section52_settings.ipynb",
-        ("section52_settings",), ("figure3", "figure4", "figure5"),
-    ),
+        ("section52_settings",), ("figure3", "figure4", "figure5")),
     "section53": Section(
         "Section 5.3: time of a generation against threads", "section53_threads.ipynb",
-        ("section53_threads",), ("figure6",), alone=True,
-    ),
+        ("section53_threads",), ("figure6",), alone=True),
     "section54_orl": Section(
         "Section 5.4: faces of ORL", "section54_orl.ipynb",
-        ("table3",), ("section54_orl_accuracy", "section54_orl_budget"),
-    ),
+        ("table3",), ("section54_orl_accuracy", "section54_orl_budget")),
     "section54": Section(
         "Section 5.4: YEAST, ADULT and LETTER", "section54_tables.ipynb",
-        ("table4",), ("section54_differences", "section54_budget"),
-    ),
+        ("table4",), ("section54_differences", "section54_budget")),
     "beyond": Section(
-        "Beyond the paper: the population kept", "beyond_population.ipynb", ("beyond_kept",), ("beyond_above_best",)
-    ),
+        "Beyond the paper: the population kept", "beyond_population.ipynb", ("beyond_kept",), ("beyond_above_best",)),
     "teach": Section(
         "Beyond the paper: one network, taught by a population", "beyond_teach.ipynb",
         ("teach_claims", "teach_differences", "teach_totals", "teach_accuracy", "teach_loss", "teach_search"),
-        ("teach_budget",),
-    ),
+        ("teach_budget",)),
     "section6": Section(
         "Section 6: the scoreboard, and how faithful all this is", "section6_fidelity.ipynb",
         ("section6_scoreboard", "section6_equations", "section6_ambiguities", "section6_effects", "section6_values"),
-        ("section6_readings",), last=True,
-    ),
+        ("section6_readings",), last=True),
 }  # fmt: skip
 OWNERS = {one: name for name, section in SECTIONS.items() for one in (*section.tables, *section.figures)}
 """The section of each exhibit."""
@@ -107,9 +96,9 @@ def sections_of(only: str | None) -> list[str]:
     if only is None:
         return list(SECTIONS)
     only = only.rpartition("/")[2].removesuffix(".ipynb")
-    names = {
-        name: (name, *section.tables, *section.figures, section.notebook.removesuffix(".ipynb"))
-        for name, section in SECTIONS.items()
-    }
-    check_choice("only", only, dict.fromkeys(one for several in names.values() for one in several))
-    return [name for name, several in names.items() if only in several]
+    owners = {
+        one: name for name, section in SECTIONS.items()
+        for one in (name, *section.tables, *section.figures, section.notebook.removesuffix(".ipynb"))
+    }  # fmt: skip
+    check_choice("only", only, owners)
+    return [owners[only]]

@@ -1,8 +1,4 @@
-"""GADAM beside other methods, for Tables 3 and 4 and the study of teach: rows of runs, lines of tables, claims.
-
-Tables and claims are made of cells: a method in a column of a table (a dataset, or a number of training images), on
-images of one size.
-"""
+"""GADAM beside other methods, for Tables 3 and 4 and the study of teach: rows of runs, lines of tables, claims."""
 
 from __future__ import annotations
 
@@ -147,7 +143,7 @@ def follow_adam(
 
 
 class Column(NamedTuple):
-    """A column of Table 3 or 4: its key in the published table, its name in a claim, and whose margin holds."""
+    """A dataset, or images a person of ORL: its key where published, its name in a claim, and whose margin holds."""
 
     key: Any
     name: str
@@ -158,7 +154,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A method in a column, on images of one size.
+    """A method in a column, on images of one size, of which tables and claims are made.
 
     Attributes:
         paper: the paper's accuracy in percent; None for our own control.
@@ -247,11 +243,8 @@ def claims(exhibit: str, cells: Sequence[Cell]) -> list[Claim]:
         groups.setdefault(cell.column, {}).setdefault(cell.method, []).append(cell)
     values, greater = [], []
     for column, group in groups.items():
-        sources = {source_of(cell.rows) for several in group.values() for cell in several}
-        about = {
-            "exhibit": exhibit, "margin": margin_of(column.dataset, column.test_rows),
-            "data": max(sources),  # "stand-in" if one is
-        }  # fmt: skip
+        source = max(source_of(cell.rows) for several in group.values() for cell in several)  # "stand-in" if one is
+        about = {"exhibit": exhibit, "margin": margin_of(column.dataset, column.test_rows), "data": source}
         gadam, *others = group.values()
         values += [_value(own, own is gadam, about) for own in group.values() if own[0].paper is not None]
         controls = (*CONTROLS, *[("", "")] * len(others))
@@ -264,8 +257,7 @@ def _value(cells: Sequence[Cell], is_gadam: bool, about: Mapping[str, Any]) -> C
     return Claim(
         text=f"{method} reaches {paper:.2f} % on {column.name}", kind="reaches" if is_gadam else "value", paper=paper,
         evidence=lambda: _at_sizes(
-            own(tuple(cell.rows["accuracy"]) * cell.repeats, column.test_rows, column.dataset)
-            for cell in cells
+            own(tuple(cell.rows["accuracy"]) * cell.repeats, column.test_rows, column.dataset) for cell in cells
         ),
         arms=[cell.arm for cell in cells], budget=cells[0].share, item=f"{about['exhibit']}/{method}/{column.key}",
         quoted=method in QUOTED, **about,

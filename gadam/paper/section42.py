@@ -85,15 +85,9 @@ def losses(dataset: str, data: Any, setting: str, regime: str, seed: int, **sett
     rows = load(dataset, data=data, seed=seed)
     rest, chosen = held_out(rows.train, VALIDATION_SIZE, seed)
     means = _Means(rows.test)
-    evolve(
-        section54.maker(rows),
-        rest if regime == HELD_OUT else rows.train,
-        # A batch of as many rows as there are is all of them.
-        GadamConfig(seed=seed, validation_size=VALIDATION_SIZE, **settings),
-        validation=None if regime == NEW else chosen,
-        callbacks=[means],
-        progress=False,
-    )
+    train, validation = rest if regime == HELD_OUT else rows.train, None if regime == NEW else chosen
+    config = GadamConfig(seed=seed, validation_size=VALIDATION_SIZE, **settings)  # a batch as large as V is all of V
+    evolve(section54.maker(rows), train, config, validation=validation, callbacks=[means], progress=False)
     about = {"setting": setting, "regime": regime, "seed": seed, "steps": settings["steps"], "data": rows.source}
     return [about | row for row in means.rows]
 

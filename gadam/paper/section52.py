@@ -126,7 +126,7 @@ def trained(*scales: str) -> str:
 def figure3(rows: pd.DataFrame, profile: str) -> Figure:
     """Loss of parents and children by generation, a panel per scale, and the test accuracy of the fittest unit."""
     frames = _by_scale(rows, profile)
-    figure, (*losses, accuracies) = _panels(1 + len(frames), 4.2)
+    figure, (*losses, accuracies) = _panels(1 + len(frames))
     drawn = [axis for axis, frame in zip(losses, frames.values(), strict=True) if len(frame)]
     for axis, (scale, frame) in zip(losses, frames.items(), strict=True):
         for role, name in (("parent", "parents"), ("child", "children")) if len(frame) else ():
@@ -166,7 +166,7 @@ def figure4(rows: pd.DataFrame, scale: str) -> Figure:
     """The survivors' losses and the fittest unit's test accuracy by the size of the population."""
     frame = generations(rows, scale)
     frame = frame[frame["generation"] == PROFILES[scale]["K"]]
-    figure, (losses, spreads, accuracies) = _panels(3, 4.2)
+    figure, (losses, spreads, accuracies) = _panels(3)
     _line(losses, frame, "g", "survivor mean", BLUE, label="mean of the units", beside=-0.12)
     if len(frame):
         _line(losses, frame, "g", "survivor best", PURPLE, label="lowest", beside=0.12)
@@ -186,7 +186,7 @@ def figure5(rows: pd.DataFrame, profile: str) -> Figure:
     """The share of children among the survivors: by generation, and by population size, see `scale_of_populations`."""
     sized = scale_of_populations(profile)
     size, last = PROFILES[sized]["g"], PROFILES[sized]["K"]
-    figure, (left, right) = _panels(2, 4.2, sharey=True)
+    figure, (left, right) = _panels(2, sharey=True)
     left.set(xlabel="generation", ylabel="adoption rate: share of children\namong the survivors", ylim=(-0.02, 1.02))
     left.set(title=f"By generation, g = {size}")
     sizes = f"By size, {PROFILES[sized]['steps']:,} steps each, generations 1 to {last}"
@@ -202,8 +202,8 @@ def figure5(rows: pd.DataFrame, profile: str) -> Figure:
     return figure
 
 
-def _panels(count: int, height: float, **settings: Any) -> tuple[Figure, Any]:
-    size = 11.5 if count == 2 else 12, height
+def _panels(count: int, **settings: Any) -> tuple[Figure, Any]:
+    size = 11.5 if count == 2 else 12, 4.2
     figure, axes = plt.subplots(1, count, figsize=size, layout="constrained", **settings)
     figure.supxlabel("points and bars: mean over seeds with its 95 % interval", fontsize=10)
     return figure, axes

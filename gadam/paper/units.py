@@ -31,14 +31,9 @@ cross_entropy = nn.functional.cross_entropy
 
 
 def independent(
-    make_model: Callable[[], nn.Module],
-    train: Part,
-    config: GadamConfig,
-    *,
-    loss: Loss = cross_entropy,
-    record: Record | None = None,
-    executor: Executor | int | None = 1,
-) -> Population:
+    make_model: Callable[[], nn.Module], train: Part, config: GadamConfig, *, loss: Loss = cross_entropy,
+    record: Record | None = None, executor: Executor | int | None = 1,
+) -> Population:  # fmt: skip
     """Train the initial units that `evolve` would start from by the optimizer alone, for `config.steps` steps each.
 
     They come back in the order in which `evolve` numbers them. `config.steps` must be even.
