@@ -90,7 +90,7 @@ def sentences(headlines: pd.DataFrame, counts: Mapping[str, int], missing: int) 
     """
     if headlines.empty:
         return []
-    outcomes = {line.headline: (line.verdict, line.reason) for line in headlines.itertuples()}
+    outcomes = dict(zip(headlines["headline"], headlines[["verdict", "reason"]].to_numpy().tolist(), strict=True))
     reproduced, refuted = counts.get(REPRODUCED, 0), counts.get(NOT_REPRODUCED, 0)
     total = sum(counts.values())
     waiting = f", {missing} of them because their runs are not computed yet" if missing else ""

@@ -263,8 +263,7 @@ def figure1() -> Figure:
         title="One generation of GADAM: learn, mate, learn, survive",
     )  # fmt: skip
     axis.axis("off")
-    kind = partial(Patch, linewidth=1.5)
-    handles = {name: kind(facecolor=(*colour, 0.16), edgecolor=colour) for name, colour in KINDS.items()}
+    handles = {name: Patch(fc=(*colour, 0.16), ec=colour, lw=1.5) for name, colour in KINDS.items()}
     add_legend(figure, handles, 4, below=True)
     return figure
 

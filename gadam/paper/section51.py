@@ -497,54 +497,47 @@ class _Claims:
             yield self.claim(
                 f"{method} converges in {EARLY:,} steps: {CONVERGED:.0%} of the fall of its training loss (shown: the "
                 f"share minus {CONVERGED})",
-                [method], partial(_early_fall, self.rows, method), **fall, **lacking,
+                [method], partial(self.early_fall, method), **fall, **lacking,
             )  # fmt: skip
         yield self.claim(
             "By evolution GADAM finds good starting points: children start lower than fresh networks (log10 of the "
             "ratio of validation losses)",
-            [GADAM], partial(_better_start, self.rows), paper="lower", **about,
+            [GADAM], self.better_start, paper="lower", **about,
         )  # fmt: skip
         for method, other, same in ((ADAM, BEST_OF_G, ", from the same g initial units"), (RMSPROP, RMSPROP, "")):
             yield self.claim(
                 f"GADAM converges faster than {method}: a lower mean training loss of its units over their steps "
                 f"(log10 of the ratio{same})",
-                [GADAM, other], partial(_faster, self.rows, other), paper="faster",
+                [GADAM, other], partial(self.faster, other), paper="faster",
                 headline="convergence" if method == ADAM else "", **about,
             )  # fmt: skip
 
+    def losses(self, scale: str, method: str, until: int) -> pd.DataFrame:
+        """Training loss up to a step: index step, a column per seed, the mean of its units."""
+        found = _select(self.rows, "curve", scale, method)
+        found = found[found["step"] <= until].assign(loss=lambda frame: frame["loss"].astype(float))
+        return found.pivot_table(index="step", columns="seed", values="loss", aggfunc="mean")
 
-def _losses(rows: pd.DataFrame, scale: str, method: str, until: int) -> pd.DataFrame:
-    """Training loss up to a step: index step, a column per seed, the mean of its units."""
-    found = _select(rows, "curve", scale, method)
-    found = found[found["step"] <= until].assign(loss=lambda frame: frame["loss"].astype(float))
-    return found.pivot_table(index="step", columns="seed", values="loss", aggfunc="mean")
+    def early_fall(self, method: str, scale: str, until: int) -> Evidence:
+        """The share of its fall up to a step that the training loss has early, minus what we call convergence."""
+        losses = self.losses(scale, method, until)
+        first = losses.iloc[0]
+        fall = (first - losses.loc[:EARLY].iloc[-1]) / (first - losses.min())
+        return Evidence(tuple((fall - CONVERGED).tolist()))
 
+    def better_start(self, scale: str, until: int) -> Evidence:
+        """Logarithm of validation loss before training, paired by seed: fresh units minus the children so far."""
+        units = mnist.select(self.rows, "unit", mnist.gadam_arm(scale))
+        starts = units.assign(log=np.log10(units["loss_start"].astype(float)))
+        fresh = where(starts, generation=1, role="parent").groupby("seed")["log"].mean()
+        generations = until // (2 * mnist.PROFILES[scale]["steps"])
+        born = starts[(starts["generation"] <= generations) & (starts["role"] == "child")].groupby("seed")["log"].mean()
+        return paired(fresh.to_dict(), born.to_dict())
 
-def _early_fall(rows: pd.DataFrame, method: str, scale: str, until: int) -> Evidence:
-    """The share of its fall up to a step that the training loss has behind it early, minus what we call convergence."""
-    losses = _losses(rows, scale, method, until)
-    first = losses.iloc[0]
-    fall = (first - losses.loc[:EARLY].iloc[-1]) / (first - losses.min())
-    return Evidence(tuple((fall - CONVERGED).tolist()))
-
-
-def _better_start(rows: pd.DataFrame, scale: str, until: int) -> Evidence:
-    """Logarithm of validation loss before training, paired by seed: fresh units minus the children so far."""
-    units = mnist.select(rows, "unit", mnist.gadam_arm(scale))
-    starts = units.assign(log=np.log10(units["loss_start"].astype(float)))
-    fresh = where(starts, generation=1, role="parent").groupby("seed")["log"].mean()
-    generations = until // (2 * mnist.PROFILES[scale]["steps"])
-    born = starts[(starts["generation"] <= generations) & (starts["role"] == "child")].groupby("seed")["log"].mean()
-    return paired(fresh.to_dict(), born.to_dict())
-
-
-def _faster(rows: pd.DataFrame, other: str, scale: str, until: int) -> Evidence:
-    """Logarithm of the mean training loss over the steps, paired by seed: another method's minus GADAM's."""
-    curves = [_losses(rows, scale, method, until) for method in (other, GADAM)]
-    end = curves[0].index.intersection(curves[1].index).max()  # each point is the mean since the one before
-    means = []
-    for losses in curves:
-        losses = losses.loc[:end]
-        weights = np.diff(losses.index, prepend=0)
-        means.append(np.log10(losses.mul(weights, axis=0).sum() / end).to_dict())
-    return paired(*means)
+    def faster(self, other: str, scale: str, until: int) -> Evidence:
+        """Logarithm of the mean training loss over the steps, paired by seed: another method's minus GADAM's."""
+        curves = [self.losses(scale, method, until) for method in (other, GADAM)]
+        end = curves[0].index.intersection(curves[1].index).max()  # each point is the mean since the one before
+        curves = [losses.loc[:end] for losses in curves]
+        sums = [losses.mul(np.diff(losses.index, prepend=0), axis=0).sum() for losses in curves]
+        return paired(*(np.log10(one / end).to_dict() for one in sums))

@@ -185,12 +185,11 @@ def figure4(rows: pd.DataFrame, scale: str) -> Figure:
 def figure5(rows: pd.DataFrame, profile: str) -> Figure:
     """The share of children among the survivors: by generation, and by population size, see `scale_of_populations`."""
     sized = scale_of_populations(profile)
-    size, last = PROFILES[sized]["g"], PROFILES[sized]["K"]
+    size, last, steps = (PROFILES[sized][name] for name in ("g", "K", "steps"))
     figure, (left, right) = _panels(2, sharey=True)
     left.set(xlabel="generation", ylabel="adoption rate: share of children\namong the survivors", ylim=(-0.02, 1.02))
     left.set(title=f"By generation, g = {size}")
-    sizes = f"By size, {PROFILES[sized]['steps']:,} steps each, generations 1 to {last}"
-    right.set(xlabel="population size g", title=sizes)
+    right.set(xlabel="population size g", title=f"By size, {steps:,} steps each, generations 1 to {last}")
     _draw_by_scale(left, _by_scale(rows, profile), "adopted")
     _line(right, adoption(generations(rows, sized), last), "g", "adopted", SCALE_COLOURS.get(sized, GREEN))
     for axis in (left, right):
