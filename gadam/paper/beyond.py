@@ -21,9 +21,9 @@ from gadam.paper.statistics import Interval, accuracy_interval, mean_interval
 from gadam.paper.units import by_seed, first, where
 
 WAYS = {"best": "best unit", "ensemble": "ensemble of g", "soup": "greedy soup"}
-LINE = ["label", "centre", "low", "high"]
 GAIN, BESIDE, ADAMS_GAIN = (("gain low", "gain high"), ("beside low", "beside high"), ("Adam low", "Adam high"))
 """Bounds of what is above GADAM's best unit, above Adam alone, and of the latter above the former."""
+LINE = ["label", "centre", "low", "high"]
 
 
 def runs(profile: str, data: str) -> list[Run]:
