@@ -34,17 +34,9 @@ class Rbm(NamedTuple):
 
 
 def deep_belief_net(
-    inputs: Tensor,
-    targets: Tensor,
-    test_inputs: Tensor,
-    *,
-    hidden: Sequence[int] = (500, 500, 2_000),
-    pretraining_epochs: int = 10,
-    epochs: int = 20,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
-) -> Tensor:
+    inputs: Tensor, targets: Tensor, test_inputs: Tensor, *, hidden: Sequence[int] = (500, 500, 2_000),
+    pretraining_epochs: int = 10, epochs: int = 20, batch_size: int = 128, learning_rate: float = 1e-3, seed: int = 0,
+) -> Tensor:  # fmt: skip
     """Learn from training rows [n, *features] and return class probabilities of test rows, float32 [m, classes].
 
     Rows are scaled by `to_unit_range` and then taken as probabilities of black. `hidden` are the units of each layer,
