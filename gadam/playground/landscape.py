@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from gadam.config import InputError
-from gadam.display import front_end
+from gadam.display import front_end, side_by_side
 from gadam.paper.section41 import GLOBAL, LANDSCAPES, RANGE, STEPS, contours, journey
 from gadam.playground.widgets import Panel, grid, line, red_line
 from gadam.plotting import BEST, COLOURS
@@ -103,7 +103,7 @@ class LandscapePanel(Panel):
         if self.journey.empty:
             return
         frame = self._frames[self.slider.value]
-        self.show({PICTURE: self._canvas.png(self.journey, frame)})
+        self.picture.value = side_by_side({PICTURE: self._canvas.png(self.journey, frame)})
         self.status.value = line(describe(self.journey, frame))
 
 
@@ -168,8 +168,8 @@ class Canvas:
         figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=9, handletextpad=0.2)
         well = -GLOBAL if mirrored else GLOBAL
         # Last in each frame and hollow: units end there, and both are to be seen.
-        star = {"marker": "*", "s": 1000, "facecolor": "none", "edgecolor": BEST, "linewidth": 1.8}
-        self._star = self._dots(np.array([[well, well]]), **star, animated=True)
+        star: dict[str, Any] = {"marker": "*", "s": 1000, "facecolor": "none", "edgecolor": BEST, "linewidth": 1.8}
+        self._star = self._ax.scatter(well, well, **star, animated=True)
         self._canvas.draw()
         self._background = self._canvas.copy_from_bbox(figure.bbox)
 
@@ -202,10 +202,10 @@ class Canvas:
         for some, alpha in ((points[~alive], 0.25 if gone else 1.0), (points[alive], 1.0)):
             lines = LineCollection(list(some), colors=colour, linewidths=1.8, alpha=alpha)
             drawn.append(self._ax.add_collection(lines, autolim=False))
-            drawn.append(self._dots(some[:, 0], s=36, facecolor="none", edgecolor="#444444", alpha=alpha))
-            drawn.append(self._dots(some[:, -1], s=60, color=colour, edgecolor="white", alpha=alpha))
+            drawn.append(self._ax.scatter(*some[:, 0].T, s=36, facecolor="none", edgecolor="#444444", alpha=alpha))
+            drawn.append(self._ax.scatter(*some[:, -1].T, s=60, color=colour, edgecolor="white", alpha=alpha))
         if gone:
-            drawn.append(self._dots(points[alive, -1], s=190, facecolor="none", edgecolor=BEST, linewidth=2))
+            drawn.append(self._ax.scatter(*points[alive, -1].T, s=190, facecolor="none", edgecolor=BEST, linewidth=2))
         return drawn
 
     def _lineage(self, parents: pd.DataFrame, children: pd.DataFrame) -> Any:
@@ -219,6 +219,3 @@ class Canvas:
         ]
         dotted = LineCollection(lines, colors=COLOURS["child"], linestyles=":", linewidths=1.2)
         return self._ax.add_collection(dotted, autolim=False)
-
-    def _dots(self, points: np.ndarray, **style: Any) -> Any:
-        return self._ax.scatter(points[:, 0], points[:, 1], **style)

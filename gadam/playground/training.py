@@ -40,10 +40,8 @@ SIZES = {
     "paper": {"population_size": 10, "generations": 20, "steps": 1_000},
 }
 TEST_ROWS = 2_000  # scored after each generation
-LIMITS = {
-    "population_size": (2, 200),
-    "batch_size": (1, 10_000),
-}  # more would fill the memory, or take long to prepare or to stop
+# More would fill the memory, or take long to prepare or to stop.
+LIMITS = {"population_size": (2, 200), "batch_size": (1, 10_000)}
 KEPT = 5  # runs that can be compared
 _LOOKS = 0.2  # seconds between two moves of the bar
 _made: TrainingPanel | None = None  # the last of `training_panel`
@@ -205,7 +203,7 @@ class _Watch(LivePlot):
             self._panel.status.value = line(f"Generation {number} of {self._of} …")
 
     def _present(self) -> None:
-        self._panel.show(self.pictures())
+        self._panel.picture.value = side_by_side(self.pictures())
 
     def on_end(self, result: Result) -> None:
         """All pictures have been shown."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 import ipywidgets  # type: ignore[import-untyped]
 
-from gadam.display import front_end, side_by_side
+from gadam.display import front_end
 
 RED, AMBER = "#b00020", "#8a4b00"
 
@@ -41,10 +40,6 @@ class Panel(ipywidgets.VBox):
     def __init__(self) -> None:
         self.picture = ipywidgets.HTML(layout={"width": "100%", "margin": "0"})
         super().__init__(layout={"width": "100%"})
-
-    def show(self, pictures: Mapping[str, bytes]) -> None:
-        """Put other pictures, PNGs by what they show, into the place of those that are there."""
-        self.picture.value = side_by_side(pictures)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         if front_end() == "notebook":

@@ -186,7 +186,7 @@ def _run_error(run: Run, computed: _Computed) -> ReportError:
 # --- processes of this machine ---
 
 
-class _Processes:
+class _Processes(contextlib.AbstractContextManager[Any]):
     """Spawned processes, each an executor of its own: one that dies costs its run alone."""
 
     is_one_machine = True
@@ -195,9 +195,6 @@ class _Processes:
         self._count, self._others = count, set(multiprocessing.active_children())
         self._idle: list[ProcessPoolExecutor] = []
         self._busy: dict[Future[_Computed], ProcessPoolExecutor] = {}
-
-    def __enter__(self) -> None:
-        """Processes are started when they are needed."""
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:  # interrupted: nobody waits for what is under way, and it leaves no half file
@@ -264,7 +261,7 @@ def _prepare_process() -> None:
 # --- a cluster ---
 
 
-class _Cluster:
+class _Cluster(contextlib.AbstractContextManager[Any]):
     """The workers of a dask scheduler, a run each; what one that dies was computing another one computes."""
 
     is_one_machine = False
@@ -286,9 +283,6 @@ class _Cluster:
             told = f"no scheduler answers at {scheduler} within {CONNECT_SECONDS:g} s ({describe_error(error):.80})"
             raise ReportError(f"{told}; start one: dask scheduler") from error
         self._executor = self._client.get_executor(pure=False)
-
-    def __enter__(self) -> None:
-        """Connected already."""
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(Exception):  # the scheduler may not be there any more
