@@ -49,7 +49,7 @@ class Archive:
     def find(self, run: Run) -> Stored | None:
         """The archived run; None where there is none."""
         content = self.lines.get(run.key)
-        return None if content is None else store.from_content(run, content)
+        return None if content is None else Stored(run, store.rows_of(content), content["metadata"])
 
 
 def read(path: Path) -> Archive:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,15 +29,7 @@ class Shown:
 
 def render(template: str, **values: Any) -> str:
     """Fill in a template of this package."""
-    return _environment().get_template(template).render(**values)
-
-
-@functools.cache
-def _environment() -> Environment:
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters["ranges"] = ranges
-    return made
+    return _TEMPLATES.get_template(template).render(**values)
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -46,3 +37,10 @@ def ranges(numbers: Iterable[int]) -> str:
     rows = itertools.groupby(enumerate(numbers), lambda one: one[1] - one[0])
     found = [[number for _, number in row] for _, row in rows]
     return ", ".join(f"{row[0]}–{row[-1]}" if len(row) > 1 else str(row[0]) for row in found)
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, undefined=StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+_TEMPLATES.filters["ranges"] = ranges

@@ -131,9 +131,8 @@ def describe(lines: Sequence[Planned], verbose: bool = False) -> str:
     for name, several in own.items():
         text.append(_line(name, several, count))
         for line in several if verbose else ():
-            took = (
-                "unknown" if line.seconds is None else f"{'took' if line.where else 'about'} {duration(line.seconds)}"
-            )
+            word = "took" if line.where else "about"
+            took = "unknown" if line.seconds is None else f"{word} {duration(line.seconds)}"
             text.append(f"    {line.where or 'to do':<10}{took:<16}{line.run.label}")
     text += [_line("all", lines, count), f"wall time with {count} worker{'s' * (count != 1)} ($GADAM_WORKERS)"]
     if waiting := [name for name, several in own.items() if later_runs(name) and not all(one.where for one in several)]:

@@ -77,16 +77,13 @@ def collect(folder: Path, profile: str) -> dict[str, Any]:
 
 def runs_used(folder: Path) -> pd.DataFrame:
     """Return a row for each run behind a section: its arm, which claims name, and its key in store and archive."""
+    columns = ["section", "arm", "label", "seed", "cpu_seconds", "stored", "key"]
     lines = [
-        {
-            "section": name, "arm": run["arm"], "label": run["label"], "seed": run["config"].get("seed"),
-            "cpu_seconds": run["cpu_seconds"], "stored": run["stored"], "key": key,
-        }
-        for name in SECTIONS for key, run in _read(folder, name)["runs"].items()
-    ]  # fmt: skip
-    return pd.DataFrame(
-        lines, columns=["section", "arm", "label", "seed", "cpu_seconds", "stored", "key"], dtype=object
-    )
+        run | {"section": name, "seed": run["config"].get("seed"), "key": key}
+        for name in SECTIONS
+        for key, run in _read(folder, name)["runs"].items()
+    ]
+    return pd.DataFrame(lines, columns=columns, dtype=object)
 
 
 def _datasets(runs: dict[str, Any]) -> list[dict[str, Any]]:

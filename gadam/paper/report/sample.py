@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from gadam.paper.report.paths import ReportError, scratch_folder
 from gadam.paper.report.plan import Planned
 from gadam.paper.report.store import Stored
 from gadam.paper.report.workers import compute
-from gadam.paper.runs import Row, Run
+from gadam.paper.runs import Row
 
 BUDGET = 480.0
 """CPU seconds of a sample: about four minutes on two cores."""
@@ -73,11 +74,10 @@ def choose(lines: Sequence[Planned], budget: float = BUDGET) -> list[Planned]:
         if not section.alone:  # times are never the same
             kinds.append(sorted(cheapest.values(), key=importance))
     chosen = []
-    while any(kinds):
-        for own in kinds:  # in turn, so that every section has its own
-            if own and seconds(line := own.pop(0)) <= budget:
-                chosen.append(line)
-                budget -= seconds(line)
+    for one in chain.from_iterable(zip_longest(*kinds)):  # in turn, so that every section has its own
+        if one and seconds(one) <= budget:
+            chosen.append(one)
+            budget -= seconds(one)
     return chosen
 
 
@@ -88,8 +88,14 @@ def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], folder: Path)
     Returns the section and label of each run, its outcome, a key of `WORDS`, and in detail its largest difference or
     why it is absent.
     """
-    absent = {line.run.key: _absent(line.run) for line in chosen}
-    todo = {line.run.key: line for line in chosen if not absent[line.run.key]}
+    absent: dict[str, str] = {}
+    for line in chosen:
+        try:
+            if dataset := line.run.config.get("dataset"):
+                locate(dataset, data="real")
+        except InputError as error:
+            absent[line.run.key] = str(error)
+    todo = {line.run.key: line for line in chosen if line.run.key not in absent}
     failures: list[ReportError] = []
     with scratch_folder(folder) as scratch:
         seconds = {key: line.seconds or 1.0 for key, line in todo.items()}
@@ -102,19 +108,9 @@ def recompute(chosen: Sequence[Planned], lines: Sequence[Planned], folder: Path)
             seeds = [one.stored for one in lines if one.stored and one.run.kin() == kin and one.run.key != key]
             outcome, detail = compare(line.stored, here, [one.rows for one in seeds])
         else:
-            outcome, detail = (ABSENT, absent[key]) if absent[key] else (DIFFERENT, "; ".join(map(str, failures)))
+            outcome, detail = (ABSENT, absent[key]) if key in absent else (DIFFERENT, "; ".join(map(str, failures)))
         results.append({"section": line.section, "label": line.run.label, "outcome": outcome, "detail": detail})
     return results
-
-
-def _absent(run: Run) -> str:
-    """Why the dataset of a run cannot be had here; "" if it can."""
-    try:
-        if dataset := run.config.get("dataset"):
-            locate(dataset, data="real")
-    except InputError as error:
-        return str(error)
-    return ""
 
 
 def compare(there: Stored, here: Stored, kin: Sequence[Sequence[Row]] = ()) -> tuple[str, str]:

@@ -54,7 +54,7 @@ def read(root: Path, run: Run) -> Stored | None:
         content = json.loads(path.read_bytes())
         if check(content) != run.key:
             raise ValueError("it is of another run")
-        return from_content(run, content)
+        return Stored(run, rows_of(content), content["metadata"])
     except (FileNotFoundError, NotADirectoryError):
         return None
     except DAMAGE as error:
@@ -67,11 +67,6 @@ def check(content: Mapping[str, Any]) -> str:
     if digest_of({name: value for name, value in content.items() if name != "sha256"}) != content["sha256"]:
         raise ValueError("its content is not what was written")
     return digest_of(content["identity"])
-
-
-def from_content(run: Run, content: Mapping[str, Any]) -> Stored:
-    """Return a stored run from the content of its file or of its line in an archive."""
-    return Stored(run, rows_of(content), dict(content["metadata"]))
 
 
 def rows_of(content: Mapping[str, Any]) -> list[Row]:
