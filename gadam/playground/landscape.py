@@ -155,7 +155,7 @@ class Canvas:
     def __init__(self, mirrored: bool) -> None:
         figure = Figure(figsize=(5, 5.3), dpi=120)
         self._canvas = FigureCanvasAgg(figure)
-        self._ax = figure.add_axes((0.135, 0.19, 0.85, 0.8))
+        self._ax: Any = figure.add_axes((0.135, 0.19, 0.85, 0.8))
         contours(self._ax, mirrored, margin=0.1)
         marks = {"start or newborn": ("o", "none", "#444444"), "parent": ("o", COLOURS["parent"], "white"),
                  "child": ("o", COLOURS["child"], "white"), "survives": ("o", "none", BEST),
