@@ -219,10 +219,8 @@ def _checked(history: pd.DataFrame, *columns: str) -> pd.DataFrame:
 def _ranked(history: pd.DataFrame) -> list[Any]:
     """Return the rows, the fittest of each generation first and those without a finite loss last; `rank` is from 1."""
     loss = history["loss_survival"].astype(float)
-    ranked = history.assign(loss=loss.where(np.isfinite(loss), np.inf)).sort_values(
-        ["generation", "loss"], kind="stable"
-    )
-    return list(ranked.assign(rank=ranked.groupby("generation").cumcount() + 1).itertuples())
+    rows = history.assign(loss=loss.where(np.isfinite(loss), np.inf)).sort_values(["generation", "loss"], kind="stable")
+    return list(rows.assign(rank=rows.groupby("generation").cumcount() + 1).itertuples())
 
 
 def _axes(ax: Axes | None) -> Axes:

@@ -27,10 +27,8 @@ def resolve_device(device: Device) -> torch.device:
         chosen = torch.device(device)
         torch.rand(1, generator=Generator(chosen), device=chosen)
     except (RuntimeError, AssertionError, TypeError) as error:
-        reason = first_line(error).split(". ")[0]
-        raise InputError(
-            f'device={shown(str(device))} cannot be used ({reason}); give "auto", "cpu" or "cuda"'
-        ) from None
+        why = first_line(error).split(". ")[0]
+        raise InputError(f'device={shown(str(device))} cannot be used ({why}); give "auto", "cpu" or "cuda"') from None
     return chosen
 
 

@@ -42,9 +42,7 @@ def write(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str,
         InputError: it cannot be written; one line that says why. The old file is there as it was.
     """
     # A copy of each, contiguous and alone in its memory, which the format asks for.
-    alone = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    alone = {name: entry.detach().cpu().clone(memory_format=torch.contiguous_format) for name, entry in tensors.items()}
     header = {
         "gadam": kind, "format": str(FORMAT), "facts": json.dumps(facts, allow_nan=False), "sha256": _NONE.decode(),
     }  # fmt: skip

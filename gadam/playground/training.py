@@ -248,10 +248,8 @@ def describe_runs(runs: Sequence[PastRun]) -> str:
     if len(runs) > 1:
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         ax = figure.add_subplot()
-        for number, one in enumerate(runs, start=1):
-            ax.plot(
-                one.scores["generation"], 100 * one.scores["best"], marker="o", label=f"run {number}: {one.dataset}"
-            )
+        for place, one in enumerate(runs, start=1):
+            ax.plot(one.scores["generation"], 100 * one.scores["best"], marker="o", label=f"run {place}: {one.dataset}")
         ax.set(xlabel="generation", ylabel="test accuracy of the fittest, %", title="The last runs")
         ax.legend(**LEGEND)
         html += side_by_side({"Test accuracy of the last runs by generation": to_png(figure, dpi=130)})

@@ -17,9 +17,8 @@ def grid(*controls: Any) -> Any:
     for control in controls:
         control.layout.width = "auto"
         control.style.description_width = "9em"
-    return ipywidgets.GridBox(
-        controls, layout={"grid_template_columns": "repeat(auto-fill, minmax(18em, 1fr))", "width": "100%"}
-    )
+    layout = {"grid_template_columns": "repeat(auto-fill, minmax(18em, 1fr))", "width": "100%"}
+    return ipywidgets.GridBox(controls, layout=layout)
 
 
 def line(text: str, colour: str = "inherit") -> str:

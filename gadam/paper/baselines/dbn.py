@@ -44,9 +44,8 @@ def deep_belief_net(
     weights), then all see them with their labels `epochs` times.
     """
     rows, test_rows = (part.flatten(1).float() for part in to_unit_range(inputs, test_inputs))
-    machines = pretrain(
-        rows, hidden, epochs=pretraining_epochs, batch_size=batch_size, generator=stream("cpu", seed, _PRETRAINING)
-    )
+    generator = stream("cpu", seed, _PRETRAINING)
+    machines = pretrain(rows, hidden, epochs=pretraining_epochs, batch_size=batch_size, generator=generator)
     network = _network(machines, classes=int(targets.max()) + 1)
     generator = stream("cpu", seed, _TUNING)
     optimizer = torch.optim.Adam(network.parameters(), learning_rate)

@@ -63,9 +63,7 @@ def compare(first: Path, second: Path) -> Comparison:
             _compare_tables(found, name, pd.read_csv(a[name]), pd.read_csv(b[name]))
     before, after = _claims(first), _claims(second)
     found.missing += [f"claim {text!r}: only in one of them" for text in before.keys() ^ after.keys()]
-    found.verdicts += [
-        f"{text}: {said}, now {after[text]}" for text, said in before.items() if after.get(text, said) != said
-    ]
+    found.verdicts += [f"{one}: {was}, now {after[one]}" for one, was in before.items() if after.get(one, was) != was]
     return found
 
 

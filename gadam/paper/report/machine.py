@@ -66,13 +66,10 @@ def git_state() -> dict[str, Any] | None:
         return None
     # Variables such as GIT_DIR, which hooks of another repository set, would name that one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    run = functools.partial(subprocess.run, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     try:
-        commit, changes = (
-            subprocess.run(
-                ["git", *command], cwd=folder, env=environment, capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ".", ":(exclude)reports"])
-        )
+        commit = run(["git", "rev-parse", "HEAD"]).stdout.strip()
+        changes = run(["git", "status", "--porcelain", "--", ".", ":(exclude)reports"]).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "dirty": bool(changes)}

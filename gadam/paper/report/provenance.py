@@ -65,9 +65,7 @@ def collect(folder: Path, profile: str) -> dict[str, Any]:
         **machine.describe(),
         "datasets": _datasets(runs),
         "seeds": sorted({run["config"]["seed"] for run in runs.values() if "seed" in run["config"]}),
-        "sections": {
-            name: {**section.get("executed", {}), "runs": len(section["runs"])} for name, section in used.items()
-        },
+        "sections": {name: {**one.get("executed", {}), "runs": len(one["runs"])} for name, one in used.items()},
         "computed": {"runs": len(runs), "cpu_seconds": round(sum(run["cpu_seconds"] for run in runs.values()))},
         **(archived if profile in ARCHIVED else {"runs": dict(sorted(runs.items()))}),
         "machines": {key: facts for section in used.values() for key, facts in section["machines"].items()},

@@ -208,7 +208,6 @@ class _Processes(contextlib.AbstractContextManager[Any]):
         return self._count
 
     def submit(self, run: Run, folder: Path) -> Future[_Computed]:
-        """Begin a run."""
         context = multiprocessing.get_context("spawn")
         executor = self._idle.pop() if self._idle else ProcessPoolExecutor(1, context, _prepare_process)
         with _children_inherit():
@@ -303,7 +302,6 @@ class _Cluster(contextlib.AbstractContextManager[Any]):
         raise ReportError(f"the scheduler {self._scheduler} has gone; start it again, and its workers: {command}")
 
     def submit(self, run: Run, folder: Path) -> Future[_Computed]:
-        """Begin a run."""
         future: Future[_Computed] = self._executor.submit(_work, run, None, 1, run.key)
         return future
 
