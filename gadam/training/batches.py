@@ -88,8 +88,9 @@ def call_in_parts(module: nn.Module, inputs: Sequence[Tensor], rows: int) -> Any
         map(partial(_same_rows, 0), alone, call(start, start + size)[0])
     )
     if apart:
-        parts += [call(first, first + rows) for first in range(rows, count, rows)]
-        lengths = [rows] * (count // rows) + [count % rows] * (count % rows > 0)
+        firsts = range(0, count, rows)
+        parts += [call(first, first + rows) for first in firsts[1:]]
+        lengths = [min(rows, count - first) for first in firsts]
         if all(_has_rows(leaf, n) for part, n in zip(parts, lengths, strict=True) for leaf in part[0]):
             leaves, structures = zip(*parts, strict=True)
             return tree_unflatten([torch.cat(several) for several in zip(*leaves, strict=True)], structures[0])
@@ -106,16 +107,13 @@ def _same_rows(start: int, one: Any, other: Any) -> bool:
         return False
     if one.shape[1:] != other.shape[1:]:
         return False
-    one, other = one.detach(), other.detach()
-    if one.is_complex():
-        one, other = torch.view_as_real(one), torch.view_as_real(other)
-    if not one.is_floating_point():
-        few = one[start : start + len(other)]
-        return torch.equal(few, other[: len(few)])
-    rounding = 8 * torch.finfo(one.dtype).eps
-    one, other = one.double().nan_to_num(0, 0, 0), other.double().nan_to_num(0, 0, 0)
+    one, other = (torch.view_as_real(each) if each.is_complex() else each for each in (one.detach(), other.detach()))
     few = one[start : start + len(other)]
     other = other[: len(few)]
+    if not one.is_floating_point():
+        return torch.equal(few, other)
+    rounding = 8 * torch.finfo(one.dtype).eps
+    one, few, other = (each.double().nan_to_num(0, 0, 0) for each in (one, few, other))
     spread = float((one - one.mean(0)).norm()) * (len(few) / len(one)) ** 0.5
     return float((few - other).norm()) <= 1e-2 * spread + rounding * float(other.norm())
 

@@ -185,11 +185,7 @@ def _read_labels(output: Any, rows: Batch, loss: Loss) -> Batch:
 
 def _warn_of_broadcasting(output: Any, targets: Tensor, loss: Loss, value: Tensor) -> None:
     """Warn where a loss seems to compare the output of every row with the target of every row."""
-    if (
-        not isinstance(output, Tensor)
-        or {(*output.shape[1:],), (*targets.shape[1:],)} != {(), (1,)}
-        or len(targets) < 2
-    ):
+    if not isinstance(output, Tensor) or {output.shape[1:], targets.shape[1:]} != {(), (1,)} or len(targets) < 2:
         return
     single = [float(loss(output[row : row + 1], targets[row : row + 1])) for row in range(len(targets))]
     if abs(sum(single) / len(single) - float(value)) > 1e-4 * max(1.0, abs(float(value))):
@@ -210,12 +206,10 @@ def targets_of(output: Any, targets: Tensor, loss: Loss) -> Targets:
     if targets.is_floating_point() or targets.is_complex() or not floats:
         return "classes" if _classifies(loss) else "values"
     per_class = output.dim() == targets.dim() + 1 and output.shape[2:] == targets.shape[1:]
-    if not per_class or output.shape[1] < 2:
+    if not per_class or output.shape[1] < 2 or are_probabilities(output):
         return "values"
     counted = targets[targets != getattr(loss, "ignore_index", -100)]
     among = not counted.numel() or (int(counted.min()) >= 0 and int(counted.max()) < output.shape[1])
-    if are_probabilities(output):
-        return "values"
     return "classes" if _classifies(loss) or (among and _compares_logits(output, targets, loss)) else "values"
 
 

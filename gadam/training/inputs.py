@@ -97,12 +97,10 @@ def read_tensor(name: str, part: str, value: Any) -> Tensor:
             f"{name}: {part} are a {describe_type(value)}, must be a torch.Tensor, an array or a frame (see "
             "torch.as_tensor)"
         )
-    if value.layout is not torch.strided or value.is_nested or value.is_quantized or value.is_meta:
-        kind = "nested" if value.is_nested else "meta" if value.is_meta else str(value.layout).removeprefix("torch.")
-        if value.is_quantized:
-            kind = "quantized"
-        hint = {"nested": "pad them", "meta": "they have no values", "quantized": "take .dequantize()"}
-        raise InputError(f"{name}: {part} are {kind}, must be dense; {hint.get(kind, 'take .to_dense()')}")
+    hints = {"quantized": "take .dequantize()", "nested": "pad them", "meta": "they have no values"}
+    kind = next((kind for kind in hints if getattr(value, f"is_{kind}")), str(value.layout).removeprefix("torch."))
+    if kind != "strided":
+        raise InputError(f"{name}: {part} are {kind}, must be dense; {hints.get(kind, 'take .to_dense()')}")
     return value
 
 

@@ -5,8 +5,7 @@ Every one of them is elementwise, so one optimizer on stacked parameters is as m
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -59,13 +58,6 @@ def make_optimizer(config: GadamConfig, parameters: list[Tensor], decay: float =
             return torch.optim.Adadelta(parameters)
 
 
-def take_average(averages: list[Tensor], entries: list[Tensor], weight: float) -> list[Tensor]:
-    """Move exponential averages of parameters towards them, in place, and return them; there may be none."""
-    if len(averages) > 0:
-        torch._foreach_lerp_(averages, entries, weight)
-    return averages
-
-
 def state_of(optimizer: torch.optim.Optimizer, parameters: Tensors) -> dict[str, Tensor]:
     """Return an optimizer's tensors as "<state>/<parameter>", the same states for every parameter.
 
@@ -89,93 +81,79 @@ def load_state(optimizer: torch.optim.Optimizer, parameters: Tensors, state: Ten
         optimizer.state[parameters[name]][kind] = value.clone().cpu() if kind == "step" else value.clone()
 
 
-class Stepper(ABC):
-    """Changes stacked parameters in place, step by step, going on from a state, or from none if that is empty.
-
-    `own` are the rates of units that have some, see `Population`.
-    """
-
-    def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
-        self.config, self.parameters = config, parameters
-        self.rates, self.decays = rates_of(config, own)
-
-    @abstractmethod
-    def step(self, gradients: Tensors, factor: Tensor) -> None:
-        """Take a step with the gradients of all parameters, in their order, and this factor, [], of the rates."""
-
-    @abstractmethod
-    def state(self) -> dict[str, Tensor]:
-        """Return its tensors as "<state>/<parameter>", [g, ...]; "step", [g], counts the steps of each unit."""
-
-
-def make_stepper(config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> Stepper:
-    """Make the optimizer of a config for stacked parameters, going on from `state`, or anew if that is empty.
-
-    Units that carry their moments may have taken different numbers of steps, and Adam's bias correction depends on
-    them: so units of one age take a fused step, others `_AgedAdam`. All other optimizers are torch's.
-    """
-    if config.optimizer != "adam":
-        return _Torch(config, parameters, state, own)
-    kinds = {(entry.dtype, entry.device.type) for entry in parameters.values()}
-    ages = next((entry for name, entry in state.items() if name.startswith("step/")), torch.zeros(1))
-    fuses = len(kinds) == 1 and next(iter(kinds))[1] in ("cpu", "cuda") and bool((ages == ages[0]).all())
-    return (FusedAdam if fuses else _AgedAdam)(config, parameters, state, own)
-
-
-class _Torch(Stepper):
-    """An optimizer of torch.optim on stacked parameters, with one learning rate for all units.
+class _Torch:
+    """An optimizer of torch.optim on stacked parameters, with one learning rate for all units; used like `Adam`.
 
     torch counts one number of steps for all, here the first unit's, so its update must not depend on that number;
     `state` has each unit's own.
     """
 
     def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
-        super().__init__(config, parameters, state, own)
+        self._parameters, self._rates = parameters, rates_of(config, own)[0]
         self._optimizer = make_optimizer(config, list(parameters.values()))
         self._before = {name: entry for name, entry in state.items() if name.startswith("step/")}
         load_state(self._optimizer, parameters, {n: e[0] if n in self._before else e for n, e in state.items()})
 
     def step(self, gradients: Tensors, factor: Tensor) -> None:
-        for name, entry in self.parameters.items():
+        for name, entry in self._parameters.items():
             entry.grad = gradients[name]
-        self._optimizer.param_groups[0]["lr"] = float(self.rates * factor)
+        self._optimizer.param_groups[0]["lr"] = float(self._rates * factor)
         self._optimizer.step()
-        for entry in self.parameters.values():
+        for entry in self._parameters.values():
             entry.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        found = state_of(self._optimizer, self.parameters)
-        for name, entry in self.parameters.items():
+        found = state_of(self._optimizer, self._parameters)
+        for name, entry in self._parameters.items():
             if (step := f"step/{name}") in found:
                 before = self._before.get(step, found[step].new_zeros(len(entry)))
                 found[step] = before + (found[step] - before[0])
         return found
 
 
-class _Adam(Stepper):
-    """State of both kinds of Adam: two moments of each parameter, and the steps that each unit has taken."""
+class Adam:
+    """Adam as in Eq. 2 for units of any ages: torch.optim.AdamW's arithmetic, with a bias correction for each unit."""
 
     def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
-        super().__init__(config, parameters, state, own)
+        """Change `parameters`, stacked, in place; go on from a state, or anew if that is empty.
 
-        def moment(kind: str, name: str, entry: Tensor) -> Tensor:
-            return state[f"{kind}/{name}"].clone() if state else torch.zeros_like(entry)
-
+        `own` are the rates of units that have some, see `Population`.
+        """
+        self.config, self.parameters = config, parameters
+        self.rates, self.decays = rates_of(config, own)
         self._first, self._second = (
-            {name: moment(kind, name, entry) for name, entry in parameters.items()}
+            {name: state[f"{kind}/{name}"].clone() if state else torch.zeros_like(e) for name, e in parameters.items()}
             for kind in ("exp_avg", "exp_avg_sq")
         )
         some, entry = next(iter(parameters.items()))  # all parameters of a unit have taken as many steps
         fresh = torch.zeros(len(entry), dtype=torch.float32, device=entry.device)
         self._ages = state[f"step/{some}"].clone() if state else fresh
 
+    def step(self, gradients: Tensors, factor: Tensor) -> None:
+        """Take a step with the gradients of all parameters, in their order, and this factor, [], of the rates."""
+        config = self.config
+        self._ages += 1
+        rates, decays = self.rates * factor, self.decays
+        sizes, roots = (1 - beta ** self._ages.double() for beta in config.betas)
+        for name, entry in self.parameters.items():
+            gradient, first, second = gradients[name], self._first[name], self._second[name]
+            per_unit = (-1, *[1] * (entry.dim() - 1))
+            first.lerp_(gradient, 1 - config.betas[0])
+            second.mul_(config.betas[1]).addcmul_(gradient, gradient, value=1 - config.betas[1])
+            size = (rates.to(sizes.device) / sizes).to(entry.dtype).view(per_unit)
+            if bool(decays.any()):
+                entry.mul_((1 - rates * decays).to(entry).view(per_unit))
+            root = roots.sqrt().to(entry.dtype).view(per_unit)
+            entry.sub_(size * first / (second.sqrt() / root + config.epsilon))
+
     def state(self) -> dict[str, Tensor]:
+        """Return its tensors as "<state>/<parameter>", [g, ...]; "step", [g], counts the steps of each unit."""
         ages = dict.fromkeys(self.parameters, self._ages)
         kinds = {"step": ages, "exp_avg": self._first, "exp_avg_sq": self._second}
         return {f"{kind}/{name}": entry for kind, entries in kinds.items() for name, entry in entries.items()}
 
 
-class FusedAdam(_Adam):
+class FusedAdam(Adam):
     """Fused Adam for units that have taken as many steps: the kernel of torch.optim.AdamW(fused=True), called directly.
 
     torch's own checks and lists before the kernel would take a third of a millisecond at each step.
@@ -186,7 +164,6 @@ class FusedAdam(_Adam):
     """
 
     def __init__(self, config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> None:
-        """Go on from a state of stacked units that have lived equally long, or from none if that is empty."""
         super().__init__(config, parameters, state, own)
         self._entries = list(parameters.values())
         self._moments = list(self._first.values()), list(self._second.values())
@@ -246,21 +223,19 @@ def take_fused_step(
     return entries
 
 
-class _AgedAdam(_Adam):
-    """Adam as in Eq. 2 for units of any ages: torch.optim.Adam's arithmetic, with a bias correction for each unit."""
+Stepper: TypeAlias = Adam | _Torch
+"""Changes stacked parameters in place, step by step."""
 
-    def step(self, gradients: Tensors, factor: Tensor) -> None:
-        config = self.config
-        self._ages += 1
-        rates, decays = self.rates * factor, self.decays
-        sizes, roots = (1 - beta ** self._ages.double() for beta in config.betas)
-        for name, entry in self.parameters.items():
-            gradient, first, second = gradients[name], self._first[name], self._second[name]
-            per_unit = (-1, *[1] * (entry.dim() - 1))
-            first.lerp_(gradient, 1 - config.betas[0])
-            second.mul_(config.betas[1]).addcmul_(gradient, gradient, value=1 - config.betas[1])
-            size = (rates.to(sizes.device) / sizes).to(entry.dtype).view(per_unit)
-            if bool(decays.any()):
-                entry.mul_((1 - rates * decays).to(entry).view(per_unit))
-            root = roots.sqrt().to(entry.dtype).view(per_unit)
-            entry.sub_(size * first / (second.sqrt() / root + config.epsilon))
+
+def make_stepper(config: GadamConfig, parameters: Tensors, state: Tensors, own: Tensors) -> Stepper:
+    """Make the optimizer of a config for stacked parameters, going on from `state`, or anew if that is empty.
+
+    Units that carry their moments may have taken different numbers of steps, and Adam's bias correction depends on
+    them: only units of one age take a fused step. All optimizers but Adam are torch's.
+    """
+    if config.optimizer != "adam":
+        return _Torch(config, parameters, state, own)
+    kinds = {(entry.dtype, entry.device.type) for entry in parameters.values()}
+    ages = next((entry for name, entry in state.items() if name.startswith("step/")), torch.zeros(1))
+    fuses = len(kinds) == 1 and next(iter(kinds))[1] in ("cpu", "cuda") and bool((ages == ages[0]).all())
+    return (FusedAdam if fuses else Adam)(config, parameters, state, own)

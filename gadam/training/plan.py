@@ -121,7 +121,7 @@ def _shard_count(units: int, trainer: Trainer, device: torch.device, cluster: Cl
     is cut for as many threads as PyTorch is set to use, or as the workers of a cluster have: so this default may differ
     between machines, and with it the last bits of results. Of the executor nothing else counts.
     """
-    if trainer.programs is None or trainer.programs.singly:
+    if trainer.way != "vectorised":
         default = units
     elif cluster:  # each task in a process of its own, whose Python waits for nobody
         default = cluster.threads
@@ -168,8 +168,8 @@ def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
     some = torch.arange(min(trainer.config.validation_size, len(rows[1])), device=rows[1].device)
     data = Data(rows, rows, *[some.expand(len(trainer.seeds), -1)] * 2)
     shard = replace(shard, rates={})
-    few = shard.take(slice(0, min(2, len(shard))))
-    if trainer.programs is not None and trainer.programs.singly:
+    few, singly = shard.take(slice(0, 2)), trainer.way == "unit by unit"
+    if singly:
         shard = few  # the others would go through the same program
 
     def train(units: Population, programs: Programs | None, generation: int) -> Shard:
@@ -177,7 +177,7 @@ def check_vectorised(shard: Population, rows: Batch, trainer: Trainer) -> str:
         return step.train(Shard(units, range(len(units)), "parent", generation), data)
 
     for generation in (0, 1):  # on the batch that is traced with, and on another
-        if generation and trainer.programs is not None and trainer.programs.singly:
+        if generation and singly:
             shard = few = few.take(slice(0, 1))
         try:
             ours = train(shard, trainer.programs, generation).take(slice(0, len(few)))

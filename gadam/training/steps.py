@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 
 from gadam.tracing.programs import Programs, difference
 from gadam.tracing.replay import TORCHSCRIPT, PredrawnProgram, script
-from gadam.training.optimizers import FusedAdam, Stepper, take_average, take_fused_step
+from gadam.training.optimizers import FusedAdam, Stepper, take_fused_step
 from gadam.types import Batch, Tensors
 
 FUSED = 8
@@ -111,7 +111,8 @@ class FusedSteps(Steps):
         """
         super().__init__(**vars(plain))
         self._program, self._optimizer = program, optimizer
-        flat = self._flat(batches, torch.ones(FUSED, dtype=torch.float64), _like(self.streams))
+        tried = [Generator(stream.device) for stream in self.streams]  # so nothing is taken from those of the units
+        flat = self._flat(batches, torch.ones(FUSED, dtype=torch.float64), tried)
         key = (optimizer.settings, self.weight, *((tensor.shape, tensor.dtype) for tensor in flat))
         with _compiling, torch.no_grad():
             if key not in program.fused:
@@ -165,9 +166,11 @@ class FusedSteps(Steps):
         return *buffers, losses, *entries, *averages
 
 
-def _like(streams: Sequence[Generator]) -> list[Generator]:
-    """Return streams for what is only tried, so that nothing is taken from those of the units."""
-    return [Generator(stream.device) for stream in streams]
+def take_average(averages: list[Tensor], entries: list[Tensor], weight: float) -> list[Tensor]:
+    """Move exponential averages of parameters towards them, in place, and return them; there may be none."""
+    if len(averages) > 0:
+        torch._foreach_lerp_(averages, entries, weight)
+    return averages
 
 
 @functools.cache
@@ -197,7 +200,7 @@ class CapturedSteps(Steps):
         self._program, learned = program, self.parameters
         self.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         self._inputs = [tensor.clone() for tensor in (*batch[0], batch[1])]
-        self._drawn = program.draw(_like(self.streams))
+        self._drawn = program.draw([Generator(stream.device) for stream in self.streams])  # not from the units' own
         factor = torch.ones((), dtype=torch.float64)
 
         def compute() -> Tensor:

@@ -22,17 +22,9 @@ from gadam.randomness import BATCHES, DRAWS, ROLES, stream, unit_stream
 from gadam.runtime import float32_as_asked, intra_operator_threads, keep_freed_memory
 from gadam.tracing.programs import Programs
 from gadam.training.batches import BLOCK, Batches, call_in_parts, fixed_rows, gather_batches, restore_stream, take_rows
-from gadam.training.optimizers import (
-    load_state,
-    make_optimizer,
-    make_stepper,
-    rates_of,
-    schedule,
-    state_of,
-    take_average,
-)
+from gadam.training.optimizers import load_state, make_optimizer, make_stepper, rates_of, schedule, state_of
 from gadam.training.shards import Data, Progress, Record, Shard, Step, TrainingError, is_out_of_memory
-from gadam.training.steps import CAPTURE_PAYS, FUSED, FUSING_PAYS, Steps, faster_steps
+from gadam.training.steps import CAPTURE_PAYS, FUSED, FUSING_PAYS, Steps, faster_steps, take_average
 from gadam.types import Batch, Loss
 
 THREADS = 1
