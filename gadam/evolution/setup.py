@@ -297,7 +297,7 @@ class Training:
 
     def _record(self, step: Step) -> None:
         """Split a step by seed, and pass each part to that seed's `record`, until the seed is over."""
-        for place, own in self._trainer.by_seed(step.units, step.role, step.generation):
+        for place, own in self._trainer.by_seed(step):
             if (of_seed := self.records[place]) is not None and not self.stopped[place]:
                 entries = {name: entry[own] for name, entry in step.parameters.items()}
                 first = step.units[own].start - place * self.config.units_of(step.role, step.generation)

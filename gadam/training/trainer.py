@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -61,9 +61,9 @@ class Trainer:
         """Way of training: "loop" (plain PyTorch), or traced: "unit by unit", or "vectorised", all in one call."""
         return "loop" if self.programs is None else "unit by unit" if self.programs.singly else "vectorised"
 
-    def by_seed(self, units: range, role: str, generation: int) -> list[tuple[int, slice]]:
-        """Split consecutive units by seed: the place of each seed in `seeds`, and the slice of `units` that it has."""
-        size = self.config.units_of(role, generation)
+    def by_seed(self, some: Shard | Step) -> list[tuple[int, slice]]:
+        """Split units by seed: the place of each seed in `seeds`, and the slice of `some.units` that it has."""
+        size, units = self.config.units_of(some.role, some.generation), some.units
         firsts = [units.start, *range(units.start // size * size + size, units.stop, size), units.stop]
         return [(low // size, slice(low - units.start, high - units.start)) for low, high in pairwise(firsts)]
 
@@ -89,9 +89,9 @@ class Trainer:
             if not bool((shard.tensors["steps"] < self.config.steps).any()):
                 # Unless they are carried, moments end here, before breeding: so the optimizer's state starts at zero in
                 # the children of these units, and in the parents of the next generation.
-                carries = self.config.moments == "carry"
                 units = averaged(shard.population)
-                shard = replace(shard, population=units if carries else units.without_moments())
+                units = units if self.config.moments == "carry" else units.without_moments()
+                shard = replace(shard, population=units)
                 shard = replace(
                     shard, batches=None, draws=None,
                     loss_trained=self._evaluate(shard, data.held_out, data.fitness),
@@ -120,11 +120,10 @@ class Trainer:
         """
         # A unit that draws even in evaluation mode draws the same at every evaluation: its fitness is comparable.
         draws = [self._stream(shard, DRAWS, unit, evaluation=1) for unit in shard.units]
-        losses = [
+        return torch.cat([
             self._losses(shard.population.take(own), take_rows(rows, index[seed]), draws[own])
-            for seed, own in self.by_seed(shard.units, shard.role, shard.generation)
-        ]
-        return torch.cat(losses)
+            for seed, own in self.by_seed(shard)
+        ])  # fmt: skip
 
     def _validate(self, shard: Shard, rows: Batch) -> Tensor:
         """Loss of each unit in evaluation mode over all of some rows, [n]; outputs are computed in parts."""
@@ -149,28 +148,24 @@ class Trainer:
 
     def _train_loop(self, shard: Shard, rows: Batch, reporter: _Reporter, record: Record | None) -> Shard:
         """Train each unit alone, by plain PyTorch."""
-        populations, begun = [], shard.tensors
-        steps, batch_states, draw_states = (begun[name].clone() for name in ("steps", "batches", "draws"))
-        factors = schedule(self.config).tolist()
-        for index, unit in enumerate(shard.units):
-            population = shard.population.take(slice(index, index + 1))
-            taken = int(steps[index])
+        populations, factors = [], schedule(self.config).tolist()
+        steps, batch_states, draw_states = (shard.tensors[name].clone() for name in ("steps", "batches", "draws"))
+        for index in range(len(shard.units)):
+            alone = shard.take(slice(index, index + 1))
+            population, taken = alone.population, alone.steps_taken
+            averages = self._averages(population, taken)
             if reporter.paused or taken == self.config.steps:
-                held = {**population.moments, **self._averages(population, taken)}
-                populations.append(replace(population, moments=held))
+                populations.append(replace(population, moments={**population.moments, **averages}))
                 continue
             module = population.unit(0).train()
             learned = learned_of(module)
             rate, decay = (float(one) for one in rates_of(self.config, population.rates))
             optimizer = make_optimizer(self.config, list(learned.values()), decay=decay)
-            averages = self._averages(population, taken)
-            if taken or self.config.moments == "carry":
-                moments = without_averages(population.moments)
-                load_state(optimizer, learned, {name: entry[0] for name, entry in moments.items()})
-            draws = restore_stream(rows, begun["draws"][index])
-            batches = Batches(rows, begun["batches"][index : index + 1], taken, self.config)
-            targets_of = self._targets_of(shard.units[index : index + 1], shard, rows)
-            for step, (inputs, targets) in enumerate(gather_batches(rows, batches, of=targets_of), taken + 1):
+            moments = without_averages(population.moments)
+            load_state(optimizer, learned, {name: entry[0] for name, entry in moments.items()})
+            draws = restore_stream(rows, draw_states[index])
+            batches = Batches(rows, alone.tensors["batches"], taken, self.config)
+            for step, (inputs, targets) in enumerate(self._gathered(alone, rows, batches), taken + 1):
                 inputs, targets = tuple(tensor[0, 0] for tensor in inputs), targets[0, 0]
                 optimizer.zero_grad()
                 with unit_stream(draws):
@@ -184,8 +179,7 @@ class Trainer:
                 steps[index] = step
                 if record is not None:
                     entries = {name: entry.detach()[None] for name, entry in learned.items()}
-                    alone = range(unit, unit + 1)
-                    _tell(record, Step(shard.generation, shard.role, alone, step, loss.detach()[None], entries))
+                    _tell(record, Step(shard.generation, shard.role, alone.units, step, loss.detach()[None], entries))
                 if reporter.step(1, 1, last=step == self.config.steps):
                     break
             batch_states[index], draw_states[index] = batches.states(int(steps[index]))[0], draws.get_state()
@@ -208,8 +202,7 @@ class Trainer:
         buffers = shard.population.buffers
         steps = Steps(self.programs, optimizer, learned, buffers, draws, list(averages.values()), self._weight)
         fuses = record is None and self.config.steps >= FUSING_PAYS
-        targets_of = self._targets_of(shard.units, shard, rows)
-        for several in gather_batches(rows, batches, FUSED if fuses else 1, of=targets_of):
+        for several in self._gathered(shard, rows, batches, FUSED if fuses else 1):
             if step == first and self.config.steps >= CAPTURE_PAYS:
                 steps = faster_steps(steps, several)
             losses = steps.take(several, factors[step : step + len(several[1])])
@@ -225,12 +218,12 @@ class Trainer:
             draws=torch.stack([stream.get_state() for stream in draws]),
         )  # fmt: skip
 
-    def _targets_of(self, units: range, shard: Shard, rows: Batch) -> Tensor | None:
-        """Return the first target of each unit, int64 [units]; None unless there are several sets, see `Data`."""
+    def _gathered(self, shard: Shard, rows: Batch, batches: Batches, steps: int = 1) -> Iterator[Batch]:
+        """Yield batches of `steps` steps, with each unit's own targets where there are several sets, see `Data`."""
         count, sets = len(rows[0][0]), len(rows[1]) // len(rows[0][0])
         everyone = len(self.seeds) * self.config.units_of(shard.role, shard.generation)
-        firsts = [unit * sets // everyone * count for unit in units]
-        return torch.tensor(firsts, device=rows[1].device) if sets > 1 else None
+        firsts = torch.tensor([unit * sets // everyone * count for unit in shard.units], device=rows[1].device)
+        return gather_batches(rows, batches, steps, of=firsts if sets > 1 else None)
 
     @property
     def _weight(self) -> float:
