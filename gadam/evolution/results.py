@@ -79,11 +79,9 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
         parts = list(zip_longest(about["outline"], outline(order.template), outline(other), fillvalue="nothing"))
         read = _of_checkpoint if is_checkpoint else _of_result
         result = read(facts, tensors, order, saved)
-    except InputError as error:
-        if str(error).startswith("make_model"):
-            raise
-        raise InputError(f"path={str(path)!r} is damaged ({describe_error(error)})") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if isinstance(error, InputError) and str(error).startswith("make_model"):
+            raise
         raise InputError(f"path={str(path)!r} is damaged ({describe_error(error)})") from None
     for there, here, again in parts:
         if there != here == again:

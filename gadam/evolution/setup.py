@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -78,17 +78,12 @@ class Training:
     progress: bool | None
     stop: threading.Event | None
     restore_best: bool
-    config: GadamConfig = field(init=False)
-    data: Data = field(init=False)
-    state: EvolutionState = field(init=False)
-    stopped: list[str] = field(init=False)
-    is_over: bool = field(init=False, default=False)
-    interrupted: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self._began = time.perf_counter()
         self.config = self.configs[0]
         self.stopped = [""] * len(self.configs)
+        self.is_over, self.interrupted = False, ""
         self._check()
         self._steps = self.config.steps if self.evolves else self.config.steps_of_a_line
         device = resolve_device(self.device)
@@ -216,8 +211,8 @@ class Training:
         done = self._steps_before(self.state.generation) + self.state.steps_taken()
         # tqdm takes None for "hide it unless it is in a terminal", but in a notebook for False. So it is hidden by True
         # where a program executes the notebook, in which a dead bar would stay.
-        hidden = (None if front_end() != "batch" else True) if self.progress is None else not self.progress
-        hidden = hidden or (True if sys.stderr is None else hidden)
+        unasked = True if front_end() == "batch" else None
+        hidden = True if sys.stderr is None else unasked if self.progress is None else not self.progress
         bar: dict[str, Any] = {"total": self._total, "initial": done, "disable": hidden, "unit": "step"}
         with self._checkpointer:
             with (
@@ -263,13 +258,13 @@ class Training:
         results = []
         # `train` that has not ended, and an evolution that is interrupted in its first generation, give the units as
         # they are; one that `stop` ends there gives the initial units.
-        begins = not self.evolves or (self.interrupted and self.state.generation == 1)
+        begins = not self.evolves or (self.interrupted != "" and self.state.generation == 1)
         self.advance(self.state)
         for place, reason in enumerate(stopped):
             result = result_of(
                 self.state, place, self.configs, stopped=reason or ("interrupt" if self.interrupted else "stop"),
                 targets=self._targets, rows=len(self.data.train[1]), restore_best=self.restore_best,
-                as_they_are=bool(not self.is_over and begins),
+                as_they_are=not self.is_over and begins,
             )  # fmt: skip
             results.append(result)
             for callback in self.callbacks[place]:

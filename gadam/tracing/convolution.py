@@ -108,9 +108,8 @@ def _sum_columns(columns: Tensor, shape: Sequence[int], plan: Plan) -> Tensor:
     batch, channels, height, width = shape
     parts = columns.view(channels, n, down, m, across, high, wide, batch).permute(0, 1, 3, 5, 2, 6, 4, 7)
     image = columns.new_zeros(channels, high + n - 1, down, wide + m - 1, across, batch)
-    for i in range(n):
-        for j in range(m):
-            image[:, i : i + high, :, j : j + wide] += parts[:, i, j]
+    for i, j in product(range(n), range(m)):
+        image[:, i : i + high, :, j : j + wide] += parts[:, i, j]
     image = image.flatten(3, 4).flatten(1, 2)
     (top, left) = plan.padding
     image = pad(image, (0, 0, -left, width + left - image.shape[2], -top, height + top - image.shape[1]))
@@ -279,29 +278,20 @@ def _replace_convolution(graph: fx.Graph, convolution: Any) -> None:
         return
     if plan.kept(len(image), image.shape[1], len(kernel)) * image.itemsize > KEPT_BYTES:
         return
-    backs = [
-        theirs
-        for theirs in graph.find_nodes(op="call_function", target=aten.convolution_backward.default)
-        if theirs.args[1:3] == (x, weight) and theirs.args[4:10] == convolution.args[3:] and theirs.args[0] is back
-    ]
-    if back and not backs:
+    theirs: Any = next(iter(back.users)) if back else None  # the gradient of the convolution
+    if back and (theirs.args[:3], theirs.args[4:10]) != ((back, x, weight), convolution.args[3:]):
         return
     with graph.inserting_before(convolution):
         ours = graph.call_function(convolve, (x, weight, bias, plan))
         out, kept = (graph.call_function(operator.getitem, (ours, i)) for i in range(2))
     out.meta["val"] = value.meta["val"]
     value.replace_all_uses_with(out)
-    for theirs in backs:
+    if back:
         with graph.inserting_before(theirs):
             new = graph.call_function(convolve_gradients, (back.args[0], kept, x, weight, plan, theirs.args[10]))
         theirs.replace_all_uses_with(new)
-        graph.erase_node(theirs)
-    if back:
-        graph.erase_node(back)
-    for item in list(pool.users):
-        graph.erase_node(item)
-    graph.erase_node(pool)
-    graph.erase_node(convolution)
+    for node in (*((theirs, back) if back else ()), *pool.users, pool, convolution):
+        graph.erase_node(node)
 
 
 def _replace_pool(pool: Any) -> None:
@@ -331,11 +321,10 @@ def _of_pool(pool: Any) -> tuple[Any, Any]:
     defaults: list[Any] = [None, None, (), (0, 0), (1, 1), False]
     given: list[Any] = [*pool.args, *defaults[len(pool.args) :]]
     image, window, stride, padding, dilation, rounds_up = given
-    if not 1 < math.prod(window) <= MOST_POSITIONS:
-        return None, None
     size = image.meta["val"].shape[2:] if "val" in image.meta else ()
     plain = (tuple(stride) or tuple(window), *map(tuple, (padding, dilation))) == (tuple(window), (0, 0), (1, 1))
-    if not plain or rounds_up or len(size) != len(window):
+    few = 1 < math.prod(window) <= MOST_POSITIONS
+    if not (plain and few) or rounds_up or len(size) != len(window):
         return None, None
     parts = {item.args[1]: item for item in pool.users}
     backs = list(parts[1].users) if 1 in parts else []

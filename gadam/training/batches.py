@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from gadam.config import GadamConfig
 from gadam.types import Batch
@@ -73,28 +73,28 @@ def call_in_parts(module: nn.Module, inputs: Sequence[Tensor], rows: int) -> Any
     every call; that is told apart by a second call, and it is called in parts.
     """
 
-    def call(first: int, last: int) -> tuple[list[Any], Any]:
-        return tree_flatten(module(*(tensor[first:last].clone() for tensor in inputs)))
+    def call(first: int, last: int) -> Any:
+        return module(*(tensor[first:last].clone() for tensor in inputs))
 
     count = len(inputs[0])
     if count <= rows:
-        return tree_unflatten(*call(0, count))
+        return call(0, count)
     # Tried alone are the last rows of the first part, for a row may depend on those before it.
-    start = max(0, rows - 2) if rows != 2 else 1
     size = 1 if rows == 2 else 2
-    parts = [call(0, rows)]
-    alone = call(start, start + size)[0]
+    start = max(0, rows - size)
+    parts = [tree_flatten(call(0, rows))]
+    alone = tree_leaves(call(start, start + size))
     apart = all(map(partial(_same_rows, start), parts[0][0], alone)) or not all(
-        map(partial(_same_rows, 0), alone, call(start, start + size)[0])
+        map(partial(_same_rows, 0), alone, tree_leaves(call(start, start + size)))
     )
     if apart:
         firsts = range(0, count, rows)
-        parts += [call(first, first + rows) for first in firsts[1:]]
+        parts += [tree_flatten(call(first, first + rows)) for first in firsts[1:]]
         lengths = [min(rows, count - first) for first in firsts]
         if all(_has_rows(leaf, n) for part, n in zip(parts, lengths, strict=True) for leaf in part[0]):
             leaves, structures = zip(*parts, strict=True)
             return tree_unflatten([torch.cat(several) for several in zip(*leaves, strict=True)], structures[0])
-    return tree_unflatten(*call(0, count))
+    return call(0, count)
 
 
 def _has_rows(leaf: Any, count: int) -> bool:

@@ -123,24 +123,22 @@ class PythonState:
             if _is_of_a_library(each.__module__) or id(each) in self._seen:
                 continue
             self._seen[id(each)] = each
-            methods = {key: getattr(value, "__func__", value) for key, value in vars(each).items()}
             own = {
                 key: value
                 for key, value in vars(each).items()
                 if key[:2] != "__" and not isinstance(value, property | classmethod | staticmethod | types.FunctionType)
             }
             self._parts(f"{name}'s class {each.__name__}", own, depth, tensors=False)
-            for key, method in methods.items():
-                self._code(f"{name}.{key}", method, depth)
+            for key, value in vars(each).items():
+                self._code(f"{name}.{key}", getattr(value, "__func__", value), depth)
 
     def _code(self, name: str, function: Any, depth: int) -> None:
         """Walk through what a user's function closes over, its defaults, and the globals that it names."""
         if not isinstance(function, types.FunctionType) or _is_of_a_library(function.__module__):
             return
         read: dict[Any, Any] = {**dict(enumerate(function.__defaults__ or ())), **closed_over(function)}
-        read |= {
-            key: function.__globals__[key] for key in _globals_of(function.__code__) if key in function.__globals__
-        }  # fmt: skip
+        known = function.__globals__
+        read |= {key: known[key] for key in _globals_of(function.__code__) if key in known}
         for key, value in read.items():
             if not isinstance(value, type | types.ModuleType):
                 self._walk(f"{name}: {key}", value, depth + 1, tensors=True)

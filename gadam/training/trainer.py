@@ -96,7 +96,7 @@ class Trainer:
                     shard, batches=None, draws=None,
                     loss_trained=self._evaluate(shard, data.held_out, data.fitness),
                     loss_survival=self._evaluate(shard, data.held_out, data.survival),
-                    loss_validation=self._validate(shard, fixed_rows(data.held_out)) if self.validates else None,
+                    loss_validation=self._validate(shard, data.held_out) if self.validates else None,
                 )  # fmt: skip
             spent = (time.perf_counter() - start) / len(shard.units)
             return replace(shard, seconds=shard.tensors["seconds"] + spent)
@@ -120,30 +120,26 @@ class Trainer:
         """
         # A unit that draws even in evaluation mode draws the same at every evaluation: its fitness is comparable.
         draws = [self._stream(shard, DRAWS, unit, evaluation=1) for unit in shard.units]
-        return torch.cat([
-            self._losses(shard.population.take(own), take_rows(rows, index[seed]), draws[own])
-            for seed, own in self.by_seed(shard)
-        ])  # fmt: skip
+        losses = []
+        for seed, own in self.by_seed(shard):
+            units, batch = shard.population.take(own), take_rows(rows, index[seed])
+            if self.programs is None:
+                losses.append(self._losses(units, batch, draws[own], len(batch[1])))
+            else:
+                losses.append(self.programs.losses(units.parameters, units.buffers, batch, draws[own]))
+        return torch.cat(losses)
 
     def _validate(self, shard: Shard, rows: Batch) -> Tensor:
-        """Loss of each unit in evaluation mode over all of some rows, [n]; outputs are computed in parts."""
-        losses = []
-        for number, unit in zip(shard.units, shard.population.units(), strict=True):
-            with torch.no_grad(), unit_stream(self._stream(shard, DRAWS, number, evaluation=2)):
-                output = call_in_parts(unit, rows[0], VALIDATED_AT_ONCE)
-                losses.append(self.loss(output, rows[1].clone()).detach())
-        return torch.stack(losses)
+        draws = [self._stream(shard, DRAWS, unit, evaluation=2) for unit in shard.units]
+        return self._losses(shard.population, fixed_rows(rows), draws, VALIDATED_AT_ONCE)
 
-    def _losses(self, population: Population, batch: Batch, draws: Sequence[torch.Generator]) -> Tensor:
-        if self.programs is not None:
-            return self.programs.losses(population.parameters, population.buffers, batch, draws)
+    def _losses(self, units: Population, rows: Batch, draws: Sequence[torch.Generator], at_once: int) -> Tensor:
+        """Loss of each unit in evaluation mode over all of some rows, [n]; outputs are computed for so many at once."""
         losses = []
-        with torch.no_grad():
-            for unit, generator in zip(population.units(), draws, strict=True):
-                # A copy for each unit, for the module and the loss may write to what they are given.
-                inputs, targets = (tuple(tensor.clone() for tensor in batch[0]), batch[1].clone())
-                with unit_stream(generator):
-                    losses.append(self.loss(unit(*inputs), targets))
+        for unit, generator in zip(units.units(), draws, strict=True):
+            with torch.no_grad(), unit_stream(generator):
+                output = call_in_parts(unit, rows[0], at_once)
+                losses.append(self.loss(output, rows[1].clone()).detach())
         return torch.stack(losses)
 
     def _train_loop(self, shard: Shard, rows: Batch, reporter: _Reporter, record: Record | None) -> Shard:
