@@ -85,9 +85,7 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
         raise InputError(f"path={str(path)!r} is damaged ({describe_error(error)})") from None
     for there, here, again in parts:
         if there != here == again:
-            raise InputError(
-                f"make_model: a part is {here} here, but {there} in {saved}; must be the model that was trained"
-            )
+            raise InputError(f"make_model: a part is {here} but {there} in {saved}; must be the model that was trained")
     return result
 
 

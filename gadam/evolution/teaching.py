@@ -57,23 +57,22 @@ def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Tar
             return
     if targets == "classes":
         raise labels
-    said = f"loss: {name} does not take the outputs of {type(population.template).__name__} as targets, as crossover="
+    model = type(population.template).__name__
+    said = f'loss: {name} does not take the outputs of {model} as targets, as crossover="teach" does'
     if isinstance(output, Tensor) and output.is_floating_point() and not rows[1].is_floating_point():
-        raise InputError(f'{said}"teach" does: targets are {rows[1].dtype}, must be floats (targets.float())')
+        raise InputError(f"{said}: targets are {rows[1].dtype}, must be floats (targets.float())")
     if not isinstance(output, Tensor) or output.shape[1:] != rows[1].shape[1:] or output.dtype != rows[1].dtype:
-        raise InputError(f'{said}"teach" does; {wanted}')
+        raise InputError(f"{said}; {wanted}")
     with torch.enable_grad():
         free = output.clone().requires_grad_()
         try:
             (gradient,) = torch.autograd.grad(loss(free, output.clone()), free)
         except Exception as error:
-            raise InputError(f'{said}"teach" does; {wanted}') from error
+            raise InputError(f"{said}; {wanted}") from error
     if not gradient.isfinite().all():
-        raise InputError(
-            f'{said}"teach" does: it has no gradient there; must have one (under a root add a small number)'
-        )
+        raise InputError(f"{said}: it has no gradient there; must have one (under a root add a small number)")
     if float(gradient.abs().max()) > 1e-3:
-        raise InputError(f'{said}"teach" does: it is not least there; {wanted}')
+        raise InputError(f"{said}: it is not least there; {wanted}")
 
 
 def teachers_of(offspring: Offspring, config: GadamConfig) -> list[list[int]]:

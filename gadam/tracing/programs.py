@@ -129,8 +129,7 @@ class Programs:
             return loss(output, targets), {name: state[name] for name in carried}
 
         shared = kind == "losses"
-        vectorised = vmap(one, in_dims=(0, 0, None, None) if shared else (0, 0, 0, 0), randomness="different")
-        units = one if self.singly else vectorised
+        units = one if self.singly else vmap(one, in_dims=(0, 0, None, None) if shared else 0, randomness="different")
 
         def summed(parameters: dict[str, Tensor], *rest: Any) -> Any:
             losses, buffers = units(parameters, *rest)
@@ -151,10 +150,9 @@ class Programs:
         # Tracing runs the program once, and its random operators with it: not at the cost of the user's generator.
         with torch.no_grad(), global_stream(0), quiet_tracing():
             given = [tensor.clone() for tensor in flat]
-            versions = [tensor._version for tensor in given]
             with _padding():
                 traced = make_fx(program)(*given)
-                written = [tensor._version != before for tensor, before in zip(given, versions, strict=True)]
+                written = [tensor._version > 0 for tensor in given]
                 if any(written[:split]):
                     raise NotImplementedError("its forward writes to parameters")
                 if any(written):  # to its inputs: let it write to copies

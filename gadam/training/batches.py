@@ -33,10 +33,8 @@ class Batches:
         shape = (BLOCK, self._config.batch_size)
         for first in range(self._taken - self._taken % BLOCK, self._config.steps, BLOCK):
             self._before = self._now()
-            block = torch.stack(
-                [torch.randint(self._rows, shape, generator=s, device=s.device) for s in self._streams], 1
-            )
-            yield block[max(0, self._taken - first) : self._config.steps - first]
+            drawn = [torch.randint(self._rows, shape, generator=one, device=one.device) for one in self._streams]
+            yield torch.stack(drawn, 1)[max(0, self._taken - first) : self._config.steps - first]
 
     def states(self, step: int) -> Tensor:
         """Return the states of the streams, uint8 [units, bytes], from which to go on after a step of this block."""

@@ -334,9 +334,7 @@ def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: st
         except RuntimeError as error:
             raise InputError(f"make_model: {model} could not be differentiated: {first_line(error)}") from error
     if all(each is None for each in gradients):
-        raise InputError(
-            f"loss: {loss_name} has no gradient with respect to {model}'s parameters, must be differentiable"
-        )
+        raise InputError(f"loss: {loss_name} has no gradient for {model}'s parameters, must be differentiable")
     for name, each in zip(learned, gradients, strict=True):
         if each is not None and each.layout is not torch.strided:
             raise InputError(f"make_model: {name} has a sparse gradient; must be dense (Embedding(..., sparse=False))")

@@ -44,9 +44,7 @@ def read_rows(name: str, data: Any, device: torch.device) -> Batch:
     if not pair_or_table and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         data = _read_dataset(name, data)
     if not (isinstance(data, tuple | list) and len(data) == 2):
-        raise InputError(
-            f"{name}: is a {describe_type(data)}, must be a pair (inputs, targets), or a map-style dataset"
-        )
+        raise InputError(f"{name}: is a {describe_type(data)}, must be a pair (inputs, targets) or a map-style dataset")
     inputs, targets = (tuple(data[0]) if isinstance(data[0], tuple | list) else (data[0],)), data[1]
     if isinstance(targets, tuple | list):
         several = "several of them go into one tensor, see torch.stack" if targets else "there are none"

@@ -237,10 +237,8 @@ def _fit_memory(
     while needed(count) > MEMORY_SHARE * free and count < len(population):
         count = min(2 * count, len(population))
     where = "each worker's task" if cluster else str(device)
-    gigabytes = (
-        f"{len(population)} units would take about {first / 1e9:.2g} GB, {free / 1e9:.2g} GB of {where} are free"
-    )
-    return count, gigabytes if first > MEMORY_SHARE * free else ""
+    words = f"{len(population)} units would take about {first / 1e9:.2g} GB, {free / 1e9:.2g} GB of {where} are free"
+    return count, words if first > MEMORY_SHARE * free else ""
 
 
 def unit_bytes(population: Population, rows: Batch, loss: Loss, batch_size: int) -> dict[str, int]:
@@ -307,8 +305,7 @@ def free_bytes(device: torch.device) -> int | None:
         limit, used = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current"))
         kept = 0
         with suppress(OSError, ValueError, KeyError):  # of files, which is given up first
-            kept = int(
-                dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())["inactive_file"]
-            )
+            facts = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+            kept = int(facts["inactive_file"])
         found.append(max(0, int(limit) - int(used) + kept))
     return min(found, default=None)

@@ -93,11 +93,7 @@ class Shard:
     def join(shards: Sequence[Shard]) -> Shard:
         """Join shards of consecutive units, all fresh, all in the middle of their training or all trained."""
         first = shards[0]
-        if len(shards) == 1:
-            return first
-        tensors: dict[str, Any] = {
-            name: torch.cat([getattr(shard, name) for shard in shards]) for name in first.tensors
-        }
+        tensors: dict[str, Any] = {name: torch.cat([getattr(one, name) for one in shards]) for name in first.tensors}
         population = Population.join([shard.population for shard in shards])
         return replace(first, population=population, units=range(first.units.start, shards[-1].units.stop), **tensors)
 
