@@ -104,8 +104,7 @@ def _cross(
         if state == "step":
             mixed = genetics.inherit(entries, pairs, inheritance)
         else:
-            again = Generator(draw.device).set_state(before)
-            mixed = genetics.crossover(entries, pairs, inheritance, generator=again)
+            mixed = genetics.crossover(entries, pairs, inheritance, generator=Generator(draw.device).set_state(before))
         moments |= {f"{state}/{name}": entry for name, entry in mixed.items()}
     return crossed, moments
 
@@ -124,8 +123,7 @@ def breed_seeds(
         if over:
             fitness = torch.zeros_like(fitness)  # whatever became of its units, the others go on
         _require_finite(fitness, own.tensors["loss_start"], state.generation, config)
-        draw = stream(fitness.device, config.seed, GENETICS, state.generation)
-        bred = breed(own.population, fitness, config, draw)
+        bred = breed(own.population, fitness, config, stream(fitness.device, config.seed, GENETICS, state.generation))
         if config.child_start == "fresh":
             fresh = Population.make(
                 make_model, len(bred.newborn), initialisation=config.initialisation, device=fitness.device,

@@ -199,8 +199,7 @@ class Checkpointer:
         heard, self.signal = self.signal, 0  # it is answered here
         message = f"stopped in {state}; the same call goes on from checkpoint={str(self.path)!r}"
         if heard == signal.SIGINT and self.path is None:
-            complete = state.generation > 1 or over
-            there = "the last complete generation" if complete else "the units as they are"
+            there = "the last complete generation" if state.generation > 1 or over else "the units as they are"
             return f"interrupted in {state}; the result has {there}, and checkpoint= would keep all"
         if heard == signal.SIGINT:
             return message

@@ -39,8 +39,7 @@ def _evolve(training: Training) -> list[str]:
             if training.state.parents is None:
                 if not training.train_shards():  # the parents (Section 3.2)
                     break
-                trained = Shard.join(training.state.shards)
-                training.advance(replace(training.state, parents=trained, shards=()))
+                training.advance(replace(training.state, parents=Shard.join(training.state.shards), shards=()))
             # Select, cross, mutate (Section 3.3); after a resume this draws the same children again.
             offspring = breed_seeds(training.state, configs, stopped, training.make_model)
             if not training.state.shards:  # else it goes on from a checkpoint, among the children
@@ -238,10 +237,9 @@ def train(
         if training.is_over and training.state.seeds[0].history.empty:  # else it was over before this call
             trained = Shard.join(training.state.shards)
             losses = trained.tensors.get("loss_validation", trained.tensors["loss_survival"])
-            order = genetics.survivors(losses.double(), config.population_size)
             history = history_rows(trained, config.steps_of_a_line)
             history = history.assign(survived=losses.isfinite().tolist())
-            units = trained.population.take(order)
+            units = trained.population.take(genetics.survivors(losses.double(), config.population_size))
             training.advance(replace(training.state, population=units, seeds=[SeedState(history)]))
             if diverged := int((~history["survived"]).sum()):
                 warn(

@@ -41,8 +41,7 @@ def result_of(
     population = units_of_seed(state.units_as_they_are() if as_they_are else state.population, place, len(configs))
     if as_they_are and state.parents is not None:  # trained and judged: the fittest first, as in any result
         losses = state.parents.of_seeds(len(configs))[place].tensors
-        order = survivors(losses.get("loss_validation", losses["loss_trained"]), len(population))
-        population = population.take(order)
+        population = population.take(survivors(losses.get("loss_validation", losses["loss_trained"]), len(population)))
     best = seed.best if restore_best else None
     steps = int(seed.history["steps"].sum()) + (state.steps_taken() // len(configs) if as_they_are else 0)
     taught = teaching_steps(seed.history, config, rows) if state.generation else 0
@@ -77,8 +76,7 @@ def load_result(path: str | os.PathLike[str], make_model: Callable[[], nn.Module
         about = facts["identity"] if is_checkpoint else facts
         saved = f"the saved {about['model']['class'] if is_checkpoint else about['model']}"
         parts = list(zip_longest(about["outline"], outline(order.template), outline(other), fillvalue="nothing"))
-        read = _of_checkpoint if is_checkpoint else _of_result
-        result = read(facts, tensors, order, saved)
+        result = (_of_checkpoint if is_checkpoint else _of_result)(facts, tensors, order, saved)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         if isinstance(error, InputError) and str(error).startswith("make_model"):
             raise

@@ -108,8 +108,7 @@ def teach_config(rows: int, total_steps: int, *, teacher_share: float = TEACHER_
         raise InputError(f"{unknown[0]}: is no setting of gadam.GadamConfig and no argument of gadam.teach")
     preset = TEACH | ({} if settings.get("optimizer", "adam") == "adam" else {"weight_decay": 0.0})  # AdamW's alone
     config = GadamConfig(**{**preset, **settings})
-    generations = range(1, config.generations + 1)
-    parents = [config.units_of("parent", number) for number in generations]
+    parents = [config.units_of("parent", number) for number in range(1, config.generations + 1)]
     children = config.generations * config.units_of("child", 1)
     predicted = sum(teacher_count(units, config) for units in parents)
     passes = math.ceil(predicted * rows / (3 * config.batch_size)) if config.crossover == "teach" else 0

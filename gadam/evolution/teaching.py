@@ -46,9 +46,8 @@ def check_teaching(population: Population, rows: Batch, loss: Loss, targets: Tar
         )
     if getattr(loss, "label_smoothing", 0) and bool((rows[1] == getattr(loss, "ignore_index", -100)).any()):
         raise InputError("loss: label_smoothing would teach rows whose labels are ignored; must be 0, or without such")
-    few = tuple(tensor[:4].clone() for tensor in rows[0])
     with torch.no_grad(), unit_stream(Generator(rows[1].device).manual_seed(0)):
-        output = population.unit(0)(*few)
+        output = population.unit(0)(*(tensor[:4].clone() for tensor in rows[0]))
         if _gives_logits(loss):
             try:
                 loss(output, _probabilities(output, loss))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 from gadam.config import InputError
@@ -40,23 +40,15 @@ def check_executor(executor: Any) -> None:
         raise InputError(f"executor={executor} must be at least 1 thread")
 
 
-@contextmanager
-def as_pool(executor: Executor | int | None, useful: int) -> Iterator[Pool]:
+def as_pool(executor: Executor | int | None, useful: int) -> AbstractContextManager[Pool]:
     """Make a pool that trains shards of what `evolve` was given: an executor, which stays open, or a number of threads.
 
     None are as many threads as are `useful`.
     """
     executor = useful if executor is None else executor
-    if isinstance(executor, ThreadPoolExecutor):
-        yield executor
-    elif not isinstance(executor, int):
-        with Workers(executor) as workers:
-            yield workers
-    elif executor == 1:
-        yield None
-    else:
-        with ThreadPoolExecutor(executor, thread_name_prefix="gadam") as pool:
-            yield pool
+    if isinstance(executor, int):
+        return ThreadPoolExecutor(executor, thread_name_prefix="gadam") if executor > 1 else nullcontext()
+    return nullcontext(executor) if isinstance(executor, ThreadPoolExecutor) else Workers(executor)
 
 
 def train_shards(

@@ -80,8 +80,7 @@ def convolve_gradients(
     by_phase = _route_to_argmax(by_map, phases, largest).flatten(0, 1)
     of_x = of_weight = None
     if wanted[1]:
-        spread = (by_phase @ columns.t()).view(matrix.shape)
-        of_weight = _placed(spread, weight.shape, plan).sum((0, 1))
+        of_weight = _placed((by_phase @ columns.t()).view(matrix.shape), weight.shape, plan).sum((0, 1))
     if wanted[0]:
         of_x = _sum_columns(matrix.flatten(0, 2).flatten(1).t() @ by_phase, x.shape, plan)
     return of_x, of_weight, by_map.sum(1) if wanted[2] else None
@@ -143,8 +142,7 @@ def max_pool(x: Tensor, window: tuple[int, int], indexed: bool) -> tuple[Tensor,
     down, across = (torch.arange(0, n, step, device=x.device) for n, step in ((height, high), (width, wide)))
     index = (down[:, None] * width + across).expand(largest.shape).contiguous()
     later = torch.tensor(True, device=x.device)
-    places = list(product(range(high), range(wide)))
-    for (row, column), (next_row, next_column) in pairwise(places):
+    for (row, column), (next_row, next_column) in pairwise(product(range(high), range(wide))):
         later = later & (x[:, :, row::high, column::wide] != largest)
         index.add_(later, alpha=(next_row - row) * width + next_column - column)
     return largest, index

@@ -174,8 +174,7 @@ def _transpose_before_product(graph: fx.Graph, clone: Any) -> None:
     if not _is_transpose(turned) or len(product.users) > 1:
         return
     with graph.inserting_before(clone):
-        sides = [_transposed(graph, side) for side in reversed(product.args)]
-        ours = graph.call_function(product.target, tuple(sides))
+        ours = graph.call_function(product.target, tuple(_transposed(graph, side) for side in reversed(product.args)))
     ours.meta["val"] = clone.meta["val"]
     clone.replace_all_uses_with(ours)
 

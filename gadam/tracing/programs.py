@@ -69,8 +69,7 @@ class Programs:
         The losses are summed over units before differentiation, so no unit's gradient depends on another's. `batch` is
         of inputs ([g, b, ...], ...) and targets [g, b, ...]; dropout and its kind draw from `streams`.
         """
-        call = self._one_by_one if self.singly else self._call
-        outputs = call("gradients", parameters, buffers, batch, streams)
+        outputs = (self._one_by_one if self.singly else self._call)("gradients", parameters, buffers, batch, streams)
         after = iter(outputs[1 + len(parameters) :])
         return outputs[0], dict(zip(parameters, outputs[1:], strict=False)), {name: next(after) for name in buffers}
 

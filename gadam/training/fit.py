@@ -291,8 +291,7 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
             f"make_model: the outputs of {model} are probabilities; must be without the softmax for cross-entropy, and "
             "the log_softmax for nll_loss"
         )
-    backward_draws = _check_gradients(value, learned_of(unit), loss_name, model)
-    return Tried(float(value.detach()), moves, backward_draws)
+    return Tried(float(value.detach()), moves, _check_gradients(value, learned_of(unit), loss_name, model))
 
 
 def _entries(module: nn.Module) -> set[str]:

@@ -77,9 +77,8 @@ def plan_training(
     apart = config.ranges and config.optimizer != "adam"  # each with an optimizer of torch's that has one rate
     alone = config.mode == "loop" or too_short or apart
     if moves:  # which a traced program would freeze
-        attribute = moves.startswith(f"{type(population.template).__name__}.") and ":" not in moves
         fate = "units share it, and a checkpoint does not have it"
-        if attribute:
+        if moves.startswith(f"{type(population.template).__name__}.") and ":" not in moves:  # an attribute
             fate = "it begins anew for each unit, generation and pause; a buffer (register_buffer) would not"
         return by_loop(f"{'' if alone else 'training unit by unit, because '}{moves} changes from step to step; {fate}")
     if apart and config.mode == "vectorised":

@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
@@ -45,8 +45,6 @@ class Steps:
     """Takes the steps of one shard in one generation; subclasses take the same steps faster.
 
     Attributes:
-        programs: compute the gradients.
-        optimizer: changes `parameters`.
         parameters: name -> [g, ...], which steps change in place.
         buffers: name -> [g, ...], as the last step left them.
         streams: a generator for each unit, for dropout and its kind.
@@ -59,8 +57,8 @@ class Steps:
     parameters: Tensors
     buffers: Tensors
     streams: Sequence[Generator]
-    averages: list[Tensor] = field(default_factory=list)
-    weight: float = 0.0
+    averages: list[Tensor]
+    weight: float
 
     def take(self, batches: Batch, factors: Tensor) -> Tensor:
         """Take a step on each of some batches, [steps, g, b, ...]. Returns the losses [g] before the last of them.
@@ -140,8 +138,7 @@ class FusedSteps(Steps):
     def _flat(self, batches: Batch, factors: Tensor, streams: Sequence[Generator]) -> list[Tensor]:
         """Return the inputs of the compiled steps: what they change, buffers, and each step's batch and draws."""
         *lists, ages = self._optimizer.tensors
-        rates = self._optimizer.rate * factors
-        flat = [*chain(*lists), *self.averages, ages, rates, *self.buffers.values()]
+        flat = [*chain(*lists), *self.averages, ages, self._optimizer.rate * factors, *self.buffers.values()]
         for tensors in zip(*batches[0], batches[1], strict=True):
             flat += [*tensors, *self._program.draw(streams)]
         return flat

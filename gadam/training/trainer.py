@@ -83,9 +83,8 @@ class Trainer:
             start = time.perf_counter()
             if shard.steps is None:
                 shard = self._begin(shard, data)
-            reporter = _Reporter(progress or (lambda _: None))
             train = self._train_loop if self.programs is None else self._train_vectorised
-            shard = train(shard, data.train, reporter, record)
+            shard = train(shard, data.train, _Reporter(progress or (lambda _: None)), record)
             if not bool((shard.tensors["steps"] < self.config.steps).any()):
                 # Unless they are carried, moments end here, before breeding: so the optimizer's state starts at zero in
                 # the children of these units, and in the parents of the next generation.
