@@ -136,12 +136,9 @@ def breed_seeds(
 
 
 def survive_seeds(
-    state: EvolutionState,
-    offspring: Sequence[Offspring],
-    configs: Sequence[GadamConfig],
-    stopped: Sequence[str],
+    state: EvolutionState, offspring: Sequence[Offspring], configs: Sequence[GadamConfig], stopped: Sequence[str],
     callbacks: Sequence[Sequence[Callback]],
-) -> EvolutionState:
+) -> EvolutionState:  # fmt: skip
     """Select the next generation of each seed and tell its callbacks; a seed that is over keeps its last one."""
     assert state.parents is not None
     number = state.generation

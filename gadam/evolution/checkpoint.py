@@ -78,13 +78,9 @@ class Checkpointer:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str] | None,
-        identity: Callable[[], Mapping[str, Any]],
-        order: Population,
-        states: Sequence[Any] = (),
-        seconds: float = 60.0,
-    ) -> None:
+        self, path: str | os.PathLike[str] | None, identity: Callable[[], Mapping[str, Any]], order: Population,
+        states: Sequence[Any], seconds: float,
+    ) -> None:  # fmt: skip
         check_number("checkpoint_seconds", seconds, lambda each: 0 < each < math.inf, "a positive number of seconds")
         self._states = [state for state in states if hasattr(state, "state_dict")]
         self._own, ambient = path is not None, _ambient.get()

@@ -23,16 +23,9 @@ from gadam.validation import read_path
 
 
 def result_of(
-    state: EvolutionState,
-    place: int,
-    configs: Sequence[GadamConfig],
-    *,
-    stopped: str,
-    targets: Targets,
-    rows: int,
-    restore_best: bool,
-    as_they_are: bool,
-) -> Result:
+    state: EvolutionState, place: int, configs: Sequence[GadamConfig], *, stopped: str, targets: Targets, rows: int,
+    restore_best: bool, as_they_are: bool,
+) -> Result:  # fmt: skip
     """Return the result of one of the seeds: its last complete generation, or the units under way as they are.
 
     `rows` are those of the training.

@@ -52,13 +52,9 @@ class ClusterSize:
 
 
 def plan_training(
-    loop: Trainer,
-    population: Population,
-    train: Batch,
-    unit_steps: float,
-    cluster: ClusterSize | None = None,
+    loop: Trainer, population: Population, train: Batch, unit_steps: float, cluster: ClusterSize | None = None,
     moves: str = "",
-) -> TrainingPlan:
+) -> TrainingPlan:  # fmt: skip
     """Choose between loop and vectorised, by the settings, the model, the device and the length of the training.
 
     Where memory is short there are more shards: first by an estimate (unless `config.shards` is set), then twice as
