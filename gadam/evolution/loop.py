@@ -116,11 +116,10 @@ def evolve(
     Returns:
         The result; its `history` has the columns generation (from 1), role ("parent" or "child"), unit (from 0 within
         its role), parent_a, parent_b (units of the same generation; missing for parents, and where more than two
-        teach), loss_start, loss_trained
-        (mean loss on the generation's validation batch before and after training), loss_survival (on the shared new
-        batch), survived, steps, seconds (a unit's share of its shard's time); with `validation` also loss_validation,
-        on the fixed rows, which is comparable between generations; and with ranges each unit's learning_rate and
-        weight_decay.
+        teach), loss_start, loss_trained (mean loss on the generation's validation batch before and after training),
+        loss_survival (on the shared new batch), survived, steps, seconds (a unit's share of its shard's time); with
+        `validation` also loss_validation, on the fixed rows, which is comparable between generations; and with ranges
+        each unit's learning_rate and weight_decay.
 
         A unit whose loss is NaN or infinite is no parent while there is a finite one, and does not survive: where fewer
         than g units are finite, the fittest of them are there more than once in the next generation, in their order.

@@ -86,11 +86,8 @@ class PredrawnProgram:
 
 
 TORCHSCRIPT = sys.version_info < (3, 14)
-"""True if operators are called by TorchScript's interpreter, which PyTorch does not have from Python 3.14 on.
-
-Without it the program is called as the Python that fx generates: the same operators, so the same bits, but threads that
-train shards side by side wait for each other.
-"""
+"""Whether there is TorchScript's interpreter, which PyTorch lacks from Python 3.14 on. Without it the program is called
+as the Python that fx generates: the same operators, so the same bits, but threads wait for each other."""
 
 
 def script(function: Callable[..., Any], flat: Sequence[Tensor]) -> Callable[..., Any]:

@@ -89,11 +89,7 @@ class PythonState:
             self._parts(name, dict(enumerate(thing)) if len(thing) <= MOST_VALUES else {}, depth, tensors)
         elif isinstance(thing, nn.Module):
             for path, part in thing.named_modules():
-                own = {
-                    key: value
-                    for key, value in vars(part).items()
-                    if key not in _OF_EVERY_MODULE and not is_computed(part, key)
-                }
+                own = {k: v for k, v in vars(part).items() if k not in _OF_EVERY_MODULE and not is_computed(part, k)}
                 if tensors:
                     own |= {**part._parameters, **part._buffers}
                 for hooks in (part._forward_pre_hooks, part._forward_hooks, part._backward_hooks):

@@ -1,8 +1,4 @@
-"""Training of a shard (Section 3.2): each unit alone ("loop", the reference), or all in one call ("vectorised").
-
-Nothing mixes units: Adam is elementwise, so Adam on stacked tensors is g independent Adams, and losses are summed over
-units, never averaged across them.
-"""
+"""Training of a shard (Section 3.2): each unit alone ("loop", the reference), or all in one call ("vectorised")."""
 
 from __future__ import annotations
 
