@@ -83,7 +83,7 @@ def test_a_step_is_timed_without_what_surrounds_a_training_and_failures_are_rows
         yield train, "a note"
 
     everyone = {"fine": contestant, "at once": partial(contestant, fail_at=1), "later": partial(contestant, fail_at=12)}
-    rows, speed = measure(make_work(workloads(CPU)["mlp"], 1, CPU), everyone, repeats=4, seconds=1.0, say=str)
+    rows, speed = measure(make_work(workloads(CPU)["mlp"], 1, CPU), everyone, repeats=4, seconds=1.0)
     fine = rows[rows["contestant"] == "fine"]
     assert fine["ms_per_step"].tolist() == pytest.approx([2.0] * 4)
     assert fine["steps"].tolist() == [501] * 4

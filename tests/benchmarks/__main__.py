@@ -16,24 +16,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
-from contestants import CONTESTANTS, CORES, OURS, full_precision
+from contestants import CONTESTANTS, CORES, OURS
 from measure import flops, measure, reason, summarise
 from workloads import make_work, workloads
 
 from gadam.config import InputError
 from gadam.paper.report.machine import describe
 from gadam.paper.report.paths import reports_root
-from gadam.runtime import resolve_device
+from gadam.runtime import float32_as_asked, resolve_device
 
 BUSY = 0.3  # load of a core, at the start, above which times say little
 
 
 def bench(arguments: argparse.Namespace) -> None:
-    """Time every contestant on every workload and population size.
-
-    Raises:
-        InputError: an argument cannot be used.
-    """
+    """Time every contestant on every workload and population size."""
     device = resolve_device(arguments.device)
     known = workloads(device)
     only = [part.lower() for part in arguments.only or [""]]
@@ -57,7 +53,7 @@ def bench(arguments: argparse.Namespace) -> None:
             except RuntimeError as error:  # out of memory, before anybody began
                 print(f"  {reason(error)}")
                 continue
-            with full_precision():
+            with float32_as_asked(device):  # for everyone, not for ours alone
                 found, speed = measure(work, chosen, repeats=arguments.repeats, seconds=arguments.seconds)
             limit = 1e3 * g * flops(work) / speed
             summary = summarise(found, limit, g)

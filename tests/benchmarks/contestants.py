@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -23,18 +23,16 @@ from jax_contestant import jax_units
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
-from workloads import GENERATION, ROLE, SEED, Work
+from workloads import GENERATION, ROLE, SEED, Ready, Weights, Work
 
 from gadam.config import GadamConfig
 from gadam.parallel.executors import as_pool, train_shards
 from gadam.population import Population
-from gadam.runtime import intra_operator_threads
+from gadam.runtime import float32_as_asked, intra_operator_threads
 from gadam.training.plan import plan_training
 from gadam.training.shards import Data, split_into_shards
 from gadam.training.trainer import Trainer
 
-Weights: TypeAlias = Mapping[str, Tensor]
-Ready: TypeAlias = tuple[Callable[[int], Weights], str]
 Contestant: TypeAlias = Callable[[Work], AbstractContextManager[Ready]]
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -141,20 +139,9 @@ def processes(work: Work) -> Iterator[Ready]:
 
 def _in_process(module: nn.Module, inputs: Any, targets: Any, batches: Any, device: str) -> nn.Module:
     rows, labels, index = (torch.tensor(array, device=device) for array in (inputs, targets, batches))
-    with intra_operator_threads(1), full_precision():
+    with intra_operator_threads(1), float32_as_asked(rows.device):
         train_alone(module.to(device), rows, labels, index)
     return module.to("cpu")
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """float32 that is float32 on a GPU too, for everyone: by default cuDNN's convolutions round to TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 OURS = "gadam"

@@ -17,17 +17,13 @@ import torch
 from contestants import train_alone
 
 import gadam
-from gadam.models import mlp
+from gadam.models import MLP_HIDDEN, mlp
 from gadam.paper.report.paths import reports_root
 
 ROWS, FEATURES, CLASSES, BATCH = 16_000, 16, 26, 128  # of LETTER, and drawn: time does not depend on what they say
 RANGES = {"learning_rate": (3e-4, 3e-2)}
 Rows = tuple[torch.Tensor, torch.Tensor]
-
-
-def make_model() -> torch.nn.Module:
-    """Make the MLP for LETTER."""
-    return mlp(FEATURES, CLASSES, (70, 50))
+make_model = partial(mlp, FEATURES, CLASSES, MLP_HIDDEN["letter"])
 
 
 def teaching(rows: Rows, steps: int) -> dict[str, Callable[[], object]]:
@@ -36,8 +32,7 @@ def teaching(rows: Rows, steps: int) -> dict[str, Callable[[], object]]:
     smooth = gadam.GadamConfig(population_size=1, generations=1, steps=steps // 2, schedule="cosine", average=0.01)
 
     def plain() -> None:
-        index = torch.randint(ROWS, (steps, BATCH))
-        train_alone(make_model(), *rows, index)
+        train_alone(make_model(), *rows, torch.randint(ROWS, (steps, BATCH)))
 
     return {
         "gadam.teach": partial(gadam.teach, make_model, rows, total_steps=steps, validation=held, progress=False),

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from workloads import SEED, Work
+from workloads import SEED, Ready, Weights, Work
 
 
 @contextmanager
-def jax_units(
-    work: Work, *, one_by_one: bool = False
-) -> Iterator[tuple[Callable[[int], dict[str, torch.Tensor]], str]]:
+def jax_units(work: Work, *, one_by_one: bool = False) -> Iterator[Ready]:
     """Train with JAX a model that is an `nn.Sequential` of the layers in `_forward`.
 
     With `one_by_one` it is a `lax.map` over units of a `lax.scan` over steps, else a `lax.scan` over steps of a `vmap`.
@@ -37,7 +35,7 @@ def jax_units(
     program = jax.jit(_training(layers, adam, len(work.population), one_by_one))
     batches: dict[int, Any] = {}
 
-    def train(steps: int) -> dict[str, torch.Tensor]:
+    def train(steps: int) -> Weights:
         if steps not in batches:
             index = work.batches(steps).int()
             batches[steps] = put(index.transpose(0, 1) if one_by_one else index)

@@ -34,12 +34,7 @@ class Entry(NamedTuple):
 
 
 def measure(
-    work: Work,
-    contestants: Mapping[str, Contestant],
-    *,
-    repeats: int,
-    seconds: float,
-    say: Callable[[str], Any] = print,
+    work: Work, contestants: Mapping[str, Contestant], *, repeats: int, seconds: float
 ) -> tuple[pd.DataFrame, float]:
     """Time contestants on some work; what fails becomes a row that says why.
 
@@ -61,7 +56,7 @@ def measure(
 
     with ExitStack() as stack:
         for name, contestant in contestants.items():
-            say(f"{name} gets ready")
+            print(f"{name} gets ready")
             try:
                 with ExitStack() as own:  # so that what fails in here gives back what it holds at once
                     entries[name] = _set_up(contestant, work, own, seconds)

@@ -7,18 +7,22 @@ are those of gadam's own streams: gadam draws them while it is timed, and the ot
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from gadam.config import GadamConfig
 from gadam.models import MLP_HIDDEN, lenet5, mlp, orl_cnn
 from gadam.population import Population
 from gadam.randomness import BATCHES, ROLES, stream
-from gadam.training.batches import BLOCK
+from gadam.training.batches import Batches
+
+Weights: TypeAlias = Mapping[str, Tensor]
+Ready: TypeAlias = tuple[Callable[[int], Weights], str]
 
 SEED = 0
 ROLE, GENERATION = "parent", 1  # whose streams the batches are from
@@ -67,13 +71,9 @@ class Work:
     def batches(self, steps: int) -> Tensor:
         """Row numbers of the batches, int64 [steps, g, batch_size]; fewer steps have the first ones."""
         words = [(SEED, BATCHES, GENERATION, ROLES[ROLE], unit, 0) for unit in range(len(self.population))]
-        streams = [stream(self.device, *each) for each in words]
-        shape = (BLOCK, self.batch_size)
-        blocks = [
-            torch.stack([torch.randint(len(self.targets), shape, generator=s, device=s.device) for s in streams], 1)
-            for _ in range(math.ceil(steps / BLOCK))
-        ]
-        return torch.cat(blocks)[:steps]
+        states = torch.stack([stream(self.device, *each).get_state() for each in words])
+        config = GadamConfig(steps=steps, batch_size=self.batch_size)
+        return torch.cat([*Batches(((self.inputs,), self.targets), states, 0, config)])
 
 
 def make_work(workload: Workload, units: int, device: torch.device, batch_size: int = 128) -> Work:
