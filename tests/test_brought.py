@@ -375,10 +375,7 @@ def test_in_one_call_units_learn_what_they_do_by_the_loop(make, inputs, loss):
 
 @pytest.mark.parametrize(
     ("make", "inputs", "loss"),
-    [
-        (convolution, zoo.IMAGES, hardest),
-        (embedded(max_norm=0.5), WORDS, functional.cross_entropy),
-    ],
+    [(convolution, zoo.IMAGES, hardest), (embedded(max_norm=0.5), WORDS, functional.cross_entropy)],
 )
 def test_what_no_trace_has_is_trained_by_the_loop_with_a_word(make, inputs, loss):
     with pytest.warns(UserWarning, match="^training unit by unit, because the model cannot be vectorised"):
@@ -415,12 +412,6 @@ def test_an_ensemble_is_the_mean_of_its_units_on_other_rows_than_the_first(make)
     ensemble = found.ensemble("outputs")
     for rows in (X, 9 * X.flip(0)):
         torch.testing.assert_close(ensemble(rows), sum(unit(rows) for unit in found.population.units()) / 3)
-
-
-def test_an_ensemble_is_exported():
-    ensemble = plain().ensemble()
-    exported = torch.export.export(ensemble, (X,))
-    torch.testing.assert_close(exported.module()(X), plain().ensemble()(X))
 
 
 def test_what_numpy_and_python_draw_is_given_by_the_seed():
@@ -491,20 +482,19 @@ def test_what_draws_in_evaluation_is_called_on_few_rows():
     assert call_in_parts(draws, (X,), 7).shape == X.shape
 
 
-class OfNumbers(Dataset):
+class Items(Dataset):
+    """Rows one by one, as a function has them."""
+
+    def __init__(self, item):
+        self.item = item
+
     def __len__(self):
         return len(X)
 
     def __getitem__(self, index):
-        return list(X[index].numpy()), Y[index]
-
-
-class OfItems(Dataset):
-    def __len__(self):
-        return len(X)
-
-    def __getitem__(self, index):
-        return X[index].tolist(), Y[index]
+        if index >= len(X):
+            raise IndexError
+        return self.item(X[index], Y[index])
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
@@ -512,8 +502,8 @@ class OfItems(Dataset):
     ("make", "data"),
     [
         (TwiceFrozen, (WORDS, Y)), (called_once, (X, Y)), (NoisyGradient, (X, Y)), (InEvaluation, (X, Y)),
-        (hook_of_nothing, (X, Y)), (zoo.mlp, OfItems()),
-        (zoo.mlp, OfNumbers()),
+        (hook_of_nothing, (X, Y)), (zoo.mlp, Items(lambda x, y: (x.tolist(), y))),
+        (zoo.mlp, Items(lambda x, y: (list(x.numpy()), y))),
     ],
 )  # fmt: skip
 def test_it_is_trained_and_predicts(make, data):
@@ -562,21 +552,14 @@ def test_computed_weights_stay_in_force(make, mode):
 # --- labels, types, tables ---
 
 
-class Items(Dataset):
-    def __len__(self):
-        return len(X)
-
-    def __getitem__(self, index):
-        if index >= len(X):
-            raise IndexError
-        return X[index].numpy(), int(Y[index])
-
-
 LABELS = (
     Y.int(), Y.to(torch.uint8), Y.to(torch.int8), Y[:, None], functional.one_hot(Y, 3), Y.numpy(), Y.numpy()[:, None],
     Y.numpy().astype(np.uint16), Y.numpy().astype(">i8"), pd.Series(Y.numpy()), pd.DataFrame({"label": Y.numpy()}),
 )  # fmt: skip
-TABLES = TensorDataset(X, Y), Items(), (X.numpy(), Y), (pd.DataFrame(X.numpy()), Y), [X, Y], ([X], Y)
+TABLES = (
+    TensorDataset(X, Y), Items(lambda x, y: (x.numpy(), int(y))), (X.numpy(), Y), (pd.DataFrame(X.numpy()), Y),
+    [X, Y], ([X], Y),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("data", [*((X, labels) for labels in LABELS), *TABLES])
@@ -696,74 +679,41 @@ def test_a_soup_is_mixed_by_the_loss_over_all_rows():
         assert torch.equal(whole, parts)
 
 
-class Pair(zoo.Linear):
-    """Has two outputs."""
+class Beside(zoo.Linear):
+    """Has another output beside its own."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.other = other
 
     def forward(self, inputs):
-        return inputs, self.layer(inputs)
+        return self.other(inputs), self.layer(inputs)
 
 
-class Penalty(Pair):
-    """Returns a number for all rows, too."""
-
-    def forward(self, inputs):
-        return inputs.sum(), self.layer(inputs)
-
-
-class Columns(zoo.Linear):
-    """Returns its rows as columns."""
-
-    def forward(self, inputs):
-        return self.layer(inputs).t()
-
-
-class Centred(zoo.Linear):
-    """Goes by the mean of the rows that it is given."""
-
-    def forward(self, inputs):
-        return self.layer(inputs - inputs.mean(0))
-
-
-class Shifted(Centred):
-    """Does so beside a large number, by which it could be taken for rounding."""
-
-    def forward(self, inputs):
-        return super().forward(inputs) + 2_000
-
-
-class InTime(zoo.Linear):
-    """Takes the rows for steps of time."""
-
-    def forward(self, inputs):
-        return self.layer(inputs.cumsum(0))
-
-
-class Squeezes(zoo.Linear):
-    def forward(self, inputs):
-        return self.layer(inputs)[:, :1].squeeze()
-
-
-class Among(zoo.Linear):
-    """Compares each row with each."""
-
-    def forward(self, inputs):
-        return inputs @ inputs.t(), self.layer(inputs)
-
-
-@pytest.mark.parametrize("make", [Pair, Penalty, Among])
-def test_outputs_are_joined_part_by_part_or_computed_at_once(make, monkeypatch):
+@pytest.mark.parametrize("other", [lambda inputs: inputs, torch.sum, lambda inputs: inputs @ inputs.t()])
+def test_outputs_are_joined_part_by_part_or_computed_at_once(other, monkeypatch):
     def loss(output, targets):
         return functional.cross_entropy(output[1], targets)
 
     monkeypatch.setattr(trainer, "VALIDATED_AT_ONCE", 7)
-    found = evolved(make, loss=loss, validation=(X, Y))
+    found = evolved(lambda: Beside(other), loss=loss, validation=(X, Y))
     same(replace(found, targets="classes"), evolved(zoo.Linear, validation=(X, Y)))
 
 
-@pytest.mark.parametrize("make", [Columns, Centred, Shifted, InTime, Squeezes, Among])
+AMONG_ROWS = {
+    "rows as columns": lambda layer, rows: layer(rows).t(),
+    "less their mean": lambda layer, rows: layer(rows - rows.mean(0)),
+    "less their mean, which could be taken for rounding": lambda layer, rows: layer(rows - rows.mean(0)) + 2_000,
+    "steps of time": lambda layer, rows: layer(rows.cumsum(0)),
+    "squeezed": lambda layer, rows: layer(rows)[:, :1].squeeze(),
+    "each with each": lambda layer, rows: (rows @ rows.t(), layer(rows)),
+}
+
+
+@pytest.mark.parametrize("which", AMONG_ROWS)
 @pytest.mark.parametrize("chunk", [3, 13, 39])
-def test_rows_that_depend_on_each_other_are_computed_at_once(make, chunk):
-    module = make()
+def test_rows_that_depend_on_each_other_are_computed_at_once(which, chunk):
+    module = functools.partial(AMONG_ROWS[which], zoo.Linear())
     found, expected = (tree_leaves(call_in_parts(module, (X,), rows)) for rows in (chunk, 40))
     assert all(map(torch.equal, found, expected))
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from gadam import GadamConfig, InputError, Population, evolve
+from gadam.population import KINDS
 from gadam.training.shards import Data, split_into_shards
 
 ROWS = 40
@@ -62,10 +63,6 @@ def dropout_cnn():
 
 def channels_last_cnn():
     return dropout_cnn().to(memory_format=torch.channels_last)
-
-
-def batchnorm_cnn():
-    return cnn(nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), bias=False)
 
 
 def regression():
@@ -259,7 +256,7 @@ ZOO = {
     "Dropout2d": Case(dropout_cnn, IMAGES),
     "AlphaDropout": Case(lambda: mlp(nn.SELU(), nn.AlphaDropout(0.2))),
     "BatchNorm1d": Case(batchnorm_mlp),
-    "BatchNorm2d": Case(batchnorm_cnn, IMAGES),
+    "BatchNorm2d": Case(lambda: cnn(nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), bias=False), IMAGES),
     # Its average needs the number of batches as a Python number.
     "cumulative BatchNorm": Case(
         lambda: mlp(nn.BatchNorm1d(8, momentum=None), first=nn.Linear(4, 8, bias=False)), vectorises=False
@@ -351,8 +348,7 @@ def identical(tensors, reference):
 
 def same_population(population, reference):
     """Whether two populations are the same bit by bit."""
-    kinds = ("parameters", "buffers", "moments", "rates")
-    return all(identical(getattr(population, kind), getattr(reference, kind)) for kind in kinds)
+    return all(identical(getattr(population, kind), getattr(reference, kind)) for kind in KINDS)
 
 
 def trained_statistics(population):
