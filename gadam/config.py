@@ -164,9 +164,8 @@ class GadamConfig:
 
     def __reduce__(self) -> Any:
         """Pickle the seed and those settings that are not the defaults, for new ones to change no message."""
-        given = {one.name: getattr(self, one.name) for one in fields(self)}
-        changed = {one.name for one in fields(self) if given[one.name] != one.default} | {"seed"}
-        return partial(GadamConfig, **{name: value for name, value in given.items() if name in changed}), ()
+        told = [one.name for one in fields(self) if one.name == "seed" or getattr(self, one.name) != one.default]
+        return partial(GadamConfig, **{name: getattr(self, name) for name in told}), ()
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:

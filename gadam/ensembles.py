@@ -56,9 +56,6 @@ class Ensemble(nn.Module):
             average: "probabilities" for classification, the mean of the softmax over the classes, dimension 1 of the
                 output of a unit ([n, classes] or [n, classes, ...], as `cross_entropy` takes it); "outputs" for
                 regression and everything else, the mean of the outputs as they are.
-
-        Raises:
-            InputError: `average` or `population` is something else.
         """
         super().__init__()
         check_kind("population", population, Population, _A_POPULATION)
@@ -172,11 +169,7 @@ class Ensemble(nn.Module):
 
 
 def greedy_soup(
-    population: Population,
-    data: Rows,
-    loss: Loss = nn.functional.cross_entropy,
-    *,
-    chunk: int = 1_024,
+    population: Population, data: Rows, loss: Loss = nn.functional.cross_entropy, *, chunk: int = 1_024
 ) -> tuple[nn.Module, tuple[int, ...]]:
     """Average the weights of those units that improve the average, into one model that costs no more than a unit.
 

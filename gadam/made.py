@@ -27,11 +27,10 @@ def make_module(make_model: Callable[[], nn.Module]) -> nn.Module:
     kind = type(module).__name__
     if not isinstance(module, nn.Module):
         raise InputError(f"make_model: returned {kind}, must return a torch.nn.Module")
-    for part in module.modules():
-        if isinstance(part, torch.jit.ScriptModule) or type(part).__name__ == "OptimizedModule":
-            raise InputError(
-                f"make_model: {kind} is compiled or scripted, must be the module itself: its step is compiled here"
-            )
+    if any(isinstance(m, torch.jit.ScriptModule) or type(m).__name__ == "OptimizedModule" for m in module.modules()):
+        raise InputError(
+            f"make_model: {kind} is compiled or scripted, must be the module itself: its step is compiled here"
+        )
     for name, tensor in module.named_parameters():
         if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
             raise InputError(

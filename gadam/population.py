@@ -29,6 +29,8 @@ SHOWN = 20
 class Population:
     """Unit models, stacked: every parameter has shape [g, *shape]. Frozen: every method returns a new population.
 
+    What a method cannot use it refuses by `InputError`: modules, or populations, of different architectures too.
+
     Example:
         >>> population = gadam.Population.make(make_model, size=10)
         >>> population.unit(0)(inputs)
@@ -60,16 +62,12 @@ class Population:
         """Make fresh units (Section 3.1), each initialised from a stream of its own.
 
         Args:
-            make_model: returns a new module; called `size` times with the global generators of torch, NumPy and Python
-                seeded for the unit.
+            make_model: returns a new module, of the same shapes at each call and with something to learn; called
+                `size` times with the global generators of torch, NumPy and Python seeded for the unit.
             size: g, the number of units.
             seed: the seed of the streams.
             initialisation: "module" or "standard_normal", see `GadamConfig`.
             device: where the tensors live.
-
-        Raises:
-            InputError: what `make_model` returns is no module, has nothing to learn, or differs in shape between calls;
-                or another argument is not allowed.
         """
         check_whole("size", size, 1)
         check_whole("seed", seed, 0)
@@ -98,14 +96,9 @@ class Population:
 
     @classmethod
     def stack(cls, modules: Sequence[nn.Module], template: nn.Module | None = None) -> Population:
-        """Stack modules, which must agree in names, shapes and what is frozen. Values are copied.
+        """Stack modules, at least one, which must agree in names, shapes and what is frozen. Values are copied.
 
-        Args:
-            modules: the units.
-            template: a module of the architecture; None copies the first unit.
-
-        Raises:
-            InputError: there are none, or one is no module or of another architecture.
+        `template` is a module of the architecture; None copies the first unit.
         """
         return cls._stacked(modules, template, "modules")
 
@@ -121,11 +114,7 @@ class Population:
 
     @classmethod
     def join(cls, populations: Sequence[Population]) -> Population:
-        """Join the units of several populations, in order; a single one is returned as it is.
-
-        Raises:
-            InputError: there are none, or one is no population or of another architecture.
-        """
+        """Join the units of populations, at least one, in order; a single one is returned as it is."""
         _check_each("populations", populations, Population)
         first, *others = populations
         for other in others:
@@ -160,11 +149,7 @@ class Population:
         return html_table(rows, "Population")
 
     def take(self, units: slice | Tensor) -> Population:
-        """Take some of the units: a slice shares memory, an int64 [n] index copies and may repeat.
-
-        Raises:
-            InputError: `units` is neither, or there is no such unit.
-        """
+        """Take some of the units: a slice shares memory, an int64 [n] index copies and may repeat."""
         if not isinstance(units, slice):
             if not (isinstance(units, Tensor) and units.dtype == torch.int64 and units.dim() == 1):
                 raise InputError(f"units: is {shown(units)}, must be a slice or a tensor, int64 [n]")
@@ -179,11 +164,7 @@ class Population:
         return replace(self, moments={})
 
     def to(self, device: torch.device | str) -> Population:
-        """Return the population on another device.
-
-        Raises:
-            InputError: there is no such device.
-        """
+        """Return the population on another device."""
         device = resolve_device(device)
         moved = self._map(lambda tensor: tensor.to(device))
         return replace(moved, template=copy_module(self.template).to(device))
@@ -268,10 +249,7 @@ def to_entries(population: Population, prefix: str = "") -> dict[str, Tensor]:
 def from_entries(entries: Mapping[str, Tensor], order: Population, what: str, prefix: str = "") -> Population:
     """Return the population of `to_entries`, in the order of another one of the same model.
 
-    `what` are the error's words for the file, in which there may be other entries.
-
-    Raises:
-        InputError: it is another model; the message names the first tensor that differs.
+    There may be other entries in the file; where it is of another model an `InputError` calls it `what`.
     """
     kinds = {
         kind: {name.removeprefix(start): entries[name] for name in sorted(entries) if name.startswith(start)}

@@ -98,7 +98,7 @@ def draw(operator: str, streams: Generator | Sequence[Generator], target: Any, *
             return target, torch.ones_like(target, dtype=torch.bool)
         mask = draw("aten.bernoulli.p", streams, target, 1 - p)
         return target * mask * (1 / (1 - p) if p < 1 else 0.0), mask.bool()
-    like = target if isinstance(target, Tensor) else torch.empty((), dtype=None, device=options.get("device"))
+    like = target if isinstance(target, Tensor) else torch.empty((), device=options.get("device"))
     shape = target.shape if isinstance(target, Tensor) else target
     out = torch.empty(shape, dtype=options.get("dtype") or like.dtype, device=like.device)
     parts, generators = ([out], [streams]) if isinstance(streams, Generator) else (out.unbind(0), streams)

@@ -114,9 +114,6 @@ class Result:
         Args:
             inputs: [n, *features], a tensor, an array or a frame, or a tuple of such.
             chunk: rows that are computed at once, at least 1.
-
-        Raises:
-            InputError: the model does not take the inputs.
         """
         check_whole("chunk", chunk, 1)
         given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)

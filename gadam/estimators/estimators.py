@@ -29,7 +29,7 @@ from gadam.result import Callback, Result
 from gadam.runtime import intra_operator_threads
 from gadam.training.fit import as_taken
 from gadam.types import Loss
-from gadam.validation import check_choice, shown
+from gadam.validation import check_choice, check_kind, check_number, shown
 
 _PREDICT_WITH = ("best", "ensemble", "soup")
 _CHUNK = 256  # rows that are predicted at once, always so many: no row's last bits depend on what is asked beside it
@@ -137,10 +137,9 @@ class _Estimator(BaseEstimator):
         share, mixes = self.validation_fraction, self._predicts_with == "soup"
         if share is None:
             return _SOUP_SHARE if mixes else 1 / HELD_OUT if self.preset == "teach" else 0
-        number = isinstance(share, int | float | np.number) and not isinstance(share, bool)
-        if not (number and 0 <= share < 1 and (share > 0 or not mixes)):
-            wanted = "(0, 1): a soup is mixed by rows that did not train it" if mixes else "[0, 1)"
-            raise InputError(f"validation_fraction={shown(share)} is not allowed; give a number in {wanted}; or None")
+        wanted = "(0, 1), for a soup is mixed by rows that did not train it" if mixes else "[0, 1)"
+        wanted = f"a number in {wanted}, or None"
+        check_number("validation_fraction", share, lambda x: (x > 0 or not mixes) and 0 <= x < 1, wanted)
         return float(share)
 
     @property
@@ -162,16 +161,12 @@ class _Estimator(BaseEstimator):
         given = {name: value for name, value in self.get_params(deep=False).items() if name in GadamConfig.names()}
         if self.learning_rate is None:
             del given["learning_rate"]
-        if not (self.settings is None or isinstance(self.settings, Mapping)):
-            raise InputError(f"settings={shown(self.settings)} must be a mapping of names of GadamConfig, or None")
+        check_kind("settings", self.settings, Mapping | None, "a mapping of names of GadamConfig, or None")
         further = dict(self.settings or {})
         if several := sorted({*given, "seed"} & further.keys()):
             raise InputError(f"settings: {several[0]} is a parameter of its own (seed: as random_state)")
-        names = {*GadamConfig.names(), *(["teacher_share"] if self.preset == "teach" else [])}
-        if unknown := [name for name in further if name not in names]:
-            raise InputError(
-                f"settings: {shown(unknown[0])} is none of gadam.GadamConfig, must be among {', '.join(sorted(names))}"
-            )
+        for name in further:
+            check_choice("settings", name, GadamConfig.names() + ["teacher_share"] * (self.preset == "teach"))
         if self.steps == "auto":
             given["steps"] = _FEWEST  # for now: the size of a batch must be seen to be a number first
             size = GadamConfig(**given).batch_size

@@ -12,24 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from gadam.config import InputError
-from gadam.display import shown
 from gadam.models import mlp
 from gadam.population import Population, first_difference, outline
 from gadam.randomness import seeded
+from gadam.validation import check_whole
 
 Factory = Callable[[], nn.Module]
 
 
 def fresh_units(make_model: Any, hidden_layer_sizes: Any, features: int, outputs: int) -> Factory:
-    """Return a factory of the modules of `make_model`, or where it is None of multilayer perceptrons.
-
-    Raises:
-        InputError: an argument cannot be used, or `make_model` makes modules with another number of outputs.
-    """
+    """Return a factory of the modules of `make_model`, or where it is None of multilayer perceptrons."""
     if make_model is None:
         sizes = np.ravel(np.asarray(hidden_layer_sizes, dtype=object)).tolist()
-        if not all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0 for size in sizes):
-            raise InputError(f"hidden_layer_sizes={shown(hidden_layer_sizes)} must be whole numbers of at least 1")
+        for size in sizes:
+            check_whole("hidden_layer_sizes", size, 1)
         return partial(mlp, features, outputs, [int(size) for size in sizes])
     wanted = "must be a function of (features, outputs) that returns a new module at each call"
     if isinstance(make_model, nn.Module) or not callable(make_model):
@@ -55,8 +51,7 @@ def fresh_units(make_model: Any, hidden_layer_sizes: Any, features: int, outputs
 def continue_units(population: Population, count: int, fresh: Factory) -> Factory:
     """Return a factory of the `count` fittest units of a population, in training mode, and after them of fresh ones.
 
-    Raises:
-        InputError: fresh ones are of another architecture.
+    Fresh ones of another architecture are refused.
     """
     with seeded(0):
         unit, other = fresh(), fresh()  # parts that differ between them show values
