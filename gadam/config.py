@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from gadam.validation import InputError, shown
 
-__all__ = ["RESULTS_VERSION", "ROUNDING_VERSION", "GadamConfig", "InputError", "Optimizer"]
+__all__ = ["RESULTS_VERSION", "ROUNDING_VERSION", "GadamConfig", "InputError", "Mutation", "Optimizer"]
 
 RESULTS_VERSION = 1
 """Version of what the engine computes, in the identity of stored runs and checkpoints. Raise it with a change that
@@ -23,6 +23,7 @@ trainings amplify rounding, so those of two such versions agree as two seeds do.
 Range: TypeAlias = float | tuple[float, float]
 """One number for all units; or a range (low, high), of which each unit of the first generation draws its own."""
 Optimizer = Literal["adam", "sgd", "sgdm", "rmsprop", "adagrad", "adadelta"]
+Mutation = Literal["uniform", "normal"]
 
 _OPTIONAL = ("children", "child_steps", "shards")
 """Numeric settings that may be None."""
@@ -131,7 +132,7 @@ class GadamConfig:
     optimizer: Optimizer = "adam"
     initialisation: Literal["module", "standard_normal"] = "module"
     moments: Literal["fresh", "carry"] = "fresh"
-    mutation: Literal["uniform", "normal"] = "uniform"
+    mutation: Mutation = "uniform"
     mode: Literal["auto", "loop", "vectorised"] = "auto"
     shards: int | None = None
 

@@ -11,13 +11,14 @@ only; on a GPU it would force a synchronisation.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Generator, Tensor
 
-from gadam.config import InputError
+from gadam.config import InputError, Mutation
 from gadam.display import describe_tensor
+from gadam.types import Tensors
 from gadam.validation import check_choice, check_kind, check_number, check_share, check_whole
 
 
@@ -73,9 +74,7 @@ def inheritance_probabilities(normalized: Tensor, parents: Tensor) -> Tensor:
     return torch.softmax(-normalized[parents], dim=1)[:, 0]
 
 
-def crossover(
-    parameters: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor, *, generator: Generator
-) -> dict[str, Tensor]:
+def crossover(parameters: Tensors, parents: Tensor, inheritance: Tensor, *, generator: Generator) -> dict[str, Tensor]:
     """Take each entry of a child, name -> [pairs, ...], from one of its two parents, drawn independently (Eq. 9).
 
     The draws depend on the generator and the shapes alone, so a second call from the same state takes the entries of
@@ -93,7 +92,7 @@ def crossover(
     return {name: cross(entries) for name, entries in parameters.items()}
 
 
-def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor) -> dict[str, Tensor]:
+def inherit(buffers: Tensors, parents: Tensor, inheritance: Tensor) -> dict[str, Tensor]:
     """Take what crossover must not mix (buffers, frozen parameters) whole, from the parent that gives most entries.
 
     The paper does not discuss them. An integer counter or a running variance makes sense only as one piece and beside
@@ -106,7 +105,7 @@ def inherit(buffers: Mapping[str, Tensor], parents: Tensor, inheritance: Tensor)
     return {name: entries[giver] for name, entries in buffers.items()}
 
 
-def perturb(values: Mapping[str, Tensor], *, generator: Generator) -> dict[str, Tensor]:
+def perturb(values: Tensors, *, generator: Generator) -> dict[str, Tensor]:
     """Multiply each value by a factor from 0.8 to 1.25, drawn log-uniformly, as population-based training does."""
     _units_of("values", values, floats=True)
     check_kind("generator", generator, Generator, "a torch.Generator")
@@ -127,11 +126,7 @@ def mutation_rates(base_rate: float, probabilities: Tensor, parents: Tensor) -> 
 
 
 def mutate(
-    parameters: Mapping[str, Tensor],
-    rates: Tensor,
-    *,
-    generator: Generator,
-    distribution: Literal["uniform", "normal"] = "uniform",
+    parameters: Tensors, rates: Tensor, *, generator: Generator, distribution: Mutation = "uniform"
 ) -> dict[str, Tensor]:
     """Replace entries at random, each with its child's probability in `rates`, [pairs] (Eq. 11).
 
@@ -140,7 +135,7 @@ def mutate(
     """
     _check_probabilities("rates", rates, _units_of("parameters", parameters, floats=True))
     check_kind("generator", generator, Generator, "a torch.Generator")
-    check_choice("distribution", distribution, ("uniform", "normal"))
+    check_choice("distribution", distribution, get_args(Mutation))
 
     def replace(entries: Tensor) -> Tensor:
         rand = _rand(entries, len(entries), generator)

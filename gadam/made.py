@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch.nn.parameter import is_lazy
 
 from gadam.config import InputError
 from gadam.display import describe_error
+from gadam.types import MakeModel
 
 
-def make_module(make_model: Callable[[], nn.Module]) -> nn.Module:
+def make_module(make_model: MakeModel) -> nn.Module:
     """Call `make_model`; an InputError where it fails, or returns what cannot be trained as one of several."""
     try:
         module = make_model()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -18,6 +18,7 @@ from gadam.display import describe_error, describe_tensor, html_table, shown
 from gadam.made import check_copies, make_module
 from gadam.randomness import INITIALISATION, seeded, stream_seed
 from gadam.runtime import resolve_device
+from gadam.types import Device, MakeModel, Tensors
 from gadam.validation import check_callable, check_choice, check_whole
 
 KINDS = ("parameters", "buffers", "moments", "rates")
@@ -44,20 +45,14 @@ class Population:
     """
 
     template: nn.Module
-    parameters: Mapping[str, Tensor]
-    buffers: Mapping[str, Tensor]
-    moments: Mapping[str, Tensor] = field(default_factory=dict)
-    rates: Mapping[str, Tensor] = field(default_factory=dict)
+    parameters: Tensors
+    buffers: Tensors
+    moments: Tensors = field(default_factory=dict)
+    rates: Tensors = field(default_factory=dict)
 
     @classmethod
     def make(
-        cls,
-        make_model: Callable[[], nn.Module],
-        size: int,
-        *,
-        seed: int = 0,
-        initialisation: str = "module",
-        device: torch.device | str = "cpu",
+        cls, make_model: MakeModel, size: int, *, seed: int = 0, initialisation: str = "module", device: Device = "cpu"
     ) -> Population:
         """Make fresh units (Section 3.1), each initialised from a stream of its own.
 
@@ -163,7 +158,7 @@ class Population:
         """Drop the optimizer's state: what trains these units next starts it anew."""
         return replace(self, moments={})
 
-    def to(self, device: torch.device | str) -> Population:
+    def to(self, device: Device) -> Population:
         """Return the population on another device."""
         device = resolve_device(device)
         moved = self._map(lambda tensor: tensor.to(device))
@@ -217,7 +212,7 @@ def copy_module(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def only_read(kind: type[Exception], who: str, *lent: Mapping[str, Tensor]) -> Iterator[None]:
+def only_read(kind: type[Exception], who: str, *lent: Tensors) -> Iterator[None]:
     """Raise an error of this kind if tensors that are lent inside are written to: they go on to be trained."""
     entries = [entry for each in lent for entry in each.values()]
     before = [entry._version for entry in entries]
@@ -230,7 +225,7 @@ AVERAGE = "average"
 """Name under which averaged weights of units in training are kept beside the moments of the optimizer."""
 
 
-def without_averages(moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_averages(moments: Tensors) -> dict[str, Tensor]:
     """Return the optimizer's own state."""
     return {name: entry for name, entry in moments.items() if name.partition("/")[0] != AVERAGE}
 
@@ -246,7 +241,7 @@ def to_entries(population: Population, prefix: str = "") -> dict[str, Tensor]:
     return {f"{prefix}{kind}/{name}": entry for kind in KINDS for name, entry in getattr(population, kind).items()}
 
 
-def from_entries(entries: Mapping[str, Tensor], order: Population, what: str, prefix: str = "") -> Population:
+def from_entries(entries: Tensors, order: Population, what: str, prefix: str = "") -> Population:
     """Return the population of `to_entries`, in the order of another one of the same model.
 
     There may be other entries in the file; where it is of another model an `InputError` calls it `what`.
@@ -266,9 +261,7 @@ def from_entries(entries: Mapping[str, Tensor], order: Population, what: str, pr
     return Population(order.template, **kinds)
 
 
-def first_difference(
-    one: Mapping[str, Tensor], other: Mapping[str, Tensor], first: int = 0
-) -> tuple[str, str, str] | None:
+def first_difference(one: Tensors, other: Tensors, first: int = 0) -> tuple[str, str, str] | None:
     """Return the first name whose shape, from a dimension on, or type differs, and what it is in each."""
     for name in {**one, **other}:  # in order, so that the same mistake is always told with the same words
         here, there = describe_tensor(one.get(name), first), describe_tensor(other.get(name), first)

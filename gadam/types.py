@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Batch: TypeAlias = tuple[tuple[Tensor, ...], Tensor]
 """Rows as the engine takes them: a tuple of inputs, [n, ...] each, and targets [n, ...]."""
@@ -17,6 +17,8 @@ Tensors: TypeAlias = Mapping[str, Tensor]
 """Tensors of stacked units by name, [g, ...] each; without g where there is one unit."""
 Streams: TypeAlias = Sequence[torch.Generator]
 """A generator for each unit."""
+MakeModel: TypeAlias = Callable[[], nn.Module]
+"""Returns a new module at each call."""
 Loss: TypeAlias = Callable[[Any, Tensor], Tensor]
 """(output, targets) -> scalar, a mean over rows."""
 Device: TypeAlias = torch.device | str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from itertools import chain, islice, zip_longest
 from typing import Any
@@ -15,12 +14,11 @@ from gadam.config import InputError
 from gadam.models import mlp
 from gadam.population import Population, first_difference, outline
 from gadam.randomness import seeded
+from gadam.types import MakeModel
 from gadam.validation import check_whole
 
-Factory = Callable[[], nn.Module]
 
-
-def fresh_units(make_model: Any, hidden_layer_sizes: Any, features: int, outputs: int) -> Factory:
+def fresh_units(make_model: Any, hidden_layer_sizes: Any, features: int, outputs: int) -> MakeModel:
     """Return a factory of the modules of `make_model`, or where it is None of multilayer perceptrons."""
     if make_model is None:
         sizes = np.ravel(np.asarray(hidden_layer_sizes, dtype=object)).tolist()
@@ -48,7 +46,7 @@ def fresh_units(make_model: Any, hidden_layer_sizes: Any, features: int, outputs
     return partial(make_model, features, outputs)
 
 
-def continue_units(population: Population, count: int, fresh: Factory) -> Factory:
+def continue_units(population: Population, count: int, fresh: MakeModel) -> MakeModel:
     """Return a factory of the `count` fittest units of a population, in training mode, and after them of fresh ones.
 
     Fresh ones of another architecture are refused.
