@@ -183,10 +183,6 @@ class Running(nn.Module):
 class Noisy(zoo.Linear):
     """Draws by Python's, or by numpy's, random numbers."""
 
-    def __init__(self, draw):
-        super().__init__()
-        self.draw = draw
-
     def forward(self, inputs):
         return self.layer(inputs * (0.5 + self.draw()))
 
@@ -194,9 +190,8 @@ class Noisy(zoo.Linear):
 class Moves(zoo.Linear):
     """Scales by something that a function moves at each call."""
 
-    def __init__(self, move):
-        super().__init__()
-        self.move, self.kept = move, {"tensor": torch.ones(()), "array": np.ones(1)}
+    def prepare(self):
+        self.kept = {"tensor": torch.ones(()), "array": np.ones(1)}
 
     def forward(self, inputs):
         self.move(self.kept)
@@ -277,9 +272,9 @@ MOVES = {
     "a counter": lambda: {"loss": Warm()}, "a closure": lambda: {"loss": by_closure()},
     "a global": lambda: {"loss": by_global}, "a default": lambda: {"loss": by_default},
     "a buffer of the loss": lambda: {"loss": Running()},
-    "random": lambda: {"make": lambda: Noisy(random.random)},
-    "numpy's random": lambda: {"make": lambda: Noisy(np.random.random)},
-    "a generator": lambda: {"make": lambda: Noisy(np.random.default_rng(0).random)},
+    "random": lambda: {"make": lambda: Noisy(draw=random.random)},
+    "numpy's random": lambda: {"make": lambda: Noisy(draw=np.random.random)},
+    "a generator": lambda: {"make": lambda: Noisy(draw=np.random.default_rng(0).random)},
     "a class": lambda: {"loss": OfClass()}, "a partial": lambda: {"loss": functools.partial(by_default, seen=[])},
     "torch's generator": lambda: {"loss": functools.partial(by_draw, torch.Generator())},
     "the system's random numbers": lambda: {"loss": functools.partial(by_system, random.SystemRandom())},
@@ -287,7 +282,7 @@ MOVES = {
     **{make.__name__: lambda make=make: {"make": make} for make in (Inherits, Clock, Helper, hooking)},
     "the loss of a model with many words": lambda: {"make": Helper, "loss": Warm()},
     **{
-        f"{move.__name__}, in a part": lambda move=move: {"make": lambda: nn.Sequential(Moves(move))}
+        f"{move.__name__}, in a part": lambda move=move: {"make": lambda: nn.Sequential(Moves(move=move))}
         for move in (anew, in_place)
     },
 }  # fmt: skip
@@ -323,7 +318,7 @@ def test_what_is_kept_but_does_not_move_is_trained_in_one_call():
 
 @pytest.mark.filterwarnings("ignore:Python's random changes")
 def test_an_ensemble_of_units_that_draw_in_python_is_not_frozen():
-    ensemble = evolved(lambda: Noisy(random.random)).ensemble()
+    ensemble = evolved(lambda: Noisy(draw=random.random)).ensemble()
     assert not torch.equal(ensemble(X), ensemble(X))
 
 
@@ -682,10 +677,6 @@ def test_a_soup_is_mixed_by_the_loss_over_all_rows():
 class Beside(zoo.Linear):
     """Has another output beside its own."""
 
-    def __init__(self, other):
-        super().__init__()
-        self.other = other
-
     def forward(self, inputs):
         return self.other(inputs), self.layer(inputs)
 
@@ -696,7 +687,7 @@ def test_outputs_are_joined_part_by_part_or_computed_at_once(other, monkeypatch)
         return functional.cross_entropy(output[1], targets)
 
     monkeypatch.setattr(trainer, "VALIDATED_AT_ONCE", 7)
-    found = evolved(lambda: Beside(other), loss=loss, validation=(X, Y))
+    found = evolved(lambda: Beside(other=other), loss=loss, validation=(X, Y))
     same(replace(found, targets="classes"), evolved(zoo.Linear, validation=(X, Y)))
 
 

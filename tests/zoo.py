@@ -74,11 +74,12 @@ def segmentation():
 
 
 class Linear(nn.Module):
-    """One layer, for others to build on: `prepare` sets up what they have beside it."""
+    """One layer, for others to build on: it keeps what it is given, and `prepare` sets up what they have beside it."""
 
-    def __init__(self):
+    def __init__(self, **kept):
         super().__init__()
         self.layer = nn.Linear(4, CLASSES)
+        vars(self).update(kept)
         self.prepare()
 
     def prepare(self):
