@@ -51,6 +51,8 @@ RATES = tuple(_RANGES)
 class GadamConfig:
     """Settings of an evolution. Frozen: `dataclasses.replace(config, steps=100)` gives another one.
 
+    A value that is out of range is refused by a one-line `InputError`.
+
     Example:
         >>> config = gadam.GadamConfig(population_size=20, generations=10, steps=500, learning_rate=3e-3)
 
@@ -102,9 +104,6 @@ class GadamConfig:
             None: as many as units where those train one by one; where a shard trains in one call, one on a GPU, on a
             CPU one for each thread that PyTorch uses, with at least 4 units in each. There are more where memory is
             short, and on a CPU where a shard's activations would not fit the cache.
-
-    Raises:
-        InputError: a value is out of range; one line.
     """
 
     population_size: int = 10

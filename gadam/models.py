@@ -15,15 +15,12 @@ MLP_HIDDEN: dict[str, tuple[int, ...]] = {"letter": (70, 50), "adult": (30, 20),
 
 
 def lenet5(dropout: float = 0.2) -> nn.Sequential:
-    """LeNet-5 with dropout on its fully connected layers (Section 5.1), 61,706 parameters.
+    """LeNet-5 with dropout on its fully connected layers (Section 5.1): [n, 1, 28, 28] to logits [n, 10].
 
-    Unlike the network of 1998 it has ReLU for the scaled tanh, max-pooling for subsampling with learned coefficients,
-    a second convolution that sees all six maps, and a linear output for the radial basis functions; images stay 28 x 28
-    and are padded by 2 to what was a frame of 32 x 32. `dropout`, in [0, 1], is the share of the 120 and of the 84
-    hidden units that is dropped.
-
-    Returns:
-        A module from [n, 1, 28, 28] to logits [n, 10].
+    It has 61,706 parameters. Unlike the network of 1998 it has ReLU for the scaled tanh, max-pooling for subsampling
+    with learned coefficients, a second convolution that sees all six maps, and a linear output for the radial basis
+    functions; images stay 28 x 28 and are padded by 2 to what was a frame of 32 x 32. `dropout`, in [0, 1], is the
+    share of the 120 and of the 84 hidden units that is dropped.
     """
     check_share("dropout", dropout)
     return nn.Sequential(
@@ -35,19 +32,16 @@ def lenet5(dropout: float = 0.2) -> nn.Sequential:
 def orl_cnn(
     dropout: float = 0.5, hidden: int = 1_024, classes: int = 40, image_size: tuple[int, int] = (112, 92)
 ) -> nn.Sequential:
-    """The CNN of Section 5.4 for the ORL faces, 16,439,272 parameters as given.
+    """The CNN of Section 5.4 for the ORL faces: [n, 1, *image_size] to logits [n, classes].
 
-    "Two full connection layers with 1024 and 40 hidden units" is read as one hidden layer and the 40 outputs. The
-    padding is not given; there is none here, as in LeNet-5.
+    It has 16,439,272 parameters as given. "Two full connection layers with 1024 and 40 hidden units" is read as one
+    hidden layer and the 40 outputs. The padding is not given; there is none here, as in LeNet-5.
 
     Args:
         dropout: share of the hidden units that is dropped, in [0, 1].
         hidden: units of the hidden layer, at least 1; fewer make nearly all of the model that much smaller.
         classes: people, at least 1.
         image_size: height and width, each at least 16; the faces have 112 x 92.
-
-    Returns:
-        A module from [n, 1, *image_size] to logits [n, classes].
     """
     check_share("dropout", dropout)
     check_whole("hidden", hidden, 1)
@@ -67,15 +61,9 @@ def orl_cnn(
 
 
 def mlp(features: int, classes: int, hidden: Sequence[int]) -> nn.Sequential:
-    """A multilayer perceptron with ReLU (Section 5.4).
+    """A multilayer perceptron with ReLU (Section 5.4): [n, features] to logits [n, classes], both at least 1.
 
-    Args:
-        features: inputs, at least 1.
-        classes: outputs, at least 1.
-        hidden: units of each hidden layer, each at least 1; `MLP_HIDDEN` has the paper's.
-
-    Returns:
-        A module from [n, features] to logits [n, classes].
+    `hidden` are the units of each hidden layer, each at least 1; `MLP_HIDDEN` has the paper's.
     """
     check_whole("features", features, 1)
     check_whole("classes", classes, 1)

@@ -56,13 +56,9 @@ class Population:
     ) -> Population:
         """Make fresh units (Section 3.1), each initialised from a stream of its own.
 
-        Args:
-            make_model: returns a new module, of the same shapes at each call and with something to learn; called
-                `size` times with the global generators of torch, NumPy and Python seeded for the unit.
-            size: g, the number of units.
-            seed: the seed of the streams.
-            initialisation: "module" or "standard_normal", see `GadamConfig`.
-            device: where the tensors live.
+        `make_model` returns a new module, of the same shapes at each call and with something to learn; it is called
+        `size` times, with the global generators of torch, NumPy and Python seeded for the unit. `initialisation` is
+        "module" or "standard_normal", see `GadamConfig`.
         """
         check_whole("size", size, 1)
         check_whole("seed", seed, 0)

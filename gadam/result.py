@@ -111,9 +111,7 @@ class Result:
     def predict(self, inputs: Any, *, chunk: int = 1_024) -> Tensor:
         """Predict by the best unit: probabilities [n, classes] of classes, else its outputs [n, ...]; on the CPU.
 
-        Args:
-            inputs: [n, *features], a tensor, an array or a frame, or a tuple of such.
-            chunk: rows that are computed at once, at least 1.
+        `inputs` are [n, *features], a tensor, an array or a frame, or a tuple of such, computed `chunk` rows at once.
         """
         check_whole("chunk", chunk, 1)
         given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
