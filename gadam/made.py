@@ -98,10 +98,9 @@ def _plain_tensors(module: nn.Module) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path, part in module.named_modules():
         for name, value in vars(part).items():
-            kept = isinstance(value, Tensor) and value.grad_fn is None and value.layout is torch.strided
-            if not is_computed(part, name) and (
-                kept or (isinstance(value, np.ndarray) and value.dtype.kind in "biufc")
-            ):
+            tensor = isinstance(value, Tensor) and value.grad_fn is None and value.layout is torch.strided
+            array = isinstance(value, np.ndarray) and value.dtype.kind in "biufc"
+            if (tensor or array) and not is_computed(part, name):
                 found[f"{path}.{name}".lstrip(".")] = value
     return found
 

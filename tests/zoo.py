@@ -309,12 +309,9 @@ def shards_of(make, units, count=1):
 
 def double(case):
     """The case in float64."""
-
-    def convert(tensor):
-        return tensor.double() if tensor.is_floating_point() else tensor
-
-    inputs = tuple(map(convert, case.inputs)) if isinstance(case.inputs, tuple) else convert(case.inputs)
-    return replace(case, make=lambda: case.make().double(), inputs=inputs, targets=convert(case.targets))
+    tensors = case.targets, *case.arguments
+    targets, *inputs = (tensor.double() if tensor.is_floating_point() else tensor for tensor in tensors)
+    return replace(case, make=lambda: case.make().double(), inputs=tuple(inputs), targets=targets)
 
 
 def difference(tensors, reference):

@@ -47,10 +47,7 @@ def fresh_units(make_model: Any, hidden_layer_sizes: Any, features: int, outputs
 
 
 def continue_units(population: Population, count: int, fresh: MakeModel) -> MakeModel:
-    """Return a factory of the `count` fittest units of a population, in training mode, and after them of fresh ones.
-
-    Fresh ones of another architecture are refused.
-    """
+    """Return a factory of the `count` fittest units of a population, in training mode, and after them of fresh ones."""
     with seeded(0):
         unit, other = fresh(), fresh()  # parts that differ between them show values
         parts = zip_longest(*map(outline, (population.template, unit, other)))
