@@ -24,6 +24,7 @@ from gadam.config import InputError
 from gadam.paper.report.machine import describe
 from gadam.paper.report.paths import reports_root
 from gadam.runtime import float32_as_asked, resolve_device
+from gadam.validation import check_choice
 
 BUSY = 0.3  # load of a core, at the start, above which times say little
 
@@ -33,10 +34,11 @@ def bench(arguments: argparse.Namespace) -> None:
     device = resolve_device(arguments.device)
     known = workloads(device)
     only = [part.lower() for part in arguments.only or [""]]
-    for name, values, allowed in (("only", only, CONTESTANTS), ("workload", arguments.workload or (), known)):
-        for value in values:
-            if not any(value in each.lower() for each in allowed):
-                raise InputError(f"{name}={value!r} is not known; there are: {'; '.join(allowed)}")
+    for name in arguments.workload or ():
+        check_choice("workload", name, known)
+    for part in only:
+        if not any(part in name.lower() for name in CONTESTANTS):
+            raise InputError(f"only={part!r} is not known; there are: {'; '.join(CONTESTANTS)}")
     chosen = {name: each for name, each in CONTESTANTS.items() if name == OURS or any(p in name.lower() for p in only)}
     busy = os.getloadavg()[0] / CORES if hasattr(os, "getloadavg") else math.nan
     if busy > BUSY:
