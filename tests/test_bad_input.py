@@ -115,7 +115,9 @@ TABLE = {
         evolve(mlp, rows, small, callbacks=[EarlyStopping()])
         evolve(mlp, rows, small, callbacks=LivePlot())
         evolve(mlp, rows, small, callbacks=[LivePlot])
-        evolve_seeds(mlp, rows, small, seeds=[1], callbacks=[LivePlot()])""",
+        evolve_seeds(mlp, rows, small, seeds=[1], callbacks=[LivePlot()])
+        train(mlp, rows, small, callbacks=[EarlyStopping()], validation=rows)
+        train(mlp, rows, small, callbacks=[LivePlot()])""",
     "(record|progress|stop|restore_best)=": """
         evolve(mlp, rows, small, restore_best=True)
         evolve(mlp, rows, small, record=True)

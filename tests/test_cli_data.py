@@ -64,7 +64,7 @@ def test_the_command_line_alone_imports_no_heavy_library():
     """`import gadam` aside, whose own imports have a test of their own."""
     heavy = ("sklearn", "torchvision", "pooch", "scipy", "distributed", "gadam.paper")
     code = f"import sys, gadam.cli; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
 def test_list_names_every_section_with_its_notebook_and_exhibits(gadam):
@@ -74,7 +74,6 @@ def test_list_names_every_section_with_its_notebook_and_exhibits(gadam):
 
 
 def test_output_survives_an_encoding_that_lacks_its_signs():
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     code = "import sys; from gadam import __main__, cli; cli.main = lambda: print('a · b'); __main__.main()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == "a ? b\n"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True) == "a ? b\n"

@@ -94,13 +94,6 @@ def test_chances_of_inheritance_and_mutation_are_eq_10_and_12(losses, base_rate,
     np.testing.assert_allclose(rates, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_the_fitter_parent_gives_what_is_not_mixed_and_the_first_of_two_that_are_equally_fit():
-    values, parents = {"rate": torch.tensor([0.1, 0.2, 0.3])}, torch.tensor([[1, 0], [0, 1], [2, 1], [1, 2]])
-    inheritance = genetics.inheritance_probabilities(torch.tensor([1.0, 0.0, 0.0]), parents)
-    inherited = genetics.inherit(values, parents, inheritance)
-    assert torch.equal(inherited["rate"], values["rate"][[1, 1, 2, 1]])
-
-
 def test_values_are_perturbed_log_uniformly_each_by_a_factor_of_its_own():
     values = {name: torch.full((20_000,), 0.1, dtype=torch.float64) for name in ("learning_rate", "weight_decay")}
     perturbed = genetics.perturb(values, generator=generator()).values()

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from zoo import complaint
 
-from gadam import InputError
 from gadam.datasets import NAMES, SOURCES, StandInWarning, load, locate
 from gadam.datasets.splits import encode_images
 
@@ -158,11 +158,8 @@ def test_a_stand_in_for_want_of_data_is_loud_and_an_error_where_the_real_is_aske
         warnings.simplefilter("error")
         assert same(load("yeast", data="standin", folder=tmp_path), data)  # asked for: no warning
     for door in (load, locate):
-        with pytest.raises(InputError) as refused:
-            door("orl", data="real", folder=tmp_path)
-        message = str(refused.value)
+        message = complaint(door, "orl", data="real", folder=tmp_path)
         assert all(word in message for word in ("orl: data='real'", str(tmp_path), "GADAM_OFFLINE", "'standin'"))
-        assert "\n" not in message
 
 
 # --- the published files ---

@@ -77,8 +77,9 @@ def fitter_of(generation):
 @pytest.mark.parametrize("start", ["fresh", "fitter", "crossover"])
 def test_what_a_taught_child_starts_from(start):
     config = settings(child_start=start, moments="carry", initialisation="standard_normal", **TAUGHT)
-    generations = watched(config, double_batchnorm)[1].generations
-    for generation in generations:
+    watch = watched(config, double_batchnorm)[1]
+    assert watch.initial.parameters["0.weight"].std() > 0.8, "of N(0, 1)"
+    for generation in watch.generations:
         newborn = generation.newborn
         if start == "fitter":
             assert zoo.same_population(newborn, fitter_of(generation))
@@ -88,7 +89,7 @@ def test_what_a_taught_child_starts_from(start):
         for name, entry in newborn.parameters.items() if start == "crossover" else ():
             first, second = generation.parents.parameters[name][generation.pairs.T]
             assert ((entry == first) | (entry == second)).all(), "and does not mutate"
-    weights = torch.cat([generation.newborn.parameters["0.weight"] for generation in generations])
+    weights = torch.cat([generation.newborn.parameters["0.weight"] for generation in watch.generations])
     assert start != "fresh" or (len(weights.unique(dim=0)) == 8 and weights.std() > 0.8), "each its own, of N(0, 1)"
 
 

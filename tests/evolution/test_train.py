@@ -9,7 +9,7 @@ from by_hand import assert_trained_by_hand
 from evolving import DOUBLE, STEPS, Stop, double_dropout, run, settings, watched
 from torch.nn import functional
 
-from gadam import EarlyStopping, InputError, LivePlot, Population, load_result, train
+from gadam import Population, load_result, train
 
 VALIDATION = (DOUBLE[0][::2], DOUBLE[1][::2])
 
@@ -65,9 +65,3 @@ def test_units_that_diverge_come_last_and_have_not_survived():
     finite = result.history["loss_survival"].notna()
     assert result.history["survived"].equals(finite)
     assert result.predict(data[0]).isfinite().all()
-
-
-def test_callbacks_that_do_nothing_without_generations_are_refused():
-    for callback in (EarlyStopping(), LivePlot()):
-        with pytest.raises(InputError, match=f"^callbacks: {type(callback).__name__} goes by generations"):
-            train(zoo.mlp, zoo.DATA, callbacks=[callback], validation=zoo.DATA)

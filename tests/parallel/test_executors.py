@@ -4,14 +4,12 @@ import math
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from unittest.mock import Mock
 
 import pytest
 import zoo
 from torch.nn import functional
 
-from gadam import evolve
-from gadam.config import GadamConfig, InputError
+from gadam.config import GadamConfig
 from gadam.parallel import executors
 from gadam.parallel.executors import as_pool, train_shards
 from gadam.training import trainer as training
@@ -214,8 +212,3 @@ def test_after_an_error_shards_that_run_stop_soon_others_do_not_start_and_nothin
     assert 0 < steps[1] < 50_000
     assert steps[1] % BLOCK == 0, "it stops where progress is told"
     assert not any(steps[unit] for unit in range(2, 20))
-
-
-def test_what_is_no_executor_is_refused_before_a_model_is_made():
-    with pytest.raises(InputError, match=r"^executor=0 must be at least 1 thread"):
-        evolve(Mock(side_effect=AssertionError), zoo.DATA, executor=0)
