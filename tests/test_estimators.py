@@ -189,10 +189,8 @@ def test_units_and_soups_are_judged_by_rows_of_which_no_copy_trained_them(given,
 @pytest.mark.parametrize("given", [{"validation_fraction": 0.3}, {"predict_with": "soup"}, {"preset": "teach"}])
 def test_whole_weights_repeat_rows_where_some_are_held_out_too(given):
     times = 1 + np.arange(len(X)) % 2
-    weighed, repeated = (
-        classifier(**given).fit(X, Y, times),
-        classifier(**given).fit(X.repeat(times, 0), Y.repeat(times)),
-    )
+    weighed = classifier(**given).fit(X, Y, times)
+    repeated = classifier(**given).fit(X.repeat(times, 0), Y.repeat(times))
     assert (weighed.predict_proba(X) == repeated.predict_proba(X)).all()
 
 

@@ -237,47 +237,48 @@ def test_the_table_has_every_dataset_that_is_computed_with_its_numbers():
     assert re.findall(cells, README) == expected
 
 
+def table_of(name, *index):
+    return pd.read_csv(REPORT / "tables" / f"{name}.csv").set_index([*index])
+
+
+def said(row, sign=1, places=2, column="difference"):
+    """A number with its interval, as the README has it; with a minus before it, of -1."""
+    ends = ("low", "high") if sign > 0 else ("high", "low")
+    return "{} [{}, {}]".format(*(f"{sign * row[one]:.{places}f}" for one in (column, *ends)))
+
+
 def test_what_is_said_of_teaching_is_what_its_tables_say():
-    accuracies = pd.read_csv(REPORT / "tables" / "teach_accuracy.csv").set_index(["method", "dataset"])
+    accuracies = table_of("teach_accuracy", "method", "dataset")
     table = README.split("## One network")[1].split("## Reproduce")[0]
     lines = re.findall(r"\| \**([a-zA-Z ,]+\w)\** (?:\([^)]*\) )?\|((?: [\d., \[\]]+ \|){3})", table)
     assert [name for name, _ in lines] == [
-        "teach",
-        "long run, drawn rate",
-        "best of ten, drawn rates",
-        "long run, tuned",
-        "best of ten, constant rate, tuned",
-        "GADAM, tuned",
-    ]
+        "teach", "long run, drawn rate", "best of ten, drawn rates", "long run, tuned",
+        "best of ten, constant rate, tuned", "GADAM, tuned",
+    ]  # fmt: skip
     for name, cells in lines:
         for dataset, cell in zip(["YEAST", "ADULT", "LETTER"], cells.split("|"), strict=False):
-            ours, places = accuracies.loc[(name, dataset)], 1 if dataset == "YEAST" else 2
-            mean, low, high = (f"{ours[column]:.{places}f}" for column in ("accuracy", "low", "high"))
-            assert (cell.strip(), ours["seeds"]) == (f"{mean} [{low}, {high}]", "20")
+            ours = accuracies.loc[(name, dataset)]
+            shown = said(ours, places=1 if dataset == "YEAST" else 2, column="accuracy")
+            assert (cell.strip(), ours["seeds"]) == (shown, "20")
     on_letter = accuracies.xs("LETTER", level="dataset")["accuracy"]
     long, tuned = (f"{on_letter[name]:.2f}" for name in ("long run, tuned, on all rows", "teach, tuned"))
     assert f"(LETTER: {long}; teach, tuned too, {tuned})" in table
     assert on_letter["teach, tuned"] == on_letter[~on_letter.index.str.startswith("vote")].max()
     assert f"vote of ten gets {on_letter['vote of ten']:.2f} there" in table
-    effects = pd.read_csv(REPORT / "tables" / "section6_effects.csv").set_index(["dataset", "reading"])
+    effects = table_of("section6_effects", "dataset", "reading")
     assert f"its defaults give {effects.loc[('YEAST', 'default readings'), 'accuracy']:.1f}" in table
-    found = effects.loc[[(name, "no crossover: copies of the fitter parent") for name in ("LETTER", "YEAST")]]
-    said = "{difference:.2f} [{low:.2f}, {high:.2f}] better *without* crossover".format(**found.iloc[0])
-    assert said in README
+    letter, yeast = (effects.loc[(one, "no crossover: copies of the fitter parent")] for one in ("LETTER", "YEAST"))
+    assert f"{said(letter)} better *without* crossover" in README
+    assert yeast["low"] < 0 < yeast["high"]
     claims = pd.read_csv(REPORT / "scoreboard.csv").query("section == 'section54' and interval.str.startswith('95 %')")
     above = claims[claims["claim"].str.endswith("more accurate than MLP (Adam, best of g) on ADULT at equal compute")]
-    assert "{ours:.2f} [{low:.2f}, {high:.2f}] points above the best of ten on ADULT".format(**above.iloc[0]) in README
-    assert found.iloc[1]["low"] < 0 < found.iloc[1]["high"]
-    totals = pd.read_csv(REPORT / "tables" / "teach_totals.csv").set_index(["dataset", "steps", "teach minus"])
-    drawn, tuned = (totals.loc[("LETTER", 40_000, f"long run, {kind}")] for kind in ("drawn rate", "tuned"))
+    assert f"{said(above.iloc[0], column='ours')} points above the best of ten on ADULT" in README
+    totals = table_of("teach_totals", "dataset", "steps", "teach minus")
+    drawn, tuned = (totals.loc["LETTER", 40_000, f"long run, {kind}"] for kind in ("drawn rate", "tuned"))
     assert (drawn["verdict"], tuned["verdict"]) == ("worse", "worse")
-    behind = "by {:.2f} [{:.2f}, {:.2f}] points".format(*(-drawn[["difference", "high", "low"]]))
-    assert f"of 40,000 on LETTER even the drawn one wins {behind}" in table
-    differences = pd.read_csv(REPORT / "tables" / "teach_differences.csv").set_index(["dataset", "teach minus"])
-    behind = "by {:.2f} [{:.2f}, {:.2f}]".format(
-        *(-differences.loc[("ORL", "best of ten, tuned"), ["difference", "high", "low"]])
-    )
-    assert f"and the best of ten, tuned, wins {behind}" in " ".join(table.split())
+    assert f"of 40,000 on LETTER even the drawn one wins by {said(drawn, -1)} points" in table
+    differences = table_of("teach_differences", "dataset", "teach minus")
+    assert f"and the best of ten, tuned, wins by {said(differences.loc['ORL', 'best of ten, tuned'], -1)}" in table
     verdicts = differences["verdict"]
     assert verdicts["ORL", "long run, drawn rate"] == verdicts["ORL", "long run, tuned"] == "undecided"
     assert verdicts["ORL", "best of ten, tuned"] == verdicts["ORL", "vote of ten"] == "worse"

@@ -64,11 +64,9 @@ def test_names_of_the_user_are_text_and_no_html_and_of_a_deep_model_the_first_pa
 
 
 def test_figures_are_on_the_axes_given_and_of_the_unit_given(result):
-    axes = list(Figure().subplots(1, 3))
-    drawn = [
-        draw(ax=ax) for draw, ax in zip((result.plot, result.plot_family, result.plot_adoption), axes, strict=True)
-    ]
-    assert drawn == axes
+    axes = Figure().subplots(1, 3)
+    for plot, ax in zip((result.plot, result.plot_family, result.plot_adoption), axes, strict=True):
+        assert plot(ax=ax) is ax
     assert result.plot_family(ax=axes[0], unit=1).get_title() == "Family of the unit 1"
 
 

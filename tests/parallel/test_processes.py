@@ -97,20 +97,6 @@ def test_row_numbers_travel_in_as_few_bytes_as_hold_the_last_of_them(rows, kind)
     assert (found.dtype, found.tolist()) == (kind, numbers.tolist())
 
 
-def test_what_is_common_is_read_from_a_file_once_and_the_file_is_gone_after(processes):
-    trainer, shard, data = shard_and_data()
-    expected = trainer.train(shard, data)
-    with Workers(processes) as workers:
-        files = set()
-        for _ in range(3):
-            (trained,) = workers.submit(trainer, shard, data).result(300)
-            assert zoo.same_population(trained.population, expected.population)
-            files.add(workers._carried)
-        (file,) = files
-        assert file.exists()
-    assert not file.parent.exists()
-
-
 def test_what_was_common_is_gone_before_something_else_is_unless_a_task_may_need_it(none_kept, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
@@ -132,12 +118,14 @@ def test_what_was_common_is_gone_before_something_else_is_unless_a_task_may_need
 
     settings = {"crossover": "teach", "generations": 3, "shards": 2}
     zoo.assert_same(evolved(here := Here(), **settings), evolved(1, **settings))
-    assert list(map(len, here.files)) == [1] * 12, "shards of two roles and three generations"
+    files = [file for (file,) in here.files]  # one at a time
+    assert files[::2] == files[1::2], "the two shards of a phase have it in common"
+    assert len(files) == 12, "shards of two roles and three generations"
     with Workers(never := Never()) as workers:
         workers.submit(*shard_and_data())
         workers.submit(*shard_and_data())
     assert list(map(len, never.files)) == [1, 2]
-    assert not list(tmp_path.rglob("common.pickle"))
+    assert not list(tmp_path.glob(f"{remote._PREFIX}*"))
 
 
 def test_a_worker_that_sees_no_file_asks_once_and_is_sent_everything(none_kept):
