@@ -39,14 +39,14 @@ TABLE = {
         evolve(lambda: torch.compile(mlp()), rows, small)
         evolve(hooked, rows, small)
         evolve(remembering, rows, small)
-        evolve(locked, rows, small)
-        evolve(late, rows, small)
-        evolve(late_buffer, rows, small)
-        evolve(again, rows, small)
-        evolve(fourier, rows, small)
+        evolve(Locked, rows, small)
+        evolve(Late, rows, small)
+        evolve(LateBuffer, rows, small)
+        evolve(Again, rows, small)
+        evolve(Fourier, rows, small)
         evolve(tied, rows, small)
         evolve(lambda: mlp().to('meta'), rows, small)
-        evolve(slope, (x, x), small, loss=nn.functional.mse_loss)
+        evolve(Slope, (x, x), small, loss=nn.functional.mse_loss)
         evolve(lambda: nn.Linear(4, 3, dtype=torch.cfloat), (x.cfloat(), x.cfloat()[:, :3]), small, loss=distance)
         evolve(lambda: nn.Linear(4, 3).half(), (x.half(), y), small)
         evolve(lambda: nn.Sequential(nn.Embedding(9, 3, sparse=True), nn.Flatten(), nn.Linear(12, 3)), tokens, small)
@@ -64,7 +64,7 @@ TABLE = {
         evolve(mlp, (x.to_sparse(), y), small)
         evolve(mlp, (x.to('meta'), y), small)
         evolve(mlp, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y)), small)
-        evolve(mlp, pictures, small)
+        evolve(mlp, Pictures(), small)
         evolve(mlp, (x, torch.tensor(1)), small)
         evolve(mlp, (x, y[:-1]), small)
         evolve(mlp, ((), y), small)
@@ -75,7 +75,8 @@ TABLE = {
         datasets.load('orl', data='fake')""",
     "targets": """
         evolve(mlp, (x, y + 1), small)
-        evolve(mlp, (x, y * 0 - 100), small)""",
+        evolve(mlp, (x, y * 0 - 100), small)
+        result.soup((x, y + 5))""",
     "loss": """
         evolve(mlp, (x, y.float()), small)
         evolve(mlp, (x, x[:, :3] ** 2), small)
@@ -103,7 +104,7 @@ TABLE = {
         evolve(mlp, rows, {'steps': 3})
         evolve(mlp, rows, replace(small, population_size=1))""",
     "executor": """
-        evolve(mlp, rows, small, executor=0)
+        evolve(lambda: 1 / 0, rows, small, executor=0)
         evolve(mlp, rows, small, executor=True)
         evolve(mlp, rows, small, executor=closed)""",
     "device": """
@@ -308,18 +309,15 @@ def names(tmp_path_factory):
         result = gadam.evolve(zoo.mlp, (x, y), small, executor=1, progress=False, checkpoint="state")
         result.save("saved")
         Path("a_file").write_text("words")
-        yield {name: getattr(gadam, name) for name in gadam.__all__} | {
+        yield globals() | {name: getattr(gadam, name) for name in gadam.__all__} | {
             "x": x, "y": y, "X": x.numpy(), "rows": (x, y), "small": small, "result": result, "closed": closed,
             "population": result.population, "mlp": zoo.mlp, "growing": lambda: nn.Linear(4, next(sizes)),
             "batchnorm": lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), "losses": torch.rand(4) * 0.8 + 0.1,
-            "remembering": remembering, "late_buffer": LateBuffer, "again": Again, "fourier": Fourier, "tied": tied,
-            "taught": replace(small, crossover="teach"), "Focal": Focal,
-            "hooked": hooked, "locked": Locked, "late": Late, "slope": Slope, "pd": pd, "layer": nn.Linear(3, 3),
+            "taught": replace(small, crossover="teach"), "layer": nn.Linear(3, 3), "random": torch.Generator(),
             "tokens": (zoo.TOKENS[:, None].expand(-1, 4), y), "distance": lambda a, b: (a - b).abs().mean(),
-            "pictures": Pictures(),
-            "pairs": torch.tensor([[0, 1], [2, 3]]), "halves": torch.full((2,), 0.5), "np": np, "torch": torch,
-            "entries": {"weight": torch.rand(4, 2)}, "random": torch.Generator(), "genetics": genetics, "nn": nn,
-            "models": models, "datasets": datasets, "plotting": plotting, "replace": replace,
+            "pairs": torch.tensor([[0, 1], [2, 3]]), "halves": torch.full((2,), 0.5),
+            "entries": {"weight": torch.rand(4, 2)}, "genetics": genetics, "np": np, "pd": pd,
+            "models": models, "datasets": datasets, "plotting": plotting,
         }  # fmt: skip
 
 
