@@ -177,7 +177,6 @@ class SilentlyOther(torch.nn.Sequential):
 
 SilentlyOther.__name__ = "Sequential"
 
-OTHER_ROWS = (zoo.FEATURES.flip(0), zoo.LABELS.flip(0))
 REFUSED = {
     "seed": ({"config": settings(seed=2)}, ["another config", "seed: 1 there, 2 here"]),
     "steps": ({"config": settings(steps=STEPS + 1)}, ["another config", "steps"]),
@@ -186,7 +185,7 @@ REFUSED = {
     "forward": ({"make": lambda: SilentlyOther(*zoo.dropout_mlp())}, ["another model or loss"]),
     "data": ({"data": (zoo.FEATURES + 1e-6, zoo.LABELS)}, ["other data"]),
     "no validation": ({}, ["other data"]),
-    "other validation": ({"validation": OTHER_ROWS}, ["other data"]),
+    "other validation": ({"validation": (zoo.FEATURES.flip(0), zoo.LABELS.flip(0))}, ["other data"]),
     "callbacks": ({"callbacks": [Watch()]}, ["other callbacks"]),
     "seeds": ({"call": evolve_seeds, "seeds": [1, 2]}, ["another config", "seed"]),
     "no evolution": ({"call": train}, ["another way of training", "without evolution"]),
@@ -394,15 +393,14 @@ def test_a_signal_that_comes_while_the_end_is_written_is_not_lost(number, tmp_pa
     zoo.assert_same(run(checkpoint=tmp_path / "state"), run())
 
 
-class Complaining(Callback):
-    def on_generation(self, generation):
+def test_an_interrupt_beside_an_error_is_not_lost(tmp_path, monkeypatch):
+    def complain(*_):
         signal.raise_signal(signal.SIGINT)
         raise ZeroDivisionError
 
-
-def test_an_interrupt_beside_an_error_is_not_lost(tmp_path):
+    monkeypatch.setattr(Watch, "on_generation", complain)
     with pytest.raises(KeyboardInterrupt) as caught:
-        run(checkpoint=tmp_path / "state", callbacks=[Complaining()])
+        run(checkpoint=tmp_path / "state", callbacks=[Watch()])
     assert isinstance(caught.value.__context__, ZeroDivisionError)
 
 

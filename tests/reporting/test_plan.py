@@ -212,23 +212,19 @@ def test_alike_only_on_another_machine_and_within_four_standard_deviations_of_fi
     assert compared((1, column, value), there=there, kin=kin)[0] == outcome
 
 
-def test_pickles_may_be_a_little_longer_in_another_version_of_python():
-    def outcome(size, name="population"):
-        there, here = ([{name: one, "floor": 100_000}] for one in (434_352, size))
-        return sample.compare(Stored(RUN, there, ELSEWHERE), Stored(RUN, here, ELSEWHERE))[0]
+def test_pickles_may_be_a_little_longer_an_accuracy_goes_by_its_count_and_other_numbers_of_rows_differ():
+    def outcome(there, *here):
+        return sample.compare(Stored(RUN, [there], ELSEWHERE), Stored(RUN, [*here], ELSEWHERE))[0]
 
-    assert outcome(432_784) == outcome(434_352 + 4_000) == sample.EQUAL
-    assert outcome(430_000) == outcome(432_784, "floor_bytes") == sample.DIFFERENT
-
-
-def test_an_accuracy_goes_by_its_count_and_other_numbers_of_rows_differ():
-    def outcome(*rows):
-        there = [{"correct": 90, "accuracy": 22.5}]
-        return sample.compare(Stored(RUN, there, ELSEWHERE), Stored(RUN, rows, ELSEWHERE))[0]
-
-    assert outcome({"correct": 92, "accuracy": 23.0}) == "equal"
+    for name, size, expected in (
+        ("population", 432_784, sample.EQUAL), ("population", 434_352 + 4_000, sample.EQUAL),
+        ("population", 430_000, sample.DIFFERENT), ("floor_bytes", 432_784, sample.DIFFERENT),
+    ):  # fmt: skip
+        assert outcome({name: 434_352, "floor": 100_000}, {name: size, "floor": 100_000}) == expected
+    one = {"correct": 90, "accuracy": 22.5}
+    assert outcome(one, {"correct": 92, "accuracy": 23.0}) == "equal"
     for rows in ([{"correct": 93, "accuracy": 23.25}], [{"correct": 90}], [{"correct": 90, "accuracy": math.nan}], []):
-        assert outcome(*rows) == "different"
+        assert outcome(one, *rows) == "different"
 
 
 # --- the sample: which ---

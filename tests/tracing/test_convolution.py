@@ -136,17 +136,13 @@ def written_between(source):
     return functional.max_pool2d(after, 2) + functional.max_pool2d(source, 2)
 
 
-def attended(q):
-    return functional.scaled_dot_product_attention(q, q, q)
-
-
 # What a module may do with what a convolution gives, pooled: it writes to it, or looks at how it lies in memory.
 AFTER = {
     "to what was pooled": lambda h: functional.max_pool2d(h.relu(), 2).add_(h[:, :, ::2, ::2] * 2),
     "to what is pooled": lambda h: written_between(h * 1),
     "through a view": lambda h: h.view(-1).mul_(2).view(h.shape) + h,
     "to a part": lambda h: [h, h[:, :, ::2].zero_()][0],
-    "attention": lambda h: attended(h.flatten(2)[:, None]),
+    "attention": lambda h: functional.scaled_dot_product_attention(*[h.flatten(2)[:, None]] * 3),
     "contiguous": lambda h: h.contiguous().as_strided((2, 5), (7, 3)),
     "as strided": lambda h: h.as_strided((4, 3), (5, 2)),
     "viewed": lambda h: h.view(-1, 8),

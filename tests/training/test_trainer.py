@@ -59,14 +59,11 @@ def programs_of(mode, case):
     return None if mode == "loop" else Programs(case.make(), case.loss, singly=mode == "singly")
 
 
-def trainer_of(mode, case, config):
-    return Trainer(config, case.loss, (config.seed,), programs_of(mode, case))
-
-
 def train(mode, case, population, config, **told):
     """A population as one shard, after training."""
     shard = Shard(population, range(len(population)), "parent", 1)
-    return trainer_of(mode, case, config).train(shard, zoo.data_of(case), **told)
+    trainer = Trainer(config, case.loss, (config.seed,), programs_of(mode, case))
+    return trainer.train(shard, zoo.data_of(case), **told)
 
 
 def of_unit(tensors, unit=0):
