@@ -18,6 +18,7 @@ from torch import nn
 
 import gadam
 from gadam import InputError, Population, load_result, storage
+from gadam.display import html_table
 
 SAVED = Path(__file__).with_name("saved_result.safetensors")
 
@@ -56,8 +57,9 @@ def test_names_of_the_user_are_text_and_no_html_and_of_a_deep_model_the_first_pa
     population = Population.make(evil, 2)
     for thing in (population, replace(result, best=population.unit(0), population=population)):
         rows, page = shown(thing)
-        assert rows["model"] == "<script>alert('&')</script>"
+        assert rows["model"] == evil.__name__
         assert not list(page.iter("script"))
+    assert "<script" not in html_table({evil.__name__: evil.__name__}, evil.__name__)
     deep = Population.make(lambda: nn.Sequential(*(nn.Linear(2, 2) for _ in range(20))), 2)
     assert shown(deep)[0].items() >= {"units": "2", "0.weight": "[2, 2] float32", "...": "20 more parameters"}.items()
     assert repr(deep) == "Population(2 x Sequential, 120 learned entries each)"
