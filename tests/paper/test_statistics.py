@@ -59,6 +59,7 @@ EXACT = stats.binomtest(81, 263).proportion_ci(0.9, method="exact")
         (unpaired_interval(FOUR, [2.0, 2.8]), (0.8, 0.8 - FEWER, 0.8 + FEWER), 1e-3),
         (unpaired_interval([98.0] * 2, [97.0] * 2), (1, 1, 1), 0),
         (unpaired_interval([98.0] * 2, [97.0] * 2, rows=200), (1, 0.5, 1.5), 1e-9),
+        (unpaired_interval([98.0] * 2, [97.0] * 4, rows=200), (1, 1 - 0.75**0.5 / 2, 1 + 0.75**0.5 / 2), 1e-9),
         # Deviations from the median 2, without the smallest: 0, 1, 1 against 0, 2, 4. A zero is half a step: 0.5.
         (deviation_interval([2.0, 2.0, 1.0, 3.0], [2.0, 2.0, 0.0, 6.0])[0],
          (np.log10(0.5) - np.log10(0.5 * 2 * 4)) / 3, 1e-9),

@@ -64,7 +64,8 @@ ALIKE = partial(verdicts.within, margin=1.0)
         (ZERO, five(0.9, 0.4), YES),  # a further run: -0.316 to 2.116, no more than 1.5 wide
         (ZERO, five(1.0, 0.5), POWER),  # -0.521 to 2.521: 1.52 wide
         (ZERO, five(2.0, 0.3), HIGHER),  # 98 %: 0.769 to 3.231
-        (ZERO, five(0.9, 0.15), POWER),  # outside, but within m of our mean
+        (partial(value, paper=10, margin=1), five(10.9, 0.15), POWER),  # outside, but within m of our mean
+        (ZERO, Evidence((0.3, 0.3)), YES),
         (ZERO, ten(2.0, 1.0), (verdicts.COMPATIBLE, "")),
         (partial(value, paper=98.7, margin=0.2), Evidence((98.6,) * 3, rows=10_000), YES),  # exact: 98.35 to 98.82
         (partial(value, paper=99.2, margin=0.2), Evidence((98.6,) * 3, rows=10_000), LOWER),
@@ -300,6 +301,8 @@ NOISES = {
     "normal": lambda draw, *shape: draw.normal(size=shape),
     "heavy tails": lambda draw, *shape: draw.standard_t(3, size=shape),
 }
+noises = pytest.mark.parametrize("noise", NOISES)
+numbers_of_seeds = pytest.mark.parametrize("seeds", [3, 10])
 
 
 def drawn(noise, *shape, seed=0):
@@ -307,9 +310,9 @@ def drawn(noise, *shape, seed=0):
     return NOISES[noise](np.random.default_rng([seed, *map(ord, noise), *shape]), DRAWS, *shape)
 
 
-def evidence(numbers):
-    """Each row of the numbers is the evidence of a repetition."""
-    return [Evidence(tuple(row)) for row in numbers.tolist()]
+def evidence(*numbers):
+    """A row of each of the numbers is the evidence of a repetition."""
+    return [Evidence(*map(tuple, row)) for row in zip(*(one.tolist() for one in numbers), strict=True)]
 
 
 def check(verdicts, *false, limit=0.025):
@@ -320,8 +323,8 @@ def check(verdicts, *false, limit=0.025):
         assert rate <= limit + 3 * math.sqrt(limit * (1 - limit) / DRAWS), one
 
 
-@pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("seeds", [3, 10])
+@noises
+@numbers_of_seeds
 def test_verdicts_on_drawn_numbers_are_rarely_false(noise, seeds):
     draws = drawn(noise, seeds)
     for spread in (0.4, 4):
@@ -342,4 +345,40 @@ def test_verdicts_on_drawn_numbers_are_rarely_false(noise, seeds):
         check(map(verdicts.varies_more, *((one / step).round() * step for one in (ours, other))), YES, OPPOSITE)
     four = drawn(noise, 4, seeds, seed=1)
     for effects in ((0, 0, 0, 0), (0, 9, 9, 9)):
-        check(map(weakest, map(evidence, four + np.array(effects)[:, None])), YES, OPPOSITE)
+        several = [[Evidence(tuple(row)) for row in rows] for rows in (four + np.array(effects)[:, None]).tolist()]
+        check(map(weakest, several), YES, OPPOSITE)
+
+
+def looks(noise, seeds, limit, slope, share, before, apart):
+    """Numbers of runs at two shares of the budget: a line in its logarithm, another one for each run, to the limit.
+
+    The limit and the slope vary from run to run by 1 and by a third of the slope; each look by `apart` on its own.
+    """
+    ends, slopes = limit + drawn(noise, seeds, seed=12), slope * (1 + drawn(noise, seeds, seed=13) / 3)
+    found = [ends + slopes * math.log(share), ends + slopes * math.log(before)]
+    late, early = (one + apart * drawn(noise, seeds, seed=14 + place) for place, one in enumerate(found))
+    return zip(evidence(late), evidence(early), strict=True)
+
+
+@noises
+@pytest.mark.parametrize(
+    ("seeds", "share", "before", "slope", "apart"),
+    [(3, 0.5, 0.1, 4, 0.5), (5, 0.25, 0.125, -5, 0.1), (20, 0.25, 0.125, -5, 0.1)],
+)
+def test_verdicts_at_less_than_the_budget_are_rarely_false_of_the_whole(noise, seeds, share, before, slope, apart):
+    def at(rule, limit, margin):
+        settings = {"share": share, "share_before": before, "margin": margin}
+        return [at_budget(rule, *pair, **settings) for pair in looks(noise, seeds, limit, slope, share, before, apart)]
+
+    rule = partial(greater, margin=0.5, size=3)
+    check(at(rule, 0, 0.5), YES, OPPOSITE)
+    check(at(rule, 3, 0.5), {SMALLER, OPPOSITE})
+    check(at(ALIKE, 2, 1), YES)
+    check(at(partial(value, paper=3, margin=1), 0, 1), YES, limit=0.05)
+    papers = drawn(noise, seed=20).tolist()  # each is one more run of the whole budget
+    pairs = looks(noise, seeds, 0, slope, share, before, apart)
+    found = [
+        at_budget(partial(value, paper=one, margin=0.5), *pair, share=share, share_before=before, margin=0.5)
+        for one, pair in zip(papers, pairs, strict=True)
+    ]
+    check(found, {HIGHER, LOWER}, limit=0.05)
