@@ -24,7 +24,7 @@ CNN = zoo.double(zoo.Case(lambda: zoo.cnn(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten
 def gradients(case, made):
     """Losses and gradients of three units."""
     population = Population.make(case.make, 3)
-    inputs, targets = (tensor.expand(3, *tensor.shape).contiguous() for tensor in (case.inputs, case.targets))
+    inputs, targets = (tensor.expand(3, *tensor.shape).contiguous() for tensor in (*case.arguments, case.targets))
     streams = [torch.Generator().manual_seed(unit) for unit in range(3)]
     losses, found, _ = made.gradients(population.parameters, population.buffers, ((inputs,), targets), streams)
     return {"losses": losses} | found
