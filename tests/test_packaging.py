@@ -282,7 +282,8 @@ def test_what_is_said_of_teaching_is_what_its_tables_say():
     verdicts = differences["verdict"]
     assert verdicts["ORL", "long run, drawn rate"] == verdicts["ORL", "long run, tuned"] == "undecided"
     assert verdicts["ORL", "best of ten, tuned"] == verdicts["ORL", "vote of ten"] == "worse"
-    assert verdicts["MNIST", "long run, tuned"] == "undecided (not computed)"
+    assert "on MNIST (100,000) it is not worse than either" in table
+    assert verdicts["MNIST", "long run, drawn rate"] == verdicts["MNIST", "long run, tuned"] == "not worse"
     for dataset in ("YEAST", "ADULT", "LETTER"):
         assert verdicts[dataset, "long run, drawn rate"] == "better"
         assert verdicts[dataset, "long run, tuned"] == verdicts[dataset, "long run, tuned, on all rows"] == "not worse"

@@ -131,7 +131,7 @@ class Training:
             validates=self.validation is not None, backward_draws=tried.backward_draws,
         )  # fmt: skip
         self._trainer, count, warning = plan_training(
-            loop, population, self.data.train, self._total, cluster_size(self.executor), tried.moves
+            loop, population, self.data.train, self._total, cluster_size(self.executor), tried.moves, tried.unused
         )
         if warning:
             warn(warning)

@@ -219,7 +219,8 @@ def falls_to(now: Evidence, paper: float, margin: float) -> Verdict:
     """Judge "GADAM's loss falls to this number": less is as good (rule 2)."""
     found = reaches(now.turned(), -paper, margin)
     reason = "higher" if found.reason == "lower" else found.reason
-    return replace(found, reason=reason, ours=-found.ours, low=-found.high, high=-found.low)
+    told = found.decides.replace("up to -", "down to ")
+    return replace(found, reason=reason, ours=-found.ours, low=-found.high, high=-found.low, decides=told)
 
 
 def within(now: Evidence, margin: float) -> Verdict:

@@ -248,11 +248,13 @@ class Tried(NamedTuple):
         loss: its loss, by which a checkpoint tells another model.
         moves: name of a Python value that the step changes, which a trace would freeze; "" if there is none.
         backward_draws: whether its backward pass draws random numbers.
+        unused: names of the parameters that the loss does not depend on.
     """
 
     loss: float
     moves: str
     backward_draws: bool
+    unused: list[str]
 
 
 def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfig) -> Tried:
@@ -291,7 +293,7 @@ def try_step(population: Population, rows: Batch, loss: Loss, config: GadamConfi
             f"make_model: the outputs of {model} are probabilities; must be without the softmax for cross-entropy, and "
             "the log_softmax for nll_loss"
         )
-    return Tried(float(value.detach()), moves, _check_gradients(value, learned_of(unit), loss_name, model))
+    return Tried(float(value.detach()), moves, *_check_gradients(value, learned_of(unit), loss_name, model))
 
 
 def _entries(module: nn.Module) -> set[str]:
@@ -312,10 +314,12 @@ class _NoDraws(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: str, model: str) -> bool:
+def _check_gradients(
+    value: Tensor, learned: Mapping[str, Tensor], loss_name: str, model: str
+) -> tuple[bool, list[str]]:
     """Refuse a loss that no parameter of the model has a gradient of, or one with parameters of its own.
 
-    Returns whether the backward pass draws random numbers.
+    Returns whether the backward pass draws random numbers, and the names of parameters without a gradient.
     """
     own = {id(entry) for entry in learned.values()}
     if others := [leaf for leaf in _leaves(value) if isinstance(leaf, nn.Parameter) and id(leaf) not in own]:
@@ -337,7 +341,7 @@ def _check_gradients(value: Tensor, learned: Mapping[str, Tensor], loss_name: st
     for name, each in zip(learned, gradients, strict=True):
         if each is not None and each.layout is not torch.strided:
             raise InputError(f"make_model: {name} has a sparse gradient; must be dense (Embedding(..., sparse=False))")
-    return backward.drew
+    return backward.drew, [name for name, each in zip(learned, gradients, strict=True) if each is None]
 
 
 def _leaves(value: Tensor) -> list[Tensor]:

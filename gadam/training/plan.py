@@ -53,7 +53,7 @@ class ClusterSize:
 
 def plan_training(
     loop: Trainer, population: Population, train: Batch, unit_steps: float, cluster: ClusterSize | None = None,
-    moves: str = "",
+    moves: str = "", unused: Sequence[str] = (),
 ) -> TrainingPlan:  # fmt: skip
     """Choose between loop and vectorised, by the settings, the model, the device and the length of the training.
 
@@ -61,7 +61,8 @@ def plan_training(
     many while a trial step runs out of memory.
 
     `loop` trains unit by unit; `unit_steps` are the optimizer steps that will be taken, over all units; `moves` is what
-    changes in Python at each step, see `gadam.training.python_state`, which a trace would freeze.
+    changes in Python at each step, see `gadam.training.python_state`, which a trace would freeze; `unused` are
+    parameters without a gradient, which AdamW leaves as they are, but would decay by the zeros of a trace.
     """
     config, loss, device = loop.config, loop.loss, train[1].device
 
@@ -81,6 +82,9 @@ def plan_training(
         return by_loop(f"training unit by unit, because optimizer={config.optimizer!r} takes one learning rate for all")
     if alone:
         return by_loop()
+    if unused and config.weight_decay != 0:
+        freeze = "freeze it by requires_grad_(False), or give weight_decay=0"
+        return by_loop(f"training unit by unit, because {unused[0]} has no gradient, and is not to decay; {freeze}")
     programs = Programs(population.template, loss, singly=singly, training_loss=simplify_cross_entropy(loss, train[1]))
     trainer = replace(loop, programs=programs)
     count = first = _shard_count(len(population), trainer, device, cluster)

@@ -89,6 +89,8 @@ def test_where_the_mean_is_short_of_the_papers_number_it_says_whether_one_run_ma
     assert TEN(five(9.39, 0.1)).decides == ""  # 9.39 + 4.105 * 0.1
     may = TEN(five(9.2, 0.25))
     assert (said(may), may.decides) == (LOWER, "one further run may reach it (98 % of one: up to 10.23)")
+    loss = verdicts.falls_to(Evidence((0.05, 0.047, 0.0452, 0.0439, 0.0485)), 0.0396, 0.00396)
+    assert (said(loss), loss.decides) == (HIGHER, "one further run may reach it (98 % of one: down to 0.03685)")
 
 
 HALF = 1.242  # of five runs at 95 %, in spreads

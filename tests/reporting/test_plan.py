@@ -329,6 +329,9 @@ def test_told_to_recompute_nothing_is_taken_from_the_archive(rendered, monkeypat
     compute_runs("standard", "table0")
     compute_runs("standard", "table0", recompute=True)
     assert asked == [1, 6]
+    reproduce(only="table0")
+    page = reproduce(only="table0", recompute=True)
+    assert not (page.parent / "sample.json").exists(), "nothing was held against the archive"
 
 
 # --- the real thing: a notebook in a kernel ---

@@ -112,6 +112,7 @@ def test_a_table_of_a_stand_in_is_marked_and_has_no_number_of_the_papers(make, r
         (lambda make: compute_runs("paper", data="standin"), "data='standin' .* auto, real$"),
         (lambda make: cli.reproduce(plan=True, runs_only=True), "--plan .* nothing and --runs-only computes; give one"),
         (lambda make: cli.reproduce(plan=True, scheduler="tcp://h:1"), "--scheduler computes; give one"),
+        (lambda make: cli.reproduce("paper", scheduler="tcp://h:1"), "computes nothing there; must have --runs-only"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_line(make, call, message):

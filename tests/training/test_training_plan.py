@@ -9,6 +9,7 @@ import zoo
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import gadam
 from gadam import GadamConfig, Population
 from gadam.tracing.programs import Programs
 from gadam.training import plan
@@ -62,6 +63,31 @@ def test_a_training_is_traced_where_that_is_asked_for_or_pays(make, steps, mode,
     case = zoo.Case(make, zoo.IMAGES if make is zoo.dropout_cnn else zoo.FEATURES)
     chosen = planned(2, steps=steps, mode=mode, case=case)
     assert (chosen.trainer.way, chosen.warning) == (way, "")
+
+
+class Beside(nn.Module):
+    """A body that training does not reach, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 8), nn.Linear(8, zoo.CLASSES)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.body(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("mode", ["loop", "vectorised"])
+def test_parameters_without_a_gradient_do_not_decay(mode, recwarn):
+    config = GadamConfig(population_size=2, steps=5, weight_decay=0.3, learning_rate=0.1, mode=mode)
+    found = gadam.train(Beside, (zoo.FEATURES, zoo.LABELS), config, device="cpu", progress=False)
+    before = Population.make(Beside, 2)
+    for name, entry in found.population.parameters.items():
+        at_rest = zoo.identical({"": entry.sort(0)[0]}, {"": before.parameters[name].sort(0)[0]})
+        assert at_rest == name.startswith("body"), name
+    told = [str(one.message) for one in recwarn if "has no gradient" in str(one.message)]
+    assert len(told) == (mode == "vectorised")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from gadam.config import InputError
 from gadam.datasets import locate
 from gadam.datasets.files import data_folder
 from gadam.display import duration
@@ -44,6 +45,8 @@ def reproduce(
         ReportError: a notebook failed or did not leave behind what it promises, or a file could not be written.
     """
     data, chosen = data_of(profile, data), sections_of(only)
+    if scheduler is not None and profile in ARCHIVED and not recompute:
+        raise InputError(f"--scheduler: the report of {profile} computes nothing there; must have --runs-only with it")
     report = paths.reports_root() / profile
     notebooks.check([paths.notebooks_folder() / SECTIONS[name].notebook for name in chosen])
     paths.prepare_folder(report, "GADAM_REPORTS")
@@ -51,6 +54,7 @@ def reproduce(
     if profile in ARCHIVED and not recompute:
         results = _recompute_sample(profile, only, report)
     else:
+        (report / "sample.json").unlink(missing_ok=True)  # of another report, held against the archive
         compute_runs(profile, only, data, scheduler, recompute=recompute)
     render(profile, chosen, data, report, recompute=recompute)
     page = write_page(profile)
